@@ -1,0 +1,5 @@
+"""`python -m fleet_pipeline` is the `fleet` command."""
+
+from fleet_pipeline.cli import main
+
+main()

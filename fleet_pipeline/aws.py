@@ -1,0 +1,150 @@
+"""AWS as this package reaches it: one client per service from one session, and botocore's errors turned into ours in one place."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
+
+from fleet_pipeline.errors import AwsRefused, AwsUnavailable, FleetError, InvalidSetting, WrongAccount
+from fleet_pipeline.fleet import Fleet
+
+if TYPE_CHECKING:
+    from types_boto3_dynamodb import DynamoDBClient
+    from types_boto3_iam import IAMClient
+    from types_boto3_iot import IoTClient
+    from types_boto3_lambda import LambdaClient
+    from types_boto3_s3 import S3Client
+    from types_boto3_sts import STSClient
+
+RETRIES = Config(retries={"mode": "adaptive", "max_attempts": 8}, connect_timeout=5, read_timeout=30)
+"""IoT's control plane allows 10 to 15 calls a second: `adaptive` slows down when it is told to."""
+
+_PASSING = {
+    "ConflictingResourceUpdateException",
+    "InternalFailureException",
+    "InternalError",
+    "LimitExceededException.Throttling",
+    "OperationAborted",
+    "RequestTimeout",
+    "ResourceConflictException",
+    "ServiceUnavailable",
+    "ServiceUnavailableException",
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequestsException",
+}
+"""Error codes of a refusal that may pass by itself."""
+
+_SPREADING = ("cannot be assumed", "access denied during lambda validation", "is not authorized to perform: sts:assumerole")
+"""What AWS says for some seconds about a role or a permission made a moment ago."""
+
+for _name in ("boto3", "botocore", "s3transfer", "urllib3"):
+    # At DEBUG these log response bodies, and CreateKeysAndCertificate answers with a private key.
+    logging.getLogger(_name).setLevel(max(logging.INFO, logging.getLogger(_name).level))
+
+
+@dataclass(frozen=True)
+class Aws:
+    """The clients of one account and region. `endpoint_url` is None for AWS itself.
+
+    `local_account` is set for AWS on this machine alone, where the access key is the account.
+    """
+
+    region: str
+    endpoint_url: str | None = None
+    local_account: str | None = field(default=None, repr=False)
+
+    @cached_property
+    def session(self) -> boto3.Session:
+        """The one session, on AWS's ordinary chain of credentials."""
+        if self.local_account:
+            return boto3.Session(aws_access_key_id=self.local_account, aws_secret_access_key="local", region_name=self.region)  # noqa: S106 (AWS on this machine has no secret)
+        return boto3.Session(region_name=self.region)
+
+    def _client(self, service: str) -> Any:
+        return self.session.client(service, endpoint_url=self.endpoint_url, config=RETRIES)  # type: ignore[call-overload]
+
+    @cached_property
+    def iot(self) -> "IoTClient":
+        """AWS IoT Core's control plane."""
+        return self._client("iot")  # type: ignore[no-any-return]
+
+    @cached_property
+    def iam(self) -> "IAMClient":
+        """Roles and their policies."""
+        return self._client("iam")  # type: ignore[no-any-return]
+
+    @cached_property
+    def functions(self) -> "LambdaClient":
+        """AWS Lambda."""
+        return self._client("lambda")  # type: ignore[no-any-return]
+
+    @cached_property
+    def s3(self) -> "S3Client":
+        """Buckets and objects."""
+        return self._client("s3")  # type: ignore[no-any-return]
+
+    @cached_property
+    def dynamodb(self) -> "DynamoDBClient":
+        """The allow-list's table."""
+        return self._client("dynamodb")  # type: ignore[no-any-return]
+
+    @cached_property
+    def sts(self) -> "STSClient":
+        """Whose credentials these are."""
+        return self._client("sts")  # type: ignore[no-any-return]
+
+
+def check_account(aws: Aws, fleet: Fleet) -> None:
+    """Return when the credentials belong to the fleet's account; raise WrongAccount before anything was changed."""
+    with doing("say whose credentials these are"):
+        found = aws.sts.get_caller_identity()["Account"]
+    if found != fleet.account:
+        raise WrongAccount(fleet.account, found)
+    if aws.region != fleet.region:
+        raise InvalidSetting("FLEET_REGION", fleet.region, f"the session is in {aws.region}")
+
+
+@contextmanager
+def doing(deed: str) -> Iterator[None]:
+    """Turn what botocore raises during a deed into AwsRefused, or into AwsUnavailable where another try may succeed.
+
+    The deed completes the sentence "AWS would not …": `doing("create topic rule 'x'")`.
+    """
+    try:
+        yield
+    except ClientError as error:
+        raise _answered(deed, error) from error
+    except (ConnectionError, HTTPClientError) as error:
+        raise AwsUnavailable(deed, type(error).__name__, str(error)) from error
+    except BotoCoreError as error:
+        raise AwsRefused(deed, type(error).__name__, str(error)) from error
+
+
+def error_code(error: ClientError) -> str:
+    """Return AWS's code of an error, such as `ResourceNotFoundException`."""
+    return str(error.response.get("Error", {}).get("Code", "Unknown"))
+
+
+@contextmanager
+def absent(*codes: str) -> Iterator[None]:
+    """Swallow the answers that mean "there is no such thing", and no others."""
+    try:
+        yield
+    except ClientError as error:
+        if error_code(error) not in codes:
+            raise
+
+
+def _answered(deed: str, error: ClientError) -> FleetError:
+    code = error_code(error)
+    message = str(error.response.get("Error", {}).get("Message", "")) or "no reason given"
+    passing = code in _PASSING or any(words in message.lower() for words in _SPREADING)
+    return (AwsUnavailable if passing else AwsRefused)(deed, code, message)

@@ -1,0 +1,198 @@
+"""Every error that this package raises on purpose.
+
+    FleetError
+    ├── InvalidSetting            a setting cannot be used; no call was made
+    ├── InvalidName               a name that AWS, MQTT or S3 would not take
+    ├── AwsError                  AWS answered no
+    │   ├── AwsRefused            and will say so again
+    │   ├── AwsUnavailable        and may say otherwise in a moment: throttled, spreading, unreachable (retryable)
+    │   ├── WrongAccount          the credentials belong elsewhere; nothing was changed
+    │   ├── CannotChange          the field is fixed at creation
+    │   └── NotOurs               a resource of this name exists and does not carry our tag
+    ├── LocalAwsError             AWS on this machine
+    │   ├── LocalAwsUnsupported   the installed emulator is not the one whose mends are known
+    │   └── LocalAwsDidNotStart
+    ├── VehicleError
+    │   ├── RegistrationRefused   AWS IoT did not provision the vehicle
+    │   ├── NotRegistered         the vehicle has no certificate of its own
+    │   └── ConnectionFailed      the broker did not let the vehicle in (retryable)
+    └── CompactionError
+        └── PartsMissing          the lake's part numbers of an hour have a gap
+
+Facts are attributes and constructor arguments, so every error survives pickling. No error holds a private key.
+"""
+
+from typing import ClassVar
+
+
+class FleetError(Exception):
+    """The root. `retryable` says whether the same deed may succeed by itself in a moment."""
+
+    retryable: ClassVar[bool] = False
+
+
+class InvalidSetting(FleetError):
+    """A setting has a value that cannot be used."""
+
+    def __init__(self, setting: str, value: object, why: str) -> None:
+        super().__init__(setting, value, why)
+        self.setting, self.value, self.why = setting, value, why
+
+    def __str__(self) -> str:
+        return f"setting {self.setting} is {self.value!r}: {self.why}"
+
+
+class InvalidName(FleetError):
+    """A name breaks the rules of the service that would carry it."""
+
+    def __init__(self, kind: str, name: str, why: str) -> None:
+        super().__init__(kind, name, why)
+        self.kind, self.name, self.why = kind, name, why
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name!r} is not valid: {self.why}"
+
+
+class AwsError(FleetError):
+    """AWS did not do what it was asked to do."""
+
+
+class AwsRefused(AwsError):
+    """AWS answered no and will answer no again."""
+
+    def __init__(self, deed: str, code: str, message: str) -> None:
+        super().__init__(deed, code, message)
+        self.deed, self.code, self.message = deed, code, message
+
+    def __str__(self) -> str:
+        return f"AWS would not {self.deed}: {self.message} ({self.code})"
+
+
+class AwsUnavailable(AwsRefused):
+    """AWS was throttling, unreachable, or had not yet heard of a thing made a moment ago."""
+
+    retryable = True
+
+
+class WrongAccount(AwsError):
+    """The credentials or the region are not those of the settings. Nothing was changed."""
+
+    def __init__(self, wanted: str, found: str) -> None:
+        super().__init__(wanted, found)
+        self.wanted, self.found = wanted, found
+
+    def __str__(self) -> str:
+        return (
+            f"the settings name account {self.wanted}, the credentials belong to account {self.found}: nothing was changed; "
+            "set FLEET_ACCOUNT, or choose other credentials (AWS_PROFILE)"
+        )
+
+
+class CannotChange(AwsError):
+    """A field that AWS fixes at creation differs from the wanted one."""
+
+    def __init__(self, resource: str, field: str, found: object, wanted: object) -> None:
+        super().__init__(resource, field, found, wanted)
+        self.resource, self.field, self.found, self.wanted = resource, field, found, wanted
+
+    def __str__(self) -> str:
+        return (
+            f"{self.resource} has {self.field} {self.found!r} and AWS cannot change it to {self.wanted!r}: take the setting back, or remove the resource first"
+        )
+
+
+class NotOurs(AwsError):
+    """A resource of the wanted name exists, made by someone else."""
+
+    def __init__(self, resource: str) -> None:
+        super().__init__(resource)
+        self.resource = resource
+
+    def __str__(self) -> str:
+        return (
+            f"{self.resource} exists and was not made by this fleet (it lacks our tag): nothing was changed; "
+            "choose another service or environment name, or remove it"
+        )
+
+
+class LocalAwsError(FleetError):
+    """AWS on this machine cannot be used."""
+
+
+class LocalAwsUnsupported(LocalAwsError):
+    """The installed emulator is not the one that the launcher was written for."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"AWS on this machine cannot start: {self.why}; install the extra 'fleet-pipeline[local]' from the lock file"
+
+
+class LocalAwsDidNotStart(LocalAwsError):
+    """The emulator's process ended or did not answer in time."""
+
+    def __init__(self, why: str, log: str) -> None:
+        super().__init__(why, log)
+        self.why, self.log = why, log
+
+    def __str__(self) -> str:
+        return f"AWS on this machine did not start: {self.why}; its log is {self.log}"
+
+
+class VehicleError(FleetError):
+    """A vehicle could not do what it set out to do."""
+
+
+class RegistrationRefused(VehicleError):
+    """AWS IoT did not provision the vehicle: the hook said no, or the template could not be carried out."""
+
+    def __init__(self, serial: str, status_code: int, error_code: str, message: str) -> None:
+        super().__init__(serial, status_code, error_code, message)
+        self.serial, self.status_code, self.error_code, self.message = serial, status_code, error_code, message
+
+    def __str__(self) -> str:
+        return f"AWS IoT would not register the vehicle {self.serial!r}: {self.message} ({self.status_code} {self.error_code})"
+
+
+class NotRegistered(VehicleError):
+    """The vehicle has no certificate of its own."""
+
+    def __init__(self, serial: str, folder: str) -> None:
+        super().__init__(serial, folder)
+        self.serial, self.folder = serial, folder
+
+    def __str__(self) -> str:
+        return f"the vehicle {self.serial!r} has no certificate in {self.folder}: run `fleet vehicle register --serial {self.serial}`"
+
+
+class ConnectionFailed(VehicleError):
+    """The broker did not let the vehicle in, or it could not be reached."""
+
+    retryable = True
+
+    def __init__(self, client_id: str, endpoint: str, why: str) -> None:
+        super().__init__(client_id, endpoint, why)
+        self.client_id, self.endpoint, self.why = client_id, endpoint, why
+
+    def __str__(self) -> str:
+        return f"{self.client_id!r} could not connect to {self.endpoint}: {self.why}"
+
+
+class CompactionError(FleetError):
+    """An hour could not be compacted. The raw objects are untouched."""
+
+
+class PartsMissing(CompactionError):
+    """The part numbers of an hour in the lake have a gap: someone deleted or added a file."""
+
+    def __init__(self, partition: str, found: tuple[str, ...]) -> None:
+        super().__init__(partition, found)
+        self.partition, self.found = partition, found
+
+    def __str__(self) -> str:
+        return (
+            f"{self.partition} in the lake should hold part-00000 onwards without a gap and holds {', '.join(self.found)}: "
+            "restore the missing version in the bucket before compacting this hour"
+        )

@@ -1,0 +1,378 @@
+"""Fleet, Rule and Hour: every name, topic, key, ARN and partition, derived once.
+
+Pure: nothing here calls AWS or reads the environment. A value that exists has been checked.
+"""
+
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, Self, get_args
+
+from fleet_pipeline.errors import InvalidName, InvalidSetting
+
+Profile = Literal["local", "aws"]
+RawKeyFormat = Literal["timestamp-uuid", "timestamp-uuid-client", "timestamp"]
+AllowList = Literal["none", "s3", "dynamodb"]
+
+TEMPLATE_NAME_LIMIT = 36
+"""Characters of a provisioning template's name. Source: API_CreateProvisioningTemplate."""
+
+POLICY_DOCUMENT_LIMIT = 2048
+"""Characters of an AWS IoT policy document without white space. Source: AWS IoT Core quotas."""
+
+_UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+_RAW_NAME = re.compile(rf"([0-9]{{13}})(?:-({_UUID})(?:-([a-zA-Z0-9:_-]{{1,128}}))?)?")
+_RULE_KEY = re.compile(r"[a-zA-Z0-9_]{1,64}")
+_TOPIC_LEVEL = re.compile(r"[a-zA-Z0-9_-]{1,60}")
+_BUCKET = re.compile(r"(?!xn--|sthree-|amzn-s3-demo-)(?!.*(?:-s3alias|--ol-s3|--x-s3|--table-s3)$)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
+_REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-[0-9]")
+_SERIAL = re.compile(r"[0-9A-Z]{6,26}")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Hour:
+    """One hour of receipt time, UTC: `[start, end)`. The unit in which the lake is partitioned and compacted."""
+
+    start: datetime
+
+    def __post_init__(self) -> None:
+        """Refuse a start without a time zone, off UTC or off the hour."""
+        if self.start.utcoffset() != timedelta(0) or self.start != self.start.replace(minute=0, second=0, microsecond=0):
+            raise InvalidName("hour", self.start.isoformat(), "it must be a full hour in UTC")
+
+    @classmethod
+    def parse(cls, partition_key: str) -> Self:
+        """Return the hour of a Dagster partition key such as `2026-11-23-10:00`."""
+        try:
+            return cls(datetime.strptime(partition_key, "%Y-%m-%d-%H:%M").replace(tzinfo=UTC))
+        except ValueError as error:
+            raise InvalidName("hour", partition_key, "write it as 2026-11-23-10:00 (UTC)") from error
+
+    @classmethod
+    def of(cls, instant: datetime) -> Self:
+        """Return the hour in which an aware instant lies."""
+        return cls(instant.astimezone(UTC).replace(minute=0, second=0, microsecond=0))
+
+    @classmethod
+    def of_millis(cls, millis: int) -> Self:
+        """Return the hour of a raw key's milliseconds since 1970."""
+        return cls(datetime.fromtimestamp(millis // 3_600_000 * 3600, UTC))
+
+    @property
+    def partition_key(self) -> str:
+        """Dagster's key of this hour; the inverse of `parse`."""
+        return self.start.strftime("%Y-%m-%d-%H:%M")
+
+    @property
+    def end(self) -> datetime:
+        """The first instant after this hour."""
+        return self.start + timedelta(hours=1)
+
+    @property
+    def start_ms(self) -> int:
+        """The first millisecond, since 1970."""
+        return int(self.start.timestamp()) * 1000
+
+    @property
+    def end_ms(self) -> int:
+        """The first millisecond after it, since 1970."""
+        return self.start_ms + 3_600_000
+
+    @property
+    def path(self) -> str:
+        """The hive partition below a rule: `date=2026-11-23/hour=10`."""
+        return self.start.strftime("date=%Y-%m-%d/hour=%H")
+
+    @property
+    def next(self) -> Self:
+        """The hour after this one."""
+        return type(self)(self.end)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class RawName:
+    """What the last segment of a raw object's key says: receipt time, and what the key's form adds to it."""
+
+    millis: int
+    uuid: str | None = None
+    client_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Rule:
+    """One topic rule, and the stations of its messages: topic, raw objects, Parquet.
+
+    `topic_prefix` is the topic's first level and the raw prefix in S3 at once, because the rule writes to `${topic()}/…`.
+    """
+
+    topic_prefix: str
+    key: str
+
+    def __post_init__(self) -> None:
+        """Refuse names that a topic, a rule or an S3 prefix would not carry unchanged."""
+        if not _TOPIC_LEVEL.fullmatch(self.topic_prefix):
+            raise InvalidName("topic prefix", self.topic_prefix, "use 1 to 60 of a-z, A-Z, 0-9, - and _")
+        if not _RULE_KEY.fullmatch(self.key):
+            raise InvalidName("rule key", self.key, "use 1 to 64 of a-z, A-Z, 0-9 and _ (AWS IoT allows no others in a rule's name)")
+
+    @property
+    def aws_name(self) -> str:
+        """The topic rule's name in AWS IoT: `test_rule_rule1`."""
+        return f"{self.topic_prefix.replace('-', '_')}_{self.key}"
+
+    @property
+    def topic(self) -> str:
+        """The topic that the rule reads: `test-rule/rule1`."""
+        return f"{self.topic_prefix}/{self.key}"
+
+    @property
+    def sql(self) -> str:
+        """The rule's statement: every message as it came."""
+        return f"SELECT * FROM '{self.topic}'"  # noqa: S608 (AWS IoT SQL; both parts are checked names)
+
+    @property
+    def publish_topic(self) -> str:
+        """Where a vehicle publishes by Basic Ingest: `$aws/rules/test_rule_rule1/test-rule/rule1`."""
+        return f"$aws/rules/{self.aws_name}/{self.topic}"
+
+    @property
+    def raw_prefix(self) -> str:
+        """Where the rule's raw objects lie: `test-rule/rule1/`."""
+        return f"{self.topic}/"
+
+    def raw_key(self, name: RawName) -> str:
+        """Return the key that the rule gives a raw object; the inverse of `parse_raw_key`."""
+        return self.raw_prefix + "-".join(part for part in (f"{name.millis:013d}", name.uuid, name.client_id) if part)
+
+    def parse_raw_key(self, key: str) -> RawName | None:
+        """Return what a key says, in any of the three forms; None for a key that this rule would never have written."""
+        if not key.startswith(self.raw_prefix):
+            return None
+        found = _RAW_NAME.fullmatch(key[len(self.raw_prefix) :])
+        return RawName(int(found[1]), found[2], found[3]) if found else None
+
+    def path(self, hour: Hour) -> str:
+        """Return the hive partition of an hour below a generation of the lake: `rule=rule1/date=2026-11-23/hour=10`."""
+        return f"rule={self.key}/{hour.path}"
+
+
+def _setting(default: Any, meaning: str, reason: str) -> Any:
+    """Declare a setting: its default, what it means, and why the default is what it is."""
+    return field(default=default, metadata={"meaning": meaning, "reason": reason})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """Everything that is chosen about one fleet, checked; and every name that follows from it."""
+
+    profile: Profile = _setting("local", "Where AWS is: `local` on this machine, `aws` in an account.", "A newcomer has no account.")
+    account: str = _setting("123456789012", "The AWS account's 12 digits. Checked against STS before anything is changed.", "AWS's own example account.")
+    region: str = _setting("eu-central-1", "The AWS region.", "Any region with AWS IoT Core will do.")
+    service: str = _setting("cdk-test", "First part of every resource's name.", "The CDK app's name, so that its resources can be taken over.")
+    application: str = _setting("iot", "Recorded as a tag on every resource.", "As in the CDK app.")
+    environment: str = _setting("dev", "Second part of every resource's name.", "As in the CDK app.")
+    bucket: str = _setting(
+        "cdk-s3-test-bucket", "Bucket of raw messages and of the claim certificate.", "As in the CDK app. Bucket names are global: choose your own on AWS."
+    )
+    lake_bucket: str = _setting("", "Bucket of the Parquet files; empty means `{bucket}-lake`.", "A bucket of its own can forbid every overwrite.")
+    serial_prefix: str = _setting("297468", "What a vehicle's serial number must begin with.", "As in the CDK app.")
+    rule_keys: tuple[str, ...] = _setting(("rule1", "rule2", "rule3"), "One topic rule for each key.", "As in the CDK app's rule-keys.json.")
+    raw_prefix: str = _setting("test-rule", "First level of the topics, and so the prefix of raw objects.", "As in the CDK app.")
+    parquet_prefix: str = _setting("lake", "Prefix of the Parquet files in the lake bucket.", "Leaves the bucket room for other tables.")
+    errors_prefix: str = _setting("errors", "Prefix of what a rule could not write.", "Outside the raw prefix, so it is never read as data.")
+    raw_key_format: RawKeyFormat = _setting(
+        "timestamp-uuid",
+        "Last segment of a raw key: `timestamp-uuid`, `timestamp-uuid-client`, or the CDK app's `timestamp`.",
+        "With `timestamp` alone two messages of one millisecond share a key. `-client` makes the client id known to the lake.",
+    )
+    allow_list: AllowList = _setting(
+        "none",
+        "Where the hook looks for serials that may register: `none`, `s3` (an object) or `dynamodb` (a table).",
+        "Any serial of the right form may register once, as in the CDK app.",
+    )
+    hook_runtime: str = _setting("python3.13", "Lambda runtime of the hook.", "Supported until June 2029.")
+    home: str = _setting(".fleet", "Folder of vehicles' certificates and of AWS on this machine.", "Beside the project, and ignored by git.")
+
+    def __post_init__(self) -> None:
+        """Check every setting against the limits of the services that will carry it."""
+        _one_of("profile", self.profile, get_args(Profile))
+        _matches("account", self.account, r"[0-9]{12}", "an account id has 12 digits")
+        _matches("region", self.region, _REGION, "write it as AWS does, such as eu-central-1")
+        for name in ("service", "environment", "application"):
+            _matches(name, getattr(self, name), r"[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?", "use letters, digits and - inside")
+        if len(self.template_name) > TEMPLATE_NAME_LIMIT:
+            room = TEMPLATE_NAME_LIMIT - len("-provision-template")
+            why = f"`service-environment` may have {room} characters and has {len(self.prefix)}, because a provisioning template's name ends at {TEMPLATE_NAME_LIMIT}"
+            raise InvalidSetting("FLEET_SERVICE", self.service, why)
+        if not self.lake_bucket:
+            object.__setattr__(self, "lake_bucket", f"{self.bucket}-lake")
+        for name in ("bucket", "lake_bucket"):
+            _matches(name, getattr(self, name), _BUCKET, "a bucket's name has 3 to 63 of a-z, 0-9 and -, without AWS's reserved beginnings and ends")
+        if self.bucket == self.lake_bucket:
+            raise InvalidSetting("FLEET_LAKE_BUCKET", self.lake_bucket, "the lake needs a bucket of its own, apart from FLEET_BUCKET")
+        _matches("serial_prefix", self.serial_prefix, r"[0-9A-Z]{1,20}", "use 1 to 20 of 0-9 and A-Z")
+        _one_of("raw_key_format", self.raw_key_format, get_args(RawKeyFormat))
+        _one_of("allow_list", self.allow_list, get_args(AllowList))
+        _matches("hook_runtime", self.hook_runtime, r"python3\.[0-9]{2}", "name a Lambda runtime such as python3.13")
+        if not self.home:
+            raise InvalidSetting("FLEET_HOME", self.home, "name a folder")
+        self._check_prefixes()
+        self._check_rules()
+
+    def _check_prefixes(self) -> None:
+        for name in ("raw_prefix", "parquet_prefix", "errors_prefix"):
+            _matches(name, getattr(self, name), _TOPIC_LEVEL, "use 1 to 60 of a-z, A-Z, 0-9, - and _, and no slash")
+        taken = {"claim-certificate": "the claim certificate", "allow-list": "the allow-list"}
+        for name in ("raw_prefix", "errors_prefix"):
+            prefix = getattr(self, name)
+            if prefix in taken:
+                raise InvalidSetting(_variable(name), prefix, f"this prefix belongs to {taken[prefix]}")
+            taken[prefix] = _variable(name)
+
+    def _check_rules(self) -> None:
+        if not self.rule_keys:
+            raise InvalidSetting("FLEET_RULE_KEYS", self.rule_keys, "name at least one rule")
+        if len({key.casefold() for key in self.rule_keys}) < len(self.rule_keys):
+            raise InvalidSetting("FLEET_RULE_KEYS", self.rule_keys, "no two rules may have one name (Athena does not tell upper case from lower)")
+        try:
+            rules = self.rules
+        except InvalidName as error:
+            raise InvalidSetting("FLEET_RULE_KEYS", self.rule_keys, str(error)) from error
+        topics = sum(len(self.arn("iot", f"topic/{rule.publish_topic}")) + len('"",') for rule in rules)
+        if topics > POLICY_DOCUMENT_LIMIT - 400:  # 400: the rest of the device policy
+            why = f"the device policy would name {len(rules)} topics in {topics} characters, and AWS IoT takes {POLICY_DOCUMENT_LIMIT} in all; use fewer rules or shorter names"
+            raise InvalidSetting("FLEET_RULE_KEYS", self.rule_keys, why)
+
+    @property
+    def prefix(self) -> str:
+        """What the names of all resources begin with: `cdk-test-dev`."""
+        return f"{self.service}-{self.environment}"
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The topic rules, in the order of the settings."""
+        return tuple(Rule(self.raw_prefix, key) for key in self.rule_keys)
+
+    def rule(self, key: str) -> Rule:
+        """Return the rule of a key, or raise InvalidName with the keys there are."""
+        for rule in self.rules:
+            if rule.key == key:
+                return rule
+        raise InvalidName("rule key", key, f"the settings name {', '.join(self.rule_keys)}")
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What marks a resource as this fleet's."""
+        return {"fleet_pipeline:stack": self.prefix, "fleet_pipeline:application": self.application}
+
+    @property
+    def device_policy_name(self) -> str:
+        """IoT policy of every registered vehicle."""
+        return f"{self.prefix}-device-policy"
+
+    @property
+    def claim_policy_name(self) -> str:
+        """IoT policy of the claim certificate."""
+        return f"{self.prefix}-claim-certificate-policy"
+
+    @property
+    def hook_role_name(self) -> str:
+        """IAM role of the hook."""
+        return f"{self.prefix}-pre-provisioning-lambda-role"
+
+    @property
+    def hook_name(self) -> str:
+        """Lambda function of the pre-provisioning hook."""
+        return f"{self.prefix}-pre-provisioning-hook-lambda"
+
+    @property
+    def provisioning_role_name(self) -> str:
+        """IAM role as which AWS IoT makes things."""
+        return f"{self.prefix}-provisioning-template-role"
+
+    @property
+    def template_name(self) -> str:
+        """Provisioning template."""
+        return f"{self.prefix}-provision-template"
+
+    @property
+    def rule_role_name(self) -> str:
+        """IAM role as which the topic rules write."""
+        return f"{self.prefix}-rule-engine-role"
+
+    @property
+    def allow_list_table(self) -> str:
+        """DynamoDB table of serials that may register, when `allow_list` is `dynamodb`."""
+        return f"{self.prefix}-allow-list"
+
+    @property
+    def allow_list_key(self) -> str:
+        """S3 key of serials that may register, one a line, when `allow_list` is `s3`."""
+        return "allow-list/serials.txt"
+
+    @property
+    def thing_prefix(self) -> str:
+        """What every thing's name begins with."""
+        return "test-thing-"
+
+    def serial(self, text: str) -> str:
+        """Return a serial that the hook would take, or raise InvalidName."""
+        if not text.startswith(self.serial_prefix) or not _SERIAL.fullmatch(text[len(self.serial_prefix) :]):
+            raise InvalidName("serial", text, f"it must be {self.serial_prefix} and then 6 to 26 of 0-9 and A-Z")
+        return text
+
+    def thing_name(self, serial: str) -> str:
+        """Return the thing of a vehicle: `test-thing-{SerialNumber}`. A vehicle's client id is its thing's name."""
+        return f"{self.thing_prefix}{serial}"
+
+    @property
+    def partition(self) -> str:
+        """ARNs' partition: `aws`, or China's or GovCloud's."""
+        return {"cn": "aws-cn", "us-gov": "aws-us-gov"}.get(self.region.rsplit("-", 2)[0], "aws")
+
+    def arn(self, service: str, resource: str) -> str:
+        """Return the ARN of a resource. S3 has neither account nor region in it, and IAM no region."""
+        region = "" if service in {"s3", "iam"} else self.region
+        account = "" if service == "s3" else self.account
+        return f"arn:{self.partition}:{service}:{region}:{account}:{resource}"
+
+    def role_arn(self, name: str) -> str:
+        """Return an IAM role's ARN."""
+        return self.arn("iam", f"role/{name}")
+
+    def policy_arn(self, name: str) -> str:
+        """Return an IoT policy's ARN."""
+        return self.arn("iot", f"policy/{name}")
+
+    @property
+    def hook_arn(self) -> str:
+        """ARN of the hook's function."""
+        return self.arn("lambda", f"function:{self.hook_name}")
+
+    @property
+    def template_arn(self) -> str:
+        """ARN of the provisioning template, known before it exists."""
+        return self.arn("iot", f"provisioningtemplate/{self.template_name}")
+
+    @property
+    def raw_key_expression(self) -> str:
+        """The S3 action's key, as AWS IoT evaluates it for each message."""
+        return {
+            "timestamp": "${topic()}/${timestamp()}",
+            "timestamp-uuid": "${topic()}/${timestamp()}-${newuuid()}",
+            "timestamp-uuid-client": "${topic()}/${timestamp()}-${newuuid()}-${clientid()}",
+        }[self.raw_key_format]
+
+
+def _variable(name: str) -> str:
+    return f"FLEET_{name.upper()}"
+
+
+def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InvalidSetting(_variable(name), value, f"choose one of {', '.join(choices)}")
+
+
+def _matches(name: str, value: object, pattern: str | re.Pattern[str], why: str) -> None:
+    if not isinstance(value, str) or not re.fullmatch(pattern, value):
+        raise InvalidSetting(_variable(name), value, why)

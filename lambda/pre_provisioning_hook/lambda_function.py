@@ -1,0 +1,187 @@
+"""The pre-provisioning hook: AWS IoT asks it before it registers a vehicle, and goes on only when it says so.
+
+It denies by default. A serial is allowed when its form and prefix are right, the request came through our template with no
+parameter but the serial, the allow-list (if there is one) names it, and no thing of that name exists. A thing that exists is
+given a new certificate only when its attribute `replacement` is `allowed`, and that permission is used up in the same step.
+
+Standard library and boto3 only; this folder is zipped as it is.
+Source: docs.aws.amazon.com/iot/latest/developerguide/pre-provisioning-hook.html
+"""
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Protocol
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+IMPATIENT = Config(connect_timeout=0.5, read_timeout=1, retries={"total_max_attempts": 1})
+"""Three calls at most, 4.5 s in all: AWS IoT waits 5 s for the answer."""
+
+ALLOW_LIST_LIMIT_BYTES = 8_000_000
+"""An S3 allow-list beyond this would not be read in time; a longer one belongs in DynamoDB."""
+
+REPLACEMENT = "replacement"
+"""Thing attribute by which an operator lets an existing thing be given a new certificate, once."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the hook answers, and why, in words for the log."""
+
+    allowed: bool
+    reason: str
+
+
+class Things(Protocol):
+    """The registry, as far as the hook needs it."""
+
+    def describe(self, thing_name: str) -> dict[str, Any] | None:
+        """Return DescribeThing's answer, or None when there is no such thing."""
+
+    def use_replacement(self, thing_name: str, version: int) -> bool:
+        """Take the permission back, if the thing is still at this version; say whether it was ours to take."""
+
+
+class AllowList(Protocol):
+    """The serials that may register."""
+
+    def names(self, serial: str) -> bool:
+        """Say whether the list has this serial."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a request must look like."""
+
+    serial_prefix: str
+    thing_prefix: str
+    template_arn: str
+
+
+def lambda_handler(event: Any, _context: object) -> dict[str, bool]:
+    """Return `{"allowProvisioning": bool}`, whatever happens. Logs the serial and the reason, never a certificate."""
+    try:
+        expected = Expected(os.environ["SERIAL_PREFIX"], os.environ["THING_PREFIX"], os.environ["TEMPLATE_ARN"])
+        decision = decide(event, expected, IotThings(), allow_list(os.environ.get("ALLOW_LIST", "")))
+    except Exception as error:  # noqa: BLE001 (the outermost frame: whatever went wrong, the answer is no)
+        decision = Decision(allowed=False, reason=f"the hook failed: {type(error).__name__}")
+    _log(event, decision)
+    return {"allowProvisioning": decision.allowed}
+
+
+def decide(event: Any, expected: Expected, things: Things, allowed: AllowList | None) -> Decision:
+    """Decide on one request. `allowed` is None when there is no allow-list."""
+    serial = _serial(event)
+    if serial is None:
+        return Decision(allowed=False, reason="the request does not have SerialNumber as its one parameter")
+    if event.get("templateArn") != expected.template_arn:
+        return Decision(allowed=False, reason="the request came through another template")
+    if not re.fullmatch(re.escape(expected.serial_prefix) + r"[0-9A-Z]{6,26}", serial, re.ASCII):
+        return Decision(allowed=False, reason=f"the serial is not {expected.serial_prefix} and 6 to 26 of 0-9 and A-Z")
+    if allowed is not None and not allowed.names(serial):
+        return Decision(allowed=False, reason="the serial is not on the allow-list")
+    return _registered(expected.thing_prefix + serial, things)
+
+
+def _serial(event: Any) -> str | None:
+    parameters = event.get("parameters") if isinstance(event, dict) else None
+    if not isinstance(parameters, dict) or set(parameters) != {"SerialNumber"}:
+        return None
+    serial = parameters["SerialNumber"]
+    return serial if isinstance(serial, str) else None
+
+
+def _registered(thing_name: str, things: Things) -> Decision:
+    thing = things.describe(thing_name)
+    if thing is None:
+        return Decision(allowed=True, reason="a new vehicle")
+    if thing.get("attributes", {}).get(REPLACEMENT) != "allowed":
+        return Decision(allowed=False, reason="a thing of this serial exists and no replacement was allowed")
+    if not things.use_replacement(thing_name, thing["version"]):
+        return Decision(allowed=False, reason="the replacement that was allowed has just been used")
+    return Decision(allowed=True, reason="a replacement that was allowed")
+
+
+def _log(event: Any, decision: Decision) -> None:
+    seen = event if isinstance(event, dict) else {}
+    facts = {name: repr(seen.get(name))[:200] for name in ("clientId", "claimCertificateId", "templateArn")}
+    print(json.dumps({"allowed": decision.allowed, "reason": decision.reason, "serial": repr(_serial(event))[:200], **facts}))  # noqa: T201 (Lambda's log)
+
+
+@cache
+def _client(service: str) -> Any:
+    return boto3.client(service, config=IMPATIENT)
+
+
+class IotThings:
+    """The registry of AWS IoT Core."""
+
+    def describe(self, thing_name: str) -> dict[str, Any] | None:
+        """Return DescribeThing's answer, or None when there is no such thing."""
+        iot = _client("iot")
+        try:
+            return dict(iot.describe_thing(thingName=thing_name))
+        except iot.exceptions.ResourceNotFoundException:
+            return None
+
+    def use_replacement(self, thing_name: str, version: int) -> bool:
+        """Remove the attribute under the condition that nobody else has; two requests at once cannot both succeed."""
+        iot = _client("iot")
+        try:
+            iot.update_thing(thingName=thing_name, attributePayload={"attributes": {REPLACEMENT: ""}, "merge": True}, expectedVersion=version)
+        except iot.exceptions.VersionConflictException:
+            return False
+        return True
+
+
+def allow_list(where: str) -> AllowList | None:
+    """Return the list that `s3://bucket/key` or `dynamodb://table` names; None for an empty name."""
+    scheme, _, rest = where.partition("://")
+    if not where:
+        return None
+    if scheme == "s3":
+        return S3AllowList(*rest.split("/", 1))
+    if scheme == "dynamodb":
+        return DynamoDbAllowList(rest)
+    raise ValueError("ALLOW_LIST must begin with s3:// or dynamodb://")
+
+
+@dataclass(frozen=True)
+class S3AllowList:
+    """An object with one serial a line."""
+
+    bucket: str
+    key: str
+
+    def names(self, serial: str) -> bool:
+        """Say whether a line is this serial; a missing object names nobody."""
+        s3 = _client("s3")
+        try:
+            answer = s3.get_object(Bucket=self.bucket, Key=self.key)
+        except s3.exceptions.NoSuchKey:
+            return False
+        if answer["ContentLength"] > ALLOW_LIST_LIMIT_BYTES:
+            raise ValueError("the allow-list is too long to be read in time: use DynamoDB")
+        return serial.encode() in (line.strip() for line in answer["Body"].iter_lines())
+
+
+@dataclass(frozen=True)
+class DynamoDbAllowList:
+    """A table with the key `serial`."""
+
+    table: str
+
+    def names(self, serial: str) -> bool:
+        """Say whether the table has an item of this serial; a missing table names nobody."""
+        try:
+            answer = _client("dynamodb").get_item(TableName=self.table, Key={"serial": {"S": serial}}, ConsistentRead=True)
+        except ClientError as error:
+            if error.response["Error"]["Code"] == "ResourceNotFoundException":
+                return False
+            raise
+        return "Item" in answer
