@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import ConnectionError as UnreachableError
 
 from fleet_pipeline.errors import AwsRefused, AwsUnavailable, FleetError, InvalidSetting, WrongAccount
 from fleet_pipeline.fleet import Fleet
@@ -69,7 +70,8 @@ class Aws:
         return boto3.Session(region_name=self.region)
 
     def _client(self, service: str) -> Any:
-        return self.session.client(service, endpoint_url=self.endpoint_url, config=RETRIES)  # type: ignore[call-overload]
+        session: Any = self.session  # the stubs overload by literal name
+        return session.client(service, endpoint_url=self.endpoint_url, config=RETRIES)
 
     @cached_property
     def iot(self) -> "IoTClient":
@@ -122,7 +124,7 @@ def doing(deed: str) -> Iterator[None]:
         yield
     except ClientError as error:
         raise _answered(deed, error) from error
-    except (ConnectionError, HTTPClientError) as error:
+    except (UnreachableError, HTTPClientError) as error:
         raise AwsUnavailable(deed, type(error).__name__, str(error)) from error
     except BotoCoreError as error:
         raise AwsRefused(deed, type(error).__name__, str(error)) from error

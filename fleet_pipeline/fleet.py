@@ -202,7 +202,8 @@ class Fleet:
             _matches(name, getattr(self, name), r"[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?", "use letters, digits and - inside")
         if len(self.template_name) > TEMPLATE_NAME_LIMIT:
             room = TEMPLATE_NAME_LIMIT - len("-provision-template")
-            why = f"`service-environment` may have {room} characters and has {len(self.prefix)}, because a provisioning template's name ends at {TEMPLATE_NAME_LIMIT}"
+            limit = f"because a provisioning template's name ends at {TEMPLATE_NAME_LIMIT}"
+            why = f"`service-environment` may have {room} characters and has {len(self.prefix)}, {limit}"
             raise InvalidSetting("FLEET_SERVICE", self.service, why)
         if not self.lake_bucket:
             object.__setattr__(self, "lake_bucket", f"{self.bucket}-lake")
@@ -240,7 +241,8 @@ class Fleet:
             raise InvalidSetting("FLEET_RULE_KEYS", self.rule_keys, str(error)) from error
         topics = sum(len(self.arn("iot", f"topic/{rule.publish_topic}")) + len('"",') for rule in rules)
         if topics > POLICY_DOCUMENT_LIMIT - 400:  # 400: the rest of the device policy
-            why = f"the device policy would name {len(rules)} topics in {topics} characters, and AWS IoT takes {POLICY_DOCUMENT_LIMIT} in all; use fewer rules or shorter names"
+            room = f"and AWS IoT takes {POLICY_DOCUMENT_LIMIT} in all; use fewer rules or shorter names"
+            why = f"the device policy would name {len(rules)} topics in {topics} characters, {room}"
             raise InvalidSetting("FLEET_RULE_KEYS", self.rule_keys, why)
 
     @property

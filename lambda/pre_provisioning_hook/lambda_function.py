@@ -115,7 +115,8 @@ def _log(event: Any, decision: Decision) -> None:
 
 @cache
 def _client(service: str) -> Any:
-    return boto3.client(service, config=IMPATIENT)
+    session: Any = boto3  # the stubs overload by literal name
+    return session.client(service, config=IMPATIENT)
 
 
 class IotThings:
