@@ -190,6 +190,11 @@ class Fleet:
         "Where the hook looks for serials that may register: `none`, `s3` (an object) or `dynamodb` (a table).",
         "Any serial of the right form may register once, as in the CDK app.",
     )
+    claim_client_prefix: str = _setting(
+        "claim-",
+        "What the client id of a vehicle with the claim certificate begins with; empty allows any.",
+        "A holder of the shared key cannot then take the client id of a registered vehicle, and so its connection.",
+    )
     hook_runtime: str = _setting("python3.13", "Lambda runtime of the hook.", "Supported until June 2029.")
     home: str = _setting(".fleet", "Folder of vehicles' certificates and of AWS on this machine.", "Beside the project, and ignored by git.")
 
@@ -214,6 +219,7 @@ class Fleet:
         _matches("serial_prefix", self.serial_prefix, r"[0-9A-Z]{1,20}", "use 1 to 20 of 0-9 and A-Z")
         _one_of("raw_key_format", self.raw_key_format, get_args(RawKeyFormat))
         _one_of("allow_list", self.allow_list, get_args(AllowList))
+        _matches("claim_client_prefix", self.claim_client_prefix, r"[a-zA-Z0-9_-]{0,40}", "use at most 40 of a-z, A-Z, 0-9, - and _")
         _matches("hook_runtime", self.hook_runtime, r"python3\.[0-9]{2}", "name a Lambda runtime such as python3.13")
         if not self.home:
             raise InvalidSetting("FLEET_HOME", self.home, "name a folder")
@@ -301,6 +307,11 @@ class Fleet:
     def rule_role_name(self) -> str:
         """IAM role as which the topic rules write."""
         return f"{self.prefix}-rule-engine-role"
+
+    @property
+    def rule_error_role_name(self) -> str:
+        """IAM role as which the topic rules report what they could not write."""
+        return f"{self.prefix}-rule-error-role"
 
     @property
     def allow_list_table(self) -> str:

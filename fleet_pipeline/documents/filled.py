@@ -1,0 +1,111 @@
+"""Each document, filled in for one fleet.
+
+A base file holds placeholders: `<bucket>` in a string becomes the value of that name, and a string whose placeholder stands for
+several values becomes as many strings. Sources: AWS IoT Core Developer Guide (provision-wo-cert, cross-service-confused-deputy-prevention,
+audit-chk-iot-policy-permissive), Amazon S3 User Guide (conditional-writes-enforce).
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fleet_pipeline.fleet import Fleet
+
+Document = dict[str, Any]
+Values = Mapping[str, str | Sequence[str]]
+
+_FOLDER = Path(__file__).parent
+_PLACEHOLDER = re.compile(r"<([a-z0-9-]+)>")
+
+
+def device_policy(fleet: Fleet) -> Document:
+    """A vehicle connects as its own thing and publishes to the rules' Basic Ingest topics, nothing else."""
+    return _filled("device-policy", fleet, {"publish-topics": [rule.publish_topic for rule in fleet.rules]})
+
+
+def claim_policy(fleet: Fleet) -> Document:
+    """The shared certificate may ask for a certificate and register through our template, nothing else."""
+    return _filled("claim-policy", fleet, {"template": fleet.template_name, "claim-client-prefix": fleet.claim_client_prefix})
+
+
+def provisioning_template(fleet: Fleet) -> Document:
+    """The thing, its certificate and its policy, as RegisterThing makes them."""
+    return _filled("provisioning-template", fleet, {"device-policy": fleet.device_policy_name, "thing-prefix": fleet.thing_prefix})
+
+
+def write_policy(fleet: Fleet, prefix: str) -> Document:
+    """A topic rule writes objects below one prefix of the bucket."""
+    return _filled("rule-policy", fleet, {"bucket": fleet.bucket, "prefix": prefix})
+
+
+def hook_policy(fleet: Fleet) -> Document:
+    """The hook writes its own log, looks for the thing, and reads the allow-list if there is one."""
+    values = {"hook": fleet.hook_name, "thing-prefix": fleet.thing_prefix, "serial-prefix": fleet.serial_prefix}
+    document = _filled("hook-policy", fleet, values)
+    reading = {
+        "none": None,
+        "s3": ("s3:GetObject", fleet.arn("s3", f"{fleet.bucket}/{fleet.allow_list_key}")),
+        "dynamodb": ("dynamodb:GetItem", fleet.arn("dynamodb", f"table/{fleet.allow_list_table}")),
+    }[fleet.allow_list]
+    if reading:
+        document["Statement"].append({"Sid": "ReadTheAllowList", "Effect": "Allow", "Action": reading[0], "Resource": reading[1]})
+    return document
+
+
+def lambda_trust(fleet: Fleet) -> Document:
+    """AWS Lambda may assume the role."""
+    return _filled("service-trust", fleet, {"service": "lambda.amazonaws.com"})
+
+
+def iot_trust(fleet: Fleet) -> Document:
+    """AWS IoT may assume the role, for this account and region only."""
+    document = _filled("service-trust", fleet, {"service": "iot.amazonaws.com"})
+    document["Statement"][0]["Condition"] = {
+        "StringEquals": {"aws:SourceAccount": fleet.account},
+        "ArnLike": {"aws:SourceArn": fleet.arn("iot", "*")},
+    }
+    return document
+
+
+def bucket_policy(fleet: Fleet) -> Document:
+    """Only requests over TLS."""
+    return _filled("bucket-policy", fleet, {"bucket": fleet.bucket})
+
+
+def lake_bucket_policy(fleet: Fleet) -> Document:
+    """Only requests over TLS, and no object is ever overwritten."""
+    return _filled("lake-bucket-policy", fleet, {"bucket": fleet.lake_bucket})
+
+
+def rule_keys() -> tuple[str, ...]:
+    """Return the rule keys of rule-keys.json, the default of `FLEET_RULE_KEYS`."""
+    return tuple(_base("rule-keys")["testRules"])
+
+
+def _filled(name: str, fleet: Fleet, values: Values) -> Document:
+    common = {"iot": fleet.arn("iot", "")[:-1], "logs": fleet.arn("logs", "")[:-1], "s3": fleet.arn("s3", "")[:-1]}
+    document: Document = _fill(_base(name), {**common, **values})
+    return document
+
+
+def _base(name: str) -> Document:
+    document: Document = json.loads((_FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    return document
+
+
+def _fill(node: Any, values: Values) -> Any:
+    if isinstance(node, dict):
+        return {key: _fill(value, values) for key, value in node.items()}
+    if isinstance(node, list):
+        return [text for item in node for text in (_texts(item, values) if isinstance(item, str) else [_fill(item, values)])]
+    return _texts(node, values)[0] if isinstance(node, str) else node
+
+
+def _texts(text: str, values: Values) -> list[str]:
+    texts = [text]
+    for name in _PLACEHOLDER.findall(text):
+        value = values[name]
+        texts = [each.replace(f"<{name}>", one) for each in texts for one in ([value] if isinstance(value, str) else value)]
+    return texts

@@ -1,0 +1,141 @@
+"""Every resource of one fleet, each with those that must exist before it: the model that is planned, applied and removed."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from graphlib import TopologicalSorter
+
+from fleet_pipeline.documents import filled
+from fleet_pipeline.fleet import Fleet, Rule
+from fleet_pipeline.provision.allow_list import AllowListTable
+from fleet_pipeline.provision.attachment import PolicyAttachment
+from fleet_pipeline.provision.bucket import Bucket
+from fleet_pipeline.provision.claim_certificate import ClaimCertificate
+from fleet_pipeline.provision.function import HOOK_FOLDER, Function, sha256_of, zipped
+from fleet_pipeline.provision.iot_policy import IotPolicy
+from fleet_pipeline.provision.permission import InvokePermission
+from fleet_pipeline.provision.reconcile import Resource
+from fleet_pipeline.provision.role import Role
+from fleet_pipeline.provision.template import Template
+from fleet_pipeline.provision.topic_rule import TopicRule, s3_action
+
+
+@dataclass(frozen=True)
+class Part:
+    """A resource and the names of the parts that must exist before it."""
+
+    resource: Resource
+    after: tuple[str, ...] = ()
+
+
+Blueprint = Mapping[str, Part]
+
+
+def blueprint(fleet: Fleet) -> Blueprint:
+    """Return the parts of a fleet by name, in an order in which they can be made."""
+    parts = {**_storage(fleet), **_hook(fleet), **_provisioning(fleet), **_claim(fleet), **_rules(fleet)}
+    return {name: parts[name] for name in TopologicalSorter({name: part.after for name, part in parts.items()}).static_order()}
+
+
+def topic_rule_name(rule: Rule) -> str:
+    """Return the name of a rule's part: `topic_rule_rule1`."""
+    return f"topic_rule_{rule.key}"
+
+
+def resources(parts: Blueprint) -> Iterator[Resource]:
+    """Yield the resources in the order in which they can be made."""
+    return (part.resource for part in parts.values())
+
+
+def _storage(fleet: Fleet) -> dict[str, Part]:
+    def bucket(name: str, policy: filled.Document) -> Part:
+        return Part(Bucket(name=name, arn=fleet.arn("s3", name), region=fleet.region, policy=policy, tags=fleet.tags))
+
+    return {"bucket": bucket(fleet.bucket, filled.bucket_policy(fleet)), "lake_bucket": bucket(fleet.lake_bucket, filled.lake_bucket_policy(fleet))}
+
+
+def _hook(fleet: Fleet) -> dict[str, Part]:
+    code = zipped(HOOK_FOLDER)
+    role = _role(fleet, fleet.hook_role_name, "AWS IAM role for pre-provisioning lambda", filled.lambda_trust(fleet), {"hook": filled.hook_policy(fleet)})
+    function = Function(
+        name=fleet.hook_name,
+        arn=fleet.hook_arn,
+        description="Decides which vehicles may register",
+        role_arn=role.arn,
+        runtime=fleet.hook_runtime,
+        environment=_hook_environment(fleet),
+        tags=fleet.tags,
+        code_sha256=sha256_of(code),
+        code=code,
+    )
+    permission = InvokePermission(name=fleet.hook_name, arn=fleet.hook_arn, source_arn=fleet.template_arn, source_account=fleet.account)
+    table = AllowListTable(name=fleet.allow_list_table, arn=fleet.arn("dynamodb", f"table/{fleet.allow_list_table}"), tags=fleet.tags)
+    return {
+        **({"allow_list_table": Part(table)} if fleet.allow_list == "dynamodb" else {}),
+        "hook_role": Part(role),
+        "hook": Part(function, ("hook_role", *(["allow_list_table"] if fleet.allow_list == "dynamodb" else []))),
+        "hook_permission": Part(permission, ("hook",)),
+    }
+
+
+def _hook_environment(fleet: Fleet) -> dict[str, str]:
+    where = {"none": "", "s3": f"s3://{fleet.bucket}/{fleet.allow_list_key}", "dynamodb": f"dynamodb://{fleet.allow_list_table}"}[fleet.allow_list]
+    return {"SERIAL_PREFIX": fleet.serial_prefix, "THING_PREFIX": fleet.thing_prefix, "TEMPLATE_ARN": fleet.template_arn, "ALLOW_LIST": where}
+
+
+def _provisioning(fleet: Fleet) -> dict[str, Part]:
+    registration = f"arn:{fleet.partition}:iam::aws:policy/service-role/AWSIoTThingsRegistration"
+    role = _role(fleet, fleet.provisioning_role_name, "AWS IoT makes things as this role", filled.iot_trust(fleet), {})
+    template = Template(
+        name=fleet.template_name,
+        arn=fleet.template_arn,
+        description="Registers a vehicle by its claim certificate",
+        body=filled.provisioning_template(fleet),
+        role_arn=role.arn,
+        hook_arn=fleet.hook_arn,
+        tags=fleet.tags,
+    )
+    return {
+        "device_policy": Part(_iot_policy(fleet, fleet.device_policy_name, filled.device_policy(fleet))),
+        "provisioning_role": Part(replace(role, managed=(registration,))),
+        "provisioning_template": Part(template, ("device_policy", "provisioning_role", "hook_permission")),
+    }
+
+
+def _claim(fleet: Fleet) -> dict[str, Part]:
+    certificates = fleet.arn("iot", "cert")
+    return {
+        "claim_policy": Part(_iot_policy(fleet, fleet.claim_policy_name, filled.claim_policy(fleet)), ("provisioning_template",)),
+        "claim_certificate": Part(ClaimCertificate(fleet.bucket, certificates), ("bucket",)),
+        "claim_attachment": Part(PolicyAttachment(fleet.claim_policy_name, fleet.bucket, certificates), ("claim_policy", "claim_certificate")),
+    }
+
+
+def _rules(fleet: Fleet) -> dict[str, Part]:
+    def writer(name: str, what: str, prefix: str) -> Role:
+        return _role(fleet, name, what, filled.iot_trust(fleet), {"iotCoreRolePolicy": filled.write_policy(fleet, prefix)})
+
+    return {
+        "rule_role": Part(writer(fleet.rule_role_name, "Topic rules write messages as this role", fleet.raw_prefix), ("bucket",)),
+        "rule_error_role": Part(writer(fleet.rule_error_role_name, "Topic rules report failures as this role", fleet.errors_prefix), ("bucket",)),
+        **{topic_rule_name(rule): Part(_topic_rule(fleet, rule), ("rule_role", "rule_error_role")) for rule in fleet.rules},
+    }
+
+
+def _topic_rule(fleet: Fleet, rule: Rule) -> TopicRule:
+    return TopicRule(
+        name=rule.aws_name,
+        arn=fleet.arn("iot", f"rule/{rule.aws_name}"),
+        description=f"Writes every message of {rule.topic} to S3",
+        sql=rule.sql,
+        action=s3_action(fleet.role_arn(fleet.rule_role_name), fleet.bucket, fleet.raw_key_expression),
+        error_action=s3_action(fleet.role_arn(fleet.rule_error_role_name), fleet.bucket, f"{fleet.errors_prefix}/{rule.key}/${{timestamp()}}-${{newuuid()}}"),
+        tags=fleet.tags,
+    )
+
+
+def _role(fleet: Fleet, name: str, description: str, trust: filled.Document, inline: dict[str, filled.Document]) -> Role:
+    return Role(name=name, arn=fleet.role_arn(name), description=description, trust=trust, tags=fleet.tags, inline=inline)
+
+
+def _iot_policy(fleet: Fleet, name: str, document: filled.Document) -> IotPolicy:
+    return IotPolicy(name=name, arn=fleet.policy_arn(name), document=document, tags=fleet.tags)

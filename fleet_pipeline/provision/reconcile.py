@@ -1,0 +1,170 @@
+"""Look, compare, act, look again: the one way in which a resource of AWS is planned, applied and removed.
+
+A kind of resource is a frozen dataclass that is both what is wanted and what is found; drift is the list of its differing fields.
+This module owns absence, refusal, waiting and wording; the kinds just call boto3.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from typing import Any, ClassVar, Protocol, Self, TypeVar
+
+from fleet_pipeline.aws import Aws, doing
+from fleet_pipeline.errors import AwsUnavailable, CannotChange, NotOurs
+
+PAUSES_S = (0.5, 1, 2, 4, 8, 15, 30)
+"""Waits between tries. A new IAM role is assumable everywhere within a minute. Source: terraform-provider-aws waits 2 min at most."""
+
+T = TypeVar("T")
+Sleep = Callable[[float], None]
+
+
+class Resource(Protocol):
+    """One resource of AWS, wanted or found. Fields of the dataclass that take part in comparison are what is declared."""
+
+    kind: ClassVar[str]
+    fixed: ClassVar[frozenset[str]]
+
+    @property
+    def name(self) -> str:
+        """The name that AWS knows it by."""
+
+    @property
+    def arn(self) -> str:
+        """Its ARN, or the nearest thing that it has to one."""
+
+    def console_path(self) -> str:
+        """Where the AWS console shows it, below `https://console.aws.amazon.com/`."""
+
+    def read(self, aws: Aws) -> Self | None:
+        """Return what AWS has under this name, or None."""
+
+    def create(self, aws: Aws) -> None:
+        """Make it, as it is wanted."""
+
+    def update(self, aws: Aws, found: Self) -> None:
+        """Bring what was found to what is wanted."""
+
+    def delete(self, aws: Aws) -> None:
+        """Remove it."""
+
+
+class Action(StrEnum):
+    """What is to be done to a resource, or was."""
+
+    CREATE = "create"
+    UPDATE = "update"
+    UNCHANGED = "unchanged"
+    DELETE = "delete"
+    ABSENT = "absent"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One field that differs. `found` is None when there is no resource yet."""
+
+    field: str
+    found: Any
+    wanted: Any
+
+
+@dataclass(frozen=True)
+class Step:
+    """A resource, what is to be done to it, and because of which fields."""
+
+    wanted: Resource
+    found: Resource | None
+    action: Action
+    changes: tuple[Change, ...]
+
+    @property
+    def title(self) -> str:
+        """The resource in words: `topic rule 'test_rule_rule1'`."""
+        return _title(self.wanted)
+
+
+def plan(wanted: Resource, aws: Aws) -> Step:
+    """Return what `reconcile` would do. Reads only. Raises NotOurs or CannotChange where it would."""
+    with doing(f"show {_title(wanted)}"):
+        found = wanted.read(aws)
+    changes = tuple(_changes(wanted, found))
+    if found is None:
+        return Step(wanted, None, Action.CREATE, changes)
+    _refuse_the_impossible(wanted, found, changes)
+    return Step(wanted, found, Action.UPDATE if changes else Action.UNCHANGED, changes)
+
+
+def reconcile(wanted: Resource, aws: Aws, *, sleep: Sleep = time.sleep) -> Step:
+    """Bring AWS to what is wanted and return the step that it took; when nothing differs, no writing call is made.
+
+    Looks again after acting, and waits up to a minute for AWS to have heard of it all. Raises AwsRefused, AwsUnavailable (after
+    the wait), CannotChange, NotOurs.
+    """
+    first = _patiently(lambda: plan(wanted, aws), sleep)
+
+    def step_until_unchanged() -> None:
+        step = plan(wanted, aws)
+        if step.action is Action.UNCHANGED:
+            return
+        with doing(f"{step.action} {step.title}"):
+            wanted.create(aws) if step.found is None else wanted.update(aws, step.found)
+        left = plan(wanted, aws)
+        if left.action is not Action.UNCHANGED:
+            raise AwsUnavailable(f"{step.action} {step.title}", "NotYetVisible", f"still differs: {', '.join(change.field for change in left.changes)}")
+
+    if first.action is not Action.UNCHANGED:
+        _patiently(step_until_unchanged, sleep)
+    return first
+
+
+def remove(wanted: Resource, aws: Aws, *, sleep: Sleep = time.sleep) -> Step:
+    """Make the resource absent; nothing is done when it is absent already. Raises NotOurs for what others made."""
+
+    def look_and_delete() -> Step:
+        with doing(f"show {_title(wanted)}"):
+            found = wanted.read(aws)
+        if found is None:
+            return Step(wanted, None, Action.ABSENT, ())
+        _refuse_foreign(wanted, found)
+        with doing(f"delete {_title(wanted)}"):
+            found.delete(aws)
+        return Step(wanted, found, Action.DELETE, ())
+
+    return _patiently(look_and_delete, sleep)
+
+
+def declared(resource: Resource) -> dict[str, Any]:
+    """Return what is declared of a resource, field by field, fit for JSON. Bytes and keys are never among it."""
+    return {each.name: getattr(resource, each.name) for each in fields(resource) if each.compare}  # type: ignore[arg-type]
+
+
+def _changes(wanted: Resource, found: Resource | None) -> list[Change]:
+    before = declared(found) if found is not None else {}
+    return [Change(name, before.get(name), value) for name, value in declared(wanted).items() if found is None or before[name] != value]
+
+
+def _refuse_the_impossible(wanted: Resource, found: Resource, changes: tuple[Change, ...]) -> None:
+    _refuse_foreign(wanted, found)
+    for change in changes:
+        if change.field in wanted.fixed:
+            raise CannotChange(_title(wanted), change.field, change.found, change.wanted)
+
+
+def _refuse_foreign(wanted: Resource, found: Resource) -> None:
+    ours = getattr(wanted, "tags", None)
+    if ours is not None and getattr(found, "tags", {}).get("fleet_pipeline:stack") != ours["fleet_pipeline:stack"]:
+        raise NotOurs(_title(wanted))
+
+
+def _title(resource: Resource) -> str:
+    return f"{resource.kind} {resource.name!r}"
+
+
+def _patiently(deed: Callable[[], T], sleep: Sleep) -> T:
+    for pause_s in PAUSES_S:
+        try:
+            return deed()
+        except AwsUnavailable:
+            sleep(pause_s)
+    return deed()
