@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -53,25 +53,32 @@ for _name in ("boto3", "botocore", "s3transfer", "urllib3"):
 
 @dataclass(frozen=True)
 class Aws:
-    """The clients of one account and region. `endpoint_url` is None for AWS itself.
+    """The clients of one account and region.
 
-    `local_account` is set for AWS on this machine alone, where the access key is the account.
+    `endpoint_url` is None for AWS itself. AWS on this machine has one, and takes the account's id as the access key.
+    Every S3 call names the account as the expected owner of the bucket, so that a bucket of someone else's is never used.
     """
 
     region: str
+    account: str
     endpoint_url: str | None = None
-    local_account: str | None = field(default=None, repr=False)
 
     @cached_property
     def session(self) -> boto3.Session:
         """The one session, on AWS's ordinary chain of credentials."""
-        if self.local_account:
-            return boto3.Session(aws_access_key_id=self.local_account, aws_secret_access_key="local", region_name=self.region)  # noqa: S106 (AWS on this machine has no secret)
+        if self.endpoint_url:
+            return boto3.Session(aws_access_key_id=self.account, aws_secret_access_key="local", region_name=self.region)  # noqa: S106 (there is no secret)
         return boto3.Session(region_name=self.region)
 
     def _client(self, service: str) -> Any:
         session: Any = self.session  # the stubs overload by literal name
-        return session.client(service, endpoint_url=self.endpoint_url, config=RETRIES)
+        client = session.client(service, endpoint_url=self.endpoint_url, config=RETRIES)
+        client.meta.events.register("provide-client-params.s3", self._name_the_owner)
+        return client
+
+    def _name_the_owner(self, params: dict[str, Any], model: Any, **_: Any) -> None:
+        if "ExpectedBucketOwner" in model.input_shape.members:
+            params.setdefault("ExpectedBucketOwner", self.account)
 
     @cached_property
     def iot(self) -> "IoTClient":

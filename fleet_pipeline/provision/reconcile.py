@@ -6,7 +6,7 @@ This module owns absence, refusal, waiting and wording; the kinds just call boto
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
@@ -71,12 +71,15 @@ class Change:
 
 @dataclass(frozen=True)
 class Step:
-    """A resource, what is to be done to it, and because of which fields."""
+    """A resource, what is to be done to it (or was), and because of which fields.
+
+    `live` is the resource as AWS has it now: before acting in a plan, afterwards in what `reconcile` and `remove` return.
+    """
 
     wanted: Resource
-    found: Resource | None
+    live: Resource | None
     action: Action
-    changes: tuple[Change, ...]
+    changes: tuple[Change, ...] = ()
 
     @property
     def title(self) -> str:
@@ -103,19 +106,20 @@ def reconcile(wanted: Resource, aws: Aws, *, sleep: Sleep = time.sleep) -> Step:
     """
     first = _patiently(lambda: plan(wanted, aws), sleep)
 
-    def step_until_unchanged() -> None:
+    def step_until_unchanged() -> Step:
         step = plan(wanted, aws)
         if step.action is Action.UNCHANGED:
-            return
+            return step
         with doing(f"{step.action} {step.title}"):
-            wanted.create(aws) if step.found is None else wanted.update(aws, step.found)
+            wanted.create(aws) if step.live is None else wanted.update(aws, step.live)
         left = plan(wanted, aws)
         if left.action is not Action.UNCHANGED:
             raise AwsUnavailable(f"{step.action} {step.title}", "NotYetVisible", f"still differs: {', '.join(change.field for change in left.changes)}")
+        return left
 
-    if first.action is not Action.UNCHANGED:
-        _patiently(step_until_unchanged, sleep)
-    return first
+    if first.action is Action.UNCHANGED:
+        return first
+    return replace(first, live=_patiently(step_until_unchanged, sleep).live)
 
 
 def remove(wanted: Resource, aws: Aws, *, sleep: Sleep = time.sleep) -> Step:
@@ -125,11 +129,11 @@ def remove(wanted: Resource, aws: Aws, *, sleep: Sleep = time.sleep) -> Step:
         with doing(f"show {_title(wanted)}"):
             found = wanted.read(aws)
         if found is None:
-            return Step(wanted, None, Action.ABSENT, ())
+            return Step(wanted, None, Action.ABSENT)
         _refuse_foreign(wanted, found)
         with doing(f"delete {_title(wanted)}"):
             found.delete(aws)
-        return Step(wanted, found, Action.DELETE, ())
+        return Step(wanted, None, Action.DELETE)
 
     return _patiently(look_and_delete, sleep)
 
