@@ -12,8 +12,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as UnreachableError
 
-from fleet_pipeline.errors import AwsRefused, AwsUnavailable, FleetError, InvalidSetting, WrongAccount
-from fleet_pipeline.fleet import Fleet
+from fleet_pipeline.errors import AwsRefused, AwsUnavailable, FleetError, WrongAccount
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
@@ -111,14 +110,12 @@ class Aws:
         return self._client("sts")  # type: ignore[no-any-return]
 
 
-def check_account(aws: Aws, fleet: Fleet) -> None:
-    """Return when the credentials belong to the fleet's account; raise WrongAccount before anything was changed."""
+def check_account(aws: Aws) -> None:
+    """Return when the credentials belong to the account that is meant; raise WrongAccount before anything was changed."""
     with doing("say whose credentials these are"):
         found = aws.sts.get_caller_identity()["Account"]
-    if found != fleet.account:
-        raise WrongAccount(fleet.account, found)
-    if aws.region != fleet.region:
-        raise InvalidSetting("FLEET_REGION", fleet.region, f"the session is in {aws.region}")
+    if found != aws.account:
+        raise WrongAccount(aws.account, found)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ Pure: nothing here calls AWS or reads the environment. A value that exists has b
 
 import re
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal, Self, get_args
 
 from fleet_pipeline.errors import InvalidName, InvalidSetting
@@ -19,6 +19,9 @@ TEMPLATE_NAME_LIMIT = 36
 
 POLICY_DOCUMENT_LIMIT = 2048
 """Characters of an AWS IoT policy document without white space. Source: AWS IoT Core quotas."""
+
+EARLIEST_START = date(2015, 10, 8)
+"""The day on which AWS IoT opened: no rule can have written before it."""
 
 _UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _RAW_NAME = re.compile(rf"([0-9]{{13}})(?:-({_UUID})(?:-([a-zA-Z0-9:_-]{{1,128}}))?)?")
@@ -196,6 +199,7 @@ class Fleet:
         "A holder of the shared key cannot then take the client id of a registered vehicle, and so its connection.",
     )
     hook_runtime: str = _setting("python3.13", "Lambda runtime of the hook.", "Supported until June 2029.")
+    start: str = _setting("2026-01-01", "First day (UTC) of the partitions, as 2026-01-01.", "Raw objects before it are not compacted.")
     home: str = _setting(".fleet", "Folder of vehicles' certificates and of AWS on this machine.", "Beside the project, and ignored by git.")
 
     def __post_init__(self) -> None:
@@ -223,8 +227,17 @@ class Fleet:
         _matches("hook_runtime", self.hook_runtime, r"python3\.[0-9]{2}", "name a Lambda runtime such as python3.13")
         if not self.home:
             raise InvalidSetting("FLEET_HOME", self.home, "name a folder")
+        self._check_start()
         self._check_prefixes()
         self._check_rules()
+
+    def _check_start(self) -> None:
+        try:
+            first = date.fromisoformat(self.start)
+        except (TypeError, ValueError) as error:
+            raise InvalidSetting("FLEET_START", self.start, "write a day as 2026-01-01") from error
+        if first < EARLIEST_START:
+            raise InvalidSetting("FLEET_START", self.start, f"no message is older than {EARLIEST_START}")
 
     def _check_prefixes(self) -> None:
         for name in ("raw_prefix", "parquet_prefix", "errors_prefix"):

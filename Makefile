@@ -1,0 +1,48 @@
+# Needs python3 (3.11 to 3.13) and make, and a package index. Nothing else.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help demo ui test check lock clean
+
+help: ## what can be done here
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(STAMP) ## from an empty account to rows in Parquet, on this machine, in a minute
+	$(BIN)/fleet demo
+
+ui: $(STAMP) ## Dagster's UI on http://127.0.0.1:3000
+	DAGSTER_HOME=$(CURDIR) $(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1 -p 3000
+
+test: $(STAMP) check ## everything that is promised, proved
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+check: $(STAMP) ## format, lint, types, layers
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy --no-error-summary
+	$(BIN)/lint-imports --no-cache >/dev/null || $(BIN)/lint-imports --no-cache
+
+lock: $(STAMP) ## write requirements.lock anew from pyproject.toml
+	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-strip-extras --universal --python-version 3.11 \
+	  --no-header --no-annotate --extra dev pyproject.toml -o requirements.lock
+
+clean: ## remove what the demo, the UI and the tests have left (not the virtual environment)
+	-$(BIN)/fleet local reset --yes
+	rm -rf .dagster .fleet .coverage .coverage.* .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
+
+$(STAMP): requirements.lock requirements-uv.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else "fleet_pipeline needs Python 3.11 to 3.13 and found %d.%d: set PYTHON=python3.12" % v)'
+	$(PYTHON) -m venv $(VENV)
+	@if $(PIP) --require-hashes -r requirements-uv.lock && \
+	    $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock; then :; \
+	else echo "uv cannot install here, pip does it: this takes some minutes"; \
+	    $(PIP) --require-hashes --only-binary :all: -r requirements.lock; fi
+	$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@

@@ -1,0 +1,51 @@
+"""One account of AWS, in the cloud or on this machine. Whoever uses it need not know which."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+from fleet_pipeline.aws import Aws, check_account, doing
+from fleet_pipeline.fleet import Fleet, Profile
+from fleet_pipeline.local import daemon
+from fleet_pipeline.vehicle.connection import Broker
+
+MQTT_TLS_PORT = 8883
+"""AWS IoT Core's port for MQTT with client certificates. Source: AWS IoT Developer Guide, protocols."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """An account, a region, and the folder where AWS on this machine and its vehicles live."""
+
+    profile: Profile
+    account_id: str
+    region: str
+    home: Path
+
+    @classmethod
+    def of(cls, fleet: Fleet) -> Self:
+        """Return the account that a fleet's settings name."""
+        return cls(fleet.profile, fleet.account, fleet.region, Path(fleet.home))
+
+    @cached_property
+    def aws(self) -> Aws:
+        """The clients, once it is certain whose account it is. Starts AWS on this machine if the profile is `local`.
+
+        Raises WrongAccount, AwsRefused or LocalAwsError before anything can be changed.
+        """
+        aws = Aws(self.region, self.account_id, self._local.url if self._local else None)
+        check_account(aws)
+        return aws
+
+    @cached_property
+    def broker(self) -> Broker:
+        """Where vehicles connect."""
+        if self._local:
+            return Broker(self._local.mqtt_host, self._local.mqtt_port, self._local.ca_path)
+        with doing("name its MQTT endpoint"):
+            return Broker(self.aws.iot.describe_endpoint(endpointType="iot:Data-ATS")["endpointAddress"], MQTT_TLS_PORT, None)
+
+    @cached_property
+    def _local(self) -> daemon.LocalAws | None:
+        return daemon.ensure_running(self.home, account=self.account_id, region=self.region) if self.profile == "local" else None

@@ -1,0 +1,81 @@
+"""The cloud side of the fleet: one asset for each resource of the blueprint, with lineage in AWS's own order."""
+
+import hashlib
+import json
+from typing import Any
+
+import dagster as dg
+
+from fleet_pipeline.assets.failures import reported
+from fleet_pipeline.fleet import Fleet
+from fleet_pipeline.provision.blueprint import Part, blueprint
+from fleet_pipeline.provision.reconcile import Action, Change, Resource, Step, declared, reconcile
+from fleet_pipeline.resources.account import AccountResource
+
+GROUP = "provisioning"
+
+_SERVICES = {
+    "DynamoDB table": "dynamodb",
+    "IAM role": "iam",
+    "Lambda function": "lambda",
+    "S3 bucket": "s3",
+    "invoke permission": "lambda",
+}
+"""The service that a kind of resource belongs to, where it is not AWS IoT."""
+
+
+def provisioning_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
+    """Return an asset for each resource; materializing it makes AWS hold what the settings want."""
+    return [_asset(name, part, fleet) for name, part in blueprint(fleet).items()]
+
+
+def key(part_name: str) -> dg.AssetKey:
+    """Return the asset key of a part of the blueprint."""
+    return dg.AssetKey([GROUP, part_name])
+
+
+def _asset(name: str, part: Part, fleet: Fleet) -> dg.AssetsDefinition:
+    resource = part.resource
+
+    @dg.asset(
+        key=key(name),
+        deps=[key(other) for other in part.after],
+        group_name=GROUP,
+        kinds={"aws", _SERVICES.get(resource.kind, "iot")},
+        description=f"The {resource.kind} `{resource.name}`. Materializing brings it to what the settings want; a second time changes nothing.",
+        code_version=_digest(declared(resource)),
+        metadata={"document": dg.MetadataValue.json(declared(resource))},
+        retry_policy=dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL),
+    )
+    def materialize(context: dg.AssetExecutionContext, account: AccountResource) -> dg.MaterializeResult[Any]:
+        with reported():
+            step = reconcile(resource, account.aws)
+        context.log.info(f"{step.title}: {_done(step)}")
+        live = step.live or resource
+        return dg.MaterializeResult(metadata=_metadata(step, live, fleet), data_version=dg.DataVersion(_digest([live.arn, declared(live)])))
+
+    return materialize
+
+
+def _metadata(step: Step, live: Resource, fleet: Fleet) -> dict[str, Any]:
+    return {
+        "action": _done(step),
+        "fields": ", ".join(change.field for change in step.changes) or "none",
+        "ARN": live.arn,
+        "console": dg.MetadataValue.url(f"https://{fleet.region}.console.aws.amazon.com/{live.console_path()}"),
+        "document": dg.MetadataValue.json(declared(live)),
+        **({"difference": dg.MetadataValue.md(_difference(step.changes))} if step.action is Action.UPDATE else {}),
+    }
+
+
+def _done(step: Step) -> str:
+    return {Action.CREATE: "created", Action.UPDATE: "updated"}.get(step.action, "unchanged")
+
+
+def _difference(changes: tuple[Change, ...]) -> str:
+    lines = [f"- {change.field}: {json.dumps(change.found)}\n+ {change.field}: {json.dumps(change.wanted)}" for change in changes]
+    return "```diff\n" + "\n".join(lines) + "\n```"
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

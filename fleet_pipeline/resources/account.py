@@ -1,0 +1,34 @@
+"""The AWS account as a Dagster resource. It has no field for credentials: those come from AWS's own chain, or are not needed locally."""
+
+from pathlib import Path
+from typing import cast
+
+import dagster as dg
+from pydantic import Field, PrivateAttr
+
+from fleet_pipeline.account import Account
+from fleet_pipeline.aws import Aws
+from fleet_pipeline.fleet import Fleet, Profile
+
+
+class AccountResource(dg.ConfigurableResource[Account]):
+    """The account in which the assets exist, opened once a run and checked before anything is changed."""
+
+    profile: str = Field(description="`local` for AWS on this machine, `aws` for an account")
+    account: str = Field(description="The account's 12 digits, checked against STS")
+    region: str = Field(description="The region of every resource")
+    home: str = Field(description="Folder of AWS on this machine and of vehicles' certificates")
+
+    _opened: Account | None = PrivateAttr(default=None)
+
+    @classmethod
+    def of(cls, fleet: Fleet) -> "AccountResource":
+        """Return the resource of a fleet's settings."""
+        return cls(profile=fleet.profile, account=fleet.account, region=fleet.region, home=fleet.home)
+
+    @property
+    def aws(self) -> Aws:
+        """The clients of the account. Raises WrongAccount when the credentials belong elsewhere."""
+        if self._opened is None:
+            self._opened = Account(cast("Profile", self.profile), self.account, self.region, Path(self.home))
+        return self._opened.aws
