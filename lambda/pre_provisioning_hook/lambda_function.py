@@ -17,7 +17,6 @@ from typing import Any, Protocol
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import ClientError
 
 IMPATIENT = Config(connect_timeout=0.5, read_timeout=1, retries={"total_max_attempts": 1})
 """Three calls at most, 4.5 s in all: AWS IoT waits 5 s for the answer."""
@@ -67,10 +66,10 @@ def lambda_handler(event: Any, _context: object) -> dict[str, bool]:
     """Return `{"allowProvisioning": bool}`, whatever happens. Logs the serial and the reason, never a certificate."""
     try:
         expected = Expected(os.environ["SERIAL_PREFIX"], os.environ["THING_PREFIX"], os.environ["TEMPLATE_ARN"])
-        decision = decide(event, expected, IotThings(), allow_list(os.environ.get("ALLOW_LIST", "")))
+        decision = decide(event, expected, IotThings(_client("iot")), allow_list(os.environ.get("ALLOW_LIST", "")))
     except Exception as error:  # noqa: BLE001 (the outermost frame: whatever went wrong, the answer is no)
-        decision = Decision(allowed=False, reason=f"the hook failed: {type(error).__name__}")
-    _log(event, decision)
+        decision = Decision(allowed=False, reason=f"the hook failed: {error!r}"[:500])
+    print(log_line(event, decision))  # noqa: T201 (Lambda's log)
     return {"allowProvisioning": decision.allowed}
 
 
@@ -107,10 +106,12 @@ def _registered(thing_name: str, things: Things) -> Decision:
     return Decision(allowed=True, reason="a replacement that was allowed")
 
 
-def _log(event: Any, decision: Decision) -> None:
-    seen = event if isinstance(event, dict) else {}
-    facts = {name: repr(seen.get(name))[:200] for name in ("clientId", "claimCertificateId", "templateArn")}
-    print(json.dumps({"allowed": decision.allowed, "reason": decision.reason, "serial": repr(_serial(event))[:200], **facts}))  # noqa: T201 (Lambda's log)
+def log_line(event: Any, decision: Decision) -> str:
+    """Return what is logged: one short line of JSON, whatever the request holds, and no certificate."""
+    told = event if isinstance(event, dict) else {}
+    facts = {"serial": _serial(event), **{name: told.get(name) for name in ("clientId", "claimCertificateId", "templateArn")}}
+    shown = {name: repr(fact)[:200] if isinstance(fact, str) else type(fact).__name__ for name, fact in facts.items()}
+    return json.dumps({"allowed": decision.allowed, "reason": decision.reason, **shown})
 
 
 @cache
@@ -119,23 +120,25 @@ def _client(service: str) -> Any:
     return session.client(service, config=IMPATIENT)
 
 
+@dataclass(frozen=True)
 class IotThings:
     """The registry of AWS IoT Core."""
 
+    iot: Any
+
     def describe(self, thing_name: str) -> dict[str, Any] | None:
         """Return DescribeThing's answer, or None when there is no such thing."""
-        iot = _client("iot")
         try:
-            return dict(iot.describe_thing(thingName=thing_name))
-        except iot.exceptions.ResourceNotFoundException:
+            return dict(self.iot.describe_thing(thingName=thing_name))
+        except self.iot.exceptions.ResourceNotFoundException:
             return None
 
     def use_replacement(self, thing_name: str, version: int) -> bool:
         """Remove the attribute under the condition that nobody else has; two requests at once cannot both succeed."""
-        iot = _client("iot")
+        without = {"attributes": {REPLACEMENT: ""}, "merge": True}
         try:
-            iot.update_thing(thingName=thing_name, attributePayload={"attributes": {REPLACEMENT: ""}, "merge": True}, expectedVersion=version)
-        except iot.exceptions.VersionConflictException:
+            self.iot.update_thing(thingName=thing_name, attributePayload=without, expectedVersion=version)
+        except self.iot.exceptions.VersionConflictException:
             return False
         return True
 
@@ -146,9 +149,9 @@ def allow_list(where: str) -> AllowList | None:
     if not where:
         return None
     if scheme == "s3":
-        return S3AllowList(*rest.split("/", 1))
+        return S3AllowList(_client("s3"), *rest.split("/", 1))
     if scheme == "dynamodb":
-        return DynamoDbAllowList(rest)
+        return DynamoDbAllowList(_client("dynamodb"), rest)
     raise ValueError("ALLOW_LIST must begin with s3:// or dynamodb://")
 
 
@@ -156,15 +159,15 @@ def allow_list(where: str) -> AllowList | None:
 class S3AllowList:
     """An object with one serial a line."""
 
+    s3: Any
     bucket: str
     key: str
 
     def names(self, serial: str) -> bool:
         """Say whether a line is this serial; a missing object names nobody."""
-        s3 = _client("s3")
         try:
-            answer = s3.get_object(Bucket=self.bucket, Key=self.key)
-        except s3.exceptions.NoSuchKey:
+            answer = self.s3.get_object(Bucket=self.bucket, Key=self.key)
+        except self.s3.exceptions.NoSuchKey:
             return False
         if answer["ContentLength"] > ALLOW_LIST_LIMIT_BYTES:
             raise ValueError("the allow-list is too long to be read in time: use DynamoDB")
@@ -175,14 +178,13 @@ class S3AllowList:
 class DynamoDbAllowList:
     """A table with the key `serial`."""
 
+    dynamodb: Any
     table: str
 
     def names(self, serial: str) -> bool:
         """Say whether the table has an item of this serial; a missing table names nobody."""
         try:
-            answer = _client("dynamodb").get_item(TableName=self.table, Key={"serial": {"S": serial}}, ConsistentRead=True)
-        except ClientError as error:
-            if error.response["Error"]["Code"] == "ResourceNotFoundException":
-                return False
-            raise
+            answer = self.dynamodb.get_item(TableName=self.table, Key={"serial": {"S": serial}}, ConsistentRead=True)
+        except self.dynamodb.exceptions.ResourceNotFoundException:
+            return False
         return "Item" in answer
