@@ -1,0 +1,1 @@
+"""AWS on this machine: start, find and stop the emulator. Nothing else in the house knows that it is one."""

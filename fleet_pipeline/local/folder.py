@@ -1,0 +1,94 @@
+"""The folder of AWS on this machine: what lies where, and the two locks that keep it to one server.
+
+`local-aws.lock` is held while someone starts or stops a server. `server.lock` is held by the server itself for as long as it
+lives, so a server is known to live by its lock and never by a process id, which another process may have by now.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """The folder, and what lies in it."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, home: Path) -> Self:
+        """Return the folder of a home; nothing is made."""
+        return cls(home.absolute() / "local-aws")
+
+    @property
+    def record(self) -> Path:
+        """What the server says of itself."""
+        return self.path / "server.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the server for as long as it lives."""
+        return self.path / "server.lock"
+
+    @property
+    def log(self) -> Path:
+        """What the server wrote to its standard output and error."""
+        return self.path / "server.log"
+
+    @property
+    def ca(self) -> Path:
+        """The certificate of the authority that signs the MQTT server's and the vehicles' certificates."""
+        return self.path / "ca.pem"
+
+    @property
+    def state(self) -> Path:
+        """The checkpoints: one JSON file for each service. The authority's private key is in one of them."""
+        return self.path / "state"
+
+    @property
+    def objects(self) -> Path:
+        """The contents of all buckets."""
+        return self.path / "s3"
+
+    def make(self) -> None:
+        """Make the folder, for its owner alone."""
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Wait until nobody else starts or stops a server here, and keep others waiting."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with _opened(self.path.with_suffix(".lock")) as descriptor:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+
+    @contextmanager
+    def server_lock(self) -> Iterator[int]:
+        """Take the server's lock, to be inherited by the server: it is free when the last copy of the descriptor is closed."""
+        with _opened(self.lock) as descriptor:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield descriptor
+
+    def has_server(self) -> bool:
+        """Say whether a server lives."""
+        if not self.lock.exists():
+            return False
+        with _opened(self.lock) as descriptor:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            return False
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,120 @@
+"""The server's own process: sets the emulator's environment, mends it, and serves until it is asked to stop.
+
+Started by `daemon` alone, as `python -m fleet_pipeline.local.launcher FOLDER ACCOUNT REGION LOCK`, where LOCK is the inherited
+descriptor of the server's lock. What the emulator reads from its environment is written here, and nothing else is let through:
+a stray `AWS_ENDPOINT_URL` or `SERVICES` of the caller's shell would make another machine of it.
+"""
+
+import asyncio
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from fleet_pipeline.errors import LocalAwsUnsupported
+from fleet_pipeline.local.daemon import LocalAws, record, recorded
+from fleet_pipeline.local.folder import Folder
+
+CHECKPOINT_S = 5
+"""What a killed server may lose. A checkpoint of a thousand vehicles takes well under a tenth of a second."""
+
+_LOOPBACK = "127.0.0.1"
+_KEPT = ("HOME", "LANG", "LC_ALL", "PATH", "PYTHONPATH", "TMPDIR", "VIRTUAL_ENV")
+
+
+def main(folder: Folder, account: str, region: str) -> None:
+    """Serve AWS from this folder until SIGTERM."""
+    web, mqtt = _listening(folder)
+    record(folder, LocalAws(f"http://{_LOOPBACK}:{_port(web)}", "localhost", _port(mqtt), folder.ca, os.getpid(), folder.log))
+    environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    os.environ.clear()
+    os.environ.update(environment, **emulator_environment(folder, account, region, _port(web), _port(mqtt)))
+    asyncio.run(_serve(folder, web, mqtt))
+
+
+def emulator_environment(folder: Folder, account: str, region: str, web_port: int, mqtt_port: int) -> dict[str, str]:
+    """Return the environment of the emulator and of the functions that it runs."""
+    return {
+        "AUTH": "true",
+        "AWS_CONFIG_FILE": os.devnull,  # a function must not find this machine's own credentials
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_SECRET_ACCESS_KEY": "local",
+        "BIND_HOST": _LOOPBACK,
+        "GATEWAY_PORT": str(web_port),
+        "IOT_MTLS_PORT": str(mqtt_port),
+        "LOG_LEVEL": "INFO",  # at DEBUG it logs payloads
+        "MINISTACK_ACCOUNT_ID": account,
+        "MINISTACK_REGION": region,
+        "PERSIST_STATE": "1",
+        "S3_DATA_DIR": str(folder.objects),
+        "S3_PERSIST": "1",
+        "SFTP_ENABLED": "0",
+        "STATE_DIR": str(folder.state),
+    }
+
+
+def _listening(folder: Folder) -> tuple[socket.socket, socket.socket]:
+    """Listen on the former server's two ports, or on others if someone else has them by now."""
+    former = recorded(folder)
+    return _listener(urlsplit(former.url).port or 0 if former else 0), _listener(former.mqtt_port if former else 0)
+
+
+def _listener(port: int) -> socket.socket:
+    try:
+        return socket.create_server((_LOOPBACK, port), backlog=512)
+    except OSError:
+        return socket.create_server((_LOOPBACK, 0), backlog=512)
+
+
+def _port(listener: socket.socket) -> int:
+    return int(listener.getsockname()[1])
+
+
+async def _serve(folder: Folder, web: socket.socket, mqtt: socket.socket) -> None:
+    # Imported here because the emulator reads its environment when it is imported.
+    import hypercorn.asyncio  # noqa: PLC0415
+    import hypercorn.config  # noqa: PLC0415
+    from ministack import app  # noqa: PLC0415
+
+    from fleet_pipeline.local import mends  # noqa: PLC0415
+
+    mends.mend(mqtt, folder.ca)
+    logging.getLogger("persistence").setLevel(logging.WARNING)  # every checkpoint would add a line for each service
+    _allow_many_connections()
+    config = hypercorn.config.Config()
+    config.bind = [f"fd://{web.detach()}"]
+    config.keep_alive_timeout = 75
+    config.graceful_timeout = 1
+    await hypercorn.asyncio.serve(app.app, config, shutdown_trigger=_checkpoints)
+
+
+async def _checkpoints() -> None:
+    """Save the state every few seconds, and a last time when SIGTERM asks the server to stop; then return."""
+    from ministack import app  # noqa: PLC0415
+    from ministack.core import persistence  # noqa: PLC0415
+
+    asked: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asked.set_result, None)
+    while not asked.done():
+        await asyncio.wait([asked], timeout=CHECKPOINT_S)
+        persistence.save_all(app._build_persistence_save_dict())  # noqa: SLF001
+
+
+def _allow_many_connections() -> None:
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+if __name__ == "__main__":
+    os.set_inheritable(int(sys.argv[4]), False)  # the functions that the server starts must not keep its lock
+    os.umask(0o077)
+    try:
+        main(Folder(Path(sys.argv[1])), sys.argv[2], sys.argv[3])
+    except LocalAwsUnsupported as error:
+        sys.exit(str(error))
