@@ -1,5 +1,5 @@
 """`python -m fleet_pipeline` is the `fleet` command."""
 
-from fleet_pipeline.cli import main
+from fleet_pipeline.cli.main import main
 
 main()

@@ -50,7 +50,7 @@ def _asset(name: str, part: Part, fleet: Fleet) -> dg.AssetsDefinition:
     def materialize(context: dg.AssetExecutionContext, account: AccountResource) -> dg.MaterializeResult[Any]:
         with reported():
             step = reconcile(resource, account.aws)
-        context.log.info(f"{step.title}: {_done(step)}")
+        context.log.info("%s: %s", step.title, _done(step))
         live = step.live or resource
         return dg.MaterializeResult(metadata=_metadata(step, live, fleet), data_version=dg.DataVersion(_digest([live.arn, declared(live)])))
 

@@ -3,7 +3,9 @@
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
-from fleet_pipeline.aws import Aws, absent
+from fleet_pipeline.aws import Aws, absent, doing
+from fleet_pipeline.errors import InvalidSetting
+from fleet_pipeline.fleet import Fleet
 from fleet_pipeline.provision import tags as tagging
 
 
@@ -49,3 +51,31 @@ class AllowListTable:
     def delete(self, aws: Aws) -> None:
         """Remove the table with its list."""
         aws.dynamodb.delete_table(TableName=self.name)
+
+
+def add(fleet: Fleet, aws: Aws, serial: str) -> None:
+    """Put a serial on the list that the settings choose; a second time changes nothing. Raises InvalidSetting when there is no list."""
+    if fleet.allow_list == "none":
+        raise InvalidSetting("FLEET_ALLOW_LIST", fleet.allow_list, "there is no list to put a serial on; choose s3 or dynamodb")
+    with doing(f"put {serial!r} on the allow-list"):
+        if fleet.allow_list == "dynamodb":
+            aws.dynamodb.put_item(TableName=fleet.allow_list_table, Item={"serial": {"S": serial}})
+        else:
+            _add_line(aws, fleet.bucket, fleet.allow_list_key, serial)
+
+
+def allow_replacement(fleet: Fleet, aws: Aws, serial: str) -> None:
+    """Let the hook give an existing thing a new certificate once; the hook takes the permission back as it uses it."""
+    with doing(f"allow a replacement of {serial!r}"):
+        aws.iot.update_thing(thingName=fleet.thing_name(serial), attributePayload={"attributes": {"replacement": "allowed"}, "merge": True})
+
+
+def _add_line(aws: Aws, bucket: str, key: str, line: str) -> None:
+    condition: Any = {"IfNoneMatch": "*"}
+    lines: list[str] = []
+    with absent("NoSuchKey"):
+        found = aws.s3.get_object(Bucket=bucket, Key=key)
+        condition = {"IfMatch": found["ETag"]}
+        lines = found["Body"].read().decode().split()
+    if line not in lines:
+        aws.s3.put_object(Bucket=bucket, Key=key, Body="\n".join([*lines, line, ""]).encode(), **condition)

@@ -1,0 +1,1 @@
+"""The `fleet` command, one file for each group of its commands."""

@@ -1,0 +1,62 @@
+"""The `fleet` command. Each command opens the account, calls one function of the core, and shows what came back."""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from fleet_pipeline import settings
+from fleet_pipeline.cli.cloud import apply, plan
+from fleet_pipeline.cli.local import local
+from fleet_pipeline.cli.shown import console
+from fleet_pipeline.cli.vehicle import vehicle
+from fleet_pipeline.errors import FleetError
+from fleet_pipeline.fleet import Fleet
+
+
+def main() -> None:
+    """Run the command; an error of ours is one sentence on stderr and exit code 1."""
+    try:
+        fleet_command(prog_name="fleet")
+    except FleetError as error:
+        Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
+        sys.exit(1)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="fleet-pipeline")
+@click.pass_context
+def fleet_command(context: click.Context) -> None:
+    """From a vehicle's first connection to queryable Parquet, on AWS IoT Core.
+
+    Settings come from FLEET_* variables or fleet.toml; `fleet settings` lists them. Without any, AWS is this machine.
+    """
+    context.obj = settings.read_fleet(os.environ, Path(settings.FILE))
+
+
+@fleet_command.command("settings")
+@click.pass_obj
+def settings_command(fleet: Fleet) -> None:
+    """List every setting: its value, what it means, why its default is what it is."""
+    table = Table("setting", "value", "meaning", "why this default")
+    for (name, value), (_, _, meaning, reason) in zip(settings.values(fleet), settings.described(), strict=True):
+        table.add_row(name, value, meaning, reason)
+    console.print(table)
+
+
+@fleet_command.command()
+@click.option("--vehicles", default=5, show_default=True, help="How many vehicles register and drive.")
+@click.option("--messages", default=60, show_default=True, help="How many messages each one publishes.")
+@click.pass_obj
+def demo(fleet: Fleet, vehicles: int, messages: int) -> None:
+    """Go the whole way: provision, register, drive, compact, count. Exit code 1 if any count differs."""
+    from fleet_pipeline.cli.demo import run
+
+    sys.exit(0 if run(fleet, vehicles, messages) else 1)
+
+
+for _command in (local, vehicle, plan, apply):
+    fleet_command.add_command(_command)
