@@ -1,11 +1,17 @@
 """`fleet vehicle`: vehicles with the real AWS IoT SDK."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import click
 
 from fleet_pipeline.account import Account
-from fleet_pipeline.cli.shown import console
+from fleet_pipeline.cli.shown import console, progress
 from fleet_pipeline.fleet import Fleet
 from fleet_pipeline.provision import allow_list
+
+if TYPE_CHECKING:
+    from fleet_pipeline.vehicle.registration import Registered
 
 
 @click.group()
@@ -13,19 +19,13 @@ def vehicle() -> None:
     """Vehicles, as the AWS IoT SDK sees them: over mTLS, with certificates of their own."""
 
 
-@vehicle.command()
+@vehicle.command("register")
 @click.option("--serial", required=True, help="Serial number, such as 297468000001.")
 @click.pass_obj
-def register(fleet: Fleet, serial: str) -> None:
+def register_one(fleet: Fleet, serial: str) -> None:
     """Register a vehicle with the claim certificate and save its own certificate."""
-    from fleet_pipeline.provision.claim_certificate import read_claim
-    from fleet_pipeline.vehicle.identity import Identity
-    from fleet_pipeline.vehicle.registration import register as register_vehicle
-
-    account = Account.of(fleet)
-    claim = read_claim(account.aws, fleet.bucket)
-    registered = register_vehicle(fleet, account.broker, Identity(claim.certificate_pem, claim.private_key), serial, account.home)
-    console.print(f"registered {registered.thing_name}, certificate {registered.certificate_id}, kept in {registered.folder}")
+    for registered in register_all(fleet, Account.of(fleet), [serial]):
+        console.print(f"registered {registered.thing_name}, certificate {registered.certificate_id}, kept in {registered.folder}")
 
 
 @vehicle.command()
@@ -34,9 +34,17 @@ def register(fleet: Fleet, serial: str) -> None:
 @click.pass_obj
 def drive(fleet: Fleet, vehicles: int, messages: int) -> None:
     """Let vehicles drive and publish telemetry to all rules by Basic Ingest."""
-    from fleet_pipeline import fleet_drive
+    from fleet_pipeline.vehicle.driving import drive as drive_vehicles
+    from fleet_pipeline.vehicle.driving import made_up_serials
 
-    fleet_drive.run(fleet, vehicles, messages)
+    account = Account.of(fleet)
+    serials = made_up_serials(fleet, vehicles)
+    register_all(fleet, account, serials)
+    with progress() as bar:
+        task = bar.add_task("messages acknowledged", total=vehicles * messages)
+        driven = drive_vehicles(fleet, account.broker, account.home, serials, messages, on_acknowledged=lambda count: bar.advance(task, count))
+    for key, ids in driven.acknowledged.items():
+        console.print(f"{fleet.rule(key).publish_topic}: {len(ids)} messages")
 
 
 @vehicle.command()
@@ -49,3 +57,15 @@ def allow(fleet: Fleet, serials: tuple[str, ...], *, replace: bool) -> None:
     for serial in serials:
         (allow_list.allow_replacement if replace else allow_list.add)(fleet, account.aws, fleet.serial(serial))
         console.print(f"{serial}: {'may be replaced once' if replace else 'may register'}")
+
+
+def register_all(fleet: Fleet, account: Account, serials: Sequence[str]) -> "list[Registered]":
+    """Register vehicles with the claim certificate, those that have a certificate of their own already excepted; show how far it is."""
+    from fleet_pipeline.provision.claim_certificate import read_claim
+    from fleet_pipeline.vehicle.identity import Identity
+    from fleet_pipeline.vehicle.registration import register
+
+    claim = read_claim(account.aws, fleet.bucket)
+    identity = Identity(claim.certificate_pem, claim.private_key)
+    with progress() as bar:
+        return [register(fleet, account.broker, identity, serial, account.home) for serial in bar.track(serials, description="vehicles registered")]
