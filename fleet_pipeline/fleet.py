@@ -4,6 +4,7 @@ Pure: nothing here calls AWS or reads the environment. A value that exists has b
 """
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal, Self, get_args
@@ -24,7 +25,8 @@ EARLIEST_START = date(2015, 10, 8)
 """The day on which AWS IoT opened: no rule can have written before it."""
 
 _UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
-_RAW_NAME = re.compile(rf"([0-9]{{13}})(?:-({_UUID})(?:-([a-zA-Z0-9:_-]{{1,128}}))?)?")
+_CLIENT_ID = "[a-zA-Z0-9:_-]{1,128}|n/a"  # clientid() is `n/a` for a message that did not come by MQTT
+_RAW_NAME = re.compile(rf"([0-9]{{13}})(?:-({_UUID})(?:-({_CLIENT_ID}))?)?")
 _RULE_KEY = re.compile(r"[a-zA-Z0-9_]{1,64}")
 _TOPIC_LEVEL = re.compile(r"[a-zA-Z0-9_-]{1,60}")
 _BUCKET = re.compile(r"(?!xn--|sthree-|amzn-s3-demo-)(?!.*(?:-s3alias|--ol-s3|--x-s3|--table-s3)$)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
@@ -46,10 +48,11 @@ class Hour:
     @classmethod
     def parse(cls, partition_key: str) -> Self:
         """Return the hour of a Dagster partition key such as `2026-11-23-10:00`."""
-        try:
-            return cls(datetime.strptime(partition_key, "%Y-%m-%d-%H:%M").replace(tzinfo=UTC))
-        except ValueError as error:
-            raise InvalidName("hour", partition_key, "write it as 2026-11-23-10:00 (UTC)") from error
+        with suppress(ValueError):
+            hour = cls(datetime.strptime(partition_key, "%Y-%m-%d-%H:%M").replace(tzinfo=UTC))
+            if hour.partition_key == partition_key:  # strptime also takes 2026-1-3-5:00 and digits of other scripts
+                return hour
+        raise InvalidName("hour", partition_key, "write it as 2026-11-23-10:00 (UTC)")
 
     @classmethod
     def of(cls, instant: datetime) -> Self:

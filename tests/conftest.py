@@ -4,12 +4,16 @@ import uuid
 from dataclasses import replace
 
 import pytest
+from hypothesis import settings
 
 from fleet_pipeline.aws import Aws
 from fleet_pipeline.fleet import Fleet
 from fleet_pipeline.local import daemon
 
 BASE = Fleet()
+
+settings.register_profile("loaded machines", settings(), deadline=None)
+settings.load_profile("loaded machines")
 
 
 @pytest.fixture(scope="session")
