@@ -1,16 +1,33 @@
 """AWS on this machine: the five mends and what the fleet relies on besides, each seen from outside, as boto3 and a vehicle see it."""
 
 import base64
+import http.client
 import json
 import re
+import socket
+import ssl
+import uuid
+import zipfile
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from urllib.parse import urlsplit
 
+import psutil
 import pytest
+from awscrt import mqtt_request_response
+from awsiot import iotidentity
+from bare_vehicle import Vehicle, allowing
+from botocore.exceptions import ClientError
 
-TRUST = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"Service": "iot.amazonaws.com"}, "Action": "sts:AssumeRole"}]}
+from fleet_pipeline.aws import Aws
+
+HOOK = Path(__file__).parents[1] / "lambda" / "pre_provisioning_hook" / "lambda_function.py"
 
 
-def allowing(*statements):
-    return json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": action, "Resource": resource} for action, resource in statements]})
+def trusting(service):
+    trust = {"Effect": "Allow", "Principal": {"Service": f"{service}.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    return json.dumps({"Version": "2012-10-17", "Statement": [trust]})
 
 
 @pytest.fixture
@@ -22,7 +39,7 @@ def bucket(aws, fleet):
 @pytest.fixture
 def role(aws, fleet, bucket):
     """May write below raw/ and errors/ and nowhere else."""
-    aws.iam.create_role(RoleName="writer", AssumeRolePolicyDocument=json.dumps(TRUST))
+    aws.iam.create_role(RoleName="writer", AssumeRolePolicyDocument=trusting("iot"))
     document = allowing(("s3:PutObject", [f"arn:aws:s3:::{bucket}/raw/*", f"arn:aws:s3:::{bucket}/errors/*"]))
     aws.iam.put_role_policy(RoleName="writer", PolicyName="writes", PolicyDocument=document)
     return fleet.role_arn("writer")
@@ -124,8 +141,7 @@ def test_a_bucket_that_does_not_exist_fails_the_action(aws, bucket, rule, publis
 
 
 def test_a_role_that_aws_iot_may_not_assume_writes_nothing(aws, fleet, bucket, rule, publish):
-    trust = json.dumps(TRUST).replace("iot.amazonaws.com", "lambda.amazonaws.com")
-    aws.iam.create_role(RoleName="other", AssumeRolePolicyDocument=trust)
+    aws.iam.create_role(RoleName="other", AssumeRolePolicyDocument=trusting("lambda"))
     aws.iam.put_role_policy(RoleName="other", PolicyName="everything", PolicyDocument=allowing(("s3:PutObject", "*")))
     rule("raw/one", role_arn=fleet.role_arn("other"))
     publish(b"{}")
@@ -137,3 +153,206 @@ def test_an_expression_that_has_no_value_fails_the_action(aws, bucket, rule, pub
     publish(b"{}")
     ((_, body),) = objects(aws, bucket, "errors/").items()
     assert "${nowhere}" in json.loads(body)["failures"][0]["errorMessage"]
+
+
+@pytest.fixture
+def vehicle(aws, fleet, local_aws):
+    """May connect as car, and publish to raw/one of its own account."""
+    return Vehicle(aws, local_aws, ("iot:Connect", fleet.arn("iot", "client/car")), ("iot:Publish", fleet.arn("iot", "topic/raw/one")))
+
+
+def test_a_message_that_a_vehicle_got_acknowledged_is_in_s3_under_its_client_id(aws, bucket, rule, vehicle):
+    rule("${topic()}/${clientid()}")
+    vehicle.publish("raw/one", PAYLOADS["bytes that are no UTF-8"])
+    assert objects(aws, bucket) == {"raw/one/car": PAYLOADS["bytes that are no UTF-8"]}
+
+
+def test_a_vehicle_connects_under_no_client_id_but_its_own(vehicle):
+    with pytest.raises(Exception, match="AWS_ERROR_MQTT"), vehicle.connected("truck"):
+        pass
+
+
+def test_a_vehicle_publishes_to_no_topic_but_its_own(aws, bucket, rule, vehicle):
+    rule("${topic()}", sql="SELECT * FROM 'raw/+'")
+    with pytest.raises(Exception, match="AWS_ERROR_MQTT"):
+        vehicle.publish("raw/two", b"{}")
+    vehicle.publish("raw/one", b"{}")
+    assert set(objects(aws, bucket)) == {"raw/one"}
+
+
+def test_the_certificate_of_a_vehicle_that_was_made_inactive_no_longer_connects(aws, vehicle):
+    (found,) = aws.iot.list_certificates()["certificates"]
+    aws.iot.update_certificate(certificateId=found["certificateId"], newStatus="INACTIVE")
+    with pytest.raises(Exception, match="AWS_"), vehicle.connected():
+        pass
+
+
+@pytest.fixture
+def handshake(local_aws):
+    """TLS 1.2, in which a refused certificate ends the handshake; in 1.3 the client hears of it only when it reads."""
+    context = ssl.create_default_context(cafile=local_aws.ca_path)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+
+    def shake():
+        with socket.create_connection(("127.0.0.1", local_aws.mqtt_port), timeout=10) as plain, context.wrap_socket(plain, server_hostname="localhost"):
+            pass
+
+    return context, shake
+
+
+def test_a_client_without_a_certificate_is_refused(handshake):
+    _, shake = handshake
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        shake()
+
+
+def test_a_client_with_a_certificate_is_let_in(handshake, vehicle, tmp_path):
+    context, shake = handshake
+    own = tmp_path / "own.pem"
+    own.write_text(vehicle.certificate + vehicle.private_key)
+    context.load_cert_chain(own)
+    shake()
+
+
+def test_an_unsigned_web_socket_is_refused(local_aws):
+    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Protocol": "mqtt"}
+    connection = http.client.HTTPConnection(urlsplit(local_aws.url).netloc, timeout=10)
+    connection.request("GET", "/mqtt", headers={**upgrade, "Sec-WebSocket-Key": base64.b64encode(b"k" * 16).decode()})
+    assert connection.getresponse().status == 403
+    connection.close()
+
+
+def test_the_server_listens_on_the_loopback_address_alone(local_aws):
+    listening = {each.laddr for each in psutil.Process(local_aws.pid).net_connections("inet") if each.status == psutil.CONN_LISTEN}
+    assert {address.ip for address in listening} == {"127.0.0.1"}
+    assert local_aws.mqtt_port in {address.port for address in listening}
+
+
+def test_the_endpoint_that_aws_iot_names_is_one_to_connect_to(aws, vehicle):
+    endpoint = aws.iot.describe_endpoint(endpointType="iot:Data-ATS")["endpointAddress"]
+    with vehicle.connected(endpoint=endpoint):
+        pass
+
+
+def test_an_endpoint_of_another_kind_is_answered_as_before(aws):
+    with pytest.raises(aws.iot.exceptions.InvalidRequestException):
+        aws.iot.describe_endpoint(endpointType="iot:Data")
+
+
+def test_a_thing_is_not_updated_by_someone_who_saw_a_former_version(aws):
+    aws.iot.create_thing(thingName="car", attributePayload={"attributes": {"a": "1", "b": "2"}})
+    change = {"attributes": {"a": ""}, "merge": True}
+    aws.iot.update_thing(thingName="car", attributePayload=change, expectedVersion=1)
+    with pytest.raises(aws.iot.exceptions.VersionConflictException):
+        aws.iot.update_thing(thingName="car", attributePayload=change, expectedVersion=1)
+    found = aws.iot.describe_thing(thingName="car")
+    assert (found["version"], found["attributes"]) == (2, {"b": "2"})
+
+
+@pytest.fixture
+def other(aws, local_aws):
+    return Aws(region=aws.region, account=f"{uuid.uuid4().int % 10**12:012d}", endpoint_url=local_aws.url)
+
+
+def test_the_access_key_is_the_account(aws, other):
+    aws.iot.create_thing(thingName="car")
+    assert aws.sts.get_caller_identity()["Account"] == aws.account
+    assert other.sts.get_caller_identity()["Account"] == other.account
+    assert other.iot.list_things()["things"] == []
+
+
+def test_a_message_reaches_the_rules_of_its_own_account_alone(aws, bucket, rule, other, local_aws):
+    rule("raw/one")
+    everything = (("iot:*", "*"),)
+    Vehicle(other, local_aws, *everything).publish("raw/one", b"theirs")
+    assert objects(aws, bucket) == {}
+    Vehicle(aws, local_aws, *everything).publish("raw/one", b"ours")
+    assert objects(aws, bucket) == {"raw/one": b"ours"}
+
+
+def test_an_unknown_access_key_is_refused(aws, local_aws):
+    stranger = replace(aws, account="AKIAIOSFODNN7EXAMPLE")
+    with pytest.raises(ClientError, match="UnrecognizedClientException"):
+        stranger.iot.list_things()
+
+
+ALLOWED_TO_THE_HOOK = ("iot:DescribeThing", "iot:UpdateThing", "s3:GetObject", "s3:ListBucket", "dynamodb:GetItem")
+
+
+@pytest.fixture
+def ask_hook(aws, fleet):
+    """Ask the real hook, run as the emulator runs it; return its answer."""
+    package = BytesIO()
+    with zipfile.ZipFile(package, "w") as archive:
+        archive.write(HOOK, HOOK.name)
+
+    def ask(serial, *, where="", allowed=ALLOWED_TO_THE_HOOK):
+        role, name = f"role-{uuid.uuid4()}", f"hook-{uuid.uuid4()}"
+        aws.iam.create_role(RoleName=role, AssumeRolePolicyDocument=trusting("lambda"))
+        aws.iam.put_role_policy(RoleName=role, PolicyName="reads", PolicyDocument=allowing((list(allowed), "*")))
+        settings = {"SERIAL_PREFIX": "297468", "THING_PREFIX": "test-thing-", "TEMPLATE_ARN": fleet.template_arn, "ALLOW_LIST": where}
+        aws.functions.create_function(
+            FunctionName=name,
+            Runtime="python3.13",
+            Handler="lambda_function.lambda_handler",
+            Role=fleet.role_arn(role),
+            Code={"ZipFile": package.getvalue()},
+            Timeout=5,
+            Environment={"Variables": settings},
+        )
+        event = {"parameters": {"SerialNumber": serial}, "templateArn": fleet.template_arn}
+        return json.loads(aws.functions.invoke(FunctionName=name, Payload=json.dumps(event))["Payload"].read())["allowProvisioning"]
+
+    return ask
+
+
+def test_the_hook_reaches_the_things_of_its_own_account(aws, ask_hook):
+    assert ask_hook("297468ABCDEF")
+    aws.iot.create_thing(thingName="test-thing-297468ABCDEF")
+    assert not ask_hook("297468ABCDEF")
+
+
+def test_the_hook_uses_up_a_replacement_that_was_allowed(aws, ask_hook):
+    aws.iot.create_thing(thingName="test-thing-297468ABCDEF", attributePayload={"attributes": {"replacement": "allowed", "kept": "1"}})
+    assert ask_hook("297468ABCDEF")
+    assert aws.iot.describe_thing(thingName="test-thing-297468ABCDEF")["attributes"] == {"kept": "1"}
+    assert not ask_hook("297468ABCDEF")
+
+
+def test_the_hook_reads_an_allow_list_from_a_bucket_that_takes_tls_only(aws, bucket, ask_hook):
+    everything = [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]
+    condition = {"Bool": {"aws:SecureTransport": "false"}}
+    refusal = {"Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": everything, "Condition": condition}
+    aws.s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": [refusal]}))
+    aws.s3.put_object(Bucket=bucket, Key="serials", Body=b"297468ABCDEF\n")
+    assert ask_hook("297468ABCDEF", where=f"s3://{bucket}/serials")
+    assert not ask_hook("297468GHIJKL", where=f"s3://{bucket}/serials")
+
+
+def test_the_hook_reads_an_allow_list_from_dynamodb(aws, ask_hook):
+    key = {"AttributeName": "serial"}
+    aws.dynamodb.create_table(
+        TableName="serials", AttributeDefinitions=[{**key, "AttributeType": "S"}], KeySchema=[{**key, "KeyType": "HASH"}], BillingMode="PAY_PER_REQUEST"
+    )
+    aws.dynamodb.put_item(TableName="serials", Item={"serial": {"S": "297468ABCDEF"}})
+    assert ask_hook("297468ABCDEF", where="dynamodb://serials")
+    assert not ask_hook("297468GHIJKL", where="dynamodb://serials")
+
+
+def test_the_hook_may_do_what_its_role_allows_and_no_more(ask_hook):
+    assert ask_hook("297468ABCDEF", allowed=["iot:DescribeThing"])
+    assert not ask_hook("297468ABCDEF", allowed=["iot:UpdateThing"])
+
+
+def test_neither_private_keys_nor_payloads_are_in_the_log(aws, local_aws):
+    everything = (("iot:*", "*"),)
+    vehicle = Vehicle(aws, local_aws, *everything)
+    with vehicle.connected() as connection:
+        options = mqtt_request_response.ClientOptions(max_request_response_subscriptions=2, max_streaming_subscriptions=1, operation_timeout_in_seconds=10)
+        identity = iotidentity.IotIdentityClientV2(connection, options)
+        made = identity.create_keys_and_certificate(iotidentity.CreateKeysAndCertificateRequest()).result(10)
+    vehicle.publish("raw/one", b"payload-to-look-for")
+    log = local_aws.log_path.read_text()
+    assert "payload-to-look-for" not in log
+    for key in (vehicle.private_key, made.private_key):
+        assert not any(line in log for line in key.splitlines() if line)

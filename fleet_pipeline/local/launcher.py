@@ -44,7 +44,6 @@ def emulator_environment(folder: Folder, account: str, region: str, web_port: in
         "AWS_CONFIG_FILE": os.devnull,  # a function must not find this machine's own credentials
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        "AWS_SECRET_ACCESS_KEY": "local",
         "BIND_HOST": _LOOPBACK,
         "GATEWAY_PORT": str(web_port),
         "IOT_MTLS_PORT": str(mqtt_port),

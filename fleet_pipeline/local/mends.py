@@ -25,7 +25,7 @@ MINISTACK = "1.5.33"
 """The version whose source the mends were written for; also in pyproject.toml."""
 
 NAMES = {
-    "ministack.app": ("_build_persistence_save_dict",),
+    "ministack.app": ("_build_persistence_save_dict", "pin_request_origin"),
     "ministack.core.persistence": ("save_all",),
     "ministack.core.responses": ("request_scope",),
     "ministack.services.iot": (
@@ -85,6 +85,7 @@ def mend(mqtt: socket.socket, ca_path: Path) -> None:
     require_certificates(iot)
     name_the_endpoint(iot)
     check_expected_version(iot)
+    count_loopback_as_tls(modules["ministack.app"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,3 +226,13 @@ def check_expected_version(iot: Any) -> None:
         return update(name, payload)
 
     iot._update_thing = update_thing
+
+
+def count_loopback_as_tls(app: Any) -> None:
+    """Let `aws:SecureTransport` be true: calls never leave this machine, and a bucket's TLS-only policy would refuse every role."""
+    pin = app.pin_request_origin
+
+    def pin_request_origin(source_ip: str, _: object) -> None:
+        pin(source_ip, secure_transport=True)
+
+    app.pin_request_origin = pin_request_origin

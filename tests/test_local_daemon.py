@@ -1,0 +1,160 @@
+"""The one server of a home folder: how it starts, stops, dies and comes back."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+from bare_vehicle import Vehicle
+
+from fleet_pipeline.aws import Aws
+from fleet_pipeline.errors import LocalAwsDidNotStart, LocalAwsUnsupported
+from fleet_pipeline.local import daemon, mends
+from fleet_pipeline.local.folder import Folder
+
+ACCOUNT, REGION = "123456789012", "eu-central-1"
+
+
+@pytest.fixture
+def home(tmp_path):
+    yield tmp_path
+    daemon.stop(tmp_path)
+
+
+def start(home):
+    return daemon.ensure_running(home, account=ACCOUNT, region=REGION)
+
+
+def aws_of(server):
+    return Aws(region=REGION, account=ACCOUNT, endpoint_url=server.url)
+
+
+def until(true, seconds=20):
+    """Return when something has become true; fail when it takes too long."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it did not become true in time"
+        time.sleep(0.05)
+
+
+def test_a_home_without_a_server_has_none_to_show_or_to_stop(tmp_path):
+    assert daemon.status(tmp_path) is None
+    assert not daemon.stop(tmp_path)
+    daemon.reset(tmp_path)
+    assert daemon.status(tmp_path) is None
+
+
+def test_processes_that_ask_at_once_get_one_server(home):
+    ask = f"from pathlib import Path; from fleet_pipeline.local import daemon; print(daemon.ensure_running(Path({str(home)!r}), account={ACCOUNT!r}, region={REGION!r}).pid)"
+    asking = [subprocess.Popen([sys.executable, "-c", ask], stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    answers = [process.communicate(timeout=60)[0].strip() for process in asking]
+    assert answers == [str(start(home).pid)] * 4
+
+
+def test_a_clean_stop_saves_what_was_done_a_moment_ago_and_a_start_finds_it_on_the_same_ports(home):
+    before = start(home)
+    aws_of(before).iot.create_thing(thingName="car")
+    assert daemon.stop(home)
+    assert daemon.status(home) is None
+    after = start(home)
+    assert after == replace(before, pid=after.pid)
+    assert [thing["thingName"] for thing in aws_of(after).iot.list_things()["things"]] == ["car"]
+
+
+def test_a_client_that_keeps_its_connection_open_does_not_delay_a_stop(home):
+    aws_of(start(home)).iot.list_things()
+    began = time.monotonic()
+    daemon.stop(home)
+    assert time.monotonic() - began < daemon.STOP_PATIENCE_S / 2
+
+
+def test_ports_that_someone_else_has_taken_are_replaced(home):
+    before = start(home)
+    daemon.stop(home)
+    with socket.create_server(("127.0.0.1", before.mqtt_port)):
+        after = start(home)
+    assert after.url == before.url
+    assert after.mqtt_port != before.mqtt_port
+
+
+def test_a_server_that_was_killed_comes_back_with_its_objects_and_lets_its_vehicles_in(home):
+    before = start(home)
+    aws = aws_of(before)
+    ca = before.ca_path.read_text()
+    vehicle = Vehicle(aws, before, ("iot:*", "*"))
+    aws.s3.create_bucket(Bucket="kept", CreateBucketConfiguration={"LocationConstraint": REGION})
+    aws.s3.put_object(Bucket="kept", Key="one", Body=b"1")
+    until(lambda: vehicle.policy in saved(home, "iot") and "kept" in saved(home, "s3"))  # the bucket was made last and is saved last
+    os.kill(before.pid, signal.SIGKILL)
+    until(lambda: not Folder.of(home).has_server())
+    after = start(home)
+    assert after == replace(before, pid=after.pid)
+    assert after.ca_path.read_text() == ca
+    assert aws.s3.get_object(Bucket="kept", Key="one")["Body"].read() == b"1"
+    vehicle.publish("raw/one", b"{}")
+
+
+def saved(home, service):
+    file = Folder.of(home).state / f"{service}.json"
+    return file.read_text() if file.exists() else ""
+
+
+def test_a_process_that_has_the_id_of_a_dead_server_is_neither_trusted_nor_stopped(home):
+    folder = Folder.of(home)
+    folder.make()
+    daemon.record(folder, daemon.LocalAws("http://127.0.0.1:1", "localhost", 2, folder.ca, os.getpid(), folder.log))
+    assert daemon.status(home) is None
+    assert not daemon.stop(home)
+    assert start(home).pid != os.getpid()
+
+
+def test_a_reset_deletes_everything_and_the_next_server_knows_nothing(home):
+    before = start(home)
+    aws_of(before).iot.create_thing(thingName="car")
+    ca = before.ca_path.read_text()
+    daemon.reset(home)
+    assert not Folder.of(home).path.exists()
+    after = start(home)
+    assert aws_of(after).iot.list_things()["things"] == []
+    assert after.ca_path.read_text() != ca
+
+
+def test_the_environment_of_whoever_starts_it_does_not_change_the_server(home, monkeypatch):
+    for name, value in {"AUTH": "false", "SERVICES": "sqs", "AWS_ENDPOINT_URL": "http://127.0.0.1:9", "IOT_MTLS_ENABLED": "0"}.items():
+        monkeypatch.setenv(name, value)
+    with urllib.request.urlopen(f"{start(home).url}/_ministack/health", timeout=10) as answer:
+        said = json.load(answer)
+    assert (said["auth"], said["iot_mtls"]) == ("enabled", "listening")
+    assert "iot" in said["services"]
+
+
+def test_only_its_owner_reads_what_a_server_keeps(home):
+    server = start(home)
+    assert Folder.of(home).path.stat().st_mode & 0o077 == 0
+    assert server.log_path.stat().st_mode & 0o077 == 0
+
+
+def test_a_server_that_ends_while_it_starts_is_told_with_its_last_words(home):
+    folder = Folder.of(home)
+    folder.make()
+    folder.record.with_suffix(".new").mkdir()
+    with pytest.raises(LocalAwsDidNotStart, match="IsADirectoryError") as raised:
+        start(home)
+    assert raised.value.log == str(folder.log)
+
+
+def test_an_emulator_of_another_version_is_refused():
+    with pytest.raises(LocalAwsUnsupported, match=rf"1\.4\.21 .* {mends.MINISTACK}"):
+        mends.check_version("1.4.21")
+
+
+def test_an_emulator_without_a_name_that_is_mended_is_refused():
+    with pytest.raises(LocalAwsUnsupported, match="_put_object"):
+        mends.check_names(SimpleNamespace(__name__="s3"), ["_put_object"])
