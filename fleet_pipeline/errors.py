@@ -32,14 +32,15 @@ class FleetError(Exception):
 
 
 class InvalidSetting(FleetError):
-    """A setting has a value that cannot be used."""
+    """A setting has a value that cannot be used, or `None`: it has none, or there is no such setting."""
 
     def __init__(self, setting: str, value: object, why: str) -> None:
         super().__init__(setting, value, why)
         self.setting, self.value, self.why = setting, value, why
 
     def __str__(self) -> str:
-        return f"setting {self.setting} is {self.value!r}: {self.why}"
+        value = "" if self.value is None else f" is {self.value!r}"
+        return f"setting {self.setting}{value}: {self.why}"
 
 
 class InvalidName(FleetError):

@@ -211,11 +211,11 @@ class Fleet:
         _matches("account", self.account, r"[0-9]{12}", "an account id has 12 digits")
         _matches("region", self.region, _REGION, "write it as AWS does, such as eu-central-1")
         for name in ("service", "environment", "application"):
-            _matches(name, getattr(self, name), r"[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?", "use letters, digits and - inside")
+            _matches(name, getattr(self, name), r"[a-zA-Z0-9]([a-zA-Z0-9-]{0,62}[a-zA-Z0-9])?", "use 1 to 64 letters, digits and - inside")
         if len(self.template_name) > TEMPLATE_NAME_LIMIT:
             room = TEMPLATE_NAME_LIMIT - len("-provision-template")
             limit = f"because a provisioning template's name ends at {TEMPLATE_NAME_LIMIT}"
-            why = f"`service-environment` may have {room} characters and has {len(self.prefix)}, {limit}"
+            why = f"`FLEET_SERVICE-FLEET_ENVIRONMENT` may have {room} characters and {self.prefix!r} has {len(self.prefix)}, {limit}"
             raise InvalidSetting("FLEET_SERVICE", self.service, why)
         if not self.lake_bucket:
             object.__setattr__(self, "lake_bucket", f"{self.bucket}-lake")
@@ -235,10 +235,11 @@ class Fleet:
         self._check_rules()
 
     def _check_start(self) -> None:
+        _matches("start", self.start, r"[0-9]{4}-[0-9]{2}-[0-9]{2}", "write a day as 2026-01-01")
         try:
             first = date.fromisoformat(self.start)
-        except (TypeError, ValueError) as error:
-            raise InvalidSetting("FLEET_START", self.start, "write a day as 2026-01-01") from error
+        except ValueError as error:
+            raise InvalidSetting("FLEET_START", self.start, "there is no such day") from error
         if first < EARLIEST_START:
             raise InvalidSetting("FLEET_START", self.start, f"no message is older than {EARLIEST_START}")
 

@@ -2,7 +2,7 @@
 
 import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -37,39 +37,42 @@ def values(fleet: Fleet) -> list[tuple[str, str]]:
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    named = {key: value for key, value in environ.items() if key.startswith(PREFIX)}
-    return {_known(key, key.removeprefix(PREFIX).lower()): _parsed(key, value) for key, value in named.items()}
+    given = {variable: value for variable, value in environ.items() if variable.startswith(PREFIX)}
+    return {name: _parsed(name, value) for variable, value in given.items() for name in [_known(variable, _variable)]}
 
 
-def _parsed(key: str, value: str) -> Any:
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if key == _variable("rule_keys") else value
+def _parsed(name: str, value: str) -> Any:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if name == "rule_keys" else value
 
 
 def _from_file(file: Path) -> dict[str, Any]:
     try:
-        text = file.read_text(encoding="utf-8")
+        found = tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    try:
-        found = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidSetting(str(file), "", f"it is not TOML: {error}") from error
-    return {_known(f"{file}: {key}", key): _typed(key, value) for key, value in found.items()}
+    except (OSError, ValueError) as error:  # ValueError: not TOML, or not UTF-8
+        raise InvalidSetting(str(file), None, f"it cannot be read as TOML: {error}") from error
+    return {name: _typed(name, value) for key, value in found.items() for name in [_known(key, str)]}
 
 
-def _typed(key: str, value: Any) -> Any:
-    wanted = list if key == "rule_keys" else str
-    if not isinstance(value, wanted):
-        raise InvalidSetting(_variable(key), value, "write it as an array of texts" if wanted is list else "write it in quotation marks")
-    return tuple(value) if isinstance(value, list) else value
+def _typed(name: str, value: Any) -> Any:
+    if name != "rule_keys":
+        if not isinstance(value, str):
+            raise InvalidSetting(_variable(name), value, "write it in quotation marks")
+        return value
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise InvalidSetting(_variable(name), value, 'write it as an array of texts, such as ["rule1", "rule2"]')
+    return tuple(value)
 
 
-def _known(said: str, name: str) -> str:
-    names = [each.name for each in fields(Fleet)]
-    if name in names:
-        return name
-    near = difflib.get_close_matches(name, names, n=1)
-    raise InvalidSetting(said, "", f"there is no such setting{f'; did you mean {_variable(near[0])}?' if near else ''} (`fleet settings` lists them all)")
+def _known(said: str, spelled: Callable[[str], str]) -> str:
+    """Return the setting that is meant, where each is spelled in this way."""
+    names = {spelled(each.name): each.name for each in fields(Fleet)}
+    if said in names:
+        return names[said]
+    near = difflib.get_close_matches(said.removeprefix(PREFIX).lower(), names.values(), n=1)
+    hint = f"; did you mean {spelled(near[0])}?" if near else ""
+    raise InvalidSetting(said, None, f"there is no such setting{hint} (`fleet settings` lists them all)")
 
 
 def _variable(name: str) -> str:
