@@ -15,13 +15,16 @@
     ├── VehicleError
     │   ├── RegistrationRefused   AWS IoT did not provision the vehicle
     │   ├── NotRegistered         the vehicle has no certificate of its own
-    │   └── ConnectionFailed      the broker did not let the vehicle in (retryable)
+    │   ├── ConnectionFailed      the broker did not let the vehicle in, or the connection was lost (retryable)
+    │   └── PublishRefused        the broker did not take a message
     └── CompactionError
-        └── PartsMissing          the lake's part numbers of an hour have a gap
+        ├── PartsMissing          the lake's part numbers of an hour have a gap
+        └── PartDamaged           a part of the lake is not what was written
 
 Facts are attributes and constructor arguments, so every error survives pickling. No error holds a private key.
 """
 
+from http import HTTPStatus
 from typing import ClassVar
 
 
@@ -154,7 +157,8 @@ class RegistrationRefused(VehicleError):
         self.serial, self.status_code, self.error_code, self.message = serial, status_code, error_code, message
 
     def __str__(self) -> str:
-        return f"AWS IoT would not register the vehicle {self.serial!r}: {self.message} ({self.status_code} {self.error_code})"
+        where = "; the log of the pre-provisioning hook says why" if self.status_code == HTTPStatus.FORBIDDEN else ""
+        return f"AWS IoT would not register the vehicle {self.serial!r}: {self.message} ({self.status_code} {self.error_code}){where}"
 
 
 class NotRegistered(VehicleError):
@@ -169,7 +173,7 @@ class NotRegistered(VehicleError):
 
 
 class ConnectionFailed(VehicleError):
-    """The broker did not let the vehicle in, or it could not be reached."""
+    """The broker could not be reached, did not let the vehicle in, or the connection was lost before the broker had answered."""
 
     retryable = True
 
@@ -178,7 +182,18 @@ class ConnectionFailed(VehicleError):
         self.client_id, self.endpoint, self.why = client_id, endpoint, why
 
     def __str__(self) -> str:
-        return f"{self.client_id!r} could not connect to {self.endpoint}: {self.why}"
+        return f"{self.client_id!r} has no connection to {self.endpoint}: {self.why}"
+
+
+class PublishRefused(VehicleError):
+    """A message was not taken: the device policy does not allow its topic, or it is too long."""
+
+    def __init__(self, client_id: str, topic: str, why: str) -> None:
+        super().__init__(client_id, topic, why)
+        self.client_id, self.topic, self.why = client_id, topic, why
+
+    def __str__(self) -> str:
+        return f"{self.client_id!r} could not publish to {self.topic!r}: {self.why}"
 
 
 class CompactionError(FleetError):
@@ -197,3 +212,14 @@ class PartsMissing(CompactionError):
             f"{self.partition} in the lake should hold part-00000 onwards without a gap and holds {', '.join(self.found)}: "
             "restore the missing version in the bucket before compacting this hour"
         )
+
+
+class PartDamaged(CompactionError):
+    """A Parquet file of the lake is not as it was written."""
+
+    def __init__(self, key: str, why: str) -> None:
+        super().__init__(key, why)
+        self.key, self.why = key, why
+
+    def __str__(self) -> str:
+        return f"{self.key} in the lake is damaged: {self.why}; its raw objects are untouched, restore the version that was written first"

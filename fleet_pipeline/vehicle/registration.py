@@ -1,0 +1,109 @@
+"""How a vehicle gets a certificate of its own: fleet provisioning by claim.
+
+With the claim certificate it asks for keys and a certificate and has them registered for its serial; from then on it connects as
+its own thing. Its client id is its thing's name, as the device policy demands.
+
+Sources: AWS IoT Core Developer Guide, provision-wo-cert and fleet-provision-api.
+"""
+
+import uuid
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from awscrt.mqtt_request_response import ClientOptions
+from awsiot import V2ServiceException
+from awsiot.iotidentity import CreateKeysAndCertificateRequest, IotIdentityClientV2, RegisterThingRequest
+
+from fleet_pipeline.errors import ConnectionFailed, RegistrationRefused
+from fleet_pipeline.fleet import Fleet
+from fleet_pipeline.vehicle.connection import PATIENCE_S, Broker, Connection, connected
+from fleet_pipeline.vehicle.identity import Folder, Identity
+
+_OPTIONS = ClientOptions(max_request_response_subscriptions=4, max_streaming_subscriptions=1, operation_timeout_in_seconds=PATIENCE_S)
+"""Four subscriptions: `accepted` and `rejected` of the two operations. The SDK wants at least one for streams, which are not used."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A vehicle that has connected with a certificate of its own."""
+
+    serial: str
+    thing_name: str
+    certificate_id: str
+    folder: Path
+
+
+def register(fleet: Fleet, broker: Broker, claim: Identity, serial: str, home: Path) -> Registered:
+    """Register a vehicle, keep its identity in its folder below `home`, and reconnect with it.
+
+    A vehicle that can connect with what it has kept is not registered again; so an answer of AWS IoT that was lost on its way is made
+    good by the next call. A refusal leaves no file; the certificate that was asked for never becomes active, and AWS IoT deletes it
+    within the hour.
+
+    Raises:
+        InvalidName: the serial cannot be part of a thing's name; nothing was sent.
+        RegistrationRefused: AWS IoT said no.
+        ConnectionFailed: the broker could not be reached, or let neither certificate in.
+    """
+    thing_name = fleet.thing_name(serial)
+    folder = Folder.of(home, thing_name)
+    identity = _kept(broker, folder, thing_name) or _provisioned(fleet, broker, claim, serial, folder)
+    return Registered(serial, thing_name, identity.certificate_id, folder.path)
+
+
+def _kept(broker: Broker, folder: Folder, thing_name: str) -> Identity | None:
+    """Return the identity that the vehicle has already, if the broker lets it in."""
+    for place in (folder, folder.unconfirmed):
+        identity = place.read()
+        if identity and _is_let_in(broker, identity, thing_name):
+            place.move_to(folder)
+            return identity
+    return None
+
+
+def _is_let_in(broker: Broker, identity: Identity, thing_name: str) -> bool:
+    try:
+        with connected(broker, identity, thing_name):
+            return True
+    except ConnectionFailed:
+        return False
+
+
+def _provisioned(fleet: Fleet, broker: Broker, claim: Identity, serial: str, folder: Folder) -> Identity:
+    # A client id that nobody else has: many vehicles use the claim certificate at once, and of two clients with one id the broker keeps one.
+    with connected(broker, claim, fleet.claim_client_prefix + uuid.uuid4().hex) as connection:
+        identity = _accepted(fleet, connection, serial, folder)
+    with connected(broker, identity, fleet.thing_name(serial)):
+        return identity
+
+
+def _accepted(fleet: Fleet, connection: Connection, serial: str, folder: Folder) -> Identity:
+    """Return a new identity, kept before AWS IoT is asked to accept it: the thing can be registered once, even if its answer is lost."""
+    aws_iot = IotIdentityClientV2(connection.client, _OPTIONS)
+    made = _answer(connection, serial, aws_iot.create_keys_and_certificate(CreateKeysAndCertificateRequest()))
+    identity = Identity(made.certificate_pem, made.private_key)
+    folder.unconfirmed.write(identity)
+    wanted = RegisterThingRequest(
+        template_name=fleet.template_name, certificate_ownership_token=made.certificate_ownership_token, parameters={"SerialNumber": serial}
+    )
+    try:
+        _answer(connection, serial, aws_iot.register_thing(wanted))
+    except RegistrationRefused:
+        folder.unconfirmed.delete()
+        raise
+    folder.unconfirmed.move_to(folder)
+    return identity
+
+
+def _answer(connection: Connection, serial: str, future: "Future[T]") -> T:
+    try:
+        return connection.answer(future)
+    except V2ServiceException as error:
+        no = error.modeled_error
+        if no is None:
+            raise connection.failed(f"{error.message}: {error.inner_error}") from error
+        raise RegistrationRefused(serial, no.status_code, no.error_code, no.error_message) from error
