@@ -34,7 +34,7 @@ class DictStore:
             yield found[start : start + self._page]
 
     def bodies(self, versions):
-        for place, version in enumerate(versions):
+        for place, version in enumerate(version for version in versions if version):
             self.requests["GET"] += 1
             yield place, next(body for held, body in self.objects[version.key] if held.id == version.id)
 

@@ -26,8 +26,11 @@ class Store(Protocol):
         """Yield pages of the versions of all keys with a prefix, in the order of keys, newest first, where `after` < key < `until`."""
         ...
 
-    def bodies(self, versions: Iterable[Version]) -> Iterator[tuple[int, bytes]]:
-        """Yield the bytes of every version and its place among them, as they come."""
+    def bodies(self, versions: Iterable[Version | None]) -> Iterator[tuple[int, bytes]]:
+        """Yield the bytes of every version and its place among them, as they come.
+
+        None among the versions has no place: it says that the next one is to be asked for after another body has come.
+        """
         ...
 
     def read(self, key: str, start: int, stop: int) -> bytes:

@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from html import unescape
+from itertools import count
 from pathlib import Path
 from urllib.parse import quote, unquote_plus, urlsplit
 
@@ -51,9 +52,13 @@ class S3Store:
             if not marker or (until and marker["key-marker"] >= until):
                 return
 
-    def bodies(self, versions: Iterable[Version]) -> Iterator[tuple[int, bytes]]:
-        """Yield the bytes of every version and its place among them, as they come, at one GET each."""
-        for request, answer in self._transfers.all(self._get(place, version) for place, version in enumerate(versions)):
+    def bodies(self, versions: Iterable[Version | None]) -> Iterator[tuple[int, bytes]]:
+        """Yield the bytes of every version and its place among them, as they come, at one GET each.
+
+        None among the versions has no place: it says that the next one is to be asked for after another body has come.
+        """
+        places = count()
+        for request, answer in self._transfers.all(version and self._get(next(places), version) for version in versions):
             yield request.mark, self._done(answer, f"read {unquote_plus(request.path)}")
 
     def read(self, key: str, start: int, stop: int) -> bytes:

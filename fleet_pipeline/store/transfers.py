@@ -110,8 +110,11 @@ class Transfers:
         """Return the answer to a single request. Raises AwsUnavailable when it had all its tries."""
         return next(self.all([request]))[1]
 
-    def all(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Answer]]:
-        """Yield every request with its answer, as they land. Raises AwsUnavailable when one had all its tries."""
+    def all(self, requests: Iterable[Request | None]) -> Iterator[tuple[Request, Answer]]:
+        """Yield every request with its answer, as they land. None among them asks to wait for another answer before the next.
+
+        Raises AwsUnavailable when a request had all its tries.
+        """
         waiting, flying = _Waiting(iter(requests)), _Flying()
         self._multi.setopt(pycurl.M_MAXCONNECTS, self.window.most)
         try:
@@ -210,8 +213,8 @@ class _Flying(dict[Any, tuple[Request, int]]):
 class _Waiting:
     """Requests not yet sent: those that must be repeated, each at its time, before those never tried."""
 
-    def __init__(self, fresh: Iterator[Request]) -> None:
-        self._fresh: Iterator[Request] | None = fresh
+    def __init__(self, fresh: Iterator[Request | None]) -> None:
+        self._fresh: Iterator[Request | None] | None = fresh
         self._repeats: list[tuple[float, int, Request, int]] = []
         self._order = count()
 
@@ -226,11 +229,10 @@ class _Waiting:
 
     def next(self) -> tuple[Request, int] | None:
         if self._repeats and self._repeats[0][0] <= time.monotonic():
-            *_, request, attempt = heapq.heappop(self._repeats)
-            return request, attempt
+            return heapq.heappop(self._repeats)[2:]
         if self._fresh is not None:
             for request in self._fresh:
-                return request, 0
+                return request and (request, 0)
             self._fresh = None
         return None
 

@@ -1,0 +1,195 @@
+"""One part of an hour: blocks of rows into a Parquet file, and back to the identities that it holds."""
+
+import io
+import json
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fleet_pipeline.compaction.contract import Column
+from fleet_pipeline.compaction.lake import Part
+from fleet_pipeline.compaction.rows import Block, identity
+from fleet_pipeline.store import Store, Version
+
+ROW_GROUP = 65_536
+"""Rows of a row group, some 20 MB of payloads: the writer holds one in memory, and a reader one of each column that it wants."""
+
+FOOTER = b"fleet_pipeline"
+"""Key of our own facts among a file's metadata."""
+
+_RANDOM = {"_key", "_version", "_payload", "_ts", "_extra"}
+"""Columns without repetition: a dictionary would be built and thrown away."""
+
+_UNSORTABLE = {"_version", "_payload", "_extra"}
+"""Columns that nobody looks for by range: statistics would only swell the footer."""
+
+
+class Identities:
+    """The rows that an hour holds, part by part, each sorted by key."""
+
+    def __init__(self) -> None:
+        self._parts: list[pa.Table] = []
+
+    @property
+    def parts(self) -> int:
+        """How many parts have been looked at."""
+        return len(self._parts)
+
+    @property
+    def rows(self) -> int:
+        """How many rows they hold."""
+        return sum(part.num_rows for part in self._parts)
+
+    def add(self, part: pa.Table) -> None:
+        """Note the rows of the next part."""
+        self._parts.append(part)
+
+    def between(self, first: str, last: str) -> set[tuple[str, str]]:
+        """Return the `_key` and `_version` of every row from one key to another, both included."""
+        return {pair for part in self._parts for pair in _between(part, first, last)}
+
+    def missing(self, versions: Sequence[Version]) -> list[Version]:
+        """Return those of some versions, which are sorted by key, that no part holds."""
+        if not self._parts or not versions:
+            return list(versions)
+        known = self.between(versions[0].key, versions[-1].key)
+        return [version for version in versions if (version.key, identity(version)) not in known]
+
+    def without(self, rows: pa.Table) -> pa.Table:
+        """Return those of some rows, which are sorted by key, that no part holds."""
+        if not self._parts or not rows.num_rows:
+            return rows
+        known = self.between(_text(rows["_key"][0]), _text(rows["_key"][-1]))
+        pairs = zip(rows["_key"].to_pylist(), rows["_version"].to_pylist(), strict=True)
+        return rows.filter(pa.array([pair not in known for pair in pairs])) if known else rows
+
+
+def _between(part: pa.Table, first: str, last: str) -> Iterator[tuple[str, str]]:
+    keys, versions = part["_key"], part["_version"]
+    start, stop = bisect_left(keys, first, key=_text), bisect_right(keys, last, key=_text)
+    return zip(keys.slice(start, stop - start).to_pylist(), versions.slice(start, stop - start).to_pylist(), strict=True)
+
+
+def _text(value: pa.Scalar) -> str:
+    return str(value.as_py())
+
+
+class Spool:
+    """Rows that are to become a part: in a file until the part's columns are known, so that memory holds a row group and not the hour."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = pa.OSFile(str(path), "wb")
+        self._blocks: list[tuple[int, dict[str, Column]]] = []
+        self._known = Identities()
+        self.rows = 0
+
+    def add(self, block: Block) -> None:
+        """Append a block."""
+        self._blocks.append((self._file.tell(), block.columns))
+        with pa.ipc.new_stream(self._file, block.table.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as stream:
+            stream.write_table(block.table)
+        self.rows += block.table.num_rows
+
+    def drop(self, known: Identities) -> None:
+        """Leave out the rows that the lake holds by now."""
+        self._known = known
+        self.rows = sum(block.table.num_rows for block in self)
+
+    def __iter__(self) -> Iterator[Block]:
+        """Yield the blocks in their order, without what was dropped."""
+        self._file.flush()
+        with pa.memory_map(str(self._path)) as file:
+            for start, columns in self._blocks:
+                file.seek(start)
+                yield Block(self._known.without(pa.ipc.open_stream(file).read_all()), columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What went into a part."""
+
+    identities: pa.Table
+    statuses: Counter[str]
+
+
+def write(path: Path, tables: Iterable[pa.Table], schema: pa.Schema, facts: dict[str, Any]) -> Written:
+    """Write tables of one schema, sorted by key, as a Parquet file. The same tables give the same bytes."""
+    options = {
+        "compression": "zstd",
+        "use_dictionary": [name for name in schema.names if name not in _RANDOM],
+        "write_statistics": [name for name in schema.names if name not in _UNSORTABLE],
+        "write_page_index": True,
+        "sorting_columns": [pq.SortingColumn(schema.get_field_index("_ts"))],
+    }
+    identities, statuses = [], Counter[str]()
+    with pq.ParquetWriter(path, schema, **options) as writer:
+        for group in _groups(tables):
+            writer.write_table(group, row_group_size=ROW_GROUP)
+            identities.append(group.select(["_key", "_version"]))
+            statuses.update(group["_status"].to_pylist())
+        held = pa.concat_tables(identities)
+        writer.add_key_value_metadata({FOOTER: json.dumps(facts | {"rows": held.num_rows, "identities": digest(held)})})
+    return Written(held, statuses)
+
+
+def digest(identities: pa.Table) -> str:
+    """Return the SHA-256 of rows' keys and versions, in their order."""
+    total = sha256()
+    for batch in identities.to_batches():
+        for key, version in zip(batch["_key"].to_pylist(), batch["_version"].to_pylist(), strict=True):
+            total.update(f"{key} {version}\n".encode())
+    return total.hexdigest()
+
+
+def _groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Yield the rows of many tables by row groups."""
+    held: list[pa.Table] = []
+    rows = 0
+    for table in tables:
+        held.append(table)
+        rows += table.num_rows
+        if rows >= ROW_GROUP:
+            whole = pa.concat_tables(held)
+            yield whole.slice(0, ROW_GROUP)
+            held, rows = [whole.slice(ROW_GROUP)], rows - ROW_GROUP
+    yield pa.concat_tables(held)
+
+
+def opened(store: Store, part: Part) -> pq.ParquetFile:
+    """Return a part of the lake for reading; only what is read of it is fetched."""
+    return pq.ParquetFile(_Remote(store, part.key, part.size))
+
+
+class _Remote(io.RawIOBase):
+    """An object as a file that can be read anywhere."""
+
+    def __init__(self, store: Store, key: str, size: int) -> None:
+        self._store, self._key, self._size, self._place = store, key, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._place
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._place = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence]
+        return self._place
+
+    def read(self, size: int = -1) -> bytes:
+        stop = self._size if size < 0 else min(self._size, self._place + size)
+        if stop <= self._place:
+            return b""
+        start, self._place = self._place, stop
+        return self._store.read(self._key, start, stop)

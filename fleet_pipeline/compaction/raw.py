@@ -1,0 +1,132 @@
+"""The raw objects of one hour: listed by the hour's keys alone, fetched ahead of whoever decodes them."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from fleet_pipeline.compaction.rows import LARGEST
+from fleet_pipeline.fleet import Hour, Rule
+from fleet_pipeline.store import Store, Version
+
+BLOCK_ROWS = 8192
+"""Versions that are decoded together: enough to spread the cost of a column, little enough to stay in the processor's cache."""
+
+BLOCK_BYTES = 8 * 1024 * 1024
+"""Bytes after which a block is closed, however few its versions. Parsed JSON takes up to 25 times as much."""
+
+PAGES_AHEAD = 4
+"""Pages of the listing that are fetched before they are needed."""
+
+BLOCKS_OPEN = 4
+"""Blocks of which some bodies have come. Further ones wait for a straggler."""
+
+EXAMPLES = 10
+"""Foreign keys that a report names."""
+
+_T = TypeVar("_T")
+
+
+@dataclass
+class RawHour:
+    """The versions of an hour's raw objects, and what was counted while they were listed."""
+
+    store: Store
+    rule: Rule
+    hour: Hour
+    versions: int = 0
+    bytes: int = 0
+    collisions: int = 0
+    """Versions that are not the only one of their key."""
+    foreign: int = 0
+    """Versions of keys, between the hour's first and last, that are not of the form that a rule writes. They are not read."""
+    foreign_examples: list[str] = field(default_factory=list)
+
+    def blocks(self) -> Iterator[list[Version]]:
+        """Yield the hour's versions by blocks, in the order of their keys."""
+        block: list[Version] = []
+        size = 0
+        for version in self._own():
+            block.append(version)
+            size += version.size if version.size <= LARGEST else 0
+            if len(block) == BLOCK_ROWS or size >= BLOCK_BYTES:
+                yield block
+                block, size = [], 0
+        if block:
+            yield block
+
+    def share(self, version: Version) -> float:
+        """Return how far into the hour a version was received, from 0 to 1."""
+        name = self.rule.parse_raw_key(version.key)
+        return (name.millis + 1 - self.hour.start_ms) / (self.hour.end_ms - self.hour.start_ms) if name else 0.0
+
+    def _own(self) -> Iterator[Version]:
+        prefix, last = self.rule.raw_prefix, ""
+        # "." follows "-" and precedes the digits: after every key of the millisecond before the hour, whatever it adds to it.
+        pages = self.store.versions(prefix, after=f"{prefix}{self.hour.start_ms - 1}.", until=f"{prefix}{self.hour.end_ms}")
+        for version in (version for page in ahead(pages, PAGES_AHEAD) for version in page):
+            if self.rule.parse_raw_key(version.key) is None:
+                self._note_foreign(version.key)
+                continue
+            self.versions += 1
+            self.bytes += version.size
+            self.collisions += version.key == last
+            last = version.key
+            yield version
+
+    def _note_foreign(self, key: str) -> None:
+        self.foreign += 1
+        if len(self.foreign_examples) < EXAMPLES:
+            self.foreign_examples.append(key)
+
+
+def ahead(items: Iterator[_T], depth: int) -> Iterator[_T]:
+    """Yield items that are fetched in a thread of their own, a few before they are asked for."""
+    end = object()
+    with ThreadPoolExecutor(1) as pool:
+        coming = deque(pool.submit(next, items, end) for _ in range(depth))
+        while (item := coming.popleft().result()) is not end:
+            coming.append(pool.submit(next, items, end))
+            yield item  # type: ignore[misc]  # the sentinel has just been told apart
+
+
+def fetched(store: Store, blocks: Iterable[list[Version]]) -> Iterator[tuple[list[Version], list[bytes | None]]]:
+    """Yield blocks with their payloads, in their order, while those of the next are on their way. Too large a payload is None."""
+    unfinished: deque[_Block] = deque()
+    for place, body in store.bodies(_wanted(blocks, unfinished)):
+        next(block for block in unfinished if place < block.stop).take(place, body)
+        while unfinished and not unfinished[0].missing:
+            block = unfinished.popleft()
+            yield block.versions, block.payloads
+    for block in unfinished:  # in these, everything was too large
+        yield block.versions, block.payloads
+
+
+def _wanted(blocks: Iterable[list[Version]], unfinished: "deque[_Block]") -> Iterator[Version | None]:
+    """Yield the versions to fetch and note their blocks; yield None, which is to wait, while too many blocks miss a straggler."""
+    place = 0
+    for versions in blocks:
+        while len(unfinished) >= BLOCKS_OPEN and any(block.missing for block in unfinished):
+            yield None
+        block = _Block(versions, place)
+        unfinished.append(block)
+        place = block.stop
+        for row in block.rows:
+            yield versions[row]
+
+
+class _Block:
+    """Versions, and the bodies that have come."""
+
+    def __init__(self, versions: list[Version], start: int) -> None:
+        self.versions = versions
+        self.payloads: list[bytes | None] = [None] * len(versions)
+        self.rows = [row for row, version in enumerate(versions) if version.size <= LARGEST]
+        self.missing = len(self.rows)
+        self.start, self.stop = start, start + len(self.rows)
+
+    def take(self, place: int, body: bytes) -> None:
+        """Note a body, by its place among all that are fetched."""
+        self.payloads[self.rows[place - self.start]] = body
+        self.missing -= 1

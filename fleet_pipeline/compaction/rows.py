@@ -1,0 +1,137 @@
+"""Blocks of rows: object versions and their bytes, with what was read out of them."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+import pyarrow as pa
+
+from fleet_pipeline.compaction.columns import Sheet, filled, put
+from fleet_pipeline.compaction.contract import KINDS, Column, Contract
+from fleet_pipeline.compaction.payload import Status, judged
+from fleet_pipeline.fleet import Rule
+from fleet_pipeline.store import NULL_VERSION, Version
+
+LARGEST = 1_048_576
+"""Bytes of a payload. AWS IoT takes 128 KB; whatever is larger was not written by a rule and is not downloaded."""
+
+HEAD = pa.schema(
+    [
+        ("_key", pa.string()),
+        ("_ts", pa.timestamp("ms", "UTC")),
+        ("_topic", pa.string()),
+        ("_client_id", pa.string()),
+        ("_version", pa.string()),
+        ("_status", pa.string()),
+        ("_payload", pa.binary()),
+    ]
+)
+"""What every row says of its message: where it lay, when it was received, on which topic, from whom if the key tells, its bytes."""
+
+EXTRA = pa.field("_extra", pa.string())
+"""The part of a message that no column holds, as JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Some rows, and what their typed columns were when they were made."""
+
+    table: pa.Table
+    columns: dict[str, Column]
+
+
+def identity(version: Version) -> str:
+    """Return 16 hexadecimal digits that no other version of the same key has.
+
+    An object of a bucket without versions is another one when it was written at another time or with other bytes.
+    """
+    name = version.id if version.id != NULL_VERSION else f"{version.etag}{version.modified}"
+    return blake2b(name.encode(), digest_size=8).hexdigest()
+
+
+def block(rule: Rule, versions: Sequence[Version], payloads: Sequence[bytes | None], contract: Contract) -> tuple[Block, Contract]:
+    """Return versions as rows, in their order, and the contract with what these messages taught. No payload means too large."""
+    sheet = Sheet(contract, len(versions))
+    statuses = [_read(sheet, row, payload) for row, payload in enumerate(payloads)]
+    typed = sheet.arrays()
+    statuses = [Status.PARTIAL if row in sheet.aside else status for row, status in enumerate(statuses)]
+    arrays = [*_head(rule, versions), pa.array(statuses, pa.string()), pa.array(payloads, pa.binary()), *(array for _, array in typed)]
+    names = [*HEAD.names, *(column.name for column, _ in typed)]
+    extra = [_text(sheet.aside[row]) if row in sheet.aside else None for row in range(len(versions))]
+    table = pa.table([*arrays, pa.array(extra, pa.string())], [*names, EXTRA.name])
+    return Block(table, {column.name: column for column, _ in typed}), contract.learning(column for column, _ in typed)
+
+
+def conformed(made: Block, contract: Contract) -> pa.Table:
+    """Return a block with exactly the contract's columns. Values that do not fit them (any more) go to `_extra`."""
+    aside: dict[int, dict[str, Any]] = {}
+    typed = [_conformed(made, column, aside) for column in contract.columns.values()]
+    for column in made.columns.values():
+        if contract.columns.get(column.name, column).path != column.path or column.name not in contract.columns:
+            _all_aside(made.table[column.name], column, aside)
+    table = _with_aside(made.table, aside) if aside else made.table
+    arrays = [*(table[name] for name in HEAD.names), *typed, table[EXTRA.name]]
+    return pa.table(arrays, row_schema(contract))
+
+
+def row_schema(contract: Contract) -> pa.Schema:
+    """Return the columns of a part."""
+    return pa.schema([*HEAD, *contract.schema, EXTRA])
+
+
+def _conformed(made: Block, column: Column, aside: dict[int, dict[str, Any]]) -> pa.Array | pa.ChunkedArray:
+    was = made.columns.get(column.name)
+    if was == column:
+        return made.table[column.name]
+    if was is None or was.path != column.path:
+        return pa.nulls(made.table.num_rows, KINDS[column.kind])
+    values = made.table[column.name].to_pylist()
+    array, misfits = filled(values, column.kind)
+    for row in misfits:
+        put(aside.setdefault(row, {}), column.path, values[row])
+    return array
+
+
+def _all_aside(values: pa.ChunkedArray, column: Column, aside: dict[int, dict[str, Any]]) -> None:
+    for row, value in enumerate(values.to_pylist()):
+        if value is not None and value != []:
+            put(aside.setdefault(row, {}), column.path, value)
+
+
+def _with_aside(table: pa.Table, aside: dict[int, dict[str, Any]]) -> pa.Table:
+    statuses, extra = table["_status"].to_pylist(), table[EXTRA.name].to_pylist()
+    for row, values in aside.items():
+        statuses[row], extra[row] = Status.PARTIAL, _text(_merged(json.loads(extra[row] or "{}"), values))
+    table = table.set_column(table.schema.get_field_index("_status"), "_status", pa.array(statuses, pa.string()))
+    return table.set_column(table.schema.get_field_index(EXTRA.name), EXTRA, pa.array(extra, pa.string()))
+
+
+def _merged(message: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    for name, value in more.items():
+        message[name] = _merged(message.get(name, {}), value) if type(value) is dict else value
+    return message
+
+
+def _head(rule: Rule, versions: Sequence[Version]) -> list[pa.Array]:
+    names = [rule.parse_raw_key(version.key) for version in versions]
+    return [
+        pa.array([version.key for version in versions], pa.string()),
+        pa.array([name.millis for name in names if name], HEAD.field("_ts").type),
+        pa.nulls(len(versions), pa.string()).fill_null(rule.topic),
+        pa.array([name.client_id for name in names if name], pa.string()),
+        pa.array([identity(version) for version in versions], pa.string()),
+    ]
+
+
+def _read(sheet: Sheet, row: int, payload: bytes | None) -> Status:
+    if payload is None:
+        return Status.TOO_LARGE
+    status, message = judged(payload)
+    sheet.write(row, message)
+    return status
+
+
+def _text(value: dict[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
