@@ -4,6 +4,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlsplit
+
+from pyarrow import fs
 
 from fleet_pipeline.aws import Aws, check_account, doing
 from fleet_pipeline.fleet import Fleet, Profile
@@ -45,6 +48,14 @@ class Account:
             return Broker(self._local.mqtt_host, self._local.mqtt_port, self._local.ca_path)
         with doing("name its MQTT endpoint"):
             return Broker(self.aws.iot.describe_endpoint(endpointType="iot:Data-ATS")["endpointAddress"], MQTT_TLS_PORT, None)
+
+    @cached_property
+    def arrow_filesystem(self) -> fs.S3FileSystem:
+        """S3 as pyarrow and pandas read it."""
+        if not self._local:
+            return fs.S3FileSystem(region=self.region)
+        where = urlsplit(self._local.url)
+        return fs.S3FileSystem(access_key=self.account_id, secret_key="local", region=self.region, scheme=where.scheme, endpoint_override=where.netloc)  # noqa: S106 (there is no secret)
 
     @cached_property
     def _local(self) -> daemon.LocalAws | None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from types_boto3_iam import IAMClient
     from types_boto3_iot import IoTClient
     from types_boto3_lambda import LambdaClient
+    from types_boto3_logs import CloudWatchLogsClient
     from types_boto3_s3 import S3Client
     from types_boto3_sts import STSClient
 
@@ -103,6 +104,11 @@ class Aws:
     def dynamodb(self) -> "DynamoDBClient":
         """The allow-list's table."""
         return self._client("dynamodb")  # type: ignore[no-any-return]
+
+    @cached_property
+    def logs(self) -> "CloudWatchLogsClient":
+        """What functions wrote."""
+        return self._client("logs")  # type: ignore[no-any-return]
 
     @cached_property
     def sts(self) -> "STSClient":

@@ -2,29 +2,39 @@
 
 import time
 from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
-import pyarrow as pa
 import pyarrow.dataset as ds
 from rich.table import Table
 
 from fleet_pipeline.account import Account
 from fleet_pipeline.cli.shown import console, progress
+from fleet_pipeline.cli.vehicle import register_all
 from fleet_pipeline.definitions import build
 from fleet_pipeline.errors import RegistrationRefused
-from fleet_pipeline.fleet import Fleet, Hour, Rule
-from fleet_pipeline.provision.claim_certificate import read_claim
+from fleet_pipeline.fleet import Fleet, Hour, RawName, Rule
+from fleet_pipeline.provision.hook_log import decisions
+from fleet_pipeline.vehicle.driving import drive, made_up_serials
 
 FOREIGN_SERIAL = "999999000001"
 """A serial of another maker, which the hook must refuse."""
 
+ARRIVAL_PATIENCE_S = 30
+"""AWS IoT's rules act within a second or two."""
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
+"""Dagster's own lines would hide the demo's; the UI shows them all."""
+
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """One rule's messages at the three stations."""
+    """One rule's messages of this demo at the three stations."""
 
     published: int
     raw_objects: int
@@ -38,12 +48,116 @@ class Counts:
 
 def run(fleet: Fleet, vehicles: int, messages: int) -> bool:
     """Provision, register, drive, compact and count; return whether every count agrees. May be run again and again."""
-    begun = datetime.now(UTC)
     account = Account.of(fleet)
-    _say("AWS", account.aws.endpoint_url or f"account {fleet.account}, {fleet.region}")
-    with _dagster() as instance:
+    with _station("AWS"):
+        where = account.aws.endpoint_url or f"account {fleet.account} in {fleet.region}"
+    console.print(f"  {where}")
+    instance = dg.DagsterInstance.from_config(str(Path.cwd()))
+    with _station("provision: every resource is a Dagster asset"):
         _provision(fleet, instance)
-        serials = _register(fleet, account, vehicles)
+    serials = made_up_serials(fleet, vehicles)
+    with _station("register: claim certificate → certificate of its own"):
+        refused = _register(fleet, account, serials)
+    begun = datetime.now(UTC)
+    with _station("drive: telemetry by Basic Ingest"):
         published = _drive(fleet, account, serials, messages)
-        hours = _hours(begun, datetime.now(UTC))
+    hours = _hours(begun, datetime.now(UTC))
+    _wait_for(fleet, account, published, begun)
+    with _station("compact: raw objects → Parquet"):
         _compact(fleet, instance, hours)
+    counts = _count(fleet, account, published, begun)
+    _show(fleet, account, counts)
+    return refused and all(count.agree for count in counts.values())
+
+
+@contextmanager
+def _station(title: str) -> Iterator[None]:
+    console.print(f"[bold]{title}[/bold]")
+    begun = time.monotonic()
+    yield
+    console.print(f"  [dim]{time.monotonic() - begun:.1f} s[/dim]")
+
+
+def _provision(fleet: Fleet, instance: dg.DagsterInstance) -> None:
+    done = Counter(event.step_materialization_data.materialization.metadata["action"].value for event in _materializations(fleet, instance, "provision"))
+    console.print("  " + ", ".join(f"{count} {action}" for action, count in done.items()))
+
+
+def _compact(fleet: Fleet, instance: dg.DagsterInstance, hours: Sequence[Hour]) -> None:
+    for hour in hours:
+        for event in _materializations(fleet, instance, "compact", partition_key=hour.partition_key):
+            materialization = event.step_materialization_data.materialization
+            console.print(f"  {materialization.asset_key.to_user_string()} {hour.partition_key}: {materialization.metadata['rows added'].value} rows added")
+
+
+def _materializations(fleet: Fleet, instance: dg.DagsterInstance, job: str, **partition: Any) -> list[dg.DagsterEvent]:
+    result = build(fleet).resolve_job_def(job).execute_in_process(instance=instance, run_config=QUIET, **partition)
+    return [event for event in result.all_events if event.is_step_materialization]
+
+
+def _register(fleet: Fleet, account: Account, serials: Sequence[str]) -> bool:
+    """Register vehicles and one foreign serial; return whether that one was refused."""
+    register_all(fleet, account, serials)
+    try:
+        register_all(fleet, account, [FOREIGN_SERIAL])
+    except RegistrationRefused as refusal:
+        reasons = {decided.reason for decided in decisions(fleet, account.aws, FOREIGN_SERIAL)}
+        console.print(f"  {FOREIGN_SERIAL} refused: {refusal.message} ({refusal.status_code} {refusal.error_code}); the hook says: {', '.join(reasons)}")
+        return True
+    console.print(f"  [red]{FOREIGN_SERIAL} was registered and should not have been[/red]")
+    return False
+
+
+def _drive(fleet: Fleet, account: Account, serials: Sequence[str], messages: int) -> Mapping[str, Sequence[str]]:
+    with progress() as bar:
+        task = bar.add_task("messages acknowledged", total=len(serials) * messages)
+        return drive(fleet, account.broker, account.home, serials, messages, on_acknowledged=lambda count: bar.advance(task, count)).acknowledged
+
+
+def _wait_for(fleet: Fleet, account: Account, published: Mapping[str, Sequence[str]], begun: datetime) -> None:
+    """Wait until every message is an object: AWS IoT acknowledges a message before its rules have acted."""
+    give_up = time.monotonic() + ARRIVAL_PATIENCE_S
+    while time.monotonic() < give_up and any(_raw_objects(fleet, account, rule, begun) < len(published[rule.key]) for rule in fleet.rules):
+        time.sleep(0.2)
+
+
+def _hours(begun: datetime, ended: datetime) -> list[Hour]:
+    hours = [Hour.of(begun)]
+    while hours[-1].end <= ended:
+        hours.append(hours[-1].next)
+    return hours
+
+
+def _count(fleet: Fleet, account: Account, published: Mapping[str, Sequence[str]], begun: datetime) -> dict[Rule, Counts]:
+    counts = {}
+    for rule in fleet.rules:
+        rows = Counter(_lake(fleet, account).to_table(["message_id"], filter=ds.field("rule") == rule.key)["message_id"].to_pylist())
+        ids = published[rule.key]
+        counts[rule] = Counts(published=len(ids), raw_objects=_raw_objects(fleet, account, rule, begun), rows=sum(rows[each] for each in ids))
+    return counts
+
+
+def _raw_objects(fleet: Fleet, account: Account, rule: Rule, begun: datetime) -> int:
+    after = rule.raw_key(RawName(int(begun.timestamp() * 1000) - 1))
+    pages = account.aws.s3.get_paginator("list_objects_v2").paginate(Bucket=fleet.bucket, Prefix=rule.raw_prefix, StartAfter=after)
+    return sum(page["KeyCount"] for page in pages)
+
+
+def _lake(fleet: Fleet, account: Account) -> ds.Dataset:
+    root = f"{fleet.lake_bucket}/{fleet.parquet_prefix}/v1/"
+    return ds.dataset(root, filesystem=account.arrow_filesystem, partitioning=ds.partitioning(flavor="hive"))
+
+
+def _show(fleet: Fleet, account: Account, counts: Mapping[Rule, Counts]) -> None:
+    table = Table("rule", "published", "raw objects", "rows", "")
+    for rule, count in counts.items():
+        table.add_row(rule.key, *map(str, (count.published, count.raw_objects, count.rows)), "[green]equal[/green]" if count.agree else "[red]differ[/red]")
+    console.print(table)
+    wanted = ["_ts", "vehicle", "message_id", "speed_kmh", "battery_percent"]
+    lake = _lake(fleet, account)
+    head = lake.head(5, columns=[name for name in wanted if name in lake.schema.names])
+    rows = Table(*head.column_names, title=f"s3://{fleet.lake_bucket}/{fleet.parquet_prefix}/v1/")
+    for row in head.to_pylist():
+        rows.add_row(*(str(value) for value in row.values()))
+    console.print(rows)
+    console.print("Now look at it: [bold]make ui[/bold], then http://127.0.0.1:3000")

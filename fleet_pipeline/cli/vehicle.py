@@ -9,6 +9,7 @@ from fleet_pipeline.account import Account
 from fleet_pipeline.cli.shown import console, progress
 from fleet_pipeline.fleet import Fleet
 from fleet_pipeline.provision import allow_list
+from fleet_pipeline.provision.hook_log import decisions
 
 if TYPE_CHECKING:
     from fleet_pipeline.vehicle.registration import Registered
@@ -45,6 +46,18 @@ def drive(fleet: Fleet, vehicles: int, messages: int) -> None:
         driven = drive_vehicles(fleet, account.broker, account.home, serials, messages, on_acknowledged=lambda count: bar.advance(task, count))
     for key, ids in driven.acknowledged.items():
         console.print(f"{fleet.rule(key).publish_topic}: {len(ids)} messages")
+
+
+@vehicle.command()
+@click.option("--serial", required=True, help="Serial number of the vehicle.")
+@click.pass_obj
+def why(fleet: Fleet, serial: str) -> None:
+    """Say what the hook decided about a vehicle, and for what reason."""
+    decided = decisions(fleet, Account.of(fleet).aws, serial)
+    for each in decided:
+        console.print(f"{'allowed' if each.allowed else 'refused'}: {each.reason}")
+    if not decided:
+        console.print("the hook was not asked about it, or its log is not yet stored")
 
 
 @vehicle.command()

@@ -1,0 +1,34 @@
+"""What Dagster loads: everything of one fleet. The environment is read here, once."""
+
+import os
+from pathlib import Path
+
+import dagster as dg
+
+from fleet_pipeline import settings
+from fleet_pipeline.assets.lake import lake_assets
+from fleet_pipeline.assets.provisioning import provisioning_assets
+from fleet_pipeline.assets.raw import raw_assets
+from fleet_pipeline.fleet import Fleet
+from fleet_pipeline.resources.account import AccountResource
+
+
+def build(fleet: Fleet) -> dg.Definitions:
+    """Return the assets, jobs and resources of a fleet."""
+    provisioning, lake = provisioning_assets(fleet), lake_assets(fleet)
+    return dg.Definitions(
+        assets=[*provisioning, *raw_assets(fleet), *lake],
+        jobs=[
+            dg.define_asset_job("provision", dg.AssetSelection.assets(*provisioning), description="Bring AWS to what the settings want."),
+            dg.define_asset_job("compact", dg.AssetSelection.assets(*lake), description="Compact one hour of every rule."),
+        ],
+        resources={"account": AccountResource.of(fleet)},
+        # A resource takes a tenth of a second, a process of its own three seconds.
+        executor=dg.in_process_executor,
+    )
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """Return the definitions of the fleet that the environment and fleet.toml describe."""
+    return build(settings.read_fleet(os.environ, Path(settings.FILE)))

@@ -1,0 +1,143 @@
+"""Dagster's UI in a real browser: it shows the lineage from the device policy to Parquet, and materializes all of it."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from fleet_pipeline.local import daemon
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(shutil.which("chromium") is None, reason="Chromium is not installed (apt-get install chromium)"),
+]
+
+REPOSITORY = Path(__file__).parents[2]
+START_PATIENCE_S = 180
+RUN_PATIENCE_S = 180
+
+
+@pytest.fixture(scope="module")
+def ui(tmp_path_factory):
+    """`dagster dev` as `make ui` starts it, in a folder and with an AWS of its own."""
+    home = tmp_path_factory.mktemp("ui")
+    shutil.copy(REPOSITORY / "dagster.yaml", home)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = (home / "dagster.log").open("w+")
+    command = [sys.executable, "-m", "dagster", "dev", "-w", str(REPOSITORY / "workspace.yaml"), "-h", "127.0.0.1", "-p", str(port)]
+    process = subprocess.Popen(
+        command,
+        cwd=home,
+        env={**os.environ, "DAGSTER_HOME": str(home), "FLEET_HOME": str(home / ".fleet")},
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        # A shell that started pytest in the background ignores SIGINT, and dagster maps SIGTERM to it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
+    )
+    server = Ui(f"http://127.0.0.1:{port}", home, Path(log.name))
+    try:
+        server.wait_until_loaded(process)
+        yield server
+    finally:
+        process.terminate()
+        process.wait(30)
+        log.close()
+        daemon.stop(home / ".fleet")
+
+
+class Ui:
+    def __init__(self, url, home, log):
+        self.url, self.home, self.log = url, home, log
+
+    def ask(self, query, **variables):
+        body = json.dumps({"query": query, "variables": variables}).encode()
+        request = urllib.request.Request(f"{self.url}/graphql", body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)["data"]
+
+    def wait_until_loaded(self, process):
+        query = "{workspaceOrError{...on Workspace{locationEntries{loadStatus locationOrLoadError{__typename}}}}}"
+        give_up = time.monotonic() + START_PATIENCE_S
+        while time.monotonic() < give_up:
+            assert process.poll() is None, self.log.read_text()
+            try:
+                entries = self.ask(query)["workspaceOrError"]["locationEntries"]
+            except OSError:
+                entries = []
+            if entries and all(entry["loadStatus"] == "LOADED" for entry in entries):
+                return
+            time.sleep(0.5)
+        raise AssertionError(self.log.read_text())
+
+    def finished_runs(self, count):
+        """Wait until so many runs have ended, and return their statuses, newest first."""
+        query = "{runsOrError{...on Runs{results{status}}}}"
+        give_up = time.monotonic() + RUN_PATIENCE_S
+        while time.monotonic() < give_up:
+            statuses = [run["status"] for run in self.ask(query)["runsOrError"]["results"]]
+            if len(statuses) >= count and all(status in {"SUCCESS", "FAILURE", "CANCELED"} for status in statuses):
+                return statuses
+            time.sleep(1)
+        raise AssertionError(self.log.read_text())
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"),
+            args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking", "--hide-scrollbars"],
+        )
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser, ui):
+    context = browser.new_context(viewport={"width": 1600, "height": 1000}, timezone_id="UTC", reduced_motion="reduce")
+    context.route("**/*", lambda route: route.continue_() if route.request.url.startswith((ui.url, "data:", "blob:")) else route.abort())
+    opened = context.new_page()
+    opened.set_default_timeout(60_000)
+    yield opened
+    context.close()
+
+
+def test_the_definitions_load_without_an_error_or_a_warning(ui):
+    entries = ui.ask("{workspaceOrError{...on Workspace{locationEntries{name locationOrLoadError{__typename ...on PythonError{message}}}}}}")
+    assert entries["workspaceOrError"]["locationEntries"] == [{"name": "fleet_pipeline", "locationOrLoadError": {"__typename": "RepositoryLocation"}}]
+    said = [line for line in ui.log.read_text().splitlines() if any(word in line.lower() for word in ("warning", "error", "traceback"))]
+    assert said == []
+
+
+def test_the_lineage_leads_from_the_device_policy_to_parquet(ui):
+    nodes = ui.ask("{assetNodes{assetKey{path} dependencyKeys{path}}}")["assetNodes"]
+    upstream = {"/".join(node["assetKey"]["path"]): {"/".join(key["path"]) for key in node["dependencyKeys"]} for node in nodes}
+    reached, waiting = set(), {"lake/rule1"}
+    while waiting:
+        reached |= waiting
+        waiting = set().union(*(upstream[key] for key in waiting)) - reached
+    assert {"provisioning/device_policy", "provisioning/provisioning_template", "provisioning/topic_rule_rule1", "raw/rule1"} <= reached
+
+
+def test_materializing_all_from_the_page_makes_the_cloud_side(ui, page):
+    page.goto(f"{ui.url}/locations/fleet_pipeline/asset-groups/provisioning", wait_until="domcontentloaded")
+    page.get_by_text("device_policy", exact=True).first.wait_for()
+    page.get_by_role("button", name="Materialize all").click()
+    page.get_by_text("Launched run").first.wait_for()
+    assert ui.finished_runs(1) == ["SUCCESS"]
+    page.reload(wait_until="domcontentloaded")
+    page.get_by_text("claim_attachment", exact=True).first.wait_for()
+    page.screenshot(path=ui.home / "provisioning.png")
