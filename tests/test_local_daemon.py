@@ -66,6 +66,7 @@ def test_a_clean_stop_saves_what_was_done_a_moment_ago_and_a_start_finds_it_on_t
     after = start(home)
     assert after == replace(before, pid=after.pid)
     assert [thing["thingName"] for thing in aws_of(after).iot.list_things()["things"]] == ["car"]
+    assert "car" in Folder.of(home).former_log.read_text()
 
 
 def test_a_client_that_keeps_its_connection_open_does_not_delay_a_stop(home):
@@ -90,14 +91,16 @@ def test_a_server_that_was_killed_comes_back_with_its_objects_and_lets_its_vehic
     ca = before.ca_path.read_text()
     vehicle = Vehicle(aws, before, ("iot:*", "*"))
     aws.s3.create_bucket(Bucket="kept", CreateBucketConfiguration={"LocationConstraint": REGION})
-    aws.s3.put_object(Bucket="kept", Key="one", Body=b"1")
-    until(lambda: vehicle.policy in saved(home, "iot") and "kept" in saved(home, "s3"))  # the bucket was made last and is saved last
+    aws.s3.put_bucket_versioning(Bucket="kept", VersioningConfiguration={"Status": "Enabled"})
+    versions = [aws.s3.put_object(Bucket="kept", Key="one", Body=body)["VersionId"] for body in (b"1", b"2")]
+    until(lambda: vehicle.policy in saved(home, "iot") and "Enabled" in saved(home, "s3"))  # done last, and saved last
     os.kill(before.pid, signal.SIGKILL)
     until(lambda: not Folder.of(home).has_server())
     after = start(home)
     assert after == replace(before, pid=after.pid)
     assert after.ca_path.read_text() == ca
-    assert aws.s3.get_object(Bucket="kept", Key="one")["Body"].read() == b"1"
+    assert [aws.s3.get_object(Bucket="kept", Key="one", VersionId=each)["Body"].read() for each in versions] == [b"1", b"2"]
+    assert aws.s3.get_object(Bucket="kept", Key="one")["Body"].read() == b"2"
     vehicle.publish("raw/one", b"{}")
 
 
@@ -109,7 +112,8 @@ def saved(home, service):
 def test_a_process_that_has_the_id_of_a_dead_server_is_neither_trusted_nor_stopped(home):
     folder = Folder.of(home)
     folder.make()
-    daemon.record(folder, daemon.LocalAws("http://127.0.0.1:1", "localhost", 2, folder.ca, os.getpid(), folder.log))
+    daemon.record(folder, "http://127.0.0.1:1", 2)
+    assert daemon.recorded(folder).pid == os.getpid()
     assert daemon.status(home) is None
     assert not daemon.stop(home)
     assert start(home).pid != os.getpid()

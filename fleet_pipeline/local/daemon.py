@@ -13,7 +13,7 @@ import threading
 import time
 import urllib.request
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from fleet_pipeline.errors import LocalAwsDidNotStart
@@ -90,6 +90,8 @@ def reset(home: Path) -> None:
 
 def _spawn(folder: Folder, account: str, region: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "fleet_pipeline.local.launcher", str(folder.path), account, region]
+    if folder.log.exists():
+        folder.log.replace(folder.former_log)
     log = os.open(folder.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         with folder.server_lock() as lock:
@@ -135,10 +137,10 @@ def _gone(folder: Folder, pid: int, by: signal.Signals) -> bool:
     return not folder.has_server()
 
 
-def record(folder: Folder, server: LocalAws) -> None:
-    """Write what the server says of itself, so that a reader finds all of it or the former record."""
+def record(folder: Folder, url: str, mqtt_port: int) -> None:
+    """Write where this process serves, so that a reader finds all of it or the former record."""
     new = folder.record.with_suffix(".new")
-    new.write_text(json.dumps(asdict(server), default=str))
+    new.write_text(json.dumps({"url": url, "mqtt_host": "localhost", "mqtt_port": mqtt_port, "pid": os.getpid()}))
     new.replace(folder.record)
 
 
@@ -146,8 +148,7 @@ def recorded(folder: Folder) -> LocalAws | None:
     """Return what the last server of this folder said of itself, whether or not it lives."""
     if not folder.record.exists():
         return None
-    said = json.loads(folder.record.read_text())
-    return LocalAws(**{**said, "ca_path": Path(said["ca_path"]), "log_path": Path(said["log_path"])})
+    return LocalAws(**json.loads(folder.record.read_text()), ca_path=folder.ca, log_path=folder.log)
 
 
 def _answers(url: str) -> bool:

@@ -40,6 +40,11 @@ class Folder:
         return self.path / "server.log"
 
     @property
+    def former_log(self) -> Path:
+        """The log of the server before this one."""
+        return self.path / "server.former.log"
+
+    @property
     def ca(self) -> Path:
         """The certificate of the authority that signs the MQTT server's and the vehicles' certificates."""
         return self.path / "ca.pem"

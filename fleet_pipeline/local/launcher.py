@@ -17,11 +17,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from fleet_pipeline.errors import LocalAwsUnsupported
-from fleet_pipeline.local.daemon import LocalAws, record, recorded
+from fleet_pipeline.local.daemon import record, recorded
 from fleet_pipeline.local.folder import Folder
 
 CHECKPOINT_S = 5
-"""What a killed server may lose. A checkpoint of a thousand vehicles takes well under a tenth of a second."""
+"""What a killed server may lose. A checkpoint of a thousand vehicles takes a tenth of a second, in which nothing is answered."""
 
 _LOOPBACK = "127.0.0.1"
 _KEPT = ("HOME", "LANG", "LC_ALL", "PATH", "PYTHONPATH", "TMPDIR", "VIRTUAL_ENV")
@@ -30,7 +30,7 @@ _KEPT = ("HOME", "LANG", "LC_ALL", "PATH", "PYTHONPATH", "TMPDIR", "VIRTUAL_ENV"
 def main(folder: Folder, account: str, region: str) -> None:
     """Serve AWS from this folder until SIGTERM."""
     web, mqtt = _listening(folder)
-    record(folder, LocalAws(f"http://{_LOOPBACK}:{_port(web)}", "localhost", _port(mqtt), folder.ca, os.getpid(), folder.log))
+    record(folder, f"http://{_LOOPBACK}:{_port(web)}", _port(mqtt))
     environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
     os.environ.clear()
     os.environ.update(environment, **emulator_environment(folder, account, region, _port(web), _port(mqtt)))
