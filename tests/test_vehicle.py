@@ -147,6 +147,11 @@ def test_a_refused_serial_leaves_no_file_no_thing_and_no_certificate_that_works(
     assert (things(aws), active_certificates(aws)) == before
 
 
+def test_a_claim_certificate_registers_through_its_own_template_only(fleet, broker, claim, serial, home):
+    with pytest.raises(ConnectionFailed, match="register_thing failure: .*SUBSCRIBE_FAILURE"):
+        register(replace(fleet, environment="other"), broker, claim, serial, home)
+
+
 def test_a_serial_that_is_taken_is_refused_to_another_vehicle(aws, enrol, vehicle, home):
     with pytest.raises(RegistrationRefused):
         enrol(vehicle.serial, home)
@@ -227,6 +232,12 @@ def test_made_up_serials_are_as_many_as_wanted_and_always_the_same(fleet):
     serials = made_up_serials(fleet, 1000)
     assert (serials[0], serials[-1], len(set(serials))) == ("297468000001", "297468001000", 1000)
     assert made_up_serials(fleet, 3) == serials[:3]
+
+
+@pytest.mark.parametrize("topic", ["", "#", "test-rule/+", "nul\0"])
+def test_what_is_no_topic_is_refused_before_it_is_sent(connection, topic):
+    with pytest.raises(PublishRefused, match="VALIDATION"):
+        connection.publish(topic, b"{}")
 
 
 PAYLOADS = {"nothing": b"", "null": b"null", "no text": b"\xff\xfe\x00", "half of a JSON": b'{"a": ', "130 kB": bytes(130_000)}

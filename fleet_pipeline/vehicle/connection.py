@@ -87,7 +87,10 @@ class Connection:
     def send(self, topic: str, payload: bytes) -> Callable[[], None]:
         """Publish with QoS 1 and return at once what waits for the acknowledgement, as `publish` does."""
         packet = mqtt5.PublishPacket(topic=topic, payload=payload, qos=mqtt5.QoS.AT_LEAST_ONCE)
-        return partial(self._acknowledged, topic, self.client.publish(packet))
+        try:
+            return partial(self._acknowledged, topic, self.client.publish(packet))
+        except RuntimeError as error:  # the SDK's word for a topic that MQTT does not know
+            raise PublishRefused(self.client_id, topic, str(error)) from error
 
     def answer(self, future: "Future[T]") -> T:
         """Return what the SDK promised, or raise what it raises. Raises ConnectionFailed if the connection is lost first or the wait is long."""

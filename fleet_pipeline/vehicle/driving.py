@@ -53,7 +53,7 @@ def drive(  # noqa: PLR0913 (all that it works on comes in by the front door)
         NotRegistered: a vehicle has no certificate of its own; nothing was sent.
         ConnectionFailed, PublishRefused: what was acknowledged until then is in AWS IoT's hands, and not returned.
     """
-    identities = {serial: _identity(fleet, home, serial) for serial in dict.fromkeys(serials)}
+    identities = {serial: _identity(fleet, home, serial) for serial in serials}
     seed = secrets.randbits(64)  # another journey, and other message ids, each time
     start = datetime.now(UTC) - messages * INTERVAL
     acknowledged: dict[str, list[str]] = {rule.key: [] for rule in fleet.rules}
