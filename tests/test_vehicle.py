@@ -148,7 +148,7 @@ def test_a_refused_serial_leaves_no_file_no_thing_and_no_certificate_that_works(
 
 
 def test_a_claim_certificate_registers_through_its_own_template_only(fleet, broker, claim, serial, home):
-    with pytest.raises(ConnectionFailed, match="register_thing failure: .*SUBSCRIBE_FAILURE"):
+    with pytest.raises(ConnectionFailed, match=r"register_thing failure: .*SUBSCRIBE_FAILURE"):
         register(replace(fleet, environment="other"), broker, claim, serial, home)
 
 
