@@ -1,5 +1,6 @@
 # Needs python3 (3.11 to 3.13) and make, and a package index. Nothing else.
 PYTHON ?= python3
+PORT   ?= 3000
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
@@ -14,8 +15,8 @@ help: ## what can be done here
 demo: $(STAMP) ## from an empty account to rows in Parquet, on this machine, in a minute
 	$(BIN)/fleet demo
 
-ui: $(STAMP) ## Dagster's UI on http://127.0.0.1:3000
-	DAGSTER_HOME=$(CURDIR) $(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1 -p 3000
+ui: $(STAMP) ## Dagster's UI on http://127.0.0.1:3000 (PORT=3001 for another port)
+	DAGSTER_HOME=$(CURDIR) $(BIN)/python -W 'ignore:Function `dev_command` is superseded' -m dagster dev -w workspace.yaml -h 127.0.0.1 -p $(PORT)
 
 test: $(STAMP) check ## everything that is promised, proved
 	$(BIN)/coverage erase

@@ -9,10 +9,15 @@ import subprocess
 import sys
 import time
 import urllib.request
+import uuid
 from pathlib import Path
 
+import pyarrow.dataset as ds
 import pytest
+from playwright.sync_api import sync_playwright
 
+from fleet_pipeline.account import Account
+from fleet_pipeline.fleet import Fleet, RawName
 from fleet_pipeline.local import daemon
 
 pytestmark = [
@@ -34,7 +39,8 @@ def ui(tmp_path_factory):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     log = (home / "dagster.log").open("w+")
-    command = [sys.executable, "-m", "dagster", "dev", "-w", str(REPOSITORY / "workspace.yaml"), "-h", "127.0.0.1", "-p", str(port)]
+    without = "ignore:Function `dev_command` is superseded"
+    command = [sys.executable, "-W", without, "-m", "dagster", "dev", "-w", str(REPOSITORY / "workspace.yaml"), "-h", "127.0.0.1", "-p", str(port)]
     process = subprocess.Popen(
         command,
         cwd=home,
@@ -94,8 +100,6 @@ class Ui:
 
 @pytest.fixture(scope="module")
 def browser():
-    from playwright.sync_api import sync_playwright
-
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(
             executable_path=shutil.which("chromium"),
@@ -118,8 +122,11 @@ def page(browser, ui):
 def test_the_definitions_load_without_an_error_or_a_warning(ui):
     entries = ui.ask("{workspaceOrError{...on Workspace{locationEntries{name locationOrLoadError{__typename ...on PythonError{message}}}}}}")
     assert entries["workspaceOrError"]["locationEntries"] == [{"name": "fleet_pipeline", "locationOrLoadError": {"__typename": "RepositoryLocation"}}]
-    said = [line for line in ui.log.read_text().splitlines() if any(word in line.lower() for word in ("warning", "error", "traceback"))]
-    assert said == []
+    # Dagster says this once about any new storage, whatever is loaded.
+    first_start = "No cursor for event type"
+    lines = [line for line in ui.log.read_text().splitlines() if first_start not in line]
+    said = [line for line in lines if any(word in line.lower() for word in ("warning", "error", "traceback"))]
+    assert said == [], "\n".join(said)
 
 
 def test_the_lineage_leads_from_the_device_policy_to_parquet(ui):
@@ -141,3 +148,22 @@ def test_materializing_all_from_the_page_makes_the_cloud_side(ui, page):
     page.reload(wait_until="domcontentloaded")
     page.get_by_text("claim_attachment", exact=True).first.wait_for()
     page.screenshot(path=ui.home / "provisioning.png")
+
+
+def test_an_hour_is_compacted_from_its_page(ui, page):
+    fleet = Fleet(home=str(ui.home / ".fleet"))
+    account = Account.of(fleet)
+    key = fleet.rules[0].raw_key(RawName(int(time.time() * 1000), str(uuid.uuid4())))
+    account.aws.s3.put_object(Bucket=fleet.bucket, Key=key, Body=b'{"speed_kmh": 48.2}')
+    page.goto(f"{ui.url}/assets/lake/rule1", wait_until="domcontentloaded")
+    page.get_by_role("button", name="Materialize").first.click()
+    page.get_by_role("button", name="Latest").click()
+    page.get_by_role("button", name="Launch 1 run").click()
+    page.get_by_text("Launched run").first.wait_for()
+    assert ui.finished_runs(2) == ["SUCCESS", "SUCCESS"]
+    root = f"{fleet.lake_bucket}/{fleet.parquet_prefix}/v1/"
+    rows = ds.dataset(root, filesystem=account.arrow_filesystem, partitioning="hive").to_table(["_key", "speed_kmh"]).to_pylist()
+    assert rows == [{"_key": key, "speed_kmh": 48.2}]
+    page.goto(f"{ui.url}/assets/lake/rule1?view=overview", wait_until="domcontentloaded")
+    page.get_by_text("raw versions").first.wait_for()
+    page.screenshot(path=ui.home / "lake.png")

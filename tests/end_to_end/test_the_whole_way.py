@@ -1,0 +1,144 @@
+"""From an empty account to rows in Parquet, as a newcomer goes: `fleet demo`, then a look at everything it left behind."""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dagster as dg
+import duckdb
+import pandas as pd
+import pyarrow.dataset as ds
+import pytest
+
+from fleet_pipeline.account import Account
+from fleet_pipeline.cli.demo import FOREIGN_SERIAL
+from fleet_pipeline.definitions import build
+from fleet_pipeline.errors import RegistrationRefused
+from fleet_pipeline.fleet import Fleet, Hour
+from fleet_pipeline.local import daemon
+from fleet_pipeline.provision.claim_certificate import read_claim
+from fleet_pipeline.vehicle.driving import drive, made_up_serials
+from fleet_pipeline.vehicle.identity import Identity
+from fleet_pipeline.vehicle.registration import register
+
+REPOSITORY = Path(__file__).parents[2]
+VEHICLES, MESSAGES = 4, 30
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder in which `fleet demo` has run twice."""
+    home = tmp_path_factory.mktemp("demo")
+    shutil.copy(REPOSITORY / "dagster.yaml", home)
+    yield home
+    daemon.stop(home / ".fleet")
+
+
+@pytest.fixture(scope="module")
+def demos(folder):
+    command = [sys.executable, "-m", "fleet_pipeline", "demo", "--vehicles", "2", "--messages", "30"]
+    return [subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False) for _ in range(2)]
+
+
+@pytest.fixture(scope="module")
+def fleet(folder, demos):
+    return Fleet(home=str(folder / ".fleet"))
+
+
+@pytest.fixture(scope="module")
+def account(fleet):
+    return Account.of(fleet)
+
+
+def test_the_demo_succeeds_and_succeeds_again(demos):
+    for demo in demos:
+        assert demo.returncode == 0, demo.stdout + demo.stderr
+        assert demo.stdout.count("equal") == 3
+        assert "the hook says: the serial is not 297468" in " ".join(demo.stdout.split())
+
+
+def test_the_second_demo_changes_nothing_in_the_cloud(demos):
+    assert "16 created" in demos[0].stdout
+    assert "16 unchanged" in demos[1].stdout
+
+
+def test_every_acknowledged_message_is_one_row_and_no_message_is_two(fleet, account):
+    serials = made_up_serials(fleet, VEHICLES)
+    claim = read_claim(account.aws, fleet.bucket)
+    for serial in serials:
+        register(fleet, account.broker, Identity(claim.certificate_pem, claim.private_key), serial, account.home)
+    begun = datetime.now(UTC)
+    acknowledged = drive(fleet, account.broker, account.home, serials, MESSAGES).acknowledged
+    assert sum(map(len, acknowledged.values())) == VEHICLES * MESSAGES
+    compact(fleet, {Hour.of(begun), Hour.of(datetime.now(UTC))})
+    for rule in fleet.rules:
+        rows = lake(fleet, account).to_table(["message_id"], filter=ds.field("rule") == rule.key)["message_id"].to_pylist()
+        assert not [each for each, count in Counter(rows).items() if count > 1]
+        assert set(acknowledged[rule.key]) <= set(rows)
+        raw = account.aws.s3.get_paginator("list_object_versions").paginate(Bucket=fleet.bucket, Prefix=rule.raw_prefix)
+        assert len(rows) == sum(len(page.get("Versions", [])) for page in raw)
+
+
+def test_pyarrow_pandas_and_duckdb_read_the_same_rows(fleet, account, tmp_path):
+    compact(fleet, {Hour.of(datetime.now(UTC))})
+    by_arrow = lake(fleet, account).to_table().num_rows
+    root = f"{fleet.lake_bucket}/{fleet.parquet_prefix}/v1"
+    by_pandas = pd.read_parquet(root, filesystem=account.arrow_filesystem)
+    copy(fleet, account, tmp_path)
+    by_duckdb = duckdb.sql(f"SELECT rule, date, hour, count(*) FROM read_parquet('{tmp_path}/**/*.parquet', hive_partitioning=true) GROUP BY ALL").fetchall()
+    assert by_arrow == len(by_pandas) == sum(count for *_, count in by_duckdb) > 0
+    assert {rule for rule, *_ in by_duckdb} == set(fleet.rule_keys) == set(by_pandas["rule"].unique())
+
+
+def test_a_refused_serial_makes_no_thing_and_no_certificate_that_works(fleet, account, tmp_path):
+    claim = read_claim(account.aws, fleet.bucket)
+    before = active_certificates(account)
+    with pytest.raises(RegistrationRefused):
+        register(fleet, account.broker, Identity(claim.certificate_pem, claim.private_key), FOREIGN_SERIAL, tmp_path)
+    things = [thing["thingName"] for thing in account.aws.iot.list_things()["things"]]
+    assert fleet.thing_name(FOREIGN_SERIAL) not in things
+    assert active_certificates(account) == before
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_no_private_key_is_anywhere_but_in_the_vehicles_folders_and_in_s3(folder, fleet, account, demos):
+    keys = [path.read_text() for path in (folder / ".fleet" / "vehicles").rglob("private.key")]
+    keys.append(read_claim(account.aws, fleet.bucket).private_key)
+    assert len(keys) >= 3
+    said = [demo.stdout + demo.stderr for demo in demos]
+    dagsters = [path for path in (folder / ".dagster").rglob("*") if path.is_file()]
+    logs = [daemon.status(folder / ".fleet").log_path]
+    assert dagsters
+    for key in keys:
+        lines = [line for line in key.splitlines() if re.fullmatch(r"[A-Za-z0-9+/=]{40,}", line)]
+        assert len(lines) > 10
+        for line in lines:
+            assert [path for path in dagsters + logs if line.encode() in path.read_bytes()] == []
+            assert not any(line in text for text in said)
+
+
+def compact(fleet, hours):
+    for hour in hours:
+        result = build(fleet).resolve_job_def("compact").execute_in_process(instance=dg.DagsterInstance.ephemeral(), partition_key=hour.partition_key)
+        assert result.success
+
+
+def lake(fleet, account):
+    return ds.dataset(f"{fleet.lake_bucket}/{fleet.parquet_prefix}/v1/", filesystem=account.arrow_filesystem, partitioning="hive")
+
+
+def copy(fleet, account, target):
+    """Copy the lake to the disk, where DuckDB needs no extension to read it."""
+    for path in lake(fleet, account).files:
+        place = target / path.split("/v1/")[1]
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(account.arrow_filesystem.open_input_stream(path).read())
+
+
+def active_certificates(account):
+    pages = account.aws.iot.get_paginator("list_certificates").paginate()
+    return {certificate["certificateId"] for page in pages for certificate in page["certificates"] if certificate["status"] == "ACTIVE"}
