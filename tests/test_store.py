@@ -89,7 +89,7 @@ def test_s3_says_what_it_would_not_do(aws):
 
 def test_a_signature_is_the_one_that_botocore_computes():
     credentials, date = Credentials("AKID", "secret/+", "token=="), datetime(2026, 11, 23, 10, tzinfo=UTC)
-    signer = Signer(credentials, "eu-central-1", "bucket.s3.eu-central-1.amazonaws.com", {"x-amz-expected-bucket-owner": ACCOUNT}, now=lambda: date)
+    signer = Signer(credentials, "eu-central-1", "bucket.s3.eu-central-1.amazonaws.com", {"x-amz-expected-bucket-owner": ACCOUNT}, clock=date.timestamp)
     lines = dict(line.split(": ", 1) for line in signer.headers("GET", "/a/b%3Ac", "prefix=a%2F&versions=", {"if-match": '"etag"'}))
     theirs = AWSRequest(
         "GET", f"https://{signer.host}/a/b%3Ac?versions&prefix=a%2F", headers={name: value for name, value in lines.items() if name != "authorization"}

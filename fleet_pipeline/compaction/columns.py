@@ -4,6 +4,7 @@ Arrow's own inference is not used on what devices send: it turns 1.5 into 1 wher
 conflict costs the whole batch. Here every value keeps its column or is set aside with its path, and the two together are the message.
 """
 
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -15,7 +16,8 @@ Path = tuple[str, ...]
 
 _INT64 = range(-(2**63), 2**63)
 _MISFIT = object()
-_TYPES = {kind: {of} for of, kind in SCALARS.items()}
+_TYPES = {kind: of for of, kind in SCALARS.items()}
+_NONE = type(None)
 
 
 class Sheet:
@@ -60,20 +62,28 @@ class Sheet:
         known = self._contract.columns.get(column_name(path))
         if known and known.name in self._contract.fixed:
             return known.kind
-        types = set(map(type, values)) - {type(None)}
-        observed = SCALARS.get(next(iter(types))) if len(types) == 1 else None
-        observed = observed or common_kind(value for value in values if value is not None)
+        observed = _one_kind(values) or common_kind(value for value in values if value is not None)
         return (join(known.kind, observed) or known.kind) if known else observed
+
+
+def _one_kind(values: list[Any]) -> str | None:
+    """Return the kind in which all values are at home, where one look at their types says so."""
+    types = set(map(type, values)) - {_NONE}
+    if types == {list}:
+        of = _one_kind(list(chain.from_iterable(filter(None, values))))
+        return None if of is None or of.endswith("[]") else f"{of}[]"
+    return SCALARS.get(next(iter(types))) if len(types) == 1 else None if types else ""
 
 
 def filled(values: list[Any], kind: str) -> tuple[pa.Array, list[int]]:
     """Return values as a column, and the places of those that do not fit: the column is null there."""
-    if set(map(type, values)) - {type(None)} <= _TYPES.get(kind, set()):
+    if kind == _one_kind(values):
         try:
             return pa.array(values, KINDS[kind]), []
         except OverflowError:
             pass  # an integer beyond 64 bits: value by value, then
-    fitted = [None if value is None else fit(value, kind) for value in values]
+    at_home = {_NONE} if kind == "int64" else {_NONE, _TYPES.get(kind)}
+    fitted = [value if type(value) in at_home else fit(value, kind) for value in values]
     misfits = [row for row, value in enumerate(fitted) if value is _MISFIT]
     for row in misfits:
         fitted[row] = None

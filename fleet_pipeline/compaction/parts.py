@@ -144,8 +144,8 @@ def digest(identities: pa.Table) -> str:
     """Return the SHA-256 of rows' keys and versions, in their order."""
     total = sha256()
     for batch in identities.to_batches():
-        for key, version in zip(batch["_key"].to_pylist(), batch["_version"].to_pylist(), strict=True):
-            total.update(f"{key} {version}\n".encode())
+        pairs = zip(batch["_key"].to_pylist(), batch["_version"].to_pylist(), strict=True)
+        total.update("".join([f"{key} {version}\n" for key, version in pairs]).encode())
     return total.hexdigest()
 
 

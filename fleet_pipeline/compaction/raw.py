@@ -65,15 +65,16 @@ class RawHour:
         prefix, last = self.rule.raw_prefix, ""
         # "." follows "-" and precedes the digits: after every key of the millisecond before the hour, whatever it adds to it.
         pages = self.store.versions(prefix, after=f"{prefix}{self.hour.start_ms - 1}.", until=f"{prefix}{self.hour.end_ms}")
-        for version in (version for page in ahead(pages, PAGES_AHEAD) for version in page):
-            if self.rule.parse_raw_key(version.key) is None:
-                self._note_foreign(version.key)
-                continue
-            self.versions += 1
-            self.bytes += version.size
-            self.collisions += version.key == last
-            last = version.key
-            yield version
+        for page in ahead(pages, PAGES_AHEAD):
+            for version, name in zip(page, self.rule.parse_raw_keys(version.key for version in page), strict=True):
+                if name is None:
+                    self._note_foreign(version.key)
+                    continue
+                self.versions += 1
+                self.bytes += version.size
+                self.collisions += version.key == last
+                last = version.key
+                yield version
 
     def _note_foreign(self, key: str) -> None:
         self.foreign += 1
@@ -95,12 +96,15 @@ def fetched(store: Store, blocks: Iterable[list[Version]]) -> Iterator[tuple[lis
     """Yield blocks with their payloads, in their order, while those of the next are on their way. Too large a payload is None."""
     unfinished: deque[_Block] = deque()
     for place, body in store.bodies(_wanted(blocks, unfinished)):
-        next(block for block in unfinished if place < block.stop).take(place, body)
+        block = unfinished[0]
+        if place >= block.stop:
+            block = next(block for block in unfinished if place < block.stop)
+        block.take(place, body)
         while unfinished and not unfinished[0].missing:
-            block = unfinished.popleft()
-            yield block.versions, block.payloads
-    for block in unfinished:  # in these, everything was too large
-        yield block.versions, block.payloads
+            done = unfinished.popleft()
+            yield done.versions, done.payloads
+    for done in unfinished:  # in these, everything was too large
+        yield done.versions, done.payloads
 
 
 def _wanted(blocks: Iterable[list[Version]], unfinished: "deque[_Block]") -> Iterator[Version | None]:

@@ -115,7 +115,7 @@ def _merged(message: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
 
 
 def _head(rule: Rule, versions: Sequence[Version]) -> list[pa.Array]:
-    names = [rule.parse_raw_key(version.key) for version in versions]
+    names = list(rule.parse_raw_keys(version.key for version in versions))
     return [
         pa.array([version.key for version in versions], pa.string()),
         pa.array([name.millis for name in names if name], HEAD.field("_ts").type),

@@ -21,6 +21,8 @@ CA_BUNDLE = str(Path(botocore.__file__).with_name("cacert.pem"))
 """The certificate authorities that botocore trusts; libcurl's wheel brings none."""
 
 _FIELDS = [re.compile(f"<{name}>([^<]*)</{name}>") for name in ("Key", "VersionId", "Size", "ETag", "LastModified", "IsLatest")]
+_ENCODED = re.compile("<Key>[^<%+&]*[%+&]")
+_PLAIN = re.compile(r"[A-Za-z0-9_./-]*")
 _DELETE_MARKER = re.compile("<DeleteMarker>.*?</DeleteMarker>", re.DOTALL)
 
 
@@ -63,7 +65,7 @@ class S3Store:
 
     def read(self, key: str, start: int, stop: int) -> bytes:
         """Return the bytes `[start, stop)` of an object."""
-        wanted = Request(self._root + quote(key), headers={"range": f"bytes={start}-{stop - 1}"}, expected_bytes=stop - start)
+        wanted = Request(self._root + _quoted(key), headers={"range": f"bytes={start}-{stop - 1}"}, expected_bytes=stop - start)
         return self._done(self._transfers.one(wanted), f"read {key}")
 
     def put_new(self, key: str, body: bytes | Path) -> bool:
@@ -71,7 +73,7 @@ class S3Store:
 
         False may also mean that it was this very body: S3 wrote it, its answer was lost, and the repeated request found the key taken.
         """
-        put = Request(self._root + quote(key), kind="PUT", headers={"if-none-match": "*"}, body=body, payload_hash=_sha256(body))
+        put = Request(self._root + _quoted(key), kind="PUT", headers={"if-none-match": "*"}, body=body, payload_hash=_sha256(body))
         answer = self._transfers.one(put)
         if answer.status == PRECONDITION_FAILED:
             return False
@@ -80,7 +82,7 @@ class S3Store:
 
     def delete(self, versions: Iterable[Version]) -> None:
         """Remove these very versions for good. One that is gone already is no error."""
-        wanted = (Request(self._root + quote(version.key), _query({"versionId": version.id}), kind="DELETE") for version in versions)
+        wanted = (Request(self._root + _quoted(version.key), _query({"versionId": version.id}), kind="DELETE") for version in versions)
         for request, answer in self._transfers.all(wanted):
             self._done(answer, f"delete {unquote_plus(request.path)}")
 
@@ -95,7 +97,7 @@ class S3Store:
     def _get(self, place: int, version: Version) -> Request:
         # Without versions the key may be overwritten between listing and reading: the answer must be what was listed.
         same = {"if-match": version.etag} if version.id == NULL_VERSION else None
-        return Request(self._root + quote(version.key), f"versionId={quote(version.id, safe='')}", headers=same, expected_bytes=version.size, mark=place)
+        return Request(self._root + _quoted(version.key), f"versionId={_quoted(version.id)}", "GET", same, version.size, place)
 
     def _done(self, answer: Answer, deed: str) -> bytes:
         """Return the body of an answer that says yes."""
@@ -109,12 +111,11 @@ class S3Store:
 
 def _versions(page: str) -> list[Version]:
     # Field by field and not entry by entry: 2 µs a version, an XML parser takes 8. S3 escapes every < within a value.
-    entries = _DELETE_MARKER.sub("", page) if "<DeleteMarker>" in page else page
-    name = _names(page)
-    return [
-        Version(name(key), version_id, int(size), unescape(etag), modified, latest == "true")
-        for key, version_id, size, etag, modified, latest in zip(*(field.findall(entries) for field in _FIELDS), strict=True)
-    ]
+    entries = (_DELETE_MARKER.sub("", page) if "<DeleteMarker>" in page else page).replace("&quot;", '"')
+    keys, ids, sizes, etags, modified, latest = (field.findall(entries) for field in _FIELDS)
+    if _ENCODED.search(entries):
+        keys = [*map(_names(page), keys)]
+    return [Version._make(fields) for fields in zip(keys, ids, map(int, sizes), etags, modified, map("true".__eq__, latest), strict=True)]
 
 
 def _next(page: str) -> dict[str, str]:
@@ -132,6 +133,11 @@ def _names(page: str) -> Callable[[str], str]:
 def _text(name: str, xml: str) -> str:
     found = re.search(f"<{name}>([^<]*)</{name}>", xml)
     return unescape(found[1]) if found else ""
+
+
+def _quoted(name: str) -> str:
+    """Return a key or a version's id as a path or a query takes it. Nearly all need no change, and most of the time goes to these."""
+    return name if _PLAIN.fullmatch(name) else quote(name)
 
 
 def _query(parameters: Mapping[str, str]) -> str:

@@ -55,17 +55,12 @@ class Request(NamedTuple):
     kind: str = "GET"
     """GET, LIST, PUT or DELETE."""
     headers: dict[str, str] | None = None
-    body: bytes | Path = b""
-    payload_hash: str = UNSIGNED
     expected_bytes: int | None = None
     """How long the body of a good answer is, where that is known."""
     mark: int = 0
     """The asker's own: it comes back with the answer."""
-
-    @property
-    def method(self) -> str:
-        """The verb of HTTP."""
-        return "GET" if self.kind == "LIST" else self.kind
+    body: bytes | Path = b""
+    payload_hash: str = UNSIGNED
 
 
 class Answer(NamedTuple):
@@ -144,14 +139,15 @@ class Transfers:
             self._multi.add_handle(handle)
 
     def _ready_handle(self, request: Request, attempt: int) -> Any:
-        method = request.method
-        handle = self._idle.pop() if self._idle and method == "GET" else self._handle()
-        handle.setopt(pycurl.URL, f"{self.base}{request.path}?{request.query}" if request.query else self.base + request.path)
-        lines = self.signer.headers(method, request.path, request.query, request.headers, request.payload_hash)
-        handle.setopt(pycurl.HTTPHEADER, lines if method == "GET" else [*lines, "Expect:"])
-        if method == "GET":
+        path, query, kind, headers, *_ = request
+        reads = kind in {"GET", "LIST"}
+        handle = self._idle.pop() if reads and self._idle else self._handle()
+        handle.setopt(pycurl.URL, f"{self.base}{path}?{query}" if query else self.base + path)
+        if reads:
+            handle.setopt(pycurl.HTTPHEADER, self.signer.headers("GET", path, query, headers))
             handle.setopt(pycurl.TIMEOUT_MS, PATIENCE_S * 1000 << attempt)
         else:
+            handle.setopt(pycurl.HTTPHEADER, [*self.signer.headers(kind, path, query, headers, request.payload_hash), "Expect:"])
             _write(handle, request, attempt)
         return handle
 
@@ -187,8 +183,9 @@ class Transfers:
 
     def _answer(self, handle: Any) -> Answer:
         self._multi.remove_handle(handle)
-        answer = Answer(handle.getinfo(pycurl.RESPONSE_CODE), handle.chunks[0] if len(handle.chunks) == 1 else b"".join(handle.chunks))
-        handle.chunks.clear()
+        chunks = handle.chunks
+        answer = Answer(handle.getinfo(pycurl.RESPONSE_CODE), chunks[0] if len(chunks) == 1 else b"".join(chunks))
+        chunks.clear()
         if handle.source is None:
             self._idle.append(handle)
         else:
@@ -198,7 +195,7 @@ class Transfers:
 
     def _again(self, waiting: "_Waiting", request: Request, attempt: int, answer: Answer, problem: str) -> None:
         if attempt + 1 == ATTEMPTS:
-            raise AwsUnavailable(f"{request.method} {request.path}", str(answer.status or "no answer"), problem)
+            raise AwsUnavailable(f"answer {request.kind} {request.path}", str(answer.status or "no answer"), problem)
         if answer.status == SLOW_DOWN:
             self.window.slow_down()
         if b"<Code>ExpiredToken</Code>" in answer.body:
@@ -252,10 +249,10 @@ def _problem(request: Request, answer: Answer) -> str:
 
 def _write(handle: Any, request: Request, attempt: int) -> None:
     """Make a handle send the body, which is read anew at each try. Patience is for the wire being idle, not for the whole."""
-    handle.setopt(pycurl.CUSTOMREQUEST, request.method)
+    handle.setopt(pycurl.CUSTOMREQUEST, request.kind)
     handle.source = request.body.open("rb") if isinstance(request.body, Path) else io.BytesIO(request.body)
     size = request.body.stat().st_size if isinstance(request.body, Path) else len(request.body)
-    if request.method == "PUT":
+    if request.kind == "PUT":
         handle.setopt(pycurl.UPLOAD, 1)
         handle.setopt(pycurl.READFUNCTION, handle.source.read)
         handle.setopt(pycurl.INFILESIZE_LARGE, size)
