@@ -17,7 +17,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from fleet_pipeline.account import Account
-from fleet_pipeline.fleet import Fleet, RawName
+from fleet_pipeline.fleet import Fleet, Hour, RawName
 from fleet_pipeline.local import daemon
 
 pytestmark = [
@@ -153,11 +153,12 @@ def test_materializing_all_from_the_page_makes_the_cloud_side(ui, page):
 def test_an_hour_is_compacted_from_its_page(ui, page):
     fleet = Fleet(home=str(ui.home / ".fleet"))
     account = Account.of(fleet)
-    key = fleet.rules[0].raw_key(RawName(int(time.time() * 1000), str(uuid.uuid4())))
-    account.aws.s3.put_object(Bucket=fleet.bucket, Key=key, Body=b'{"speed_kmh": 48.2}')
     page.goto(f"{ui.url}/assets/lake/rule1", wait_until="domcontentloaded")
     page.get_by_role("button", name="Materialize").first.click()
     page.get_by_role("button", name="Latest").click()
+    hour = next(Hour.parse(text) for text in page.locator("input").evaluate_all("all => all.map(each => each.value)") if text.endswith(":00"))
+    key = fleet.rules[0].raw_key(RawName(hour.start_ms, str(uuid.uuid4())))
+    account.aws.s3.put_object(Bucket=fleet.bucket, Key=key, Body=b'{"speed_kmh": 48.2}')
     page.get_by_role("button", name="Launch 1 run").click()
     page.get_by_text("Launched run").first.wait_for()
     assert ui.finished_runs(2) == ["SUCCESS", "SUCCESS"]
