@@ -30,7 +30,6 @@ _PASSING = {
     "ConflictingResourceUpdateException",
     "InternalFailureException",
     "InternalError",
-    "LimitExceededException.Throttling",
     "OperationAborted",
     "RequestTimeout",
     "ResourceConflictException",
@@ -43,8 +42,9 @@ _PASSING = {
 }
 """Error codes of a refusal that may pass by itself."""
 
-_SPREADING = ("cannot be assumed", "access denied during lambda validation", "is not authorized to perform: sts:assumerole")
-"""What AWS says for some seconds about a role or a permission made a moment ago."""
+_SPREADING = ("cannot be assumed", "access denied during lambda validation", "sts:assumerole")
+"""What AWS says for some seconds about a role or a permission made a moment ago: Lambda and the provisioning template the first,
+the template's hook the second, topic rules the third. Source: terraform-provider-aws, issue 33433 and `internal/service/iot`."""
 
 for _name in ("boto3", "botocore", "s3transfer", "urllib3"):
     # At DEBUG these log response bodies, and CreateKeysAndCertificate answers with a private key.

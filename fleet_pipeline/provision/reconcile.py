@@ -101,25 +101,15 @@ def plan(wanted: Resource, aws: Aws) -> Step:
 def reconcile(wanted: Resource, aws: Aws, *, sleep: Sleep = time.sleep) -> Step:
     """Bring AWS to what is wanted and return the step that it took; when nothing differs, no writing call is made.
 
-    Looks again after acting, and waits up to a minute for AWS to have heard of it all. Raises AwsRefused, AwsUnavailable (after
-    the wait), CannotChange, NotOurs.
+    Waits up to a minute while AWS has not heard of what the resource needs, and then until it shows what was done. What AWS took is
+    not done a second time because AWS does not show it yet: that would make two certificates. Raises AwsRefused, AwsUnavailable
+    (after the wait), CannotChange, NotOurs.
     """
     first = _patiently(lambda: plan(wanted, aws), sleep)
-
-    def step_until_unchanged() -> Step:
-        step = plan(wanted, aws)
-        if step.action is Action.UNCHANGED:
-            return step
-        with doing(f"{step.action} {step.title}"):
-            wanted.create(aws) if step.live is None else wanted.update(aws, step.live)
-        left = plan(wanted, aws)
-        if left.action is not Action.UNCHANGED:
-            raise AwsUnavailable(f"{step.action} {step.title}", "NotYetVisible", f"still differs: {', '.join(change.field for change in left.changes)}")
-        return left
-
     if first.action is Action.UNCHANGED:
         return first
-    return replace(first, live=_patiently(step_until_unchanged, sleep).live)
+    _patiently(lambda: _act(plan(wanted, aws), aws), sleep)
+    return replace(first, live=_patiently(lambda: _unchanged(plan(wanted, aws), first.action), sleep).live)
 
 
 def remove(wanted: Resource, aws: Aws, *, sleep: Sleep = time.sleep) -> Step:
@@ -141,6 +131,18 @@ def remove(wanted: Resource, aws: Aws, *, sleep: Sleep = time.sleep) -> Step:
 def declared(resource: Resource) -> dict[str, Any]:
     """Return what is declared of a resource, field by field, fit for JSON. Bytes and keys are never among it."""
     return {each.name: getattr(resource, each.name) for each in fields(resource) if each.compare}  # type: ignore[arg-type]
+
+
+def _act(step: Step, aws: Aws) -> None:
+    if step.action is not Action.UNCHANGED:
+        with doing(f"{step.action} {step.title}"):
+            step.wanted.create(aws) if step.live is None else step.wanted.update(aws, step.live)
+
+
+def _unchanged(step: Step, done: Action) -> Step:
+    if step.action is not Action.UNCHANGED:
+        raise AwsUnavailable(f"{done} {step.title}", "NotYetVisible", f"still differs: {', '.join(change.field for change in step.changes)}")
+    return step
 
 
 def _changes(wanted: Resource, found: Resource | None) -> list[Change]:

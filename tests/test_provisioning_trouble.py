@@ -1,0 +1,291 @@
+"""Provisioning when something is in the way: roles that spread slowly, uploads that fail, the wrong account, AWS's own order and limits."""
+
+import json
+import logging
+import traceback
+from dataclasses import replace
+
+import pytest
+from aws_calls import Refusals, answer, watch
+from botocore.awsrequest import AWSResponse
+from botocore.exceptions import EndpointConnectionError
+from moto import mock_aws
+
+from fleet_pipeline.account import Account
+from fleet_pipeline.aws import Aws, check_account
+from fleet_pipeline.errors import AwsRefused, AwsUnavailable, WrongAccount
+from fleet_pipeline.fleet import Fleet
+from fleet_pipeline.provision.blueprint import blueprint
+from fleet_pipeline.provision.claim_certificate import PRIVATE_KEY, read_claim
+from fleet_pipeline.provision.reconcile import PAUSES_S, Action, plan, reconcile, remove
+from fleet_pipeline.provision.tags import spelled
+
+
+class Clock:
+    """A sleep that takes no time and remembers."""
+
+    def __init__(self):
+        self.slept = []
+
+    def __call__(self, seconds):
+        self.slept.append(seconds)
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def make(fleet, aws):
+    """Make parts of the blueprint, so that another may be tried."""
+
+    def made(*names):
+        for name in names:
+            reconcile(blueprint(fleet)[name].resource, aws)
+
+    return made
+
+
+BEFORE_THE_TEMPLATE = ("hook_role", "hook", "hook_permission", "provisioning_role")
+ROLE = "arn:aws:iam::123456789012:role/rule-engine-role"
+
+SPREADING = {
+    "a role is new to Lambda": (
+        ("hook", ("hook_role",)),
+        ("functions", "CreateFunction"),
+        ("InvalidParameterValueException", "The role defined for the function cannot be assumed by Lambda."),
+    ),
+    "a role is new to provisioning": (
+        ("provisioning_template", BEFORE_THE_TEMPLATE),
+        ("iot", "CreateProvisioningTemplate"),
+        ("InvalidRequestException", "The provisioning role cannot be assumed by AWS IoT"),
+    ),
+    "a permission is new to provisioning": (
+        ("provisioning_template", BEFORE_THE_TEMPLATE),
+        ("iot", "CreateProvisioningTemplate"),
+        ("InvalidRequestException", "Access denied during lambda validation: arn:aws:lambda:eu-central-1:123456789012:function:hook"),
+    ),
+    "a role is new to the rules engine": (
+        ("topic_rule_rule1", ("rule_role", "rule_error_role")),
+        ("iot", "CreateTopicRule"),
+        ("InvalidRequestException", f"AWS IoT (iot.amazonaws.com) is unable to assume role (sts:AssumeRole) on resource: {ROLE}. If the role was just…"),
+    ),
+    "there were too many calls": (("device_policy", ()), ("iot", "CreatePolicy"), ("ThrottlingException", "Rate exceeded")),
+}
+"""What is not there yet: the part and what it stands on, the call that AWS refuses, and the words in which it does."""
+
+
+@pytest.mark.parametrize("trouble", SPREADING)
+def test_what_has_not_spread_yet_is_waited_for(fleet, aws, make, clock, trouble):
+    (part, before), (service, operation), refusal = SPREADING[trouble]
+    make(*before)
+    answer(getattr(aws, service), operation, by=Refusals(*refusal, times=3))
+    assert reconcile(blueprint(fleet)[part].resource, aws, sleep=clock).action is Action.CREATE
+    assert clock.slept == list(PAUSES_S[:3])
+
+
+def test_after_a_minute_of_waiting_the_error_says_what_aws_said_and_that_it_may_pass(fleet, aws, clock):
+    answer(aws.iot, "CreatePolicy", by=Refusals("ThrottlingException", "Rate exceeded", times=99))
+    with pytest.raises(AwsUnavailable) as caught:
+        reconcile(blueprint(fleet)["device_policy"].resource, aws, sleep=clock)
+    assert str(caught.value) == "AWS would not create IoT policy 'cdk-test-dev-device-policy': Rate exceeded (ThrottlingException)"
+    assert caught.value.retryable
+    assert 60 <= sum(clock.slept) < 120
+
+
+def test_a_refusal_that_will_not_pass_is_not_waited_for(fleet, aws, clock):
+    answer(aws.iot, "CreatePolicy", by=Refusals("MalformedPolicyException", "Policy document is malformed", times=99))
+    with pytest.raises(AwsRefused) as caught:
+        reconcile(blueprint(fleet)["device_policy"].resource, aws, sleep=clock)
+    assert not caught.value.retryable
+    assert clock.slept == []
+
+
+def test_what_aws_does_not_show_at_once_is_looked_for_again_and_not_made_twice(fleet, aws, clock):
+    role = blueprint(fleet)["provisioning_role"].resource
+    calls = watch(aws.session)
+    answer(aws.iam, "GetRole", by=Refusals("NoSuchEntity", "cannot be found", times=2, skip=2))
+    assert reconcile(role, aws, sleep=clock).live == role
+    assert clock.slept == list(PAUSES_S[:2])
+    assert calls.made.count("iam.CreateRole") == 1
+
+
+def test_half_of_a_resource_is_completed_by_the_next_try(fleet, aws, clock):
+    role = blueprint(fleet)["provisioning_role"].resource
+    answer(aws.iam, "AttachRolePolicy", by=Refusals("ThrottlingException", "Rate exceeded", times=1))
+    step = reconcile(role, aws, sleep=clock)
+    assert (step.action, step.live) == (Action.CREATE, role)
+    assert clock.slept == [PAUSES_S[0]]
+
+
+def test_a_template_whose_hook_may_not_be_invoked_is_refused_and_so_comes_after_the_permission(fleet, aws, make, clock):
+    make("hook_role", "hook", "provisioning_role")
+    with pytest.raises(AwsUnavailable, match="Access denied during lambda validation"):
+        reconcile(blueprint(fleet)["provisioning_template"].resource, aws, sleep=clock)
+
+
+def unreachable(**_):
+    raise EndpointConnectionError(endpoint_url="https://s3")
+
+
+@pytest.mark.parametrize("stored", [0, 1, 2])
+def test_a_claim_certificate_whose_keys_cannot_be_stored_is_not_left_behind(fleet, aws, make, clock, stored):
+    make("bucket")
+    certificate = blueprint(fleet)["claim_certificate"].resource
+    answer(aws.s3, "PutObject", by=Refusals("AccessDenied", "Access Denied", times=1, skip=stored))
+    with pytest.raises(AwsRefused, match="Access Denied"):
+        reconcile(certificate, aws, sleep=clock)
+    assert aws.iot.list_certificates()["certificates"] == []
+    assert reconcile(certificate, aws, sleep=clock).action is Action.CREATE
+    assert [each["status"] for each in aws.iot.list_certificates()["certificates"]] == ["ACTIVE"]
+
+
+def test_a_bucket_that_cannot_be_reached_leaves_no_claim_certificate_either(fleet, aws, make, clock):
+    make("bucket")
+    answer(aws.s3, "PutObject", by=unreachable)
+    with pytest.raises(AwsUnavailable):
+        reconcile(blueprint(fleet)["claim_certificate"].resource, aws, sleep=clock)
+    assert aws.iot.list_certificates()["certificates"] == []
+
+
+def test_a_claim_certificate_that_was_stored_and_not_yet_activated_is_activated_by_the_next_run(fleet, aws, make):
+    make("bucket")
+    certificate = blueprint(fleet)["claim_certificate"].resource
+    answer(aws.iot, "UpdateCertificate", by=Refusals("UnauthorizedException", "not now", times=1))
+    with pytest.raises(AwsRefused):
+        reconcile(certificate, aws)
+    step = reconcile(certificate, aws)
+    assert [(change.field, change.found, change.wanted) for change in step.changes] == [("status", "INACTIVE", "ACTIVE")]
+    assert len(aws.iot.list_certificates()["certificates"]) == 1
+
+
+def test_a_claim_certificate_that_aws_iot_no_longer_knows_is_made_anew(fleet, aws, make):
+    make("bucket", "claim_certificate")
+    certificate = blueprint(fleet)["claim_certificate"].resource
+    former = certificate.read(aws).certificate_id
+    aws.iot.update_certificate(certificateId=former, newStatus="INACTIVE")
+    aws.iot.delete_certificate(certificateId=former)
+    assert reconcile(certificate, aws).live.certificate_id != former
+
+
+@pytest.mark.parametrize("part", ["claim_policy", "claim_certificate"])
+def test_aws_refuses_to_remove_what_something_else_stands_on_and_the_claim_keeps_its_keys(fleet, aws, make, part):
+    make("bucket", "claim_policy", "claim_certificate", "claim_attachment")
+    with pytest.raises(AwsRefused, match="DeleteConflict"):
+        remove(blueprint(fleet)[part].resource, aws)
+    assert read_claim(aws, fleet.bucket).private_key
+
+
+def test_with_the_claim_certificate_every_version_of_its_keys_is_removed(fleet, aws, make):
+    make("bucket", "claim_certificate")
+    aws.s3.put_object(Bucket=fleet.bucket, Key=PRIVATE_KEY, Body=b"an older key")
+    aws.s3.delete_object(Bucket=fleet.bucket, Key=PRIVATE_KEY)
+    remove(blueprint(fleet)["claim_certificate"].resource, aws)
+    left = aws.s3.list_object_versions(Bucket=fleet.bucket)
+    assert "Versions" not in left
+    assert "DeleteMarkers" not in left
+
+
+def test_no_error_and_no_log_of_a_claim_certificate_holds_its_private_key(fleet, aws, make, caplog):
+    caplog.set_level(logging.DEBUG)
+    make("bucket")
+    certificate = blueprint(fleet)["claim_certificate"].resource
+    keys = []
+    aws.iot.meta.events.register("after-call.iot.CreateKeysAndCertificate", lambda parsed, **_: keys.append(parsed["keyPair"]["PrivateKey"]))
+    answer(aws.s3, "PutObject", by=Refusals("AccessDenied", "Access Denied", times=1, skip=2))
+    with pytest.raises(AwsRefused) as caught:
+        reconcile(certificate, aws)
+    said = "".join(traceback.format_exception(caught.value)) + repr(caught.value) + caplog.text
+    assert not any(line in said for key in keys for line in key.splitlines()[1:-1])
+    assert len(keys) == 1
+
+
+def test_botocore_would_log_the_private_key_if_it_were_let(fleet, aws, make, caplog):
+    """The control of the test above."""
+    make("bucket")
+    with caplog.at_level(logging.DEBUG, logger="botocore"):
+        reconcile(blueprint(fleet)["claim_certificate"].resource, aws)
+    assert read_claim(aws, fleet.bucket).private_key.splitlines()[1] in caplog.text
+
+
+@pytest.fixture
+def others_credentials(local_aws, monkeypatch):
+    """The environment of someone who works in another account, on AWS's ordinary chain of credentials."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", local_aws.url)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "210987654321")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "local")
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+
+
+def test_credentials_of_another_account_stop_everything_before_anything_is_changed(fleet, others_credentials):
+    with pytest.raises(WrongAccount) as caught:
+        Account.of(replace(fleet, profile="aws")).aws  # noqa: B018 (a property that checks)
+    assert fleet.account in str(caught.value)
+    assert "210987654321" in str(caught.value)
+
+
+def test_the_check_of_the_account_only_asks_whose_credentials_they_are(fleet, others_credentials):
+    aws = Aws(fleet.region, fleet.account)
+    calls = watch(aws.session)
+    with pytest.raises(WrongAccount):
+        check_account(aws)
+    assert calls.made == ["sts.GetCallerIdentity"]
+
+
+def test_credentials_of_the_account_that_is_meant_are_let_through(fleet, others_credentials):
+    assert Account.of(replace(fleet, profile="aws", account="210987654321")).aws.account == "210987654321"
+
+
+@pytest.fixture
+def strict(monkeypatch):
+    """Moto, which keeps some of AWS's rules that the emulator does not."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "moto")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "moto")
+    with mock_aws():
+        aws = Aws(Fleet().region, "123456789012")
+        answer(aws.iot, "ListTagsForResource", by=lambda **_: (AWSResponse("", 200, {}, None), {"tags": spelled(Fleet().tags)}))  # moto cannot
+        yield aws
+
+
+def versions_of(aws, policy):
+    return aws.iot.list_policy_versions(policyName=policy.name)["policyVersions"]
+
+
+def with_topics(policy, count):
+    statement = {"Effect": "Allow", "Action": "iot:Publish", "Resource": [f"{policy.arn}/{number}" for number in range(count)]}
+    return replace(policy, document={"Version": "2012-10-17", "Statement": [statement]})
+
+
+def test_a_policy_can_be_changed_more_often_than_aws_keeps_versions(strict):
+    policy = blueprint(Fleet())["device_policy"].resource
+    for number in range(1, 9):
+        assert reconcile(with_topics(policy, number), strict).live == with_topics(policy, number)
+    assert len(versions_of(strict, policy)) == 5
+
+
+def test_aws_refuses_a_sixth_version(strict):
+    """The control of the test above."""
+    policy = blueprint(Fleet())["device_policy"].resource
+    policy.create(strict)
+    document = json.dumps(with_topics(policy, 2).document)
+    for _ in range(4):
+        strict.iot.create_policy_version(policyName=policy.name, policyDocument=document, setAsDefault=True)
+    with pytest.raises(strict.iot.exceptions.VersionsLimitExceededException):
+        strict.iot.create_policy_version(policyName=policy.name, policyDocument=document, setAsDefault=True)
+
+
+def test_a_policy_with_versions_is_removed(strict):
+    policy = blueprint(Fleet())["device_policy"].resource
+    for number in range(1, 4):
+        reconcile(with_topics(policy, number), strict)
+    assert remove(policy, strict).action is Action.DELETE
+    assert plan(policy, strict).action is Action.CREATE
+
+
+def test_a_malformed_policy_is_refused_in_one_sentence(strict):
+    role = replace(blueprint(Fleet())["rule_role"].resource, inline={"iotCoreRolePolicy": {"Statement": [{"Effect": "Perhaps"}]}})
+    with pytest.raises(AwsRefused) as caught:
+        reconcile(role, strict)
+    assert str(caught.value).startswith("AWS would not create IAM role 'cdk-test-dev-rule-engine-role': ")
+    assert str(caught.value).endswith("(MalformedPolicyDocument)")
