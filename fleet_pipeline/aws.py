@@ -27,10 +27,12 @@ RETRIES = Config(retries={"mode": "adaptive", "max_attempts": 8}, connect_timeou
 """IoT's control plane allows 10 to 15 calls a second: `adaptive` slows down when it is told to."""
 
 _PASSING = {
+    "ConditionalRequestConflict",
     "ConflictingResourceUpdateException",
     "InternalFailureException",
     "InternalError",
     "OperationAborted",
+    "PreconditionFailed",  # someone else was faster: look again
     "RequestTimeout",
     "ResourceConflictException",
     "ServiceUnavailable",

@@ -125,6 +125,23 @@ def test_a_template_whose_hook_may_not_be_invoked_is_refused_and_so_comes_after_
         reconcile(blueprint(fleet)["provisioning_template"].resource, aws, sleep=clock)
 
 
+def test_a_bucket_of_another_account_is_not_touched_and_the_error_says_what_to_do(fleet, aws):
+    stranger = replace(aws, account="210987654321")
+    stranger.s3.create_bucket(Bucket=fleet.bucket, CreateBucketConfiguration={"LocationConstraint": fleet.region})
+    calls = watch(aws.session)
+    with pytest.raises(AwsRefused, match=r"belongs to another account.*FLEET_BUCKET"):
+        reconcile(blueprint(fleet)["bucket"].resource, aws)
+    assert calls.made == ["s3.HeadBucket"]
+
+
+def test_every_call_names_the_account_as_the_owner_of_the_bucket(fleet, aws, make):
+    named = []
+    aws.s3.meta.events.register("before-call.s3", lambda model, params, **_: named.append((model.name, params["headers"].get("x-amz-expected-bucket-owner"))))
+    make("bucket", "claim_certificate")
+    remove(blueprint(fleet)["claim_certificate"].resource, aws)
+    assert {owner for name, owner in named if name != "CreateBucket"} == {fleet.account}
+
+
 def unreachable(**_):
     raise EndpointConnectionError(endpoint_url="https://s3")
 

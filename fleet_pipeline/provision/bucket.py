@@ -4,7 +4,10 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
-from fleet_pipeline.aws import Aws, absent
+from botocore.exceptions import ClientError
+
+from fleet_pipeline.aws import Aws, absent, error_code
+from fleet_pipeline.errors import AwsRefused
 from fleet_pipeline.provision import tags as tagging
 
 
@@ -30,18 +33,17 @@ class Bucket:
 
     def read(self, aws: Aws) -> Self | None:
         """Return the bucket as it is, or None."""
-        with absent("404", "NoSuchBucket", "NotFound"):
-            aws.s3.head_bucket(Bucket=self.name)
-            return replace(
-                self,
-                region=aws.s3.get_bucket_location(Bucket=self.name).get("LocationConstraint") or "us-east-1",
-                policy=self._found_policy(aws),
-                tags=self._found_tags(aws),
-                public_access_blocked=self._found_block(aws),
-                versioned=aws.s3.get_bucket_versioning(Bucket=self.name).get("Status") == "Enabled",
-                encryption=self._found_encryption(aws),
-            )
-        return None
+        if not self._exists(aws):
+            return None
+        return replace(
+            self,
+            region=aws.s3.get_bucket_location(Bucket=self.name).get("LocationConstraint") or "us-east-1",
+            policy=self._found_policy(aws),
+            tags=self._found_tags(aws),
+            public_access_blocked=self._found_block(aws),
+            versioned=aws.s3.get_bucket_versioning(Bucket=self.name).get("Status") == "Enabled",
+            encryption=self._found_encryption(aws),
+        )
 
     def create(self, aws: Aws) -> None:
         """Make the bucket, then close it, before anything is written to it."""
@@ -73,6 +75,18 @@ class Bucket:
             aws.s3.put_bucket_encryption(Bucket=self.name, ServerSideEncryptionConfiguration={"Rules": [rule]})
         if "policy" in what:
             aws.s3.put_bucket_policy(Bucket=self.name, Policy=json.dumps(self.policy))
+
+    def _exists(self, aws: Aws) -> bool:
+        try:
+            aws.s3.head_bucket(Bucket=self.name)
+        except ClientError as error:  # an answer to HEAD has no body: its status is all that S3 says
+            if error_code(error) == "404":
+                return False
+            if error_code(error) == "403":
+                why = "it belongs to another account, or these credentials may not see it; FLEET_BUCKET and FLEET_LAKE_BUCKET choose other names"
+                raise AwsRefused(f"show {self.kind} {self.name!r}", "403", why) from error
+            raise
+        return True
 
     def _found_policy(self, aws: Aws) -> dict[str, Any]:
         with absent("NoSuchBucketPolicy"):
