@@ -25,6 +25,9 @@ from fleet_pipeline.vehicle.driving import drive, made_up_serials
 FOREIGN_SERIAL = "999999000001"
 """A serial of another maker, which the hook must refuse."""
 
+SHOWN = ["_ts", "serial", "speed_kmh", "battery_charge_percent"]
+"""Columns of the first rows: few enough for a narrow terminal."""
+
 ARRIVAL_PATIENCE_S = 30
 """AWS IoT's rules act within a second or two."""
 
@@ -153,11 +156,9 @@ def _show(fleet: Fleet, account: Account, counts: Mapping[Rule, Counts]) -> None
     for rule, count in counts.items():
         table.add_row(rule.key, *map(str, (count.published, count.raw_objects, count.rows)), "[green]equal[/green]" if count.agree else "[red]differ[/red]")
     console.print(table)
-    wanted = ["_ts", "vehicle", "message_id", "speed_kmh", "battery_percent"]
-    lake = _lake(fleet, account)
-    head = lake.head(5, columns=[name for name in wanted if name in lake.schema.names])
-    rows = Table(*head.column_names, title=f"s3://{fleet.lake_bucket}/{fleet.parquet_prefix}/v1/")
+    head = _lake(fleet, account).head(5, columns=SHOWN)
+    rows = Table(*(name.lstrip("_") for name in SHOWN), title=f"the first rows of s3://{fleet.lake_bucket}/{fleet.parquet_prefix}/v1/")
     for row in head.to_pylist():
-        rows.add_row(*(str(value) for value in row.values()))
+        rows.add_row(f"{row.pop('_ts'):%H:%M:%S.%f}"[:-3], *(str(value) for value in row.values()))
     console.print(rows)
     console.print("Now look at it: [bold]make ui[/bold], then http://127.0.0.1:3000")
