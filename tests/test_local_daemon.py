@@ -51,9 +51,23 @@ def test_a_home_without_a_server_has_none_to_show_or_to_stop(tmp_path):
     assert daemon.status(tmp_path) is None
 
 
+ASK = """
+import sys
+from pathlib import Path
+from fleet_pipeline.local import daemon
+print("ready", flush=True)
+input()
+print(daemon.ensure_running(Path(sys.argv[1]), account="123456789012", region="eu-central-1").pid)
+"""
+
+
 def test_processes_that_ask_at_once_get_one_server(home):
-    ask = f"from pathlib import Path; from fleet_pipeline.local import daemon; print(daemon.ensure_running(Path({str(home)!r}), account={ACCOUNT!r}, region={REGION!r}).pid)"
-    asking = [subprocess.Popen([sys.executable, "-c", ask], stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    command = [sys.executable, "-c", ASK, str(home)]
+    asking = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    assert [process.stdout.readline() for process in asking] == ["ready\n"] * 4
+    for process in asking:
+        process.stdin.write("\n")
+        process.stdin.flush()
     answers = [process.communicate(timeout=60)[0].strip() for process in asking]
     assert answers == [str(start(home).pid)] * 4
 
@@ -141,8 +155,10 @@ def test_the_environment_of_whoever_starts_it_does_not_change_the_server(home, m
 
 def test_only_its_owner_reads_what_a_server_keeps(home):
     server = start(home)
-    assert Folder.of(home).path.stat().st_mode & 0o077 == 0
-    assert server.log_path.stat().st_mode & 0o077 == 0
+    daemon.stop(home)
+    kept = {path for path in (home / "local-aws").rglob("*") if path != server.ca_path}
+    assert home / "local-aws" / "state" / "iot.json" in kept
+    assert [path for path in {home / "local-aws", *kept} if path.stat().st_mode & 0o077] == []
 
 
 def test_a_server_that_ends_while_it_starts_is_told_with_its_last_words(home):

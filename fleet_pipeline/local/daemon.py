@@ -148,7 +148,8 @@ def recorded(folder: Folder) -> LocalAws | None:
     """Return what the last server of this folder said of itself, whether or not it lives."""
     if not folder.record.exists():
         return None
-    return LocalAws(**json.loads(folder.record.read_text()), ca_path=folder.ca, log_path=folder.log)
+    said = json.loads(folder.record.read_text())
+    return LocalAws(said["url"], said["mqtt_host"], said["mqtt_port"], folder.ca, said["pid"], folder.log)
 
 
 def _answers(url: str) -> bool:

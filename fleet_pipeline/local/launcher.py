@@ -47,7 +47,7 @@ def emulator_environment(folder: Folder, account: str, region: str, web_port: in
         "BIND_HOST": _LOOPBACK,
         "GATEWAY_PORT": str(web_port),
         "IOT_MTLS_PORT": str(mqtt_port),
-        "LOG_LEVEL": "INFO",  # at DEBUG it logs payloads
+        "LOG_LEVEL": "INFO",
         "MINISTACK_ACCOUNT_ID": account,
         "MINISTACK_REGION": region,
         "PERSIST_STATE": "1",
