@@ -407,6 +407,13 @@ def test_a_template_can_be_changed_more_often_than_aws_keeps_versions(stack):
     reconcile(template, stack.aws)
 
 
+def test_a_template_with_versions_is_removed(stack):
+    template = stack.resource("provisioning_template")
+    reconcile(replace(template, body=template.body | {"DeviceConfiguration": {"number": "8"}}), stack.aws)
+    assert remove(template, stack.aws).action is Action.DELETE
+    assert reconcile(template, stack.aws).action is Action.CREATE
+
+
 def test_a_second_run_keeps_the_claim_certificate_and_its_keys(stack):
     certificate = stack.resource("claim_certificate")
     before = reconcile(certificate, stack.aws).live.certificate_id

@@ -250,6 +250,12 @@ def test_the_check_of_the_account_only_asks_whose_credentials_they_are(fleet, ot
     assert calls.made == ["sts.GetCallerIdentity"]
 
 
+@pytest.mark.parametrize(("region", "host"), [("eu-west-1", "sts.eu-west-1.amazonaws.com"), ("cn-north-1", "sts.cn-north-1.amazonaws.com.cn")])
+def test_the_account_is_asked_for_in_the_region_that_is_meant(monkeypatch, region, host):
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    assert Aws(region, "123456789012").sts.meta.endpoint_url == f"https://{host}"
+
+
 def test_credentials_of_the_account_that_is_meant_are_let_through(fleet, others_credentials):
     assert Account.of(replace(fleet, profile="aws", account="210987654321")).aws.account == "210987654321"
 
