@@ -167,9 +167,9 @@ class Rule:
         return f"rule={self.key}/{hour.path}"
 
 
-def _setting(default: Any, meaning: str, reason: str) -> Any:
-    """Declare a setting: its default, what it means, and why the default is what it is."""
-    return field(default=default, metadata={"meaning": meaning, "reason": reason})
+def _setting(default: Any, meaning: str, reason: str, *, secret: bool = False) -> Any:
+    """Declare a setting: its default, what it means, and why the default is what it is. A secret one is never shown."""
+    return field(default=default, metadata={"meaning": meaning, "reason": reason, "secret": secret}, repr=not secret)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,6 +208,27 @@ class Fleet:
     )
     hook_runtime: str = _setting("python3.13", "Lambda runtime of the hook.", "Supported until June 2029.")
     start: str = _setting("2026-01-01", "First day (UTC) of the partitions, as 2026-01-01.", "Raw objects before it are not compacted.")
+    grace_minutes: int = _setting(
+        5, "Minutes after the end of an hour at which it is compacted, 0 to 59.", "AWS IoT writes within seconds; it may repeat what failed for minutes."
+    )
+    catch_up_hours: int = _setting(72, "How many hours back the schedule makes good what was not compacted, 1 to 744.", "A weekend and a morning.")
+    look_back_hours: int = _setting(
+        6,
+        "How many closed hours are listed anew every ten minutes for messages that are not in the lake, 1 to 168.",
+        "Late messages are minutes late, not days.",
+    )
+    sweep_days: int = _setting(14, "How many days back the same is done once a day, 1 to 366.", "A listing costs a request for a thousand messages.")
+    lag_minutes: int = _setting(
+        150, "An older message that is not in the lake is an error, 10 to 10080.", "Two runs of the hourly schedule may fail before anyone is woken."
+    )
+    quarantine_percent: float = _setting(
+        1.0, "Share of unreadable messages of an hour that draws a warning, 0 to 100.", "A broken vehicle of a hundred is worth a look."
+    )
+    price_get: float = _setting(0.00043, "US dollars for 1,000 GET requests to S3.", "S3 Standard in eu-central-1.")
+    price_put: float = _setting(0.0054, "US dollars for 1,000 PUT or LIST requests to S3.", "S3 Standard in eu-central-1.")
+    alert_url: str = _setting(
+        "", "Webhook that hears of failed runs and checks, as Slack takes it; empty means none. Never shown.", "Nobody to tell yet.", secret=True
+    )
     home: str = _setting(".fleet", "Folder of vehicles' certificates and of AWS on this machine.", "Beside the project, and ignored by git.")
 
     def __post_init__(self) -> None:
@@ -232,6 +253,16 @@ class Fleet:
         _one_of("raw_key_format", self.raw_key_format, get_args(RawKeyFormat))
         _one_of("allow_list", self.allow_list, get_args(AllowList))
         _matches("claim_client_prefix", self.claim_client_prefix, r"[a-zA-Z0-9_-]{0,40}", "use at most 40 of a-z, A-Z, 0-9, - and _")
+        _within("grace_minutes", self.grace_minutes, 0, 59)
+        _within("catch_up_hours", self.catch_up_hours, 1, 744)
+        _within("look_back_hours", self.look_back_hours, 1, 168)
+        _within("sweep_days", self.sweep_days, 1, 366)
+        _within("lag_minutes", self.lag_minutes, 10, 10_080)
+        _within("quarantine_percent", self.quarantine_percent, 0, 100)
+        _within("price_get", self.price_get, 0, 1)
+        _within("price_put", self.price_put, 0, 1)
+        if not re.fullmatch(r"(https?://[!-~]+)?", self.alert_url):
+            raise InvalidSetting("FLEET_ALERT_URL", None, "write it as https://…, without blanks")
         _matches("hook_runtime", self.hook_runtime, r"python3\.[0-9]{2}", "name a Lambda runtime such as python3.13")
         if not self.home:
             raise InvalidSetting("FLEET_HOME", self.home, "name a folder")
@@ -398,6 +429,19 @@ class Fleet:
             "timestamp-uuid-client": "${topic()}/${timestamp()}-${newuuid()}-${clientid()}",
         }[self.raw_key_format]
 
+    def report_prefix(self, rule: Rule) -> str:
+        """Return where a rule reports what it could not write: `errors/rule1/`."""
+        return f"{self.errors_prefix}/{rule.key}/"
+
+    def report_key_expression(self, rule: Rule) -> str:
+        """Return the key of a rule's error action, as AWS IoT evaluates it for each failure."""
+        return f"{self.report_prefix(rule)}${{timestamp()}}-${{newuuid()}}"
+
+    def parse_report_key(self, rule: Rule, key: str) -> RawName | None:
+        """Return the time and the UUID of a report; None for a key that the error action would never have written."""
+        found = _RAW_NAME.fullmatch(key.removeprefix(self.report_prefix(rule)))
+        return RawName(int(found[1]), found[2]) if found and found[2] and not found[3] else None
+
 
 def _variable(name: str) -> str:
     return f"FLEET_{name.upper()}"
@@ -406,6 +450,11 @@ def _variable(name: str) -> str:
 def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise InvalidSetting(_variable(name), value, f"choose one of {', '.join(choices)}")
+
+
+def _within(name: str, value: float, least: float, most: float) -> None:
+    if not least <= value <= most:
+        raise InvalidSetting(_variable(name), value, f"choose a number from {least} to {most}")
 
 
 def _matches(name: str, value: object, pattern: str | re.Pattern[str], why: str) -> None:

@@ -3,7 +3,7 @@
 import difflib
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,9 @@ from fleet_pipeline.fleet import Fleet
 
 FILE = "fleet.toml"
 PREFIX = "FLEET_"
+
+_NUMBERS: dict[str, Any] = {each.name: type(each.default) for each in fields(Fleet) if type(each.default) in {int, float}}
+_NUMBER_WANTED: dict[type, str] = {int: "write a whole number", float: "write a number"}
 
 
 def read_fleet(environ: Mapping[str, str], file: Path) -> Fleet:
@@ -32,8 +35,8 @@ def described() -> list[tuple[str, str, str, str]]:
 
 
 def values(fleet: Fleet) -> list[tuple[str, str]]:
-    """Return name and value of every setting of a fleet."""
-    return [(_variable(each.name), _shown(getattr(fleet, each.name))) for each in fields(Fleet)]
+    """Return name and value of every setting of a fleet; of a secret one, only whether it is set."""
+    return [(_variable(each.name), _veiled(each, _shown(getattr(fleet, each.name)))) for each in fields(Fleet)]
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -42,7 +45,14 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _parsed(name: str, value: str) -> Any:
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if name == "rule_keys" else value
+    if name == "rule_keys":
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    if (number := _NUMBERS.get(name)) is None:
+        return value
+    try:
+        return number(value)
+    except ValueError as error:
+        raise InvalidSetting(_variable(name), value, _NUMBER_WANTED[number]) from error
 
 
 def _from_file(file: Path) -> dict[str, Any]:
@@ -56,6 +66,10 @@ def _from_file(file: Path) -> dict[str, Any]:
 
 
 def _typed(name: str, value: Any) -> Any:
+    if (number := _NUMBERS.get(name)) is not None:
+        if type(value) not in {int, number}:
+            raise InvalidSetting(_variable(name), value, _NUMBER_WANTED[number])
+        return number(value)
     if name != "rule_keys":
         if not isinstance(value, str):
             raise InvalidSetting(_variable(name), value, "write it in quotation marks")
@@ -77,6 +91,10 @@ def _known(said: str, spelled: Callable[[str], str]) -> str:
 
 def _variable(name: str) -> str:
     return f"{PREFIX}{name.upper()}"
+
+
+def _veiled(setting: Field[Any], value: str) -> str:
+    return "(set)" if value and setting.metadata["secret"] else value
 
 
 def _shown(value: Any) -> str:

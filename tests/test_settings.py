@@ -75,6 +75,17 @@ BAD_VARIABLES = [
     ("FLEET_START", "2026-01-01T00:00", "write a day as 2026-01-01"),
     ("FLEET_START", "2026-02-30", "there is no such day"),
     ("FLEET_START", "2015-10-07", "no message is older than 2015-10-08"),
+    ("FLEET_GRACE_MINUTES", "five", "write a whole number"),
+    ("FLEET_GRACE_MINUTES", "60", "from 0 to 59"),
+    ("FLEET_CATCH_UP_HOURS", "0", "from 1 to 744"),
+    ("FLEET_LOOK_BACK_HOURS", "-1", "from 1 to 168"),
+    ("FLEET_SWEEP_DAYS", "1.5", "write a whole number"),
+    ("FLEET_LAG_MINUTES", "9", "from 10 to 10080"),
+    ("FLEET_QUARANTINE_PERCENT", "101", "from 0 to 100"),
+    ("FLEET_QUARANTINE_PERCENT", "nan", "from 0 to 100"),
+    ("FLEET_PRICE_GET", "-0.1", "from 0 to 1"),
+    ("FLEET_PRICE_PUT", "cheap", "write a number"),
+    ("FLEET_ALERT_URL", "hooks.example.com", "write it as https://"),
     ("FLEET_HOME", "", "name a folder"),
     ("FLEET_ACOUNT", "123456789012", "did you mean FLEET_ACCOUNT?"),
     ("FLEET_account", "123456789012", "did you mean FLEET_ACCOUNT?"),
@@ -92,6 +103,9 @@ BAD_FILES = [
     ("start = 2026-01-01", "FLEET_START", "write it in quotation marks"),
     ("bucket = ['a', 'b']", "FLEET_BUCKET", "write it in quotation marks"),
     ("bucket = 'B'", "FLEET_BUCKET", "3 to 63"),
+    ("grace_minutes = '5'", "FLEET_GRACE_MINUTES", "write a whole number"),
+    ("grace_minutes = true", "FLEET_GRACE_MINUTES", "write a whole number"),
+    ("price_get = '5'", "FLEET_PRICE_GET", "write a number"),
     ("rule_keys = 'rule1,rule2'", "FLEET_RULE_KEYS", 'such as ["rule1", "rule2"]'),
     ("rule_keys = [1, 2]", "FLEET_RULE_KEYS", 'such as ["rule1", "rule2"]'),
     ("rule_keys = []", "FLEET_RULE_KEYS", "at least one rule"),
@@ -197,6 +211,17 @@ def test_the_lake_bucket_is_by_default_the_bucket_with_lake_behind(file):
 def test_the_values_of_a_fleet_read_back_as_the_same_fleet(file):
     fleet = settings.read_fleet(LONGEST, file)
     assert settings.read_fleet(dict(settings.values(fleet)), file) == fleet
+
+
+def test_the_address_of_the_webhook_is_shown_by_nothing(file):
+    secret = "https://hooks.example.com/T0/B0/secret"
+    fleet = settings.read_fleet({"FLEET_ALERT_URL": secret}, file)
+    assert fleet.alert_url == secret
+    assert dict(settings.values(fleet))["FLEET_ALERT_URL"] == "(set)"
+    assert "secret" not in repr(fleet)
+    with pytest.raises(InvalidSetting) as refused:
+        settings.read_fleet({"FLEET_ALERT_URL": "secret value"}, file)
+    assert "secret value" not in str(refused.value)
 
 
 def test_every_setting_says_its_meaning_and_the_reason_of_its_default():
