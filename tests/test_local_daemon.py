@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,6 +12,7 @@ import urllib.request
 from dataclasses import replace
 from types import SimpleNamespace
 
+import psutil
 import pytest
 from bare_vehicle import Vehicle
 
@@ -142,6 +144,13 @@ def test_a_reset_deletes_everything_and_the_next_server_knows_nothing(home):
     after = start(home)
     assert aws_of(after).iot.list_things()["things"] == []
     assert after.ca_path.read_text() != ca
+
+
+def test_a_server_whose_folder_was_deleted_ends_and_does_not_make_it_anew(home):
+    server = psutil.Process(start(home).pid)
+    shutil.rmtree(home / "local-aws")
+    until(lambda: not server.is_running() or server.status() == psutil.STATUS_ZOMBIE)
+    assert not (home / "local-aws").exists()
 
 
 def test_the_environment_of_whoever_starts_it_does_not_change_the_server(home, monkeypatch):

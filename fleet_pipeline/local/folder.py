@@ -89,6 +89,13 @@ class Folder:
                 return True
             return False
 
+    def is_locked_by(self, descriptor: int) -> bool:
+        """Say whether this descriptor is of the server's lock that lies here, and not of one that was deleted since."""
+        try:
+            return os.path.samestat(os.fstat(descriptor), self.lock.stat())
+        except FileNotFoundError:
+            return False
+
 
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:

@@ -12,13 +12,18 @@ import resource
 import signal
 import socket
 import sys
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
+
+from hypercorn.asyncio import serve
+from hypercorn.config import Config
 
 from fleet_pipeline.errors import LocalAwsUnsupported
 from fleet_pipeline.local.daemon import record, recorded
 from fleet_pipeline.local.folder import Folder
+from fleet_pipeline.local.mends import mend
 
 CHECKPOINT_S = 5
 """What a killed server may lose. A checkpoint of a thousand vehicles takes a tenth of a second, in which nothing is answered."""
@@ -27,14 +32,14 @@ _LOOPBACK = "127.0.0.1"
 _KEPT = ("HOME", "LANG", "LC_ALL", "PATH", "PYTHONPATH", "TMPDIR", "VIRTUAL_ENV")
 
 
-def main(folder: Folder, account: str, region: str) -> None:
-    """Serve AWS from this folder until SIGTERM."""
+def main(folder: Folder, account: str, region: str, lock: int) -> None:
+    """Serve AWS from this folder until SIGTERM, or until the folder is deleted."""
     web, mqtt = _listening(folder)
     record(folder, f"http://{_LOOPBACK}:{_port(web)}", _port(mqtt))
     environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
     os.environ.clear()
     os.environ.update(environment, **emulator_environment(folder, account, region, _port(web), _port(mqtt)))
-    asyncio.run(_serve(folder, web, mqtt))
+    asyncio.run(_serve(folder, lock, web, mqtt))
 
 
 def emulator_environment(folder: Folder, account: str, region: str, web_port: int, mqtt_port: int) -> dict[str, str]:
@@ -75,45 +80,45 @@ def _port(listener: socket.socket) -> int:
     return int(listener.getsockname()[1])
 
 
-async def _serve(folder: Folder, web: socket.socket, mqtt: socket.socket) -> None:
-    # Imported here because the emulator reads its environment when it is imported.
-    import hypercorn.asyncio  # noqa: PLC0415
-    import hypercorn.config  # noqa: PLC0415
-    from ministack import app  # noqa: PLC0415
+async def _serve(folder: Folder, lock: int, web: socket.socket, mqtt: socket.socket) -> None:
+    from ministack import app  # noqa: PLC0415 (it reads its environment when it is imported)
 
-    from fleet_pipeline.local import mends  # noqa: PLC0415
-
-    mends.mend(mqtt, folder.ca)
+    mend(mqtt, folder.ca)
     logging.getLogger("persistence").setLevel(logging.WARNING)  # every checkpoint would add a line for each service
     _allow_many_connections()
-    config = hypercorn.config.Config()
+    config = Config()
     config.bind = [f"fd://{web.detach()}"]
     config.keep_alive_timeout = 75
     config.graceful_timeout = 1
-    await hypercorn.asyncio.serve(app.app, config, shutdown_trigger=_checkpoints)
+    await serve(app.app, config, shutdown_trigger=partial(_checkpoints, folder, lock))
 
 
-async def _checkpoints() -> None:
+async def _checkpoints(folder: Folder, lock: int) -> None:
     """Save the state every few seconds, and a last time when SIGTERM asks the server to stop; then return."""
     from ministack import app  # noqa: PLC0415
     from ministack.core import persistence  # noqa: PLC0415
 
-    asked: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asked.set_result, None)
-    while not asked.done():
-        await asyncio.wait([asked], timeout=CHECKPOINT_S)
+    asked = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asked.set)
+    while not asked.is_set():
+        with suppress(TimeoutError):
+            await asyncio.wait_for(asked.wait(), CHECKPOINT_S)
+        if not folder.is_locked_by(lock):
+            os._exit(1)  # an orderly end would save the state, and so make the deleted folder anew
         persistence.save_all(app._build_persistence_save_dict())  # noqa: SLF001
 
 
 def _allow_many_connections() -> None:
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    with suppress(ValueError, OSError):  # some systems name a limit that they do not grant; the usual one does for hundreds of vehicles
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 if __name__ == "__main__":
-    os.set_inheritable(int(sys.argv[4]), False)  # the functions that the server starts must not keep its lock
+    inherited = int(sys.argv[4])
+    os.set_inheritable(inherited, False)  # the functions that the server starts must not keep its lock
     os.umask(0o077)
     try:
-        main(Folder(Path(sys.argv[1])), sys.argv[2], sys.argv[3])
+        main(Folder(Path(sys.argv[1])), sys.argv[2], sys.argv[3], inherited)
     except LocalAwsUnsupported as error:
         sys.exit(str(error))
