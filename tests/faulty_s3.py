@@ -1,0 +1,145 @@
+"""S3 over HTTP on a DictStore, with a door for each client: at a door requests may fail, answers get lost, and clients get killed."""
+
+import asyncio
+import os
+import random
+import signal
+import threading
+from dataclasses import dataclass, field
+from urllib.parse import parse_qs, unquote
+from xml.sax.saxutils import escape
+
+from dict_store import DictStore
+
+FAULTS = ("500", "503", "reset", "lost answer", "truncated")
+
+
+@dataclass
+class Door:
+    """One port, its client, and what happens to the client's requests."""
+
+    port: int = 0
+    pid: int = 0
+    chance: float = 0.0
+    seed: int = 0
+    kill_at: tuple[int, str] | None = None
+    """The number of the request, and whether the client dies "before" or "after" it is carried out."""
+    requests: list[str] = field(default_factory=list)
+    faults: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self):
+        self._random = random.Random(self.seed)
+
+    def fault(self):
+        if self._random.random() >= self.chance:
+            return None
+        fault = self._random.choice(FAULTS)
+        self.faults[fault] = self.faults.get(fault, 0) + 1
+        return fault
+
+    def dies(self, when):
+        if self.kill_at != (len(self.requests) - 1, when):
+            return False
+        os.kill(self.pid, signal.SIGKILL)
+        return True
+
+
+class FaultyS3:
+    """Buckets by name behind some doors, served by a thread while the context lasts."""
+
+    def __init__(self, doors=1, **buckets: DictStore):
+        self.buckets, self.doors = buckets, [Door(seed=number) for number in range(doors)]
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+
+    def __enter__(self):
+        for door in self.doors:
+            server = self._loop.run_until_complete(self._loop.create_server(lambda door=door: _Connection(self, door), "127.0.0.1", 0))
+            door.port = server.sockets[0].getsockname()[1]
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def url(self, door=0):
+        return f"http://127.0.0.1:{self.doors[door].port}"
+
+
+class _Connection(asyncio.Protocol):
+    def __init__(self, s3, door):
+        self._s3, self._door, self._data = s3, door, b""
+
+    def connection_made(self, transport):
+        self._transport = transport
+
+    def data_received(self, data):
+        self._data += data
+        while (end := self._data.find(b"\r\n\r\n")) >= 0:
+            line, *lines = self._data[:end].decode().split("\r\n")
+            headers = {name.lower(): value for name, value in (text.split(": ", 1) for text in lines)}
+            stop = end + 4 + int(headers.get("content-length", 0))
+            if len(self._data) < stop:
+                return
+            body, self._data = self._data[end + 4 : stop], self._data[stop:]
+            self._serve(line, headers, body)
+
+    def _serve(self, line, headers, body):
+        door, (method, target, _) = self._door, line.split(" ")
+        door.requests.append(f"{method} {target}")
+        if door.dies("before"):
+            return
+        fault = door.fault()
+        if fault == "reset":
+            self._transport.abort()
+        elif fault in {"500", "503"}:
+            self._send(int(fault), f"<Error><Code>{'SlowDown' if fault == '503' else 'InternalError'}</Code></Error>".encode())
+        else:
+            status, answer = self._carried_out(method, target, headers, body)
+            if door.dies("after") or fault == "lost answer":
+                self._transport.abort()
+            else:
+                self._send(status, answer, truncated=fault == "truncated" and len(answer) > 1)
+
+    def _send(self, status, body, *, truncated=False):
+        self._transport.write(f"HTTP/1.1 {status} x\r\ncontent-length: {len(body)}\r\n\r\n".encode() + (body[: len(body) // 2] if truncated else body))
+        if truncated:
+            self._transport.close()
+
+    def _carried_out(self, method, target, headers, body):
+        path, _, query = target.partition("?")
+        _, bucket, key = unquote(path).split("/", 2)
+        store, asked = self._s3.buckets[bucket.replace("-", "_")], {name: values[0] for name, values in parse_qs(query, keep_blank_values=True).items()}
+        if method == "PUT":
+            assert headers["if-none-match"] == "*"
+            return (200, b"") if store.put_new(key, body) else (412, b"")
+        if method == "DELETE":
+            store.delete(held for held, _ in store.objects.get(key, []) if held.id == asked["versionId"])
+            return 204, b""
+        if "versions" in asked:
+            return 200, _listing(store, asked)
+        found = [held for version, held in store.objects.get(key, []) if asked.get("versionId", version.id) == version.id]
+        if not found:
+            return 404, b"<Error><Code>NoSuchKey</Code></Error>"
+        if "range" not in headers:
+            return 200, found[0]
+        start, stop = headers["range"].removeprefix("bytes=").split("-")
+        return 206, found[0][int(start) : int(stop) + 1]
+
+
+def _listing(store, asked):
+    marker, after = asked.get("key-marker", ""), asked.get("version-id-marker")
+    keys = sorted(key for key in store.objects if key.startswith(asked["prefix"]) and (key > marker or (after and key == marker)))
+    versions = [version for key in keys for version, _ in store.objects[key]]
+    if after:
+        versions = versions[next((place + 1 for place, version in enumerate(versions) if (version.key, version.id) == (marker, after)), 0) :]
+    page, more = versions[:1000], len(versions) > 1000
+    entries = "".join(
+        f"<Version><Key>{escape(v.key)}</Key><VersionId>{v.id}</VersionId><IsLatest>{str(v.latest).lower()}</IsLatest><LastModified>{v.modified}</LastModified>"
+        f"<ETag>{escape(v.etag)}</ETag><Size>{v.size}</Size></Version>"
+        for v in page
+    )
+    following = f"<NextKeyMarker>{escape(page[-1].key)}</NextKeyMarker><NextVersionIdMarker>{page[-1].id}</NextVersionIdMarker>" if more else ""
+    return f"<ListVersionsResult><IsTruncated>{str(more).lower()}</IsTruncated>{following}{entries}</ListVersionsResult>".encode()
