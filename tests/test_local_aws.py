@@ -109,6 +109,14 @@ def test_basic_ingest_reaches_the_rule_under_the_topic_after_its_name(aws, bucke
     assert set(objects(aws, bucket)) == {"raw/one/x"}
 
 
+def test_actions_of_other_kinds_are_carried_out_as_before(aws, bucket, role, rule, publish):
+    rule("${topic()}")
+    republish = {"roleArn": role, "topic": "raw/one", "qos": 1}
+    aws.iot.create_topic_rule(ruleName="two", topicRulePayload={"sql": "SELECT * FROM 'raw/two'", "actions": [{"republish": republish}]})
+    publish(b'{"a": 1}', topic="raw/two")
+    assert objects(aws, bucket) == {"raw/one": b'{"a": 1}'}
+
+
 def test_a_bucket_with_versions_keeps_what_a_rule_overwrites(aws, bucket, rule, publish):
     aws.s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     rule("raw/one")

@@ -125,6 +125,16 @@ def saved(home, service):
     return file.read_text() if file.exists() else ""
 
 
+def test_a_server_that_hangs_is_not_joined_by_another_and_is_killed_by_a_stop(home, monkeypatch):
+    os.kill(start(home).pid, signal.SIGSTOP)
+    for patience in ("START_PATIENCE_S", "STOP_PATIENCE_S", "ANSWER_PATIENCE_S"):
+        monkeypatch.setattr(daemon, patience, 0.3)
+    with pytest.raises(LocalAwsDidNotStart, match="lives but did not answer"):
+        start(home)
+    assert daemon.stop(home)
+    assert not Folder.of(home).has_server()
+
+
 def test_a_process_that_has_the_id_of_a_dead_server_is_neither_trusted_nor_stopped(home):
     folder = Folder.of(home)
     folder.make()

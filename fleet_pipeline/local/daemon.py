@@ -26,6 +26,9 @@ START_PATIENCE_S = 60
 STOP_PATIENCE_S = 15
 """A stop takes less than a second; after this long the process is killed. Its state was saved when it was asked to stop."""
 
+ANSWER_PATIENCE_S = 5
+"""For one answer about its health, which takes milliseconds unless the server is writing a checkpoint or the machine is busy."""
+
 _POLL_S = 0.05
 
 
@@ -154,7 +157,7 @@ def recorded(folder: Folder) -> LocalAws | None:
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{url}/_ministack/health", timeout=5) as answer:  # noqa: S310 (the URL is http://127.0.0.1)
+        with urllib.request.urlopen(f"{url}/_ministack/health", timeout=ANSWER_PATIENCE_S) as answer:  # noqa: S310 (the URL is http://127.0.0.1)
             return bool(json.load(answer)["iot_mtls"] == "listening")
     except OSError:  # refused, reset or out of time
         return False
