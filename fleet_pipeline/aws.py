@@ -16,6 +16,7 @@ from fleet_pipeline.errors import AwsRefused, AwsUnavailable, FleetError, WrongA
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
+    from types_boto3_glue import GlueClient
     from types_boto3_iam import IAMClient
     from types_boto3_iot import IoTClient
     from types_boto3_lambda import LambdaClient
@@ -44,9 +45,9 @@ _PASSING = {
 }
 """Error codes of a refusal that may pass by itself."""
 
-_SPREADING = ("cannot be assumed", "access denied during lambda validation", "sts:assumerole")
-"""What AWS says for some seconds about a role or a permission made a moment ago: Lambda and the provisioning template the first,
-the template's hook the second, topic rules the third. Source: terraform-provider-aws, issue 33433 and `internal/service/iot`."""
+_SPREADING = ("assume", "access denied during lambda validation")
+"""What AWS says for some seconds about a role or a permission made a moment ago: "cannot be assumed by Lambda", "is unable to assume
+role (sts:AssumeRole)". Source: terraform-provider-aws, issue 33433 and `internal/service/iot`, which wait for the same."""
 
 for _name in ("boto3", "botocore", "s3transfer", "urllib3"):
     # At DEBUG these log response bodies, and CreateKeysAndCertificate answers with a private key.
@@ -108,9 +109,19 @@ class Aws:
         return self._client("dynamodb")  # type: ignore[no-any-return]
 
     @cached_property
+    def glue(self) -> "GlueClient":
+        """The catalog of tables."""
+        return self._client("glue")  # type: ignore[no-any-return]
+
+    @cached_property
     def logs(self) -> "CloudWatchLogsClient":
         """What functions wrote."""
         return self._client("logs")  # type: ignore[no-any-return]
+
+    @cached_property
+    def secrets(self) -> Any:
+        """AWS Secrets Manager."""
+        return self._client("secretsmanager")
 
     @cached_property
     def sts(self) -> "STSClient":

@@ -16,7 +16,8 @@ from fleet_pipeline.aws import Aws, check_account
 from fleet_pipeline.errors import AwsRefused, AwsUnavailable, WrongAccount
 from fleet_pipeline.fleet import Fleet
 from fleet_pipeline.provision.blueprint import blueprint
-from fleet_pipeline.provision.claim_certificate import PRIVATE_KEY, read_claim
+from fleet_pipeline.provision.claim.claims import read_claim
+from fleet_pipeline.provision.claim.keys import PRIVATE_KEY
 from fleet_pipeline.provision.reconcile import PAUSES_S, Action, plan, reconcile, remove
 from fleet_pipeline.provision.tags import spelled
 
@@ -111,6 +112,13 @@ def test_what_aws_does_not_show_at_once_is_looked_for_again_and_not_made_twice(f
     assert calls.made.count("iam.CreateRole") == 1
 
 
+def test_a_rule_is_sent_the_version_of_its_sql_because_aws_would_take_an_older_one(fleet, aws, make):
+    sent = []
+    aws.iot.meta.events.register("provide-client-params.iot.CreateTopicRule", lambda params, **_: sent.append(params["topicRulePayload"]))
+    make("bucket", "rule_role", "rule_error_role", "topic_rule_rule1")
+    assert [payload["awsIotSqlVersion"] for payload in sent] == ["2016-03-23"]
+
+
 def test_half_of_a_resource_is_completed_by_the_next_try(fleet, aws, clock):
     role = blueprint(fleet)["provisioning_role"].resource
     answer(aws.iam, "AttachRolePolicy", by=Refusals("ThrottlingException", "Rate exceeded", times=1))
@@ -191,7 +199,7 @@ def test_aws_refuses_to_remove_what_something_else_stands_on_and_the_claim_keeps
     make("bucket", "claim_policy", "claim_certificate", "claim_attachment")
     with pytest.raises(AwsRefused, match="DeleteConflict"):
         remove(blueprint(fleet)[part].resource, aws)
-    assert read_claim(aws, fleet.bucket).private_key
+    assert read_claim(fleet, aws).private_key
 
 
 def test_with_the_claim_certificate_every_version_of_its_keys_is_removed(fleet, aws, make):
@@ -223,7 +231,7 @@ def test_botocore_would_log_the_private_key_if_it_were_let(fleet, aws, make, cap
     make("bucket")
     with caplog.at_level(logging.DEBUG, logger="botocore"):
         reconcile(blueprint(fleet)["claim_certificate"].resource, aws)
-    assert read_claim(aws, fleet.bucket).private_key.splitlines()[1] in caplog.text
+    assert read_claim(fleet, aws).private_key.splitlines()[1] in caplog.text
 
 
 @pytest.fixture

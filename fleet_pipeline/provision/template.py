@@ -80,8 +80,6 @@ class Template:
 
     def delete(self, aws: Aws) -> None:
         """Remove the template with all its versions."""
-        for version in self._older_versions(aws):
-            aws.iot.delete_provisioning_template_version(templateName=self.name, versionId=version)
         aws.iot.delete_provisioning_template(templateName=self.name)
 
     def _hook(self) -> Any:
