@@ -19,9 +19,7 @@ from fleet_pipeline.provision.allow_list import AllowListTable
 from fleet_pipeline.provision.attachment import PolicyAttachment
 from fleet_pipeline.provision.blueprint import Blueprint, blueprint
 from fleet_pipeline.provision.bucket import Bucket
-from fleet_pipeline.provision.claim.claims import read_claim
-from fleet_pipeline.provision.claim.keys import PRIVATE_KEY
-from fleet_pipeline.provision.claim_certificate import ClaimCertificate
+from fleet_pipeline.provision.claim_certificate import PRIVATE_KEY, ClaimCertificate, read_claim
 from fleet_pipeline.provision.function import Function
 from fleet_pipeline.provision.iot_policy import IotPolicy
 from fleet_pipeline.provision.permission import InvokePermission
@@ -429,7 +427,7 @@ def test_a_second_run_keeps_the_claim_certificate_and_its_keys(stack):
 
 
 def test_what_is_shown_of_a_stack_holds_no_private_key(stack):
-    claim = read_claim(stack.fleet, stack.aws)
+    claim = read_claim(stack.aws, stack.fleet.bucket)
     steps = [plan(part.resource, stack.aws) for part in stack.parts.values()]
     shown = " ".join([repr(claim), repr(steps), json.dumps([declared(step.live) for step in steps])])
     assert claim.private_key.startswith("-----BEGIN RSA PRIVATE KEY-----")

@@ -16,8 +16,7 @@ from fleet_pipeline.aws import Aws, check_account
 from fleet_pipeline.errors import AwsRefused, AwsUnavailable, WrongAccount
 from fleet_pipeline.fleet import Fleet
 from fleet_pipeline.provision.blueprint import blueprint
-from fleet_pipeline.provision.claim.claims import read_claim
-from fleet_pipeline.provision.claim.keys import PRIVATE_KEY
+from fleet_pipeline.provision.claim_certificate import PRIVATE_KEY, read_claim
 from fleet_pipeline.provision.reconcile import PAUSES_S, Action, plan, reconcile, remove
 from fleet_pipeline.provision.tags import spelled
 
@@ -199,7 +198,7 @@ def test_aws_refuses_to_remove_what_something_else_stands_on_and_the_claim_keeps
     make("bucket", "claim_policy", "claim_certificate", "claim_attachment")
     with pytest.raises(AwsRefused, match="DeleteConflict"):
         remove(blueprint(fleet)[part].resource, aws)
-    assert read_claim(fleet, aws).private_key
+    assert read_claim(aws, fleet.bucket).private_key
 
 
 def test_with_the_claim_certificate_every_version_of_its_keys_is_removed(fleet, aws, make):
@@ -231,7 +230,7 @@ def test_botocore_would_log_the_private_key_if_it_were_let(fleet, aws, make, cap
     make("bucket")
     with caplog.at_level(logging.DEBUG, logger="botocore"):
         reconcile(blueprint(fleet)["claim_certificate"].resource, aws)
-    assert read_claim(fleet, aws).private_key.splitlines()[1] in caplog.text
+    assert read_claim(aws, fleet.bucket).private_key.splitlines()[1] in caplog.text
 
 
 @pytest.fixture
