@@ -10,7 +10,6 @@ import uuid
 import zipfile
 from dataclasses import replace
 from io import BytesIO
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import psutil
@@ -21,8 +20,6 @@ from bare_vehicle import Vehicle, allowing
 from botocore.exceptions import ClientError
 
 from fleet_pipeline.aws import Aws
-
-HOOK = Path(__file__).parents[1] / "lambda" / "pre_provisioning_hook" / "lambda_function.py"
 
 
 def trusting(service):
@@ -284,72 +281,85 @@ def test_an_unknown_access_key_is_refused(aws, local_aws):
         stranger.iot.list_things()
 
 
-ALLOWED_TO_THE_HOOK = ("iot:DescribeThing", "iot:UpdateThing", "s3:GetObject", "s3:ListBucket", "dynamodb:GetItem")
+FUNCTION = """
+import boto3
+from botocore.exceptions import ClientError
+
+def handler(event, context):
+    client = boto3.client(event["service"])
+    try:
+        answer = getattr(client, event["call"])(**event["arguments"])
+    except ClientError as error:
+        return {"error": error.response["Error"]["Code"]}
+    answer.pop("ResponseMetadata")
+    return {"body": answer["Body"].read().decode()} if "Body" in answer else answer
+"""
 
 
 @pytest.fixture
-def ask_hook(aws, fleet):
-    """Ask the real hook, run as the emulator runs it; return its answer."""
+def calling(aws, fleet):
+    """A function that makes one call with boto3 and its role's rights, as the hook does; what it returns is the call's answer."""
     package = BytesIO()
     with zipfile.ZipFile(package, "w") as archive:
-        archive.write(HOOK, HOOK.name)
+        archive.writestr("function.py", FUNCTION)
 
-    def ask(serial, *, where="", allowed=ALLOWED_TO_THE_HOOK):
-        role, name = f"role-{uuid.uuid4()}", f"hook-{uuid.uuid4()}"
-        aws.iam.create_role(RoleName=role, AssumeRolePolicyDocument=trusting("lambda"))
-        aws.iam.put_role_policy(RoleName=role, PolicyName="reads", PolicyDocument=allowing((list(allowed), "*")))
-        settings = {"SERIAL_PREFIX": "297468", "THING_PREFIX": "test-thing-", "TEMPLATE_ARN": fleet.template_arn, "ALLOW_LIST": where}
+    def create(*actions):
+        aws.iam.create_role(RoleName="caller", AssumeRolePolicyDocument=trusting("lambda"))
+        aws.iam.put_role_policy(RoleName="caller", PolicyName="calls", PolicyDocument=allowing((list(actions), "*")))
+        code = {"ZipFile": package.getvalue()}
         aws.functions.create_function(
-            FunctionName=name,
-            Runtime="python3.13",
-            Handler="lambda_function.lambda_handler",
-            Role=fleet.role_arn(role),
-            Code={"ZipFile": package.getvalue()},
-            Timeout=5,
-            Environment={"Variables": settings},
+            FunctionName="caller", Runtime="python3.13", Handler="function.handler", Role=fleet.role_arn("caller"), Code=code, Timeout=5
         )
-        event = {"parameters": {"SerialNumber": serial}, "templateArn": fleet.template_arn}
-        return json.loads(aws.functions.invoke(FunctionName=name, Payload=json.dumps(event))["Payload"].read())["allowProvisioning"]
 
-    return ask
+        def call(service, name, **arguments):
+            event = {"service": service, "call": name, "arguments": arguments}
+            return json.loads(aws.functions.invoke(FunctionName="caller", Payload=json.dumps(event))["Payload"].read())
 
+        return call
 
-def test_the_hook_reaches_the_things_of_its_own_account(aws, ask_hook):
-    assert ask_hook("297468ABCDEF")
-    aws.iot.create_thing(thingName="test-thing-297468ABCDEF")
-    assert not ask_hook("297468ABCDEF")
+    return create
 
 
-def test_the_hook_uses_up_a_replacement_that_was_allowed(aws, ask_hook):
-    aws.iot.create_thing(thingName="test-thing-297468ABCDEF", attributePayload={"attributes": {"replacement": "allowed", "kept": "1"}})
-    assert ask_hook("297468ABCDEF")
-    assert aws.iot.describe_thing(thingName="test-thing-297468ABCDEF")["attributes"] == {"kept": "1"}
-    assert not ask_hook("297468ABCDEF")
+def test_a_function_reaches_the_things_of_its_own_account_where_only_the_first_of_two_takes_an_attribute(aws, calling):
+    aws.iot.create_thing(thingName="car", attributePayload={"attributes": {"replacement": "allowed", "kept": "1"}})
+    call = calling("iot:DescribeThing", "iot:UpdateThing")
+    found = call("iot", "describe_thing", thingName="car")
+    assert found["thingArn"] == f"arn:aws:iot:{aws.region}:{aws.account}:thing/car"
+    taking = {"thingName": "car", "attributePayload": {"attributes": {"replacement": ""}, "merge": True}, "expectedVersion": found["version"]}
+    assert "error" not in call("iot", "update_thing", **taking)
+    assert call("iot", "update_thing", **taking) == {"error": "VersionConflictException"}
+    assert call("iot", "describe_thing", thingName="car")["attributes"] == {"kept": "1"}
+    assert call("iot", "describe_thing", thingName="truck") == {"error": "ResourceNotFoundException"}
 
 
-def test_the_hook_reads_an_allow_list_from_a_bucket_that_takes_tls_only(aws, bucket, ask_hook):
+def test_a_function_reads_an_object_in_a_bucket_that_takes_tls_only(aws, bucket, calling):
     everything = [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]
     condition = {"Bool": {"aws:SecureTransport": "false"}}
     refusal = {"Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": everything, "Condition": condition}
     aws.s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": [refusal]}))
-    aws.s3.put_object(Bucket=bucket, Key="serials", Body=b"297468ABCDEF\n")
-    assert ask_hook("297468ABCDEF", where=f"s3://{bucket}/serials")
-    assert not ask_hook("297468GHIJKL", where=f"s3://{bucket}/serials")
+    aws.s3.put_object(Bucket=bucket, Key="serials", Body=b"297468ABCDEF")
+    call = calling("s3:GetObject", "s3:ListBucket")
+    assert call("s3", "get_object", Bucket=bucket, Key="serials") == {"body": "297468ABCDEF"}
+    assert call("s3", "get_object", Bucket=bucket, Key="absent") == {"error": "NoSuchKey"}
 
 
-def test_the_hook_reads_an_allow_list_from_dynamodb(aws, ask_hook):
+def test_a_function_reads_an_item_from_dynamodb(aws, calling):
     key = {"AttributeName": "serial"}
     aws.dynamodb.create_table(
         TableName="serials", AttributeDefinitions=[{**key, "AttributeType": "S"}], KeySchema=[{**key, "KeyType": "HASH"}], BillingMode="PAY_PER_REQUEST"
     )
-    aws.dynamodb.put_item(TableName="serials", Item={"serial": {"S": "297468ABCDEF"}})
-    assert ask_hook("297468ABCDEF", where="dynamodb://serials")
-    assert not ask_hook("297468GHIJKL", where="dynamodb://serials")
+    item = {"serial": {"S": "297468ABCDEF"}}
+    aws.dynamodb.put_item(TableName="serials", Item=item)
+    call = calling("dynamodb:GetItem")
+    assert call("dynamodb", "get_item", TableName="serials", Key=item, ConsistentRead=True) == {"Item": item}
+    assert call("dynamodb", "get_item", TableName="absent", Key=item) == {"error": "ResourceNotFoundException"}
 
 
-def test_the_hook_may_do_what_its_role_allows_and_no_more(ask_hook):
-    assert ask_hook("297468ABCDEF", allowed=["iot:DescribeThing"])
-    assert not ask_hook("297468ABCDEF", allowed=["iot:UpdateThing"])
+def test_a_function_may_do_what_its_role_allows_and_no_more(aws, calling):
+    aws.iot.create_thing(thingName="car")
+    call = calling("iot:DescribeThing")
+    assert call("iot", "describe_thing", thingName="car")["thingName"] == "car"
+    assert "AccessDenied" in call("iot", "update_thing", thingName="car", attributePayload={"attributes": {"a": "1"}})["error"]
 
 
 def test_neither_private_keys_nor_payloads_are_in_the_log(aws, local_aws):
