@@ -8,7 +8,13 @@
     │   ├── AwsUnavailable        and may say otherwise in a moment: throttled, spreading, unreachable (retryable)
     │   ├── WrongAccount          the credentials belong elsewhere; nothing was changed
     │   ├── CannotChange          the field is fixed at creation
-    │   └── NotOurs               a resource of this name exists and does not carry our tag
+    │   ├── NotOurs               a resource of this name exists and does not carry our tag
+    │   ├── LockHeld              someone else is changing the fleet (retryable)
+    │   ├── WouldLose             removing would lose what cannot be had again, and was not confirmed
+    │   ├── NoClaimCertificate    there is none to give out or to replace, or its key is gone
+    │   ├── ClaimRevoked          someone revoked the claim certificate; no run activates it again
+    │   └── ClaimNotRetired       the claim certificate before the current one still works
+    ├── CannotJudge               a policy says what our evaluation does not know
     ├── LocalAwsError             AWS on this machine
     │   ├── LocalAwsUnsupported   the installed emulator is not the one whose mends are known
     │   └── LocalAwsDidNotStart
@@ -19,7 +25,9 @@
     │   └── PublishRefused        the broker did not take a message
     └── CompactionError
         ├── PartsMissing          the lake's part numbers of an hour have a gap
-        └── PartDamaged           a part of the lake is not what was written
+        ├── PartDamaged           a part of the lake is not what was written
+        ├── ContractBroken        a recorded column would change
+        └── NotVerified           lake and raw objects of an hour are not the same; nothing was purged
 
 Facts are attributes and constructor arguments, so every error survives pickling. No error holds a private key.
 """
@@ -115,8 +123,79 @@ class NotOurs(AwsError):
     def __str__(self) -> str:
         return (
             f"{self.resource} exists and was not made by this fleet (it lacks our tag): nothing was changed; "
-            "choose another service or environment name, or remove it"
+            "take it over with `fleet adopt`, choose another service or environment name, or remove it"
         )
+
+
+class LockHeld(AwsError):
+    """Someone else is changing the fleet. The lock of one that died lapses by itself."""
+
+    retryable = True
+
+    def __init__(self, holder: str, since: str, lapses_after_s: int) -> None:
+        super().__init__(holder, since, lapses_after_s)
+        self.holder, self.since, self.lapses_after_s = holder, since, lapses_after_s
+
+    def __str__(self) -> str:
+        return (
+            f"{self.holder} has held the lock since {self.since} and is changing the fleet: nothing was changed; "
+            f"try again when that is done (the lock of a process that died lapses after {self.lapses_after_s} s)"
+        )
+
+
+class WouldLose(AwsError):
+    """Removing the fleet would lose what cannot be had again. Nothing was changed."""
+
+    def __init__(self, losses: tuple[str, ...], bucket: str) -> None:
+        super().__init__(losses, bucket)
+        self.losses, self.bucket = losses, bucket
+
+    def __str__(self) -> str:
+        return f"destroying the fleet would lose {'; '.join(self.losses)}: nothing was changed; to go on, confirm with the bucket's name, {self.bucket}"
+
+
+class NoClaimCertificate(AwsError):
+    """There is no claim certificate, or its private key is gone, which AWS IoT gives out once."""
+
+    def __init__(self, missing: str) -> None:
+        super().__init__(missing)
+        self.missing = missing
+
+    def __str__(self) -> str:
+        return f"there is no claim certificate to use, {self.missing} is missing: `fleet apply` makes one, `fleet claim rotate` replaces one whose key is gone"
+
+
+class ClaimRevoked(AwsError):
+    """The claim certificate was revoked."""
+
+    def __init__(self, certificate_id: str) -> None:
+        super().__init__(certificate_id)
+        self.certificate_id = certificate_id
+
+    def __str__(self) -> str:
+        return f"claim certificate {self.certificate_id} was revoked and is not activated again: make a new one with `fleet claim rotate`"
+
+
+class ClaimNotRetired(AwsError):
+    """A rotation is not over: the former claim certificate still works."""
+
+    def __init__(self, certificate_id: str) -> None:
+        super().__init__(certificate_id)
+        self.certificate_id = certificate_id
+
+    def __str__(self) -> str:
+        return f"the former claim certificate {self.certificate_id} still works: end the last rotation with `fleet claim retire` before the next"
+
+
+class CannotJudge(FleetError):
+    """A policy has an element or a condition that our evaluation does not know, so what it allows cannot be said."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+
+    def __str__(self) -> str:
+        return f"what the policy allows cannot be said: its {self.what} is not among what our documents use; look at it by hand"
 
 
 class LocalAwsError(FleetError):
@@ -223,3 +302,25 @@ class PartDamaged(CompactionError):
 
     def __str__(self) -> str:
         return f"{self.key} in the lake is damaged: {self.why}; its raw objects are untouched, restore the version that was written first"
+
+
+class ContractBroken(CompactionError):
+    """Columns that stand in the lake would be taken away or changed."""
+
+    def __init__(self, changes: tuple[str, ...]) -> None:
+        super().__init__(changes)
+        self.changes = changes
+
+    def __str__(self) -> str:
+        return f"recorded columns cannot change ({', '.join(self.changes)}), because files of one table must agree: rewrite the table as a new generation"
+
+
+class NotVerified(CompactionError):
+    """An hour's raw objects and its rows in the lake are not the same messages. Nothing was deleted."""
+
+    def __init__(self, partition: str, why: str) -> None:
+        super().__init__(partition, why)
+        self.partition, self.why = partition, why
+
+    def __str__(self) -> str:
+        return f"{self.partition} was not purged: {self.why}; compact the hour and verify it again"

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Self
 
 from fleet_pipeline.aws import Aws, absent
 from fleet_pipeline.provision import tags as tagging
+from fleet_pipeline.provision.versions import Version
 
 VERSIONS_LIMIT = 5
 """Versions that AWS IoT keeps of a policy or of a provisioning template. Source: API_CreatePolicyVersion."""
@@ -51,6 +52,21 @@ class IotPolicy:
         for version in self._older_versions(aws):
             aws.iot.delete_policy_version(policyName=self.name, policyVersionId=version)
         aws.iot.delete_policy(policyName=self.name)
+
+    def versions(self, aws: Aws) -> list[Version]:
+        """Return the versions that AWS IoT has kept, newest first."""
+        listed = aws.iot.list_policy_versions(policyName=self.name)["policyVersions"]
+        found = [
+            Version(int(each["versionId"]), each["createDate"], each["isDefaultVersion"], json.loads(self._document(aws, each["versionId"]))) for each in listed
+        ]
+        return sorted(found, key=lambda version: version.number, reverse=True)
+
+    def use_version(self, aws: Aws, number: int) -> None:
+        """Make a kept version the default one."""
+        aws.iot.set_default_policy_version(policyName=self.name, policyVersionId=str(number))
+
+    def _document(self, aws: Aws, version: str) -> str:
+        return aws.iot.get_policy_version(policyName=self.name, policyVersionId=version)["policyDocument"]
 
     def _make_room(self, aws: Aws) -> None:
         older = self._older_versions(aws)

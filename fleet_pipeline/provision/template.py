@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 from fleet_pipeline.aws import Aws, absent
 from fleet_pipeline.provision import tags as tagging
 from fleet_pipeline.provision.iot_policy import VERSIONS_LIMIT
+from fleet_pipeline.provision.versions import Version
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,19 @@ class Template:
     def delete(self, aws: Aws) -> None:
         """Remove the template with all its versions."""
         aws.iot.delete_provisioning_template(templateName=self.name)
+
+    def versions(self, aws: Aws) -> list[Version]:
+        """Return the versions that AWS IoT has kept, newest first."""
+        listed = aws.iot.list_provisioning_template_versions(templateName=self.name)["versions"]
+        found = [Version(each["versionId"], each["creationDate"], each["isDefaultVersion"], json.loads(self._body(aws, each["versionId"]))) for each in listed]
+        return sorted(found, key=lambda version: version.number, reverse=True)
+
+    def use_version(self, aws: Aws, number: int) -> None:
+        """Make a kept version the default one."""
+        aws.iot.update_provisioning_template(templateName=self.name, defaultVersionId=number)
+
+    def _body(self, aws: Aws, version: int) -> str:
+        return aws.iot.describe_provisioning_template_version(templateName=self.name, versionId=version)["templateBody"]
 
     def _hook(self) -> Any:
         return {"payloadVersion": self.payload_version, "targetArn": self.hook_arn}
