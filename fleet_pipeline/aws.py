@@ -16,6 +16,7 @@ from fleet_pipeline.errors import AwsRefused, AwsUnavailable, FleetError, WrongA
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
+    from types_boto3_glue import GlueClient
     from types_boto3_iam import IAMClient
     from types_boto3_iot import IoTClient
     from types_boto3_lambda import LambdaClient
@@ -108,9 +109,19 @@ class Aws:
         return self._client("dynamodb")  # type: ignore[no-any-return]
 
     @cached_property
+    def glue(self) -> "GlueClient":
+        """The catalog of tables."""
+        return self._client("glue")  # type: ignore[no-any-return]
+
+    @cached_property
     def logs(self) -> "CloudWatchLogsClient":
         """What functions wrote."""
         return self._client("logs")  # type: ignore[no-any-return]
+
+    @cached_property
+    def secrets(self) -> Any:
+        """AWS Secrets Manager."""
+        return self._client("secretsmanager")
 
     @cached_property
     def sts(self) -> "STSClient":

@@ -1,11 +1,13 @@
 """What Dagster loads: everything of one fleet. The environment is read here, once."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import dagster as dg
 
 from fleet_pipeline import settings
+from fleet_pipeline.assets.catalog import catalog_assets
 from fleet_pipeline.assets.lake import lake_assets
 from fleet_pipeline.assets.provisioning import provisioning_assets
 from fleet_pipeline.assets.raw import raw_assets
@@ -17,7 +19,7 @@ def build(fleet: Fleet) -> dg.Definitions:
     """Return the assets, jobs and resources of a fleet."""
     provisioning, lake = provisioning_assets(fleet), lake_assets(fleet)
     return dg.Definitions(
-        assets=[*provisioning, *raw_assets(fleet), *lake],
+        assets=[*provisioning, *raw_assets(fleet), *lake, *catalog_assets(fleet), *_vehicles(fleet)],
         jobs=[
             dg.define_asset_job("provision", dg.AssetSelection.assets(*provisioning), description="Bring AWS to what the settings want."),
             dg.define_asset_job("compact", dg.AssetSelection.assets(*lake), description="Compact one hour of every rule."),
@@ -32,3 +34,12 @@ def build(fleet: Fleet) -> dg.Definitions:
 def defs() -> dg.Definitions:
     """Return the definitions of the fleet that the environment and fleet.toml describe."""
     return build(settings.read_fleet(os.environ, Path(settings.FILE)))
+
+
+def _vehicles(fleet: Fleet) -> list[dg.AssetsDefinition]:
+    """Return the tables about vehicles, where the engine that computes them is installed (the extra `analytics`)."""
+    if find_spec("duckdb") is None:
+        return []
+    from fleet_pipeline.assets.vehicles import vehicle_assets  # noqa: PLC0415 (it imports the engine)
+
+    return vehicle_assets(fleet)

@@ -15,6 +15,10 @@ from fleet_pipeline.errors import InvalidName, InvalidSetting
 Profile = Literal["local", "aws"]
 RawKeyFormat = Literal["timestamp-uuid", "timestamp-uuid-client", "timestamp"]
 AllowList = Literal["none", "s3", "dynamodb"]
+ClaimStore = Literal["s3", "secretsmanager"]
+ClaimKeys = Literal["aws", "own"]
+OwnCa = Literal["none", "jitr", "jitp"]
+BulkRegistration = Literal["off", "on"]
 
 TEMPLATE_NAME_LIMIT = 36
 """Characters of a provisioning template's name. Source: API_CreateProvisioningTemplate."""
@@ -206,6 +210,20 @@ class Fleet:
         "What the client id of a vehicle with the claim certificate begins with; empty allows any.",
         "A holder of the shared key cannot then take the client id of a registered vehicle, and so its connection.",
     )
+    claim_store: ClaimStore = _setting(
+        "s3", "Where the claim certificate's private key lies: `s3`, beside the certificate, or `secretsmanager`.", "As in the CDK app."
+    )
+    claim_keys: ClaimKeys = _setting(
+        "aws",
+        "Who makes the claim certificate's key: `aws`, or `own`: here, and AWS IoT signs a request for it (CSR).",
+        "As in the CDK app. With `own` the key never crosses the network before it is stored.",
+    )
+    own_ca: OwnCa = _setting(
+        "none",
+        "Registration by certificates of a CA of your own: `none`, `jitr` (a function decides) or `jitp` (AWS IoT fills in a template).",
+        "Vehicles register with the claim certificate. The CA's certificates lie in `{home}/ca`.",
+    )
+    bulk_registration: BulkRegistration = _setting("off", "Registration of many vehicles from one file: `off` or `on`.", "It needs a role of its own.")
     hook_runtime: str = _setting("python3.13", "Lambda runtime of the hook.", "Supported until June 2029.")
     start: str = _setting("2026-01-01", "First day (UTC) of the partitions, as 2026-01-01.", "Raw objects before it are not compacted.")
     grace_minutes: int = _setting(
@@ -252,6 +270,10 @@ class Fleet:
         _matches("serial_prefix", self.serial_prefix, r"[0-9A-Z]{1,20}", "use 1 to 20 of 0-9 and A-Z")
         _one_of("raw_key_format", self.raw_key_format, get_args(RawKeyFormat))
         _one_of("allow_list", self.allow_list, get_args(AllowList))
+        _one_of("claim_store", self.claim_store, get_args(ClaimStore))
+        _one_of("claim_keys", self.claim_keys, get_args(ClaimKeys))
+        _one_of("own_ca", self.own_ca, get_args(OwnCa))
+        _one_of("bulk_registration", self.bulk_registration, get_args(BulkRegistration))
         _matches("claim_client_prefix", self.claim_client_prefix, r"[a-zA-Z0-9_-]{0,40}", "use at most 40 of a-z, A-Z, 0-9, - and _")
         _within("grace_minutes", self.grace_minutes, 0, 59)
         _within("catch_up_hours", self.catch_up_hours, 1, 744)
@@ -282,7 +304,7 @@ class Fleet:
     def _check_prefixes(self) -> None:
         for name in ("raw_prefix", "parquet_prefix", "errors_prefix"):
             _matches(name, getattr(self, name), _TOPIC_LEVEL, "use 1 to 60 of a-z, A-Z, 0-9, - and _, and no slash")
-        taken = {"claim-certificate": "the claim certificate", "allow-list": "the allow-list"}
+        taken = {"claim-certificate": "the claim certificate", "allow-list": "the allow-list", "provisioning": "the lock of those who apply"}
         for name in ("raw_prefix", "errors_prefix"):
             prefix = getattr(self, name)
             if prefix in taken:
@@ -375,6 +397,16 @@ class Fleet:
     def allow_list_key(self) -> str:
         """S3 key of serials that may register, one a line, when `allow_list` is `s3`."""
         return "allow-list/serials.txt"
+
+    @property
+    def registered_by(self) -> str:
+        """Thing attribute that names the certificate with which the thing was registered."""
+        return "registered_by"
+
+    @property
+    def database(self) -> str:
+        """Database of the Glue Data Catalog. Athena knows no upper case, and no `-` without quotation marks."""
+        return f"{self.prefix}_lake".replace("-", "_").lower()
 
     @property
     def thing_prefix(self) -> str:

@@ -134,8 +134,8 @@ def hours_of(day: date) -> Iterator[Hour]:
 
 
 def _database() -> duckdb.DuckDBPyConnection:
-    """Return an empty database in memory."""
-    return duckdb.connect(config={"threads": 2, "TimeZone": "UTC"})
+    """Return an empty database in memory. Its time zone does not matter: instants are only compared."""
+    return duckdb.connect(config={"threads": 2})
 
 
 def _take_over(database: duckdb.DuckDBPyConnection, part: pq.ParquetFile) -> None:

@@ -1,0 +1,137 @@
+"""The lake's tables in the Glue Data Catalog: made, read back, kept in step with what the lake has recorded."""
+
+import json
+import re
+import uuid
+from dataclasses import replace
+
+import dagster as dg
+import pytest
+import sqlglot
+from aws_calls import watch
+from dict_store import DictStore
+
+from fleet_pipeline.assets import catalog, lake
+from fleet_pipeline.catalog.tables import database, ddl, table
+from fleet_pipeline.compaction.contract import KINDS, Column, Contract
+from fleet_pipeline.compaction.hour import compact_hour
+from fleet_pipeline.compaction.lake import Lake
+from fleet_pipeline.definitions import build
+from fleet_pipeline.errors import NotOurs
+from fleet_pipeline.fleet import Fleet, Hour, RawName, Rule
+from fleet_pipeline.provision.blueprint import blueprint
+from fleet_pipeline.provision.reconcile import Action, plan, reconcile, remove
+from fleet_pipeline.store import S3Store
+
+FLEET, HOUR = Fleet(), Hour.parse("2026-11-23-07:00")
+RULE = FLEET.rules[0]
+LEARNT = Contract().learning([Column((f"a_{kind.replace('[]', 's')}",), kind) for kind in KINDS])
+
+
+@pytest.fixture
+def parts():
+    return Lake(DictStore(), "lake")
+
+
+def test_every_kind_of_column_has_a_type_in_glue_under_the_name_that_athena_sees(parts):
+    columns = table(FLEET, parts, RULE, Contract().adding(LEARNT.learning([Column(("Speed",), "double")]))).columns
+    assert list(columns.items())[:3] == [("_key", "string"), ("_ts", "timestamp"), ("_topic", "string")]
+    assert list(columns)[-1] == "_extra"
+    assert {name: kind for name, kind in columns.items() if name[0] != "_"} == {
+        "a_bool": "boolean",
+        "a_int64": "bigint",
+        "a_double": "double",
+        "a_string": "string",
+        "a_bools": "array<boolean>",
+        "a_int64s": "array<bigint>",
+        "a_doubles": "array<double>",
+        "a_strings": "array<string>",
+        "a_json": "string",
+        "speed": "double",
+    }
+
+
+@pytest.mark.parametrize("hour", [HOUR, Hour.parse("2026-11-23-23:00")])
+def test_projection_computes_the_very_place_of_every_hour(parts, hour):
+    rule = Rule("test-rule", "Brakes_2")
+    projection = table(replace(FLEET, rule_keys=("Brakes_2",)), parts, rule, Contract()).projection
+    digits = int(projection["projection.hour.digits"])
+    values = {"rule": projection["projection.rule.values"], "date": f"{hour.start:%Y-%m-%d}", "hour": f"{hour.start.hour:0{digits}d}"}
+    place = re.sub(r"\$\{(\w+)\}", lambda name: values[name[1]], projection["storage.location.template"])
+    assert place == f"s3://{FLEET.lake_bucket}/{parts.partition(rule, hour)}"
+    assert projection["projection.date.range"] == f"{FLEET.start},NOW"
+    low, high = map(int, projection["projection.hour.range"].split(","))
+    assert low <= hour.start.hour <= high
+
+
+def test_the_ddl_says_the_same_in_athenas_words(parts):
+    wanted = table(FLEET, parts, RULE, Contract().adding(LEARNT))
+    parsed = sqlglot.parse_one(ddl(wanted), read="athena")
+    declared = {column.name: column.args["kind"].sql("hive").lower() for column in parsed.this.expressions}
+    assert declared == wanted.columns
+    text = " ".join(ddl(wanted).split())
+    assert "PARTITIONED BY (`rule` string, `date` string, `hour` int) STORED AS PARQUET" in text
+    assert f"LOCATION '{wanted.location}'" in text
+    assert all(f"'{name}' = '{value}'" in text for name, value in wanted.projection.items())
+
+
+def test_database_and_table_are_made_left_alone_repaired_and_removed(aws, fleet, parts):
+    calls = watch(aws.session)
+    base = database(fleet)
+    first = table(fleet, parts, fleet.rules[0], Contract())
+    assert [reconcile(each, aws).action for each in (base, first)] == [Action.CREATE, Action.CREATE]
+    assert (base.read(aws), first.read(aws)) == (base, first)
+    calls.made.clear()
+    assert [reconcile(each, aws).action for each in (base, first)] == [Action.UNCHANGED, Action.UNCHANGED]
+    assert calls.writing == []
+    grown = table(fleet, parts, fleet.rules[0], Contract().adding(LEARNT))
+    assert [change.field for change in plan(grown, aws).changes] == ["columns"]
+    assert reconcile(grown, aws).live == grown
+    assert reconcile(replace(base, description="other"), aws).action is Action.UPDATE
+    assert [remove(each, aws).action for each in (grown, base)] == [Action.DELETE, Action.DELETE]
+    assert (grown.read(aws), base.read(aws)) == (None, None)
+
+
+def test_a_table_that_others_made_is_not_touched(aws, fleet, parts):
+    wanted = table(fleet, parts, fleet.rules[0], Contract())
+    aws.glue.create_database(DatabaseInput={"Name": fleet.database})
+    aws.glue.create_table(DatabaseName=fleet.database, TableInput={"Name": wanted.name})
+    for each in (wanted, database(fleet)):
+        with pytest.raises(NotOurs):
+            reconcile(each, aws)
+
+
+def test_the_assets_keep_the_table_in_step_with_the_recorded_schema(aws, fleet):
+    for part in ("bucket", "lake_bucket"):
+        reconcile(blueprint(fleet)[part].resource, aws)
+    rule, instance = fleet.rules[0], dg.DagsterInstance.ephemeral()
+    keys = [catalog.DATABASE, catalog.key(rule)]
+    job = build(fleet).get_repository_def().get_implicit_job_def_for_assets(keys)
+
+    def columns_after(**message):
+        key = rule.raw_key(RawName(HOUR.start_ms, str(uuid.uuid4())))
+        aws.s3.put_object(Bucket=fleet.bucket, Key=key, Body=json.dumps(message).encode())
+        compact_hour(S3Store(aws, fleet.bucket), Lake(S3Store(aws, fleet.lake_bucket), fleet.parquet_prefix), rule, HOUR)
+        assert job.execute_in_process(instance=instance, asset_selection=keys).success
+        found = aws.glue.get_table(DatabaseName=fleet.database, Name=rule.key)["Table"]["StorageDescriptor"]["Columns"]
+        return {column["Name"]: column["Type"] for column in found if column["Name"][0] != "_"}
+
+    assert columns_after(speed=1.5) == {"speed": "double"}
+    assert columns_after(speed=2.5, doors={"open": [1, 2]}) == {"speed": "double", "doors_open": "array<bigint>"}
+    metadata = instance.fetch_materializations(catalog.key(rule), limit=1).records[0].asset_materialization.metadata
+    assert (metadata["action"].value, metadata["fields"].value) == ("update", "columns")
+    assert "doors_open" in {column.name for column in metadata["dagster/column_schema"].value.columns}
+
+
+def test_a_table_follows_when_its_rule_was_compacted():
+    definitions, instance = build(replace(Fleet(), start="2026-11-22")), dg.DagsterInstance.ephemeral()
+
+    def asked(cursor=None):
+        keys = dg.AssetSelection.assets(*(catalog.key(rule) for rule in FLEET.rules))
+        result = dg.evaluate_automation_conditions(defs=definitions, instance=instance, asset_selection=keys, cursor=cursor)
+        return result.cursor, {rule.key for rule in FLEET.rules if result.get_num_requested(catalog.key(rule))}
+
+    cursor, first = asked()
+    instance.report_runless_asset_event(dg.AssetMaterialization(lake.key(RULE), partition=HOUR.partition_key.replace("23", "22")))
+    cursor, second = asked(cursor)
+    assert (first, second) == (set(), {RULE.key})
