@@ -47,9 +47,9 @@ class Bucket:
 
     def create(self, aws: Aws) -> None:
         """Make the bucket, then close it, before anything is written to it."""
-        where: Any = {} if self.region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": self.region}}
-        aws.s3.create_bucket(Bucket=self.name, **where)
-        aws.s3.put_bucket_tagging(Bucket=self.name, Tagging={"TagSet": tagging.spelled(self.tags)})
+        # The tags come with it: a bucket of which only the making was done would not be known as ours.
+        where: Any = {} if self.region == "us-east-1" else {"LocationConstraint": self.region}
+        aws.s3.create_bucket(Bucket=self.name, CreateBucketConfiguration=where | {"Tags": tagging.spelled(self.tags)})
         self._guard(aws, {"public_access_blocked", "versioned", "encryption", "policy"})
 
     def update(self, aws: Aws, found: Self) -> None:

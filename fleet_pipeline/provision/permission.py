@@ -1,6 +1,7 @@
-"""The statement by which AWS IoT may invoke the hook, and nobody else's AWS IoT."""
+"""Who may invoke the hook: AWS IoT for our template, and nobody else. The function's policy is declared whole."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
@@ -9,10 +10,11 @@ from fleet_pipeline.aws import Aws, absent
 
 @dataclass(frozen=True)
 class InvokePermission:
-    """One statement of a function's resource policy."""
+    """The one statement of a function's resource policy; `others` are the statements beside it, of which there should be none."""
 
     kind: ClassVar[str] = "invoke permission"
     fixed: ClassVar[frozenset[str]] = frozenset()
+    replaced: ClassVar[frozenset[str]] = frozenset({"source_arn", "source_account", "principal", "action"})
 
     name: str
     arn: str
@@ -21,19 +23,18 @@ class InvokePermission:
     statement: str = "InvokePermission"
     principal: str = "iot.amazonaws.com"
     action: str = "lambda:InvokeFunction"
+    others: tuple[dict[str, Any], ...] = ()
 
     def console_path(self) -> str:
         """The function's permissions."""
         return f"lambda/home#/functions/{self.name}?tab=permissions"
 
     def read(self, aws: Aws) -> Self | None:
-        """Return the statement as it is, or None."""
-        with absent("ResourceNotFoundException"):
-            policy = json.loads(aws.functions.get_policy(FunctionName=self.name)["Policy"])
-            for statement in policy["Statement"]:
-                if statement["Sid"] == self.statement:
-                    return self._found(statement)
-        return None
+        """Return the function's statements as they are, or None if it has no policy. What a missing statement of ours says is empty."""
+        statements = self._statements(aws)
+        ours = next((each for each in statements if each["Sid"] == self.statement), {})
+        others = tuple(each for each in statements if each != ours)
+        return self._found(ours, others) if statements else None
 
     def create(self, aws: Aws) -> None:
         """Add the statement."""
@@ -46,22 +47,36 @@ class InvokePermission:
             SourceAccount=self.source_account,
         )
 
-    def update(self, aws: Aws, _found: Self) -> None:
-        """Take the statement away and add it anew; Lambda has no other way."""
-        self.delete(aws)
-        self.create(aws)
+    def update(self, aws: Aws, found: Self) -> None:
+        """Take away what others have added, and replace the statement if it differs; Lambda has no other way."""
+        if replace(found, others=()) == self:
+            self._take_away(aws, found.others)
+        else:
+            self.delete(aws)
+            self.create(aws)
 
     def delete(self, aws: Aws) -> None:
-        """Take the statement away."""
-        aws.functions.remove_permission(FunctionName=self.name, StatementId=self.statement)
+        """Take every statement away."""
+        self._take_away(aws, self._statements(aws))
 
-    def _found(self, statement: dict[str, Any]) -> Self:
+    def _take_away(self, aws: Aws, statements: Iterable[dict[str, Any]]) -> None:
+        for statement in statements:
+            aws.functions.remove_permission(FunctionName=self.name, StatementId=statement["Sid"])
+
+    def _statements(self, aws: Aws) -> list[dict[str, Any]]:
+        with absent("ResourceNotFoundException"):
+            statements: list[dict[str, Any]] = json.loads(aws.functions.get_policy(FunctionName=self.name)["Policy"])["Statement"]
+            return statements
+        return []
+
+    def _found(self, statement: dict[str, Any], others: tuple[dict[str, Any], ...]) -> Self:
         conditions = {key.lower(): value for block in statement.get("Condition", {}).values() for key, value in block.items()}
-        principal = statement["Principal"]
+        principal = statement.get("Principal", "")
         return replace(
             self,
             source_arn=conditions.get("aws:sourcearn", ""),
             source_account=conditions.get("aws:sourceaccount", ""),
             principal=principal.get("Service", str(principal)) if isinstance(principal, dict) else principal,
-            action=statement["Action"],
+            action=statement.get("Action", ""),
+            others=others,
         )

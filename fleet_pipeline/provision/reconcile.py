@@ -11,10 +11,26 @@ from enum import StrEnum
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from fleet_pipeline.aws import Aws, doing
-from fleet_pipeline.errors import AwsUnavailable, CannotChange, NotOurs
+from fleet_pipeline.errors import AwsError, AwsRefused, AwsUnavailable, CannotChange, NotOurs
 
 PAUSES_S = (0.5, 1, 2, 4, 8, 15, 30)
 """Waits between tries. A new IAM role is assumable everywhere within a minute. Source: terraform-provider-aws waits 2 min at most."""
+
+OVERTAKEN = {
+    "BucketAlreadyOwnedByYou",
+    "EntityAlreadyExists",
+    "NoSuchBucket",
+    "NoSuchEntity",
+    "ResourceAlreadyExistsException",
+    "ResourceInUseException",
+    "ResourceNotFoundException",
+    "VersionsLimitExceededException",
+}
+"""What AWS answers when it is no longer as it was looked at: the call was carried out and its answer lost, so that botocore sent it
+a second time, or someone else was faster. Another look tells."""
+
+STACK_TAG = "fleet_pipeline:stack"
+"""The tag that says whose a resource is."""
 
 T = TypeVar("T")
 Sleep = Callable[[float], None]
@@ -55,7 +71,10 @@ class Action(StrEnum):
 
     CREATE = "create"
     UPDATE = "update"
+    REPLACE = "replace"
     UNCHANGED = "unchanged"
+    CANNOT_CHANGE = "cannot change"
+    NOT_OURS = "not ours"
     DELETE = "delete"
     ABSENT = "absent"
 
@@ -86,28 +105,44 @@ class Step:
         """The resource in words: `topic rule 'test_rule_rule1'`."""
         return _title(self.wanted)
 
+    @property
+    def refusal(self) -> AwsError | None:
+        """Why `reconcile` would not do it, or None."""
+        if self.action is Action.NOT_OURS:
+            return NotOurs(self.title)
+        if self.action is Action.CANNOT_CHANGE:
+            fixed = next(change for change in self.changes if change.field in self.wanted.fixed)
+            return CannotChange(self.title, fixed.field, fixed.found, fixed.wanted)
+        return None
 
-def plan(wanted: Resource, aws: Aws) -> Step:
-    """Return what `reconcile` would do. Reads only. Raises NotOurs or CannotChange where it would."""
+
+def look(wanted: Resource, aws: Aws) -> Step:
+    """Return what AWS has, and what is to be done about it or why nothing can be. Reads only."""
     with doing(f"show {_title(wanted)}"):
         found = wanted.read(aws)
     changes = tuple(_changes(wanted, found))
-    if found is None:
-        return Step(wanted, None, Action.CREATE, changes)
-    _refuse_the_impossible(wanted, found, changes)
-    return Step(wanted, found, Action.UPDATE if changes else Action.UNCHANGED, changes)
+    return Step(wanted, found, _action(wanted, found, changes), changes)
 
 
-def reconcile(wanted: Resource, aws: Aws, *, sleep: Sleep = time.sleep) -> Step:
+def plan(wanted: Resource, aws: Aws) -> Step:
+    """Return what `reconcile` would do. Reads only. Raises NotOurs or CannotChange where it would."""
+    step = look(wanted, aws)
+    if step.refusal:
+        raise step.refusal
+    return step
+
+
+def reconcile(wanted: Resource, aws: Aws, *, permit: Callable[[], None] = lambda: None, sleep: Sleep = time.sleep) -> Step:
     """Bring AWS to what is wanted and return the step that it took; when nothing differs, no writing call is made.
 
     Waits up to a minute while AWS has not heard of what the resource needs, and then until it shows what was done. What AWS took is
-    not done a second time because AWS does not show it yet: that would make two certificates. Raises AwsRefused, AwsUnavailable
-    (after the wait), CannotChange, NotOurs.
+    not done a second time because AWS does not show it yet: that would make two certificates. `permit` is asked before the first
+    writing call. Raises what it raises, and AwsRefused, AwsUnavailable (after the wait), CannotChange, NotOurs.
     """
     first = _patiently(lambda: plan(wanted, aws), sleep)
     if first.action is Action.UNCHANGED:
         return first
+    permit()
     _patiently(lambda: _act(plan(wanted, aws), aws), sleep)
     return replace(first, live=_patiently(lambda: _unchanged(plan(wanted, aws), first.action), sleep).live)
 
@@ -120,7 +155,8 @@ def remove(wanted: Resource, aws: Aws, *, sleep: Sleep = time.sleep) -> Step:
             found = wanted.read(aws)
         if found is None:
             return Step(wanted, None, Action.ABSENT)
-        _refuse_foreign(wanted, found)
+        if _foreign(wanted, found):
+            raise NotOurs(_title(wanted))
         with doing(f"delete {_title(wanted)}"):
             found.delete(aws)
         return Step(wanted, None, Action.DELETE)
@@ -150,17 +186,23 @@ def _changes(wanted: Resource, found: Resource | None) -> list[Change]:
     return [Change(name, before.get(name), value) for name, value in declared(wanted).items() if found is None or before[name] != value]
 
 
-def _refuse_the_impossible(wanted: Resource, found: Resource, changes: tuple[Change, ...]) -> None:
-    _refuse_foreign(wanted, found)
-    for change in changes:
-        if change.field in wanted.fixed:
-            raise CannotChange(_title(wanted), change.field, change.found, change.wanted)
+def _action(wanted: Resource, found: Resource | None, changes: tuple[Change, ...]) -> Action:
+    if found is None:
+        return Action.CREATE
+    if _foreign(wanted, found):
+        return Action.NOT_OURS
+    if any(change.field in wanted.fixed for change in changes):
+        return Action.CANNOT_CHANGE
+    if not changes:
+        return Action.UNCHANGED
+    replaced: frozenset[str] = getattr(wanted, "replaced", frozenset())
+    return Action.REPLACE if any(change.field in replaced for change in changes) else Action.UPDATE
 
 
-def _refuse_foreign(wanted: Resource, found: Resource) -> None:
+def _foreign(wanted: Resource, found: Resource) -> bool:
+    # What carries no tags is ours as that is on which it stands: a certificate its bucket, a statement its function.
     ours = getattr(wanted, "tags", None)
-    if ours is not None and getattr(found, "tags", {}).get("fleet_pipeline:stack") != ours["fleet_pipeline:stack"]:
-        raise NotOurs(_title(wanted))
+    return ours is not None and getattr(found, "tags", {}).get(STACK_TAG) != ours[STACK_TAG]
 
 
 def _title(resource: Resource) -> str:
@@ -171,6 +213,8 @@ def _patiently(deed: Callable[[], T], sleep: Sleep) -> T:
     for pause_s in PAUSES_S:
         try:
             return deed()
-        except AwsUnavailable:
+        except AwsRefused as refusal:
+            if not refusal.retryable and refusal.code not in OVERTAKEN:
+                raise
             sleep(pause_s)
     return deed()
