@@ -20,13 +20,14 @@ THING = f"test-thing-{LISTED}"
 TEMPLATE = "arn:aws:iot:eu-central-1:123456789012:provisioningtemplate/cdk-test-dev-provision-template"
 EXPECTED = hook.Expected("297468", "test-thing-", TEMPLATE)
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIDWTCCAkGgAwIBAgIUW\n-----END CERTIFICATE-----\n"
+CLAIM = "c" * 64
 ANSWER_WITHIN_S = 5.0
 """AWS IoT waits no longer."""
 
 
 def request(serial: object = LISTED, **changed: object) -> dict[str, Any]:
     event = {
-        "claimCertificateId": "c" * 64,
+        "claimCertificateId": CLAIM,
         "certificateId": "d" * 64,
         "certificatePem": CERTIFICATE,
         "templateArn": TEMPLATE,
@@ -42,6 +43,10 @@ class FakeThings:
 
     things: dict[str, dict[str, str]] = field(default_factory=dict)
     version: int = 1
+    claims: dict[str, str] = field(default_factory=dict)
+
+    def claim_status(self, certificate_id: str) -> str | None:
+        return self.claims.get(certificate_id)
 
     def describe(self, thing_name: str) -> dict[str, Any] | None:
         attributes = self.things.get(thing_name)
@@ -121,6 +126,9 @@ HOSTILE_EVENTS = {
     "another account's template": request(templateArn=TEMPLATE.replace("123456789012", "210987654321")),
     "template null": request(templateArn=None),
     "template a list": request(templateArn=[TEMPLATE]),
+    "no claim certificate": request(claimCertificateId=None),
+    "a claim certificate that is a list": request(claimCertificateId=[CLAIM]),
+    "a claim certificate with a newline": request(claimCertificateId=CLAIM + "\n"),
     "a client id without end": request("", clientId=reduce(lambda inner, _: [inner], range(100_000), [])),
 }
 
@@ -152,6 +160,15 @@ def test_a_serial_that_the_allow_list_does_not_name_is_denied():
     allowed = FakeAllowList(frozenset({LISTED}))
     assert hook.decide(request(), EXPECTED, FakeThings(), allowed).allowed
     assert not hook.decide(request("297468UNLISTED"), EXPECTED, FakeThings(), allowed).allowed
+
+
+@pytest.mark.parametrize(("status", "allowed"), [("ACTIVE", True), ("INACTIVE", False), ("REVOKED", False), ("PENDING_TRANSFER", False)])
+def test_a_claim_certificate_that_does_not_work_registers_nothing(status, allowed):
+    assert hook.decide(request(), EXPECTED, FakeThings(claims={CLAIM: status}), Everyone()).allowed == allowed
+
+
+def test_a_claim_certificate_that_no_list_names_is_a_temporary_one_and_is_allowed():
+    assert hook.decide(request(), EXPECTED, FakeThings(claims={"d" * 64: "REVOKED"}), None).allowed
 
 
 def test_a_thing_that_exists_is_not_taken_over():
@@ -194,7 +211,7 @@ near_serials = st.one_of(st.just(LISTED), st.from_regex(r"297468[0-9A-Z]{6,26}\n
 near_parameters = st.fixed_dictionaries({"SerialNumber": near_serials}, optional={"Color": st.text()})
 near_events = st.fixed_dictionaries(
     {"parameters": near_parameters, "templateArn": st.sampled_from([TEMPLATE, TEMPLATE[:-1]])},
-    optional={"clientId": json_values, "claimCertificateId": json_values},
+    optional={"clientId": json_values, "claimCertificateId": st.just(CLAIM) | json_values},
 )
 events = st.one_of(near_events, json_values)
 
@@ -203,8 +220,8 @@ events = st.one_of(near_events, json_values)
 @settings(deadline=None, max_examples=1000)
 def test_nothing_but_the_listed_serial_through_our_template_is_ever_allowed(event):
     decision = hook.decide(event, EXPECTED, FakeThings(), FakeAllowList(frozenset({LISTED})))
-    wanted = isinstance(event, dict) and event.get("parameters") == {"SerialNumber": LISTED} and event.get("templateArn") == TEMPLATE
-    assert decision.allowed == wanted
+    asked = {"parameters": {"SerialNumber": LISTED}, "templateArn": TEMPLATE, "claimCertificateId": CLAIM}
+    assert decision.allowed == (isinstance(event, dict) and {name: event.get(name) for name in asked} == asked)
 
 
 @pytest.fixture
@@ -231,7 +248,8 @@ def registry(environment) -> Iterator[Any]:
 
 def answer(event: object) -> bool:
     answered = hook.lambda_handler(event, None)
-    assert set(answered) == {"allowProvisioning"}
+    yes = {"allowProvisioning": True, "parameterOverrides": {"ClaimCertificateId": CLAIM}}
+    assert answered in (yes, {"allowProvisioning": False})
     return answered["allowProvisioning"]
 
 
@@ -239,6 +257,12 @@ def test_lambda_answers_yes_once_and_no_when_the_thing_exists(registry):
     assert answer(request())
     registry.create_thing(thingName=THING)
     assert not answer(request())
+
+
+def test_lambda_asks_whether_the_claim_certificate_works(registry, capsys):
+    claim = registry.create_keys_and_certificate(setAsActive=False)["certificateId"]
+    assert hook.lambda_handler(request(claimCertificateId=claim), None) == {"allowProvisioning": False}
+    assert "the claim certificate is not active" in capsys.readouterr().out
 
 
 def test_lambda_takes_the_permission_to_replace_back(registry):

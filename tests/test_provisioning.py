@@ -19,7 +19,10 @@ from fleet_pipeline.provision.allow_list import AllowListTable
 from fleet_pipeline.provision.attachment import PolicyAttachment
 from fleet_pipeline.provision.blueprint import Blueprint, blueprint
 from fleet_pipeline.provision.bucket import Bucket
-from fleet_pipeline.provision.claim_certificate import PRIVATE_KEY, ClaimCertificate, read_claim
+from fleet_pipeline.provision.claim.claims import read_claim
+from fleet_pipeline.provision.claim.keys import PRIVATE_KEY
+from fleet_pipeline.provision.claim.making import INTENT
+from fleet_pipeline.provision.claim_certificate import ClaimCertificate
 from fleet_pipeline.provision.function import Function
 from fleet_pipeline.provision.iot_policy import IotPolicy
 from fleet_pipeline.provision.permission import InvokePermission
@@ -136,6 +139,7 @@ OTHER_DOCUMENT = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Ac
 OTHER_TRUST = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}]}
 OTHER_TAG = {"fleet_pipeline:application": "another"}
 OTHER_TAGS = spelled(OTHER_TAG)
+BEGUN = json.dumps({"attempt": "of someone who was stopped", "since": 0, "before": []}).encode()
 
 
 def other_code():
@@ -230,10 +234,10 @@ DRIFTS = {
         ),
         "tags": tag_in_iot,
     },
-    ClaimCertificate: {
+    ClaimCertificate: {"unfinished": lambda aws, it: aws.s3.put_object(Bucket=it.claims.bucket, Key=INTENT, Body=BEGUN)},
+    PolicyAttachment: {
         "status": lambda aws, it: aws.iot.update_certificate(certificateId=it.read(aws).certificate_id, newStatus="INACTIVE"),
     },
-    PolicyAttachment: {},
     TopicRule: {
         "description": rewrite(description="another"),
         "sql": rewrite(sql="SELECT speed FROM 'another'"),
@@ -366,10 +370,10 @@ def test_the_table_of_fixed_fields_is_complete():
 
 def test_a_claim_key_that_was_deleted_is_missed_and_not_papered_over(stack):
     certificate = stack.resource("claim_certificate")
-    marker = stack.aws.s3.delete_object(Bucket=certificate.bucket, Key=PRIVATE_KEY)["VersionId"]
+    marker = stack.aws.s3.delete_object(Bucket=stack.fleet.bucket, Key=PRIVATE_KEY)["VersionId"]
     with pytest.raises(CannotChange, match="stored"):
         reconcile(certificate, stack.aws)
-    stack.aws.s3.delete_object(Bucket=certificate.bucket, Key=PRIVATE_KEY, VersionId=marker)
+    stack.aws.s3.delete_object(Bucket=stack.fleet.bucket, Key=PRIVATE_KEY, VersionId=marker)
 
 
 ALL_RULES = [f"topic_rule_{key}" for key in EVERY_RESOURCE.rule_keys]
@@ -421,17 +425,17 @@ def test_a_template_with_versions_is_removed(stack):
 
 
 def test_a_second_run_keeps_the_claim_certificate_and_its_keys(stack):
-    certificate = stack.resource("claim_certificate")
+    certificate, attachment = stack.resource("claim_certificate"), stack.resource("claim_attachment")
     before = reconcile(certificate, stack.aws).live.certificate_id
     stack.aws.iot.update_certificate(certificateId=before, newStatus="INACTIVE")
-    assert reconcile(certificate, stack.aws).live.certificate_id == before
+    assert [reconcile(each, stack.aws).live.certificate_id for each in (certificate, attachment)] == [before, before]
     assert len(stack.aws.iot.list_certificates()["certificates"]) == 1
-    versions = stack.aws.s3.list_object_versions(Bucket=certificate.bucket, Prefix=PRIVATE_KEY)["Versions"]
+    versions = stack.aws.s3.list_object_versions(Bucket=stack.fleet.bucket, Prefix=PRIVATE_KEY)["Versions"]
     assert len(versions) == 1
 
 
 def test_what_is_shown_of_a_stack_holds_no_private_key(stack):
-    claim = read_claim(stack.aws, stack.fleet.bucket)
+    claim = read_claim(stack.fleet, stack.aws)
     steps = [plan(part.resource, stack.aws) for part in stack.parts.values()]
     shown = " ".join([repr(claim), repr(steps), json.dumps([declared(step.live) for step in steps])])
     assert claim.private_key.startswith("-----BEGIN RSA PRIVATE KEY-----")

@@ -16,7 +16,8 @@ from fleet_pipeline.aws import Aws, check_account
 from fleet_pipeline.errors import AwsRefused, AwsUnavailable, WrongAccount
 from fleet_pipeline.fleet import Fleet
 from fleet_pipeline.provision.blueprint import blueprint
-from fleet_pipeline.provision.claim_certificate import PRIVATE_KEY, read_claim
+from fleet_pipeline.provision.claim.claims import read_claim
+from fleet_pipeline.provision.claim.keys import PRIVATE_KEY
 from fleet_pipeline.provision.reconcile import PAUSES_S, Action, plan, reconcile, remove
 from fleet_pipeline.provision.tags import spelled
 
@@ -162,7 +163,7 @@ def test_a_claim_certificate_whose_keys_cannot_be_stored_is_not_left_behind(flee
         reconcile(certificate, aws, sleep=clock)
     assert aws.iot.list_certificates()["certificates"] == []
     assert reconcile(certificate, aws, sleep=clock).action is Action.CREATE
-    assert [each["status"] for each in aws.iot.list_certificates()["certificates"]] == ["ACTIVE"]
+    assert [each["status"] for each in aws.iot.list_certificates()["certificates"]] == ["INACTIVE"]
 
 
 def test_a_bucket_that_cannot_be_reached_leaves_no_claim_certificate_either(fleet, aws, make, clock):
@@ -174,12 +175,12 @@ def test_a_bucket_that_cannot_be_reached_leaves_no_claim_certificate_either(flee
 
 
 def test_a_claim_certificate_that_was_stored_and_not_yet_activated_is_activated_by_the_next_run(fleet, aws, make):
-    make("bucket")
-    certificate = blueprint(fleet)["claim_certificate"].resource
+    make("bucket", "claim_policy", "claim_certificate")
+    attachment = blueprint(fleet)["claim_attachment"].resource
     answer(aws.iot, "UpdateCertificate", by=Refusals("UnauthorizedException", "not now", times=1))
     with pytest.raises(AwsRefused):
-        reconcile(certificate, aws)
-    step = reconcile(certificate, aws)
+        reconcile(attachment, aws)
+    step = reconcile(attachment, aws)
     assert [(change.field, change.found, change.wanted) for change in step.changes] == [("status", "INACTIVE", "ACTIVE")]
     assert len(aws.iot.list_certificates()["certificates"]) == 1
 
@@ -198,7 +199,7 @@ def test_aws_refuses_to_remove_what_something_else_stands_on_and_the_claim_keeps
     make("bucket", "claim_policy", "claim_certificate", "claim_attachment")
     with pytest.raises(AwsRefused, match="DeleteConflict"):
         remove(blueprint(fleet)[part].resource, aws)
-    assert read_claim(aws, fleet.bucket).private_key
+    assert read_claim(fleet, aws).private_key
 
 
 def test_with_the_claim_certificate_every_version_of_its_keys_is_removed(fleet, aws, make):
@@ -230,7 +231,7 @@ def test_botocore_would_log_the_private_key_if_it_were_let(fleet, aws, make, cap
     make("bucket")
     with caplog.at_level(logging.DEBUG, logger="botocore"):
         reconcile(blueprint(fleet)["claim_certificate"].resource, aws)
-    assert read_claim(aws, fleet.bucket).private_key.splitlines()[1] in caplog.text
+    assert read_claim(fleet, aws).private_key.splitlines()[1] in caplog.text
 
 
 @pytest.fixture

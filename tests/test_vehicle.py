@@ -13,7 +13,7 @@ from fleet_pipeline.aws import Aws
 from fleet_pipeline.errors import ConnectionFailed, InvalidName, NotRegistered, PublishRefused, RegistrationRefused
 from fleet_pipeline.fleet import Fleet
 from fleet_pipeline.provision.blueprint import blueprint, resources
-from fleet_pipeline.provision.claim_certificate import read_claim
+from fleet_pipeline.provision.claim.claims import read_claim
 from fleet_pipeline.provision.reconcile import reconcile
 from fleet_pipeline.vehicle import registration
 from fleet_pipeline.vehicle.connection import Broker, connected
@@ -44,7 +44,7 @@ def broker(local_aws):
 
 @pytest.fixture(scope="module")
 def claim(aws, fleet):
-    found = read_claim(aws, fleet.bucket)
+    found = read_claim(fleet, aws)
     return Identity(found.certificate_pem, found.private_key)
 
 

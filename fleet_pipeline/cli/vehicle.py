@@ -1,17 +1,20 @@
 """`fleet vehicle`: vehicles with the real AWS IoT SDK."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from fleet_pipeline.account import Account
 from fleet_pipeline.cli.shown import console, progress
+from fleet_pipeline.errors import NoClaimCertificate
 from fleet_pipeline.fleet import Fleet
 from fleet_pipeline.provision import allow_list
 from fleet_pipeline.provision.hook_log import decisions
 
 if TYPE_CHECKING:
+    from fleet_pipeline.vehicle.identity import Identity
     from fleet_pipeline.vehicle.registration import Registered
 
 
@@ -22,10 +25,11 @@ def vehicle() -> None:
 
 @vehicle.command("register")
 @click.option("--serial", required=True, help="Serial number, such as 297468000001.")
+@click.option("--claim", type=click.Path(path_type=Path, exists=True), help="Folder of another claim certificate, as `fleet claim temporary` makes it.")
 @click.pass_obj
-def register_one(fleet: Fleet, serial: str) -> None:
+def register_one(fleet: Fleet, serial: str, claim: Path | None) -> None:
     """Register a vehicle with the claim certificate and save its own certificate."""
-    for registered in register_all(fleet, Account.of(fleet), [serial]):
+    for registered in register_all(fleet, Account.of(fleet), [serial], claim):
         console.print(f"registered {registered.thing_name}, certificate {registered.certificate_id}, kept in {registered.folder}")
 
 
@@ -72,13 +76,23 @@ def allow(fleet: Fleet, serials: tuple[str, ...], *, replace: bool) -> None:
         console.print(f"{serial}: {'may be replaced once' if replace else 'may register'}")
 
 
-def register_all(fleet: Fleet, account: Account, serials: Sequence[str]) -> "list[Registered]":
-    """Register vehicles with the claim certificate, those that have a certificate of their own already excepted; show how far it is."""
-    from fleet_pipeline.provision.claim_certificate import read_claim
-    from fleet_pipeline.vehicle.identity import Identity
+def register_all(fleet: Fleet, account: Account, serials: Sequence[str], claim_folder: Path | None = None) -> "list[Registered]":
+    """Register vehicles with the claim certificate, or the one in a folder, those that have a certificate of their own already excepted; show how far it is."""
     from fleet_pipeline.vehicle.registration import register
 
-    claim = read_claim(account.aws, fleet.bucket)
-    identity = Identity(claim.certificate_pem, claim.private_key)
+    identity = _claim(fleet, account, claim_folder)
     with progress() as bar:
         return [register(fleet, account.broker, identity, serial, account.home) for serial in bar.track(serials, description="vehicles registered")]
+
+
+def _claim(fleet: Fleet, account: Account, folder: Path | None) -> "Identity":
+    from fleet_pipeline.provision.claim.claims import read_claim
+    from fleet_pipeline.vehicle.identity import Folder, Identity
+
+    if folder is None:
+        claim = read_claim(fleet, account.aws)
+        return Identity(claim.certificate_pem, claim.private_key)
+    found = Folder(folder).read()
+    if found is None:
+        raise NoClaimCertificate(str(folder))
+    return found

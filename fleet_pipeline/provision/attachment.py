@@ -1,34 +1,34 @@
-"""The claim policy's attachment to the claim certificate: what lets a new vehicle in."""
+"""The claim policy's attachment to the claim certificate, and with it the certificate's activation: what lets a new vehicle in."""
 
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self
 
 from fleet_pipeline.aws import Aws, absent
-from fleet_pipeline.errors import AwsUnavailable
-from fleet_pipeline.provision.claim_certificate import stored_certificate_id
+from fleet_pipeline.errors import AwsUnavailable, ClaimRevoked
+from fleet_pipeline.provision.claim import life
+from fleet_pipeline.provision.claim.claims import Claims, set_status, status, stored_certificate_id
 
 
 @dataclass(frozen=True)
 class PolicyAttachment:
-    """A policy attached to the certificate whose PEM lies in the bucket."""
+    """A policy attached to the certificate whose PEM lies in the bucket, which works from then on."""
 
     kind: ClassVar[str] = "policy attachment"
     fixed: ClassVar[frozenset[str]] = frozenset()
 
-    policy_name: str
-    bucket: str
-    arn_prefix: str
+    claims: Claims = field(compare=False)
     certificate_id: str = field(default="", compare=False)
+    status: str = "ACTIVE"
 
     @property
     def name(self) -> str:
         """The policy that is attached."""
-        return self.policy_name
+        return self.claims.policy_name
 
     @property
     def arn(self) -> str:
         """The ARN of the certificate that has the policy."""
-        return f"{self.arn_prefix}/{self.certificate_id}"
+        return self.claims.arn(self.certificate_id)
 
     def console_path(self) -> str:
         """The certificate's page."""
@@ -41,25 +41,34 @@ class PolicyAttachment:
             return None
         with absent("ResourceNotFoundException"):
             pages = aws.iot.get_paginator("list_attached_policies").paginate(target=target.arn)
-            if any(policy["policyName"] == self.policy_name for page in pages for policy in page["policies"]):
+            if any(policy["policyName"] == self.name for page in pages for policy in page["policies"]):
                 return target
         return None
 
     def create(self, aws: Aws) -> None:
-        """Attach the policy."""
+        """Attach the policy, then activate the certificate. Raises ClaimRevoked for one that was revoked."""
         target = self._target(aws)
         if target is None:
-            raise AwsUnavailable(f"attach {self.policy_name!r}", "ResourceNotFoundException", "there is no claim certificate yet")
-        aws.iot.attach_policy(policyName=self.policy_name, target=target.arn)
+            raise AwsUnavailable(f"attach {self.name!r}", "ResourceNotFoundException", "there is no claim certificate yet")
+        aws.iot.attach_policy(policyName=self.name, target=target.arn)
+        if target.status != self.status:
+            self.update(aws, target)
 
-    def update(self, aws: Aws, _found: Self) -> None:
-        """Attach the policy; nothing else can differ."""
-        self.create(aws)
+    def update(self, aws: Aws, found: Self) -> None:
+        """Activate the certificate. Raises ClaimRevoked for one that was revoked: that was someone's decision, and is not undone by a run."""
+        if found.status == "REVOKED":
+            raise ClaimRevoked(found.certificate_id)
+        set_status(aws, found.certificate_id, self.status)
 
     def delete(self, aws: Aws) -> None:
-        """Detach the policy."""
-        aws.iot.detach_policy(policyName=self.policy_name, target=self.arn)
+        """Deactivate the certificate, then detach the policy. Former claim certificates, which only the policy knows, are deleted."""
+        for each in life.former(self.claims, aws):
+            life.delete(self.claims, aws, each)
+        if self.status == "ACTIVE":
+            set_status(aws, self.certificate_id, "INACTIVE")
+        aws.iot.detach_policy(policyName=self.name, target=self.arn)
 
     def _target(self, aws: Aws) -> Self | None:
-        found = stored_certificate_id(aws, self.bucket)
-        return replace(self, certificate_id=found) if found else None
+        found = stored_certificate_id(aws, self.claims.bucket)
+        now = status(aws, found) if found else None
+        return replace(self, certificate_id=found, status=now) if found and now else None

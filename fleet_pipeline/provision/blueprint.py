@@ -9,6 +9,7 @@ from fleet_pipeline.fleet import Fleet, Rule
 from fleet_pipeline.provision.allow_list import AllowListTable
 from fleet_pipeline.provision.attachment import PolicyAttachment
 from fleet_pipeline.provision.bucket import Bucket
+from fleet_pipeline.provision.claim.claims import Claims
 from fleet_pipeline.provision.claim_certificate import ClaimCertificate
 from fleet_pipeline.provision.function import HOOK_FOLDER, Function, sha256_of, zipped
 from fleet_pipeline.provision.iot_policy import IotPolicy
@@ -102,11 +103,11 @@ def _provisioning(fleet: Fleet) -> dict[str, Part]:
 
 
 def _claim(fleet: Fleet) -> dict[str, Part]:
-    certificates = fleet.arn("iot", "cert")
+    claims = Claims.of(fleet)
     return {
         "claim_policy": Part(_iot_policy(fleet, fleet.claim_policy_name, filled.claim_policy(fleet)), ("provisioning_template",)),
-        "claim_certificate": Part(ClaimCertificate(fleet.bucket, certificates), ("bucket",)),
-        "claim_attachment": Part(PolicyAttachment(fleet.claim_policy_name, fleet.bucket, certificates), ("claim_policy", "claim_certificate")),
+        "claim_certificate": Part(ClaimCertificate(claims, claims.stored), ("bucket",)),
+        "claim_attachment": Part(PolicyAttachment(claims), ("claim_policy", "claim_certificate")),
     }
 
 
@@ -128,7 +129,7 @@ def _topic_rule(fleet: Fleet, rule: Rule) -> TopicRule:
         description=f"Writes every message of {rule.topic} to S3",
         sql=rule.sql,
         action=s3_action(fleet.role_arn(fleet.rule_role_name), fleet.bucket, fleet.raw_key_expression),
-        error_action=s3_action(fleet.role_arn(fleet.rule_error_role_name), fleet.bucket, f"{fleet.errors_prefix}/{rule.key}/${{timestamp()}}-${{newuuid()}}"),
+        error_action=s3_action(fleet.role_arn(fleet.rule_error_role_name), fleet.bucket, fleet.report_key_expression(rule)),
         tags=fleet.tags,
     )
 

@@ -1,8 +1,11 @@
 """The pre-provisioning hook: AWS IoT asks it before it registers a vehicle, and goes on only when it says so.
 
 It denies by default. A serial is allowed when its form and prefix are right, the request came through our template with no
-parameter but the serial, the allow-list (if there is one) names it, and no thing of that name exists. A thing that exists is
-given a new certificate only when its attribute `replacement` is `allowed`, and that permission is used up in the same step.
+parameter but the serial, the claim certificate works (so that one that was revoked registers nothing, not even over a connection
+that is still open), the allow-list (if there is one) names it, and no thing of that name exists. A thing that exists is given a new
+certificate only when its attribute `replacement` is `allowed`, and that permission is used up in the same step.
+
+The thing is told which claim certificate it was registered with, by the template's parameter `ClaimCertificateId`.
 
 Standard library and boto3 only; this folder is zipped as it is.
 Source: docs.aws.amazon.com/iot/latest/developerguide/pre-provisioning-hook.html
@@ -18,8 +21,8 @@ from typing import Any, Protocol
 import boto3
 from botocore.config import Config
 
-IMPATIENT = Config(connect_timeout=0.5, read_timeout=1, retries={"total_max_attempts": 1})
-"""Three calls at most, 4.5 s in all: AWS IoT waits 5 s for the answer."""
+IMPATIENT = Config(connect_timeout=0.3, read_timeout=0.8, retries={"total_max_attempts": 1})
+"""Four calls at most, 4.4 s in all: AWS IoT waits 5 s for the answer."""
 
 ALLOW_LIST_LIMIT_BYTES = 8_000_000
 """An S3 allow-list beyond this would not be read in time; a longer one belongs in DynamoDB."""
@@ -38,6 +41,9 @@ class Decision:
 
 class Things(Protocol):
     """The registry, as far as the hook needs it."""
+
+    def claim_status(self, certificate_id: str) -> str | None:
+        """Return the status of a claim certificate, or None for one that the registry does not list, as temporary ones are not."""
 
     def describe(self, thing_name: str) -> dict[str, Any] | None:
         """Return DescribeThing's answer, or None when there is no such thing."""
@@ -62,7 +68,7 @@ class Expected:
     template_arn: str
 
 
-def lambda_handler(event: Any, _context: object) -> dict[str, bool]:
+def lambda_handler(event: Any, _context: object) -> dict[str, Any]:
     """Return `{"allowProvisioning": bool}`, whatever happens. Logs the serial and the reason, never a certificate."""
     try:
         expected = Expected(os.environ["SERIAL_PREFIX"], os.environ["THING_PREFIX"], os.environ["TEMPLATE_ARN"])
@@ -70,21 +76,40 @@ def lambda_handler(event: Any, _context: object) -> dict[str, bool]:
     except Exception as error:  # noqa: BLE001 (the outermost frame: whatever went wrong, the answer is no)
         decision = Decision(allowed=False, reason=f"the hook failed: {error!r}"[:500])
     print(log_line(event, decision))  # noqa: T201 (Lambda's log)
-    return {"allowProvisioning": decision.allowed}
+    if not decision.allowed:
+        return {"allowProvisioning": False}
+    return {"allowProvisioning": True, "parameterOverrides": {"ClaimCertificateId": event["claimCertificateId"]}}
 
 
 def decide(event: Any, expected: Expected, things: Things, allowed: AllowList | None) -> Decision:
     """Decide on one request. `allowed` is None when there is no allow-list."""
-    serial = _serial(event)
-    if serial is None:
-        return Decision(allowed=False, reason="the request does not have SerialNumber as its one parameter")
-    if event.get("templateArn") != expected.template_arn:
-        return Decision(allowed=False, reason="the request came through another template")
-    if not re.fullmatch(re.escape(expected.serial_prefix) + r"[0-9A-Z]{6,26}", serial, re.ASCII):
-        return Decision(allowed=False, reason=f"the serial is not {expected.serial_prefix} and 6 to 26 of 0-9 and A-Z")
+    wrong = _wrong(event, expected)
+    if wrong:
+        return Decision(allowed=False, reason=wrong)
+    if things.claim_status(event["claimCertificateId"]) not in {"ACTIVE", None}:
+        return Decision(allowed=False, reason="the claim certificate is not active")
+    serial = event["parameters"]["SerialNumber"]
     if allowed is not None and not allowed.names(serial):
         return Decision(allowed=False, reason="the serial is not on the allow-list")
     return _registered(expected.thing_prefix + serial, things)
+
+
+def _wrong(event: Any, expected: Expected) -> str:
+    """Say what is wrong with the request itself, or nothing."""
+    serial = _serial(event)
+    if serial is None:
+        return "the request does not have SerialNumber as its one parameter"
+    if event.get("templateArn") != expected.template_arn:
+        return "the request came through another template"
+    if not _matches(r"[0-9a-f]{64}", event.get("claimCertificateId")):
+        return "the request does not name its claim certificate"
+    if not _matches(re.escape(expected.serial_prefix) + r"[0-9A-Z]{6,26}", serial):
+        return f"the serial is not {expected.serial_prefix} and 6 to 26 of 0-9 and A-Z"
+    return ""
+
+
+def _matches(pattern: str, text: object) -> bool:
+    return isinstance(text, str) and re.fullmatch(pattern, text, re.ASCII) is not None
 
 
 def _serial(event: Any) -> str | None:
@@ -125,6 +150,13 @@ class IotThings:
     """The registry of AWS IoT Core."""
 
     iot: Any
+
+    def claim_status(self, certificate_id: str) -> str | None:
+        """Return DescribeCertificate's status, or None for one that AWS IoT does not list, as temporary ones are not."""
+        try:
+            return str(self.iot.describe_certificate(certificateId=certificate_id)["certificateDescription"]["status"])
+        except self.iot.exceptions.ResourceNotFoundException:
+            return None
 
     def describe(self, thing_name: str) -> dict[str, Any] | None:
         """Return DescribeThing's answer, or None when there is no such thing."""

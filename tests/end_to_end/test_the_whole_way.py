@@ -20,7 +20,7 @@ from fleet_pipeline.definitions import build
 from fleet_pipeline.errors import RegistrationRefused
 from fleet_pipeline.fleet import Fleet, Hour
 from fleet_pipeline.local import daemon
-from fleet_pipeline.provision.claim_certificate import read_claim
+from fleet_pipeline.provision.claim.claims import read_claim
 from fleet_pipeline.vehicle.driving import drive, made_up_serials
 from fleet_pipeline.vehicle.identity import Identity
 from fleet_pipeline.vehicle.registration import register
@@ -68,7 +68,7 @@ def test_the_second_demo_changes_nothing_in_the_cloud(demos):
 
 def test_every_acknowledged_message_is_one_row_and_no_message_is_two(fleet, account):
     serials = made_up_serials(fleet, VEHICLES)
-    claim = read_claim(account.aws, fleet.bucket)
+    claim = read_claim(fleet, account.aws)
     for serial in serials:
         register(fleet, account.broker, Identity(claim.certificate_pem, claim.private_key), serial, account.home)
     begun = datetime.now(UTC)
@@ -95,7 +95,7 @@ def test_pyarrow_pandas_and_duckdb_read_the_same_rows(fleet, account, tmp_path):
 
 
 def test_a_refused_serial_makes_no_thing_and_no_certificate_that_works(fleet, account, tmp_path):
-    claim = read_claim(account.aws, fleet.bucket)
+    claim = read_claim(fleet, account.aws)
     before = active_certificates(account)
     with pytest.raises(RegistrationRefused):
         register(fleet, account.broker, Identity(claim.certificate_pem, claim.private_key), FOREIGN_SERIAL, tmp_path)
@@ -107,7 +107,7 @@ def test_a_refused_serial_makes_no_thing_and_no_certificate_that_works(fleet, ac
 
 def test_no_private_key_is_anywhere_but_in_the_vehicles_folders_and_in_s3(folder, fleet, account, demos):
     keys = [path.read_text() for path in (folder / ".fleet" / "vehicles").rglob("private.key")]
-    keys.append(read_claim(account.aws, fleet.bucket).private_key)
+    keys.append(read_claim(fleet, account.aws).private_key)
     assert len(keys) >= 3
     said = [demo.stdout + demo.stderr for demo in demos]
     dagsters = [path for path in (folder / ".dagster").rglob("*") if path.is_file()]

@@ -1,0 +1,95 @@
+"""`fleet claim`: the claim certificate that vehicles leave the factory with."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.table import Table
+
+from fleet_pipeline.account import Account
+from fleet_pipeline.cli.shown import console
+from fleet_pipeline.fleet import Fleet
+
+if TYPE_CHECKING:
+    from fleet_pipeline.provision.claim.life import RegisteredBy
+
+
+@click.group()
+def claim() -> None:
+    """The claim certificate: shared by all new vehicles, replaced, retired, revoked."""
+
+
+@claim.command()
+@click.pass_obj
+def show(fleet: Fleet) -> None:
+    """List the claim certificates that AWS IoT knows, the one that is given out first."""
+    from fleet_pipeline.provision.claim.claims import Claims, held
+
+    claims = Claims.of(fleet)
+    table = Table("claim certificate", "status", "made", "")
+    for each in held(claims, Account.of(fleet).aws):
+        table.add_row(each.certificate_id, each.status, _shown(each.created), "given out" if each.current else "former")
+    console.print(table)
+    console.print(f"private key: {claims.keys.place}")
+
+
+@claim.command()
+@click.pass_obj
+def rotate(fleet: Fleet) -> None:
+    """Give out a new claim certificate. The old one works on, until `fleet claim retire`."""
+    from fleet_pipeline.provision.claim import life
+
+    console.print(f"given out from now on: {life.rotate(fleet, Account.of(fleet).aws)}")
+
+
+@claim.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def retire(fleet: Fleet, *, yes: bool) -> None:
+    """End a rotation: delete the former claim certificates, with every version of their keys."""
+    from fleet_pipeline.provision.claim import life
+
+    if not yes:
+        click.confirm("Vehicles that were shipped with a former claim certificate and have not registered yet never will. Go on?", abort=True)
+    retired = life.retire(fleet, Account.of(fleet).aws)
+    console.print("\n".join(f"retired: {each}" for each in retired) or "there is no former claim certificate")
+
+
+@claim.command()
+@click.option("--certificate", default="", help="Its id, when it is not the one that is given out.")
+@click.option("--since", type=click.DateTime(), help="List the vehicles registered with it since then (UTC); otherwise all.")
+@click.pass_obj
+def revoke(fleet: Fleet, certificate: str, since: datetime | None) -> None:
+    """After a theft: end a claim certificate at once, and list the vehicles that were registered with it."""
+    from fleet_pipeline.provision.claim import life
+
+    aws = Account.of(fleet).aws
+    revoked = life.revoke(fleet, aws, certificate)
+    console.print(f"revoked: {revoked}. Nothing registers with it any more; make a new one with `fleet claim rotate`")
+    _show_registered(list(life.registered_with(fleet, aws, revoked, (since or datetime.min).replace(tzinfo=UTC))))  # noqa: DTZ901 (made aware here)
+
+
+@claim.command()
+@click.option("--folder", type=click.Path(path_type=Path), required=True, help="New folder for the certificate and its key, for its owner only.")
+@click.pass_obj
+def temporary(fleet: Fleet, folder: Path) -> None:
+    """Make a claim certificate for a trusted person, such as a mechanic. It works for five minutes."""
+    from fleet_pipeline.provision.claim import life
+    from fleet_pipeline.vehicle.identity import Folder, Identity
+
+    made = life.temporary(fleet, Account.of(fleet).aws)
+    Folder(folder).write(Identity(made.certificate_pem, made.private_key))
+    console.print(f"for five minutes: fleet vehicle register --claim {folder} --serial …")
+
+
+def _show_registered(registered: "Sequence[RegisteredBy]") -> None:
+    table = Table("thing registered with it", "certificate", "status", "made")
+    for each in registered:
+        table.add_row(each.thing_name, each.certificate_id, each.status, _shown(each.created))
+    console.print(table if registered else "no vehicle was registered with it in that time")
+
+
+def _shown(instant: datetime) -> str:
+    return instant.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -1,0 +1,100 @@
+"""What becomes of a claim certificate: replaced while the old one still works, retired, revoked, or lent for five minutes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from fleet_pipeline.aws import Aws, absent, doing
+from fleet_pipeline.errors import ClaimNotRetired, NoClaimCertificate
+from fleet_pipeline.fleet import Fleet
+from fleet_pipeline.provision.claim.claims import CERTIFICATE, FOLDER, Claim, Claims, Held, delete_versions, held, set_status, stored_certificate_id
+from fleet_pipeline.provision.claim.making import finish, replace_current
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredBy:
+    """A vehicle that was registered with a claim certificate: its thing, and each certificate that the thing has."""
+
+    thing_name: str
+    certificate_id: str
+    status: str
+    created: datetime
+
+
+def rotate(fleet: Fleet, aws: Aws) -> str:
+    """Give out a new claim certificate beside the old one, which works until it is retired; return the new one's id.
+
+    A rotation that was stopped is finished, and no other begun. Raises NoClaimCertificate when there is none to replace, ClaimNotRetired while
+    an older one than the current still works.
+    """
+    claims = Claims.of(fleet)
+    with doing("rotate the claim certificate"):
+        finished = finish(claims, aws)
+        if finished:
+            return finished
+        found = held(claims, aws)
+        if not any(each.current for each in found):
+            raise NoClaimCertificate(f"s3://{fleet.bucket}/{CERTIFICATE}")
+        for each in found:
+            if each.status == "ACTIVE" and not each.current:
+                raise ClaimNotRetired(each.certificate_id)
+        return replace_current(claims, aws)
+
+
+def retire(fleet: Fleet, aws: Aws) -> list[str]:
+    """Deactivate and delete every claim certificate but the current one, with its keys; return their ids, none the second time."""
+    claims = Claims.of(fleet)
+    with doing("retire the former claim certificates"):
+        finish(claims, aws)
+        retired = [each.certificate_id for each in former(claims, aws) if delete(claims, aws, each)]
+        delete_versions(aws, claims.bucket, f"{FOLDER}/", noncurrent_only=True)
+        return retired
+
+
+def former(claims: Claims, aws: Aws) -> list[Held]:
+    """Return the claim certificates that are no longer given out."""
+    return [each for each in held(claims, aws) if not each.current]
+
+
+def delete(claims: Claims, aws: Aws, each: Held) -> bool:
+    """Deactivate, forget the key, delete: stopped anywhere, the policy still names the certificate, and the next run goes on."""
+    set_status(aws, each.certificate_id, "INACTIVE")
+    claims.keys.delete(aws, each.certificate_pem)
+    with absent("ResourceNotFoundException"):
+        aws.iot.delete_certificate(certificateId=each.certificate_id, forceDelete=True)
+    return True
+
+
+def revoke(fleet: Fleet, aws: Aws, certificate_id: str = "") -> str:
+    """Revoke a claim certificate, or the current one, and return its id: AWS IoT ends its connections and the hook refuses it from now on.
+
+    It stays, so that nothing makes a new one by itself, and is not activated again. Raises NoClaimCertificate when there is none.
+    """
+    with doing("revoke a claim certificate"):
+        found = certificate_id or stored_certificate_id(aws, fleet.bucket)
+        if found is None:
+            raise NoClaimCertificate(f"s3://{fleet.bucket}/{CERTIFICATE}")
+        set_status(aws, found, "REVOKED")
+        return found
+
+
+def registered_with(fleet: Fleet, aws: Aws, certificate_id: str, since: datetime) -> Iterator[RegisteredBy]:
+    """Yield what was registered with a claim certificate and has a certificate made since then: what a thief of the key may have registered."""
+    with doing("list what was registered with a claim certificate"):
+        pages = aws.iot.get_paginator("list_things").paginate(attributeName=fleet.registered_by, attributeValue=certificate_id)
+        for thing in (thing["thingName"] for page in pages for thing in page["things"]):
+            yield from (each for each in _certificates(aws, thing) if each.created >= since)
+
+
+def temporary(fleet: Fleet, aws: Aws) -> Claim:
+    """Return a claim certificate for one trusted person, such as a mechanic: it works for five minutes and no list names it."""
+    with doing("give out a temporary claim certificate"):
+        made = aws.iot.create_provisioning_claim(templateName=fleet.template_name)
+    return Claim(made["certificatePem"], made["keyPair"]["PrivateKey"])
+
+
+def _certificates(aws: Aws, thing: str) -> Iterator[RegisteredBy]:
+    with absent("ResourceNotFoundException"):
+        for arn in aws.iot.list_thing_principals(thingName=thing)["principals"]:
+            found = aws.iot.describe_certificate(certificateId=arn.rsplit("/", 1)[1])["certificateDescription"]
+            yield RegisteredBy(thing, found["certificateId"], found["status"], found["creationDate"])
