@@ -2,11 +2,15 @@
 
 import warnings
 from collections.abc import Iterator
-from typing import Any
 
 import dagster as dg
 
-from fleet_pipeline.assets import provisioning, raw
+from fleet_pipeline.assets import provisioning, raw, verdicts
+from fleet_pipeline.assets.failures import reported
+from fleet_pipeline.assets.hour_metadata import hour_metadata
+from fleet_pipeline.assets.inspection import inspect
+from fleet_pipeline.assets.verdicts import Outcome
+from fleet_pipeline.compaction.contract import Contract
 from fleet_pipeline.compaction.hour import Compacted, compact_hour
 from fleet_pipeline.compaction.lake import Lake
 from fleet_pipeline.errors import FleetError
@@ -19,8 +23,14 @@ from fleet_pipeline.store import S3Store
 warnings.filterwarnings("ignore", message="Parameter `backfill_policy`", category=dg.BetaWarning)
 
 GROUP = "lake"
+POOL = "compaction"
+"""The pool of which a compaction takes a slot; `dagster.yaml` says how many there are."""
+
 CODE_VERSION = "1"
 """Raised when the same raw objects would give other rows."""
+
+RETRY = dg.RetryPolicy(max_retries=2, delay=30, backoff=dg.Backoff.EXPONENTIAL)
+"""For hours that AWS did not answer for. Each request was repeated for 40 s before, and what cannot heal is not retried at all."""
 
 
 def lake_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
@@ -31,6 +41,11 @@ def lake_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
 def key(rule: Rule) -> dg.AssetKey:
     """Return the asset key of a rule's Parquet."""
     return dg.AssetKey([GROUP, rule.key])
+
+
+def stores(fleet: Fleet, account: AccountResource) -> tuple[S3Store, Lake]:
+    """Return where raw objects lie and where Parquet does."""
+    return S3Store(account.aws, fleet.bucket), Lake(S3Store(account.aws, fleet.lake_bucket), fleet.parquet_prefix)
 
 
 def _asset(rule: Rule, fleet: Fleet) -> dg.AssetsDefinition:
@@ -44,50 +59,78 @@ def _asset(rule: Rule, fleet: Fleet) -> dg.AssetsDefinition:
         partitions_def=hours(fleet),
         backfill_policy=dg.BackfillPolicy.single_run(),
         code_version=CODE_VERSION,
+        check_specs=verdicts.specs(key(rule)),
+        pool=POOL,
+        retry_policy=RETRY,
         # Each hour is reported as it is finished, so that a run which is stopped keeps what it has done.
         output_required=False,
     )
-    def compact(context: dg.AssetExecutionContext, account: AccountResource) -> Iterator[dg.AssetMaterialization]:
-        source, target = S3Store(account.aws, fleet.bucket), Lake(S3Store(account.aws, fleet.lake_bucket), fleet.parquet_prefix)
-        failed: dict[str, FleetError] = {}
-        for partition in context.partition_keys:
-            try:
-                compacted = compact_hour(source, target, rule, Hour.parse(partition))
-            except FleetError as error:
-                context.log.error("%s: %s", partition, error)  # noqa: TRY400 (the sentence says it; the failure at the end has the cause)
-                failed[partition] = error
+    def compact(context: dg.AssetExecutionContext, account: AccountResource) -> Iterator[dg.AssetMaterialization | dg.AssetCheckResult]:
+        with reported():
+            work = _Work(fleet, rule, *stores(fleet, account))
+        for partition in _to_do(context):
+            if (outcome := work.compacted(partition)) is None:
+                context.log.error("%s: %s", partition, work.failed[partition])
             else:
-                yield dg.AssetMaterialization(key(rule), partition=partition, metadata=_metadata(compacted), tags=_versions(compacted))
-        if failed:
-            raise dg.Failure(
-                f"{len(failed)} of {len(context.partition_keys)} hours failed: " + "; ".join(f"{hour}: {error}" for hour, error in failed.items()),
-                allow_retries=any(error.retryable for error in failed.values()),
-            )
+                yield dg.AssetMaterialization(
+                    key(rule), partition=partition, metadata=hour_metadata(fleet, rule, outcome, work.learnt), tags=_versions(outcome.compacted, rule)
+                )
+        yield from verdicts.results(fleet, work.outcomes, work.failed)
+        work.raise_failure(len(context.partition_keys))
 
     return compact
 
 
-def _metadata(compacted: Compacted) -> dict[str, Any]:
+class _Work:
+    """The hours of one rule in one run: what came of them. An hour that fails does not stop the others."""
+
+    def __init__(self, fleet: Fleet, rule: Rule, raw_store: S3Store, lake: Lake) -> None:
+        self._fleet, self._rule, self._raw, self._lake = fleet, rule, raw_store, lake
+        self.learnt = lake.contract(rule)
+        self.outcomes: list[Outcome] = []
+        self.failed: dict[str, FleetError] = {}
+
+    def compacted(self, partition: str) -> Outcome | None:
+        """Return what came of an hour, or None when it failed."""
+        hour, before = Hour.parse(partition), self.learnt
+        try:
+            compacted = compact_hour(self._raw, self._lake, self._rule, hour)
+            if compacted.schema != before.schema:
+                self.learnt = self._lake.contract(self._rule)
+            found = inspect(self._lake, self._rule, hour, self.learnt)
+        except FleetError as error:
+            self.failed[partition] = error
+            return None
+        self.outcomes.append(Outcome(hour, compacted, found, _new(before, self.learnt)))
+        return self.outcomes[-1]
+
+    def raise_failure(self, hours: int) -> None:
+        """Raise what ends the run, if an hour failed, naming each; retried only if one of them may heal."""
+        if self.failed:
+            raise dg.Failure(
+                f"{len(self.failed)} of {hours} hours failed: {verdicts.named({hour: str(error) for hour, error in self.failed.items()})}",
+                metadata={"failed hours": "\n".join(self.failed)},
+                allow_retries=any(error.retryable for error in self.failed.values()),
+            )
+
+
+def _to_do(context: dg.AssetExecutionContext) -> list[str]:
+    """Return the run's hours; when its step is retried, those that it has not finished."""
+    if not context.retry_number:
+        return list(context.partition_keys)
+    done = context.instance.all_logs(context.run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+    finished = {entry.get_dagster_event().partition for entry in done if entry.get_dagster_event().asset_key == context.asset_key}
+    return [partition for partition in context.partition_keys if partition not in finished]
+
+
+def _new(before: Contract, after: Contract) -> tuple[str, ...]:
+    return tuple(name for name in after.columns if name not in before.columns) if before.columns else ()
+
+
+def _versions(compacted: Compacted, rule: Rule) -> dict[str, str]:
+    """Return the tags by which Dagster knows what was made, and of what: versions and rows are only ever added, so their counts name an hour's content."""
     return {
-        "dagster/partition_row_count": compacted.rows,
-        "dagster/column_schema": _columns(compacted),
-        "rows added": compacted.rows_added,
-        "raw versions": compacted.raw_versions,
-        "raw bytes": compacted.raw_bytes,
-        "Parquet bytes added": compacted.parquet_bytes,
-        "parts added": "\n".join(compacted.parts_added) or "none",
-        "quarantined": compacted.quarantined,
-        "statuses of added rows": dg.MetadataValue.json(compacted.statuses),
-        "recovered collisions": compacted.recovered_collisions,
-        "foreign keys": compacted.foreign_keys,
-        "seconds": round(compacted.seconds, 3),
+        "dagster/code_version": CODE_VERSION,
+        "dagster/data_version": str(compacted.rows),
+        f"dagster/input_data_version/{raw.key(rule).to_user_string()}": str(compacted.raw_versions),
     }
-
-
-def _columns(compacted: Compacted) -> dg.TableSchema:
-    return dg.TableSchema([dg.TableColumn(field.name, str(field.type)) for field in compacted.schema])
-
-
-def _versions(compacted: Compacted) -> dict[str, str]:
-    """Return the tags by which Dagster knows what was made: rows are only ever added, so their count names an hour's content."""
-    return {"dagster/code_version": CODE_VERSION, "dagster/data_version": str(compacted.rows)}
