@@ -8,7 +8,7 @@ from functools import cache
 
 import pytest
 
-from fleet_pipeline.compaction.hour import append
+from fleet_pipeline.compaction.appending import append
 
 ROWS = frozenset("abc")
 EARLY = (frozenset("a"), frozenset("b"))

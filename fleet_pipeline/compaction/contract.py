@@ -13,6 +13,8 @@ from typing import Any, Self
 import msgspec
 import pyarrow as pa
 
+from fleet_pipeline.errors import ContractBroken
+
 COLUMNS = 1000
 """Columns of one table. A fleet that names more has names that are values."""
 
@@ -108,6 +110,27 @@ class Contract:
             return self
         columns = dict(self.columns) | {column.name: column for column in new[: COLUMNS - len(self.columns)]}
         return type(self)(columns, len(columns), self.number + 1, self.pinned)
+
+    def pinning(self, wanted: Self) -> Self:
+        """Return the lake's next record, with the wanted columns and no room for others. Raises ContractBroken when one that stands would change."""
+        broken = [line for line in self.difference(wanted) if not line.startswith("+")]
+        if broken:
+            raise ContractBroken(tuple(broken))
+        if self.pinned and len(self.columns) == len(wanted.columns):
+            return self
+        columns = dict(self.columns) | dict(wanted.columns)
+        return type(self)(columns, len(columns), self.number + 1, pinned=True)
+
+    def difference(self, other: Self) -> list[str]:
+        """Return what another contract has more (+), less (-) and otherwise (~), a line a column."""
+        lines = [f"- {name} {column.kind}" for name, column in self.columns.items() if name not in other.columns]
+        for name, column in other.columns.items():
+            mine = self.columns.get(name)
+            if mine is None:
+                lines.append(f"+ {name} {column.kind}")
+            elif mine != column:
+                lines.append(f"~ {name} {mine.kind} -> {column.kind}" if mine.kind != column.kind else f"~ {name} {mine.path} -> {column.path}")
+        return lines
 
     def to_json(self) -> bytes:
         """Return the record's text; the inverse of `of_json`."""

@@ -1,27 +1,20 @@
 """Compaction of one hour: every version of every raw object becomes exactly one row of the lake, whatever happens meanwhile."""
 
 import time
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Protocol
 
 import pyarrow as pa
 
-from fleet_pipeline import __version__
-from fleet_pipeline.compaction.contract import Contract
-from fleet_pipeline.compaction.lake import Lake, Part
-from fleet_pipeline.compaction.parts import Identities, Spool, opened, write
+from fleet_pipeline.compaction.appending import Appending
+from fleet_pipeline.compaction.lake import Lake
 from fleet_pipeline.compaction.payload import Status
 from fleet_pipeline.compaction.raw import RawHour, fetched
-from fleet_pipeline.compaction.rows import block, conformed, row_schema
+from fleet_pipeline.compaction.rows import block
 from fleet_pipeline.fleet import Hour, Rule
 from fleet_pipeline.store import Store
-
-PART_ROWS = 1_048_576
-"""Rows after which a part is closed. Bounds the disk that an hour needs, to about 1 GB at 300 bytes a message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,98 +89,31 @@ def compact_hour(raw: Store, lake: Lake, rule: Rule, hour: Hour, *, on_progress:
         return run.report()
 
 
-class Slots(Protocol):
-    """The parts of an hour, as `append` sees them."""
-
-    def put(self, number: int) -> bool:
-        """Write what is pending as this part, if the number is free."""
-        ...
-
-    def look(self) -> int:
-        """Leave out of what is pending every row of parts not seen so far; return how many parts there are."""
-        ...
-
-    @property
-    def pending(self) -> int:
-        """Rows that no seen part holds."""
-        ...
-
-
-def append(slots: Slots, seen: int) -> int:
-    """Add what is pending as the next part after those that were seen, and return how many parts were seen then.
-
-    A taken number means that a rival was faster, or that an earlier try of ours arrived and its answer was lost: look again, in both cases.
-    """
-    while slots.pending:
-        if slots.put(seen):
-            return seen + 1
-        seen = slots.look()
-    return seen
-
-
 @dataclass
 class _Run:
-    """One compaction: what it has seen, and what it has added."""
+    """One compaction: what it reads, and where that goes."""
 
     raw: Store
     lake: Lake
     rule: Rule
     hour: Hour
     folder: Path
-    known: Identities = field(default_factory=Identities)
-    learnt: Contract = field(default_factory=Contract)
-    statuses: Counter[str] = field(default_factory=Counter)
-    added: list[Part] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.started = time.monotonic()
-        self.listed = RawHour(self.raw, self.rule, self.hour)
         self.asked_before = self.raw.requests + self.lake.store.requests
-        self.learnt = self.lake.contract(self.rule)
-        self.spool = Spool(self.folder / "spool")
-        self.look()
-        self.rows_before = self.known.rows
+        self.listed = RawHour(self.raw, self.rule, self.hour)
+        self.into = Appending(self.lake, self.rule, self.hour, self.folder, self.lake.contract(self.rule))
+        self.rows_before = self.into.known.rows
 
     def compact(self, on_progress: Callable[[Progress], None]) -> None:
         read = 0
-        missing = (self.known.missing(versions) for versions in self.listed.blocks())
+        missing = (self.into.known.missing(versions) for versions in self.listed.blocks())
         for versions, payloads in fetched(self.raw, (versions for versions in missing if versions)):
-            made, self.learnt = block(self.rule, versions, payloads, self.learnt)
-            self.spool.add(made)
+            self.into.add(*block(self.rule, versions, payloads, self.into.learnt))
             read += len(versions)
             on_progress(Progress(read, time.monotonic() - self.started, self.listed.share(versions[-1])))
-            if self.spool.rows >= PART_ROWS:
-                self.commit()
-        self.commit()
-
-    def commit(self) -> None:
-        append(self, self.known.parts)
-        self.spool = Spool(self.folder / "spool")
-
-    @property
-    def pending(self) -> int:
-        return self.spool.rows
-
-    def put(self, number: int) -> bool:
-        self.learnt = self.lake.record(self.rule, self.learnt)
-        file, key = self.folder / "part.parquet", self.lake.part_key(self.rule, self.hour, number)
-        facts = {"writer": f"fleet-pipeline {__version__}", "rule": self.rule.key, "hour": self.hour.partition_key, "contract": self.learnt.number}
-        written = write(file, (conformed(made, self.learnt) for made in self.spool), row_schema(self.learnt), facts)
-        if not self.lake.store.put_new(key, file):
-            return False
-        part = Part(key, file.stat().st_size)
-        self.lake.check(part, file)
-        self.added.append(part)
-        self.known.add(written.identities)
-        self.statuses += written.statuses
-        return True
-
-    def look(self) -> int:
-        parts = self.lake.parts(self.rule, self.hour)
-        for part in parts[self.known.parts :]:
-            self.known.add(opened(self.lake.store, part).read(["_key", "_version"]))
-        self.spool.drop(self.known)
-        return len(parts)
+        self.into.commit()
 
     def report(self) -> Compacted:
         asked = self.raw.requests + self.lake.store.requests
@@ -199,12 +125,12 @@ class _Run:
             foreign_keys=self.listed.foreign,
             foreign_examples=tuple(self.listed.foreign_examples),
             rows_before=self.rows_before,
-            rows_added=sum(self.statuses.values()),
-            rows=self.known.rows,
-            statuses=dict(sorted(self.statuses.items())),
-            parts_added=tuple(part.key for part in self.added),
-            parquet_bytes=sum(part.size for part in self.added),
-            schema=self.learnt.schema,
+            rows_added=self.into.statuses.total(),
+            rows=self.into.known.rows,
+            statuses=dict(sorted(self.into.statuses.items())),
+            parts_added=tuple(part.key for part in self.into.added),
+            parquet_bytes=sum(part.size for part in self.into.added),
+            schema=self.into.learnt.schema,
             get_requests=asked["GET"],
             list_requests=asked["LIST"],
             put_requests=asked["PUT"],

@@ -7,11 +7,14 @@ write at once, however they die. Nothing is overwritten or deleted.
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from fleet_pipeline.compaction.contract import Contract
 from fleet_pipeline.errors import PartDamaged, PartsMissing
 from fleet_pipeline.fleet import Hour, Rule
 from fleet_pipeline.store import Store
+
+_HOUR = re.compile(r"date=([0-9]{4}-[0-9]{2}-[0-9]{2})/hour=([0-9]{2})")
 
 TAIL = 65_536
 """Bytes at a part's end that are read back after it was written: the footer of any but the widest."""
@@ -34,6 +37,21 @@ class Lake:
     store: Store
     prefix: str
     generation: int = 1
+
+    @classmethod
+    def current(cls, store: Store, prefix: str) -> Self:
+        """Return the generation that readers use: the one switched to last, or the first."""
+        marks = [version.key for page in store.versions(f"{prefix}/_current/") for version in page if version.latest]
+        return cls(store, prefix, int(marks[-1].rpartition("/v")[2]) if marks else 1)
+
+    def switch(self) -> None:
+        """Make this the generation that readers use. A second time changes nothing."""
+        self.store.put_new(f"{self.prefix}/_current/v{self.generation:05d}", b"")
+
+    @property
+    def next_generation(self) -> Self:
+        """The same table, to be written anew."""
+        return type(self)(self.store, self.prefix, self.generation + 1)
 
     @property
     def root(self) -> str:
@@ -60,6 +78,12 @@ class Lake:
             raise PartsMissing(partition, tuple(part.key[len(partition) :] for part in found))
         return found
 
+    def hours(self, rule: Rule) -> list[Hour]:
+        """Return the hours of which there are parts, in their order."""
+        prefix = f"{self.root}rule={rule.key}/"
+        paths = {version.key[len(prefix) :].rpartition("/")[0] for page in self.store.versions(prefix) for version in page if version.latest}
+        return sorted(Hour.parse(f"{found[1]}-{found[2]}:00") for found in map(_HOUR.fullmatch, paths) if found)
+
     def check(self, part: Part, file: Path) -> None:
         """Return when the lake holds a part as it was written, to its size and the bytes of its footer; raise PartDamaged otherwise."""
         tail = min(TAIL, part.size)
@@ -81,6 +105,17 @@ class Lake:
             found = self.contract(rule)
             wanted = found.adding(learnt)
             if wanted is found or self.store.put_new(f"{self._records(rule)}{wanted.number:05d}.json", wanted.to_json()):
+                return wanted
+
+    def pin(self, rule: Rule, contract: Contract) -> Contract:
+        """Return the contract once it is recorded with exactly these columns and takes no others: new fields stay in `_extra`.
+
+        Columns may be added to those that stand, and none taken away or changed. Raises ContractBroken otherwise: that needs a new generation.
+        """
+        while True:
+            found = self.contract(rule)
+            wanted = found.pinning(contract)
+            if wanted == found or self.store.put_new(f"{self._records(rule)}{wanted.number:05d}.json", wanted.to_json()):
                 return wanted
 
     def _records(self, rule: Rule) -> str:

@@ -47,34 +47,40 @@ class Identities:
         """How many rows they hold."""
         return sum(part.num_rows for part in self._parts)
 
+    @property
+    def doubled(self) -> int:
+        """How many of them are there once more than once."""
+        held = pa.concat_tables([part.select(["_key", "_version"]) for part in self._parts]) if self._parts else None
+        return self.rows - held.group_by(["_key", "_version"]).aggregate([]).num_rows if held else 0
+
     def add(self, part: pa.Table) -> None:
         """Note the rows of the next part."""
         self._parts.append(part)
 
-    def between(self, first: str, last: str) -> set[tuple[str, str]]:
-        """Return the `_key` and `_version` of every row from one key to another, both included."""
-        return {pair for part in self._parts for pair in _between(part, first, last)}
+    def between(self, first: str, last: str) -> list[tuple[str, ...]]:
+        """Return what is known of every row from one key to another, both included: `_key`, `_version`, and what else was added."""
+        return [row for part in self._parts for row in _between(part, first, last)]
 
     def missing(self, versions: Sequence[Version]) -> list[Version]:
         """Return those of some versions, which are sorted by key, that no part holds."""
         if not self._parts or not versions:
             return list(versions)
-        known = self.between(versions[0].key, versions[-1].key)
+        known = set(self.between(versions[0].key, versions[-1].key))
         return [version for version in versions if (version.key, identity(version)) not in known]
 
     def without(self, rows: pa.Table) -> pa.Table:
         """Return those of some rows, which are sorted by key, that no part holds."""
         if not self._parts or not rows.num_rows:
             return rows
-        known = self.between(_text(rows["_key"][0]), _text(rows["_key"][-1]))
+        known = set(self.between(_text(rows["_key"][0]), _text(rows["_key"][-1])))
         pairs = zip(rows["_key"].to_pylist(), rows["_version"].to_pylist(), strict=True)
         return rows.filter(pa.array([pair not in known for pair in pairs])) if known else rows
 
 
-def _between(part: pa.Table, first: str, last: str) -> Iterator[tuple[str, str]]:
-    keys, versions = part["_key"], part["_version"]
+def _between(part: pa.Table, first: str, last: str) -> Iterator[tuple[str, ...]]:
+    keys = part["_key"]
     start, stop = bisect_left(keys, first, key=_text), bisect_right(keys, last, key=_text)
-    return zip(keys.slice(start, stop - start).to_pylist(), versions.slice(start, stop - start).to_pylist(), strict=True)
+    return zip(*(column.to_pylist() for column in part.slice(start, stop - start).columns), strict=True)
 
 
 def _text(value: pa.Scalar) -> str:

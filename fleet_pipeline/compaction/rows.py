@@ -30,6 +30,9 @@ HEAD = pa.schema(
 )
 """What every row says of its message: where it lay, when it was received, on which topic, from whom if the key tells, its bytes."""
 
+ORIGINS = HEAD.names[:5]
+"""The columns that say where a message came from, and not what it says."""
+
 EXTRA = pa.field("_extra", pa.string())
 """The part of a message that no column holds, as JSON."""
 
@@ -53,13 +56,18 @@ def identity(version: Version) -> str:
 
 def block(rule: Rule, versions: Sequence[Version], payloads: Sequence[bytes | None], contract: Contract) -> tuple[Block, Contract]:
     """Return versions as rows, in their order, and the contract with what these messages taught. No payload means too large."""
-    sheet = Sheet(contract, len(versions))
+    return typed_again(_origins(rule, versions), payloads, contract)
+
+
+def typed_again(origins: Sequence[pa.Array], payloads: Sequence[bytes | None], contract: Contract) -> tuple[Block, Contract]:
+    """Return rows of which all is known but what their payloads say, and the contract with what these taught."""
+    sheet = Sheet(contract, len(payloads))
     statuses = [_read(sheet, row, payload) for row, payload in enumerate(payloads)]
     typed = sheet.arrays()
     statuses = [Status.PARTIAL if row in sheet.aside else status for row, status in enumerate(statuses)]
-    arrays = [*_head(rule, versions), pa.array(statuses, pa.string()), pa.array(payloads, pa.binary()), *(array for _, array in typed)]
+    arrays = [*origins, pa.array(statuses, pa.string()), pa.array(payloads, pa.binary()), *(array for _, array in typed)]
     names = [*HEAD.names, *(column.name for column, _ in typed)]
-    extra = [_text(sheet.aside[row]) if row in sheet.aside else None for row in range(len(versions))]
+    extra = [_text(sheet.aside[row]) if row in sheet.aside else None for row in range(len(payloads))]
     table = pa.table([*arrays, pa.array(extra, pa.string())], [*names, EXTRA.name])
     return Block(table, {column.name: column for column, _ in typed}), contract.learning(column for column, _ in typed)
 
@@ -114,7 +122,7 @@ def _merged(message: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
     return message
 
 
-def _head(rule: Rule, versions: Sequence[Version]) -> list[pa.Array]:
+def _origins(rule: Rule, versions: Sequence[Version]) -> list[pa.Array]:
     names = list(rule.parse_raw_keys(version.key for version in versions))
     return [
         pa.array([version.key for version in versions], pa.string()),

@@ -1,0 +1,107 @@
+"""The way into an hour of the lake: rows gather in a spool, and go in as the next part, whoever else adds parts meanwhile."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from fleet_pipeline import __version__
+from fleet_pipeline.compaction.contract import Contract
+from fleet_pipeline.compaction.lake import Lake, Part
+from fleet_pipeline.compaction.parts import Identities, Spool, opened, write
+from fleet_pipeline.compaction.rows import Block, conformed, row_schema
+from fleet_pipeline.fleet import Hour, Rule
+
+PART_ROWS = 1_048_576
+"""Rows after which a part is closed. Bounds the disk that an hour needs, to about 1 GB at 300 bytes a message."""
+
+
+class Slots(Protocol):
+    """The parts of an hour, as `append` sees them."""
+
+    def put(self, number: int) -> bool:
+        """Write what is pending as this part, if the number is free."""
+        ...
+
+    def look(self) -> int:
+        """Leave out of what is pending every row of parts not seen so far; return how many parts there are."""
+        ...
+
+    @property
+    def pending(self) -> int:
+        """Rows that no seen part holds."""
+        ...
+
+
+def append(slots: Slots, seen: int) -> int:
+    """Add what is pending as the next part after those that were seen, and return how many parts were seen then.
+
+    A taken number means that a rival was faster, or that an earlier try of ours arrived and its answer was lost: look again, in both cases.
+    """
+    while slots.pending:
+        if slots.put(seen):
+            return seen + 1
+        seen = slots.look()
+    return seen
+
+
+@dataclass
+class Appending:
+    """The parts of one hour, and what is to be added to them. Blocks come in the order of their keys, without rows that a seen part holds."""
+
+    lake: Lake
+    rule: Rule
+    hour: Hour
+    folder: Path
+    """Where the spool and the next part lie until they are written."""
+    learnt: Contract
+    """The rule's columns, with those that the added blocks taught."""
+    known: Identities = field(default_factory=Identities)
+    """The rows of the parts seen so far."""
+    statuses: Counter[str] = field(default_factory=Counter)
+    added: list[Part] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Look at what the hour holds."""
+        self._spool = Spool(self.folder / "spool")
+        self.look()
+
+    def add(self, block: Block, learnt: Contract) -> None:
+        """Take rows, and what they taught. Enough of them go into the lake at once."""
+        self.learnt = learnt
+        self._spool.add(block)
+        if self._spool.rows >= PART_ROWS:
+            self.commit()
+
+    def commit(self) -> None:
+        """Return once every row that was added is in the lake."""
+        append(self, self.known.parts)
+        self._spool = Spool(self.folder / "spool")
+
+    @property
+    def pending(self) -> int:
+        """Rows that no seen part holds."""
+        return self._spool.rows
+
+    def put(self, number: int) -> bool:
+        """Write the pending rows as this part, if the number is free. Their columns are recorded before."""
+        self.learnt = self.lake.record(self.rule, self.learnt)
+        file, key = self.folder / "part.parquet", self.lake.part_key(self.rule, self.hour, number)
+        facts = {"writer": f"fleet-pipeline {__version__}", "rule": self.rule.key, "hour": self.hour.partition_key, "contract": self.learnt.number}
+        written = write(file, (conformed(block, self.learnt) for block in self._spool), row_schema(self.learnt), facts)
+        if not self.lake.store.put_new(key, file):
+            return False
+        part = Part(key, file.stat().st_size)
+        self.lake.check(part, file)
+        self.added.append(part)
+        self.known.add(written.identities)
+        self.statuses += written.statuses
+        return True
+
+    def look(self) -> int:
+        """See the parts that have come, and drop their rows from what is pending."""
+        parts = self.lake.parts(self.rule, self.hour)
+        for part in parts[self.known.parts :]:
+            self.known.add(opened(self.lake.store, part).read(["_key", "_version"]))
+        self._spool.drop(self.known)
+        return len(parts)
