@@ -1,0 +1,69 @@
+"""Readers that look while parts are added: they see a committed state, whole and never an earlier one than before."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import duckdb
+import pyarrow.dataset as ds
+import pytest
+from dict_store import DictStore
+from test_compaction import RULE, compact, key
+
+from fleet_pipeline.compaction.lake import Lake
+
+COMMITS, MESSAGES = 15, 40
+
+
+class Folder(DictStore):
+    """A bucket whose objects are files, too, each of which appears at once and whole."""
+
+    def __init__(self, root):
+        super().__init__()
+        self._root = root
+
+    def put_new(self, name, body):
+        new = super().put_new(name, body)
+        if new and name.endswith(".parquet"):
+            (self._root / name).parent.mkdir(parents=True, exist_ok=True)
+            (self._root / "coming").write_bytes(self.objects[name][0][1])
+            (self._root / "coming").rename(self._root / name)
+        return new
+
+
+def with_pyarrow(root):
+    table = ds.dataset(root / "lake/v1", partitioning="hive", format="parquet").to_table(columns=["_key", "rule"])
+    return table.num_rows, len(set(table["_key"].to_pylist()))
+
+
+def with_duckdb(root):
+    files = f"read_parquet('{root}/lake/v1/**/*.parquet', hive_partitioning=true, union_by_name=true)"
+    with duckdb.connect() as connection:
+        return connection.execute(f"SELECT count(*), count(DISTINCT _key) FROM {files} WHERE rule = '{RULE.key}'").fetchone()
+
+
+@pytest.mark.parametrize("read", [with_pyarrow, with_duckdb])
+def test_a_reader_sees_committed_rows_all_of_them_and_none_twice(read, tmp_path):
+    figures = reads_during_commits(read, tmp_path, commits=COMMITS)
+    assert figures["reads"] > 5
+    assert figures["wrong"] == 0
+
+
+def reads_during_commits(read, root, *, commits):
+    """Read over and over while parts are added; count the reads, and those that were not a committed state or one older than the last."""
+    raw, lake = DictStore(), Lake(Folder(root), "lake")
+
+    def add():
+        for offset in range(MESSAGES):
+            raw.put(key(offset), b'{"speed": 12.5}')
+        compact(raw, lake)
+
+    add()
+    reads, wrong, last = 0, 0, 0
+    with ThreadPoolExecutor(1) as writer:
+        adding = writer.submit(lambda: [add() for _ in range(commits)])
+        while last < MESSAGES * (commits + 1):
+            rows, keys = read(root)
+            wrong += rows != keys or rows % MESSAGES != 0 or rows < last
+            reads, last = reads + 1, rows
+            if adding.done():
+                adding.result()
+    return {"reads": reads, "wrong": wrong, "states": commits + 1}
