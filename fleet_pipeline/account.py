@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pyarrow import fs
 
-from fleet_pipeline.aws import Aws, check_account, doing
+from fleet_pipeline.aws import Aws, absent, check_whereabouts, doing
 from fleet_pipeline.fleet import Fleet, Profile
 from fleet_pipeline.local import daemon
 from fleet_pipeline.vehicle.connection import Broker
@@ -38,8 +38,17 @@ class Account:
         Raises WrongAccount, AwsRefused or LocalAwsError before anything can be changed.
         """
         aws = Aws(self.region, self.account_id, self._local.url if self._local else None)
-        check_account(aws)
+        check_whereabouts(aws)
         return aws
+
+    def has_bucket(self, name: str) -> bool:
+        """Whether this account has the bucket. Starts nothing: where AWS on this machine does not run, there is none."""
+        if self.profile == "local" and daemon.status(self.home) is None:
+            return False
+        with doing(f"say whether there is a bucket {name!r}"), absent("404", "NoSuchBucket"):
+            self.aws.s3.head_bucket(Bucket=name)
+            return True
+        return False
 
     @cached_property
     def broker(self) -> Broker:

@@ -12,7 +12,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as UnreachableError
 
-from fleet_pipeline.errors import AwsRefused, AwsUnavailable, FleetError, WrongAccount
+from fleet_pipeline.errors import AwsRefused, AwsUnavailable, FleetError, WrongAccount, WrongRegion
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
@@ -129,8 +129,14 @@ class Aws:
         return self._client("sts")  # type: ignore[no-any-return]
 
 
-def check_account(aws: Aws) -> None:
-    """Return when the credentials belong to the account that is meant; raise WrongAccount before anything was changed."""
+def check_whereabouts(aws: Aws) -> None:
+    """Return when account and region are those that are meant; raise WrongAccount or WrongRegion before anything was changed.
+
+    A region that AWS's own settings name beside the credentials (AWS_REGION, the profile's) must be the same; naming none is fine.
+    """
+    elsewhere = boto3.Session().region_name
+    if aws.endpoint_url is None and elsewhere not in {None, aws.region}:
+        raise WrongRegion(aws.region, elsewhere)
     with doing("say whose credentials these are"):
         found = aws.sts.get_caller_identity()["Account"]
     if found != aws.account:

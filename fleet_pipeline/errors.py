@@ -7,6 +7,7 @@
     │   ├── AwsRefused            and will say so again
     │   ├── AwsUnavailable        and may say otherwise in a moment: throttled, spreading, unreachable (retryable)
     │   ├── WrongAccount          the credentials belong elsewhere; nothing was changed
+    │   ├── WrongRegion           the credentials are set up for another region; nothing was changed
     │   ├── CannotChange          the field is fixed at creation
     │   ├── NotOurs               a resource of this name exists and does not carry our tag
     │   ├── LockHeld              someone else is changing the fleet (retryable)
@@ -23,6 +24,7 @@
     │   ├── NotRegistered         the vehicle has no certificate of its own
     │   ├── ConnectionFailed      the broker did not let the vehicle in, or the connection was lost (retryable)
     │   └── PublishRefused        the broker did not take a message
+    ├── AlertNotDelivered         the webhook did not take an alert (retryable)
     └── CompactionError
         ├── PartsMissing          the lake's part numbers of an hour have a gap
         ├── PartDamaged           a part of the lake is not what was written
@@ -97,6 +99,20 @@ class WrongAccount(AwsError):
         return (
             f"the settings name account {self.wanted}, the credentials belong to account {self.found}: nothing was changed; "
             "set FLEET_ACCOUNT, or choose other credentials (AWS_PROFILE)"
+        )
+
+
+class WrongRegion(AwsError):
+    """The settings and the environment of the credentials name two regions. Nothing was changed."""
+
+    def __init__(self, wanted: str, found: str) -> None:
+        super().__init__(wanted, found)
+        self.wanted, self.found = wanted, found
+
+    def __str__(self) -> str:
+        return (
+            f"the settings name region {self.wanted}, the credentials are set up for region {self.found}: nothing was changed; "
+            "set FLEET_REGION, or AWS_REGION (or the profile's region) to the one that is meant"
         )
 
 
@@ -273,6 +289,19 @@ class PublishRefused(VehicleError):
 
     def __str__(self) -> str:
         return f"{self.client_id!r} could not publish to {self.topic!r}: {self.why}"
+
+
+class AlertNotDelivered(FleetError):
+    """The webhook did not take an alert. Its address is a secret and is no part of this."""
+
+    retryable = True
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"the webhook of FLEET_ALERT_URL did not take an alert: {self.why}"
 
 
 class CompactionError(FleetError):

@@ -12,8 +12,8 @@ from botocore.exceptions import EndpointConnectionError
 from moto import mock_aws
 
 from fleet_pipeline.account import Account
-from fleet_pipeline.aws import Aws, check_account
-from fleet_pipeline.errors import AwsRefused, AwsUnavailable, WrongAccount
+from fleet_pipeline.aws import Aws, check_whereabouts
+from fleet_pipeline.errors import AwsRefused, AwsUnavailable, WrongAccount, WrongRegion
 from fleet_pipeline.fleet import Fleet
 from fleet_pipeline.provision.blueprint import blueprint
 from fleet_pipeline.provision.claim.claims import read_claim
@@ -254,8 +254,19 @@ def test_the_check_of_the_account_only_asks_whose_credentials_they_are(fleet, ot
     aws = Aws(fleet.region, fleet.account)
     calls = watch(aws.session)
     with pytest.raises(WrongAccount):
-        check_account(aws)
+        check_whereabouts(aws)
     assert calls.made == ["sts.GetCallerIdentity"]
+
+
+def test_a_region_that_is_not_the_one_the_credentials_are_set_up_for_stops_before_any_call(monkeypatch):
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    aws = Aws(region="eu-central-1", account="123456789012")
+    calls = watch(aws.session)
+    with pytest.raises(WrongRegion) as caught:
+        check_whereabouts(aws)
+    assert "eu-central-1" in str(caught.value)
+    assert "us-east-1" in str(caught.value)
+    assert calls.made == []
 
 
 @pytest.mark.parametrize(("region", "host"), [("eu-west-1", "sts.eu-west-1.amazonaws.com"), ("cn-north-1", "sts.cn-north-1.amazonaws.com.cn")])
