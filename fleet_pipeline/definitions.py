@@ -11,20 +11,27 @@ from fleet_pipeline.assets.catalog import catalog_assets
 from fleet_pipeline.assets.lake import lake_assets
 from fleet_pipeline.assets.provisioning import provisioning_assets
 from fleet_pipeline.assets.raw import raw_assets
+from fleet_pipeline.checks.drift import drift_checks
 from fleet_pipeline.fleet import Fleet
+from fleet_pipeline.jobs import adopt_job, plan_job
 from fleet_pipeline.resources.account import AccountResource
+from fleet_pipeline.resources.lock import LockResource
 
 
 def build(fleet: Fleet) -> dg.Definitions:
     """Return the assets, jobs and resources of a fleet."""
     provisioning, lake = provisioning_assets(fleet), lake_assets(fleet)
+    drift, account = drift_checks(fleet), AccountResource.of(fleet)
     return dg.Definitions(
         assets=[*provisioning, *raw_assets(fleet), *lake, *catalog_assets(fleet), *_vehicles(fleet)],
+        asset_checks=drift,
         jobs=[
             dg.define_asset_job("provision", dg.AssetSelection.assets(*provisioning), description="Bring AWS to what the settings want."),
             dg.define_asset_job("compact", dg.AssetSelection.assets(*lake), description="Compact one hour of every rule."),
+            plan_job(drift),
+            adopt_job(fleet),
         ],
-        resources={"account": AccountResource.of(fleet)},
+        resources={"account": account, "lock": LockResource(account=account, bucket=fleet.bucket)},
         # A resource takes a tenth of a second, a process of its own three seconds.
         executor=dg.in_process_executor,
     )

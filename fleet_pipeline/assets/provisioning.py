@@ -9,8 +9,10 @@ import dagster as dg
 from fleet_pipeline.assets.failures import reported
 from fleet_pipeline.fleet import Fleet
 from fleet_pipeline.provision.blueprint import Part, blueprint
-from fleet_pipeline.provision.reconcile import Action, Change, Resource, Step, declared, reconcile
+from fleet_pipeline.provision.difference import difference
+from fleet_pipeline.provision.reconcile import Action, Resource, Step, declared, reconcile
 from fleet_pipeline.resources.account import AccountResource
+from fleet_pipeline.resources.lock import LockResource
 
 GROUP = "provisioning"
 
@@ -34,6 +36,21 @@ def key(part_name: str) -> dg.AssetKey:
     return dg.AssetKey([GROUP, part_name])
 
 
+def wanted_version(resource: Resource) -> str:
+    """Return the code version of what is wanted: a changed setting shows the asset as out of date."""
+    return _digest(declared(resource))
+
+
+def live_version(live: Resource | None) -> str:
+    """Return the data version of what AWS has: a change of it shows what stands on the asset as out of date."""
+    return _digest([live.arn, declared(live)]) if live else "absent"
+
+
+def in_diff(text: str) -> dg.MarkdownMetadataValue:
+    """Return a diff as the UI colours it."""
+    return dg.MetadataValue.md(f"```diff\n{text}\n```")
+
+
 def _asset(name: str, part: Part, fleet: Fleet) -> dg.AssetsDefinition:
     resource = part.resource
 
@@ -43,16 +60,16 @@ def _asset(name: str, part: Part, fleet: Fleet) -> dg.AssetsDefinition:
         group_name=GROUP,
         kinds={"aws", _SERVICES.get(resource.kind, "iot")},
         description=f"The {resource.kind} `{resource.name}`. Materializing brings it to what the settings want; a second time changes nothing.",
-        code_version=_digest(declared(resource)),
+        code_version=wanted_version(resource),
         metadata={"document": dg.MetadataValue.json(declared(resource))},
         retry_policy=dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL),
     )
-    def materialize(context: dg.AssetExecutionContext, account: AccountResource) -> dg.MaterializeResult[Any]:
+    def materialize(context: dg.AssetExecutionContext, account: AccountResource, lock: LockResource) -> dg.MaterializeResult[Any]:
         with reported():
-            step = reconcile(resource, account.aws)
+            step = reconcile(resource, account.aws, permit=lock.take)
         context.log.info("%s: %s", step.title, _done(step))
         live = step.live or resource
-        return dg.MaterializeResult(metadata=_metadata(step, live, fleet), data_version=dg.DataVersion(_digest([live.arn, declared(live)])))
+        return dg.MaterializeResult(metadata=_metadata(step, live, fleet), data_version=dg.DataVersion(live_version(live)))
 
     return materialize
 
@@ -64,17 +81,12 @@ def _metadata(step: Step, live: Resource, fleet: Fleet) -> dict[str, Any]:
         "ARN": live.arn,
         "console": dg.MetadataValue.url(f"https://{fleet.region}.console.aws.amazon.com/{live.console_path()}"),
         "document": dg.MetadataValue.json(declared(live)),
-        **({"difference": dg.MetadataValue.md(_difference(step.changes))} if step.action is Action.UPDATE else {}),
+        **({"difference": in_diff(difference(step.changes))} if step.action in {Action.UPDATE, Action.REPLACE} else {}),
     }
 
 
 def _done(step: Step) -> str:
-    return {Action.CREATE: "created", Action.UPDATE: "updated"}.get(step.action, "unchanged")
-
-
-def _difference(changes: tuple[Change, ...]) -> str:
-    lines = [f"- {change.field}: {json.dumps(change.found)}\n+ {change.field}: {json.dumps(change.wanted)}" for change in changes]
-    return "```diff\n" + "\n".join(lines) + "\n```"
+    return {Action.CREATE: "created", Action.UPDATE: "updated", Action.REPLACE: "replaced"}.get(step.action, "unchanged")
 
 
 def _digest(value: Any) -> str:

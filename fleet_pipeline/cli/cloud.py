@@ -1,38 +1,132 @@
-"""`fleet plan` and `fleet apply`: the cloud side of the fleet without Dagster."""
+"""`fleet plan`, `fleet apply` and `fleet adopt`: the cloud side of the fleet without Dagster."""
 
+import getpass
+import json
+import os
+import socket
 import sys
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
 import click
+from rich.markup import escape
 from rich.table import Table
 
 from fleet_pipeline.account import Account
 from fleet_pipeline.cli.shown import console
 from fleet_pipeline.fleet import Fleet
-from fleet_pipeline.provision.blueprint import blueprint, resources
-from fleet_pipeline.provision.reconcile import Action, Step, reconcile
-from fleet_pipeline.provision.reconcile import plan as plan_resource
+from fleet_pipeline.provision import adopt as adoption
+from fleet_pipeline.provision.apply import apply_all, plan_all
+from fleet_pipeline.provision.difference import difference
+from fleet_pipeline.provision.foreign import Finding, findings
+from fleet_pipeline.provision.lock import Lock
+from fleet_pipeline.provision.reconcile import Action, Step
+
+COLOURS = {
+    Action.CREATE: "green",
+    Action.UPDATE: "yellow",
+    Action.REPLACE: "magenta",
+    Action.UNCHANGED: "dim",
+    Action.CANNOT_CHANGE: "red",
+    Action.NOT_OURS: "red",
+}
 
 
 @click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print it as one JSON document.")
 @click.pass_obj
-def plan(fleet: Fleet) -> None:
-    """Show what `fleet apply` would do, without doing it; exit code 0 for nothing, 2 for changes."""
-    steps = [plan_resource(resource, Account.of(fleet).aws) for resource in resources(blueprint(fleet))]
-    _show_steps(steps)
-    sys.exit(0 if all(step.action is Action.UNCHANGED for step in steps) else 2)
+def plan(fleet: Fleet, *, as_json: bool) -> None:
+    """Show what `fleet apply` would do, without doing it.
+
+    Exit code 0: nothing to do; 2: changes; 1: an error, or something that `fleet apply` would refuse.
+    """
+    aws = Account.of(fleet).aws
+    steps, found = plan_all(fleet, aws), findings(fleet, aws)
+    if as_json:
+        click.echo(json.dumps({"resources": [_record(step) for step in steps], "findings": [str(each) for each in found]}, indent=2))
+    else:
+        _show_differences(steps)
+        _show_steps(steps, found)
+    sys.exit(_exit_code(steps))
 
 
 @click.command()
 @click.pass_obj
 def apply(fleet: Fleet) -> None:
     """Bring AWS to what the settings want. A second time changes nothing."""
-    account = Account.of(fleet)
-    _show_steps([reconcile(resource, account.aws) for resource in resources(blueprint(fleet))])
+    aws = Account.of(fleet).aws
+    with Lock(aws, fleet.bucket, _who()) as lock:
+        _show_steps(list(apply_all(fleet, aws, lock)), findings(fleet, aws))
 
 
-def _show_steps(steps: Iterable[Step]) -> None:
+@click.command()
+@click.option("--apply", "tag", is_flag=True, help="Tag them as this fleet's; nothing else is changed.")
+@click.pass_obj
+def adopt(fleet: Fleet, *, tag: bool) -> None:
+    """Show the resources that have our names and not our tag, such as the CDK app's, and take them over.
+
+    Once they are tagged, `fleet plan` shows what differs and `fleet apply` upgrades them. None is made anew.
+    """
+    aws = Account.of(fleet).aws
+    if tag:
+        with Lock(aws, fleet.bucket, _who()) as lock:
+            steps = adoption.adopt(fleet, aws, lock)
+    else:
+        steps = adoption.foreign(fleet, aws)
+    _show_differences(steps)
+    console.print(_adopted(len(steps), tagged=tag))
+
+
+def _adopted(count: int, *, tagged: bool) -> str:
+    if not count:
+        return "every resource of our names that exists carries our tag: there is nothing to adopt"
+    return f"{count} adopted: see `fleet plan`" if tagged else f"{count} to adopt: `fleet adopt --apply` tags them and changes nothing else"
+
+
+def _who() -> str:
+    return f"{getpass.getuser()}@{socket.gethostname()} (fleet, process {os.getpid()})"
+
+
+def _exit_code(steps: Sequence[Step]) -> int:
+    if any(step.refusal for step in steps):
+        return 1
+    return 0 if all(step.action is Action.UNCHANGED for step in steps) else 2
+
+
+def _record(step: Step) -> dict[str, Any]:
+    changes = [{"field": change.field, "found": change.found, "wanted": change.wanted} for change in step.changes]
+    return {
+        "resource": step.title,
+        "arn": step.wanted.arn,
+        "action": step.action,
+        "changes": changes,
+        "refusal": str(step.refusal) if step.refusal else None,
+    }
+
+
+def _show_differences(steps: Sequence[Step]) -> None:
+    for step in steps:
+        if step.changes:
+            console.print(f"[bold {COLOURS[step.action]}]{step.action}[/] {escape(step.title)}", highlight=False)
+            for line in difference(step.changes).splitlines():
+                console.print(f"    {_coloured(line)}", highlight=False, soft_wrap=True)
+
+
+def _coloured(line: str) -> str:
+    colour = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1])
+    return f"[{colour}]{escape(line)}[/]" if colour else escape(line)
+
+
+def _show_steps(steps: Sequence[Step], found: Sequence[Finding]) -> None:
     table = Table("resource", "action", "fields")
     for step in steps:
-        table.add_row(step.title, str(step.action), ", ".join(change.field for change in step.changes) if step.action is Action.UPDATE else "")
+        fields = "" if step.action is Action.CREATE else ", ".join(change.field for change in step.changes)
+        table.add_row(step.title, f"[{COLOURS[step.action]}]{step.action}[/]", fields)
     console.print(table)
+    console.print(", ".join(f"{count} {action}" for action, count in Counter(step.action for step in steps).items()))
+    for step in steps:
+        if step.refusal:
+            console.print(f"[red]refused:[/] {escape(str(step.refusal))}", highlight=False, soft_wrap=True)
+    for each in found:
+        console.print(f"[yellow]found beside it:[/] {escape(str(each))}", highlight=False, soft_wrap=True)
