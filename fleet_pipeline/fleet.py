@@ -29,6 +29,12 @@ POLICY_DOCUMENT_LIMIT = 2048
 EARLIEST_START = date(2015, 10, 8)
 """The day on which AWS IoT opened: no rule can have written before it."""
 
+MILLIS_DIGITS = 13
+"""Length of a raw object's milliseconds in its key, from 2001 to 2286: text and numbers sort alike."""
+
+CLIENT_ID_AT = MILLIS_DIGITS + len("-00000000-0000-0000-0000-000000000000-")
+"""Where the client id begins in the last segment of a key that has one. For whoever reads many keys at once; see `parse_raw_key`."""
+
 _UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _CLIENT_ID = "[a-zA-Z0-9:_-]{1,128}|n/a"  # clientid() is `n/a` for a message that did not come by MQTT
 _RAW_NAME = re.compile(rf"([0-9]{{13}})(?:-({_UUID})(?:-({_CLIENT_ID}))?)?")

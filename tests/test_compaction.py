@@ -177,3 +177,11 @@ def test_a_message_too_large_for_aws_iot_is_a_row_without_payload_and_never_down
     [row] = rows(lake, tmp_path)
     assert (row["_status"], row["_payload"], compacted.quarantined) == (Status.TOO_LARGE, None, 1)
     assert raw.requests["GET"] == 0
+
+
+def test_rows_say_of_a_key_what_the_rule_reads_out_of_it(raw, lake, tmp_path):
+    names = [RawName(HOUR.start_ms + 1), RawName(HOUR.start_ms + 2, str(uuid.uuid4())), RawName(HOUR.start_ms + 3, str(uuid.uuid4()), "a:b_c-1")]
+    for name in names:
+        raw.put(RULE.raw_key(name), b"{}")
+    compact(raw, lake)
+    assert [(row["_ts"].timestamp() * 1000, row["_client_id"]) for row in rows(lake, tmp_path)] == [(name.millis, name.client_id) for name in names]

@@ -126,7 +126,7 @@ class _Object(dict[str, Any]):
     def __init__(self, sheet: Sheet, path: Path) -> None:
         super().__init__()
         self._sheet, self._path = sheet, path
-        self._objects: dict[str, _Object] = {}
+        self.objects: dict[str, _Object] = {}
 
     def __missing__(self, name: str) -> Any:
         values = self._sheet.values((*self._path, name))
@@ -136,11 +136,11 @@ class _Object(dict[str, Any]):
 
     def inside(self, name: str) -> "_Object":
         """Return where the fields of the object of this name go. Past any sensible number it is not kept."""
-        found = self._objects.get(name)
+        found = self.objects.get(name)
         if found is None:
             found = _Object(self._sheet, (*self._path, name))
-            if len(self._objects) < COLUMNS:
-                self._objects[name] = found
+            if len(self.objects) < COLUMNS:
+                self.objects[name] = found
         return found
 
 
@@ -157,6 +157,6 @@ class _Aside:
 def _write(fields: _Object, row: int, message: dict[str, Any]) -> None:
     for name, value in message.items():
         if type(value) is dict:
-            _write(fields.inside(name), row, value)
+            _write(fields.objects.get(name) or fields.inside(name), row, value)
         elif value is not None:
             fields[name][row] = value

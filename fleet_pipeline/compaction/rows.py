@@ -7,11 +7,12 @@ from hashlib import blake2b
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fleet_pipeline.compaction.columns import Sheet, filled, put
 from fleet_pipeline.compaction.contract import KINDS, Column, Contract
 from fleet_pipeline.compaction.payload import Status, judged
-from fleet_pipeline.fleet import Rule
+from fleet_pipeline.fleet import CLIENT_ID_AT, MILLIS_DIGITS, Rule
 from fleet_pipeline.store import NULL_VERSION, Version
 
 LARGEST = 1_048_576
@@ -77,6 +78,8 @@ def conformed(made: Block, contract: Contract) -> pa.Table:
     aside: dict[int, dict[str, Any]] = {}
     typed = [_conformed(made, column, aside) for column in contract.columns.values()]
     for column in made.columns.values():
+        if column.kind == "[]":
+            continue  # nothing but empty arrays, for which no column is made until they hold something
         if contract.columns.get(column.name, column).path != column.path or column.name not in contract.columns:
             _all_aside(made.table[column.name], column, aside)
     table = _with_aside(made.table, aside) if aside else made.table
@@ -104,7 +107,7 @@ def _conformed(made: Block, column: Column, aside: dict[int, dict[str, Any]]) ->
 
 def _all_aside(values: pa.ChunkedArray, column: Column, aside: dict[int, dict[str, Any]]) -> None:
     for row, value in enumerate(values.to_pylist()):
-        if value is not None and value != []:
+        if value is not None:
             put(aside.setdefault(row, {}), column.path, value)
 
 
@@ -123,12 +126,13 @@ def _merged(message: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
 
 
 def _origins(rule: Rule, versions: Sequence[Version]) -> list[pa.Array]:
-    names = list(rule.parse_raw_keys(version.key for version in versions))
+    keys = pa.array([version.key for version in versions], pa.string())
+    millis, client = (len(rule.raw_prefix) + place for place in (0, CLIENT_ID_AT))
     return [
-        pa.array([version.key for version in versions], pa.string()),
-        pa.array([name.millis for name in names if name], HEAD.field("_ts").type),
-        pa.nulls(len(versions), pa.string()).fill_null(rule.topic),
-        pa.array([name.client_id for name in names if name], pa.string()),
+        keys,
+        pc.cast(pc.cast(pc.utf8_slice_codeunits(keys, millis, millis + MILLIS_DIGITS), pa.int64()), HEAD.field("_ts").type),
+        pa.repeat(rule.topic, len(versions)),
+        pc.if_else(pc.greater(pc.utf8_length(keys), client), pc.utf8_slice_codeunits(keys, client), pa.scalar(None, pa.string())),
         pa.array([identity(version) for version in versions], pa.string()),
     ]
 
