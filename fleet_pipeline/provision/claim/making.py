@@ -114,7 +114,8 @@ def _with_certificate(claims: Claims, aws: Aws, intent: Intent) -> Intent:
         return _write(claims, aws, told, IfMatch=intent.etag)
     except AwsUnavailable:
         claims.keys.delete(aws, made.certificate_pem)
-        aws.iot.delete_certificate(certificateId=told.certificate_id)
+        with absent("ResourceNotFoundException"):  # who took the intent over may have deleted it already
+            aws.iot.delete_certificate(certificateId=told.certificate_id)
         raise
 
 

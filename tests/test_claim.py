@@ -1,0 +1,268 @@
+"""The claim certificate in use: two work while a rotation lasts, a retired and a revoked one do not, and no key is shown on the way."""
+
+import json
+import logging
+import traceback
+import uuid
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from aws_calls import Refusals, answer, watch
+from click.testing import CliRunner
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from fleet_pipeline.aws import Aws
+from fleet_pipeline.cli.main import fleet_command
+from fleet_pipeline.errors import AwsRefused, AwsUnavailable, ClaimNotRetired, ClaimRevoked, ConnectionFailed, NoClaimCertificate, RegistrationRefused
+from fleet_pipeline.fleet import Fleet
+from fleet_pipeline.provision.blueprint import blueprint, resources
+from fleet_pipeline.provision.claim import life, making
+from fleet_pipeline.provision.claim.claims import CERTIFICATE, Claims, held, read_claim
+from fleet_pipeline.provision.claim.keys import PRIVATE_KEY, fits
+from fleet_pipeline.provision.reconcile import Action, plan, reconcile, remove
+from fleet_pipeline.vehicle import registration
+from fleet_pipeline.vehicle.connection import Broker, connected
+from fleet_pipeline.vehicle.identity import Folder, Identity
+from fleet_pipeline.vehicle.registration import register
+
+LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def fleet():
+    unique = uuid.uuid4().int
+    return replace(Fleet(), account=f"{unique % 10**12:012d}", bucket=f"claims-{unique % 10**20}", lake_bucket="")
+
+
+@pytest.fixture(scope="module")
+def aws(fleet, local_aws):
+    """An account in which vehicles can register; a test that changes the claim certificate leaves one that works."""
+    aws = Aws(fleet.region, fleet.account, local_aws.url)
+    apply(fleet, aws)
+    return aws
+
+
+@pytest.fixture
+def enrol(fleet, local_aws, tmp_path):
+    """Register a new vehicle with a claim certificate, and return its serial."""
+
+    def enrol(claim):
+        serial = f"297468{uuid.uuid4().hex[:12].upper()}"
+        broker = Broker(local_aws.mqtt_host, local_aws.mqtt_port, local_aws.ca_path)
+        register(fleet, broker, Identity(claim.certificate_pem, claim.private_key), serial, tmp_path)
+        return serial
+
+    return enrol
+
+
+def apply(fleet, aws):
+    return [reconcile(resource, aws).action for resource in resources(blueprint(fleet))]
+
+
+def statuses(fleet, aws):
+    return [(each.certificate_id, each.status, each.current) for each in held(Claims.of(fleet), aws)]
+
+
+def test_while_a_rotation_lasts_the_old_and_the_new_claim_certificate_register_vehicles_and_then_only_the_new(fleet, aws, enrol):
+    old = read_claim(fleet, aws)
+    rotated = life.rotate(fleet, aws)
+    new = read_claim(fleet, aws)
+    assert Identity(new.certificate_pem, new.private_key).certificate_id == rotated
+    assert enrol(old) != enrol(new)
+    assert set(apply(fleet, aws)) == {Action.UNCHANGED}
+    assert len(life.retire(fleet, aws)) == 1
+    with pytest.raises(ConnectionFailed):
+        enrol(old)
+    assert enrol(new)
+    assert statuses(fleet, aws) == [(rotated, "ACTIVE", True)]
+
+
+def test_with_a_certificate_every_version_of_its_key_is_retired_and_the_new_key_stays(fleet, aws):
+    life.rotate(fleet, aws)
+    assert len(aws.s3.list_object_versions(Bucket=fleet.bucket, Prefix=PRIVATE_KEY)["Versions"]) == 2
+    life.retire(fleet, aws)
+    claim, versions = read_claim(fleet, aws), aws.s3.list_object_versions(Bucket=fleet.bucket, Prefix="claim-certificate/")
+    assert [each["IsLatest"] for each in versions["Versions"]] == [True] * 3
+    assert "DeleteMarkers" not in versions
+    assert fits(claim.certificate_pem, claim.private_key.encode())
+
+
+def test_retiring_a_second_time_does_nothing(fleet, aws):
+    life.retire(fleet, aws)
+    calls = watch(aws.session)
+    again = Aws(aws.region, aws.account, aws.endpoint_url)
+    again.__dict__["session"] = aws.session
+    assert life.retire(fleet, again) == []
+    assert calls.writing == []
+
+
+def test_a_rotation_waits_for_the_end_of_the_one_before(fleet, aws):
+    former = held(Claims.of(fleet), aws)[0].certificate_id
+    life.rotate(fleet, aws)
+    with pytest.raises(ClaimNotRetired, match=f"{former} still works: end the last rotation with `fleet claim retire`"):
+        life.rotate(fleet, aws)
+    life.retire(fleet, aws)
+
+
+def test_a_revoked_claim_certificate_registers_nothing_and_no_run_activates_it_again(fleet, aws, enrol):
+    stolen = read_claim(fleet, aws)
+    revoked = life.revoke(fleet, aws)
+    with pytest.raises(ConnectionFailed):
+        enrol(stolen)
+    with pytest.raises(ClaimRevoked, match="make a new one with `fleet claim rotate`"):
+        apply(fleet, aws)
+    step = plan(blueprint(fleet)["claim_attachment"].resource, aws)
+    assert [(change.field, change.found) for change in step.changes] == [("status", "REVOKED")]
+    assert statuses(fleet, aws) == [(revoked, "REVOKED", True)]
+    life.rotate(fleet, aws)
+    assert set(apply(fleet, aws)) == {Action.UNCHANGED}
+    assert enrol(read_claim(fleet, aws))
+    life.retire(fleet, aws)
+
+
+def test_the_hook_refuses_a_revoked_claim_certificate_over_a_connection_that_is_still_open(fleet, aws, local_aws, tmp_path):
+    claim = read_claim(fleet, aws)
+    broker = Broker(local_aws.mqtt_host, local_aws.mqtt_port, local_aws.ca_path)
+    with connected(broker, Identity(claim.certificate_pem, claim.private_key), "claim-thief") as connection:
+        life.revoke(fleet, aws)
+        with pytest.raises(RegistrationRefused, match="AccessDenied"):
+            registration._accepted(fleet, connection, "297468STOLEN1", Folder.of(tmp_path, "stolen"))
+    life.rotate(fleet, aws)
+    life.retire(fleet, aws)
+
+
+def test_what_was_registered_with_a_claim_certificate_since_a_time_is_listed(fleet, aws, enrol):
+    life.rotate(fleet, aws)
+    claim, claim_id = read_claim(fleet, aws), held(Claims.of(fleet), aws)[0].certificate_id
+    serial = enrol(claim)
+    found = list(life.registered_with(fleet, aws, claim_id, LONG_AGO))
+    assert [(each.thing_name, each.status) for each in found] == [(fleet.thing_name(serial), "ACTIVE")]
+    assert list(life.registered_with(fleet, aws, claim_id, datetime.now(UTC) + timedelta(minutes=1))) == []
+    life.retire(fleet, aws)
+
+
+def test_a_temporary_claim_certificate_registers_a_vehicle_and_is_on_no_list(fleet, aws, enrol):
+    before = statuses(fleet, aws)
+    serial = enrol(life.temporary(fleet, aws))
+    assert "registered_by" in aws.iot.describe_thing(thingName=fleet.thing_name(serial))["attributes"]
+    assert statuses(fleet, aws) == before
+
+
+@pytest.fixture
+def elsewhere(aws, fleet):
+    """A fleet of the same account with settings of its own, in which only the claim certificate is made."""
+
+    def elsewhere(**settings):
+        unique = uuid.uuid4().hex
+        other = replace(fleet, environment=unique[:8], bucket=f"claims-{unique}", lake_bucket="", **settings)
+        for part in ("bucket", "claim_policy", "claim_certificate", "claim_attachment"):
+            reconcile(blueprint(other)[part].resource, aws)
+        return other
+
+    return elsewhere
+
+
+@pytest.mark.parametrize("keys", ["aws", "own"])
+@pytest.mark.parametrize("store", ["s3", "secretsmanager"])
+def test_the_key_lies_where_the_settings_say_and_goes_with_the_certificate(aws, elsewhere, store, keys):
+    fleet = elsewhere(claim_store=store, claim_keys=keys)
+    first = read_claim(fleet, aws)
+    life.rotate(fleet, aws)
+    life.retire(fleet, aws)
+    second = read_claim(fleet, aws)
+    in_s3 = {each["Key"] for each in aws.s3.list_objects_v2(Bucket=fleet.bucket)["Contents"]}
+    secrets = [each["Name"] for each in aws.secrets.list_secrets()["SecretList"] if each["Name"].startswith(fleet.prefix)]
+    assert first.private_key != second.private_key
+    assert fits(second.certificate_pem, second.private_key.encode())
+    assert (PRIVATE_KEY in in_s3, len(secrets)) == ((True, 0) if store == "s3" else (False, 1))
+    for part in ("claim_attachment", "claim_certificate"):
+        remove(blueprint(fleet)[part].resource, aws)
+    assert "Versions" not in aws.s3.list_object_versions(Bucket=fleet.bucket)
+    assert not [each for each in aws.secrets.list_secrets()["SecretList"] if each["Name"].startswith(fleet.prefix)]
+
+
+def test_with_own_keys_aws_never_sees_the_private_key(aws, elsewhere):
+    sent = []
+    aws.iot.meta.events.register("before-call.iot", lambda model, params, **_: sent.append((model.name, str(params.get("body")))))
+    fleet = elsewhere(claim_keys="own")
+    assert "CreateKeysAndCertificate" not in {name for name, _ in sent}
+    assert [name for name, _ in sent].count("CreateCertificateFromCsr") == 1
+    assert not any("PRIVATE KEY" in body for _, body in sent)
+    assert load_pem_private_key(read_claim(fleet, aws).private_key.encode(), None).key_size == 2048
+
+
+def test_a_certificate_made_twice_because_its_answer_was_lost_is_there_once(aws, elsewhere):
+    lost = []
+
+    def make_another(**_):
+        if not lost:
+            lost.append("begun")
+            lost.append(aws.iot.create_keys_and_certificate(setAsActive=False)["certificateId"])
+
+    aws.iot.meta.events.register("before-call.iot.CreateKeysAndCertificate", make_another)
+    elsewhere()
+    aws.iot.meta.events.unregister("before-call.iot.CreateKeysAndCertificate", make_another)
+    assert lost[1] not in {each["certificateId"] for each in aws.iot.list_certificates()["certificates"]}
+
+
+def test_of_two_that_make_it_at_once_one_is_told_so_and_one_certificate_is_there(fleet, aws):
+    other = replace(fleet, environment="rivals", bucket=f"rivals-{uuid.uuid4().hex}", lake_bucket="")
+    for part in ("bucket", "claim_policy"):
+        reconcile(blueprint(other)[part].resource, aws)
+    rival, before = Aws(aws.region, aws.account, aws.endpoint_url), aws.iot.list_certificates()["certificates"]
+    overtaken = []
+
+    def overtake(**_):
+        if not overtaken:
+            overtaken.append(True)
+            making.create(Claims.of(other), rival)
+
+    aws.iot.meta.events.register("after-call.iot.CreateKeysAndCertificate", overtake)
+    with pytest.raises(AwsUnavailable, match="someone else is making one at this moment"):
+        making.create(Claims.of(other), aws)
+    aws.iot.meta.events.unregister("after-call.iot.CreateKeysAndCertificate", overtake)
+    assert len(aws.iot.list_certificates()["certificates"]) == len(before) + 1
+    assert fits((claim := read_claim(other, aws)).certificate_pem, claim.private_key.encode())
+
+
+def test_an_inactive_certificate_of_someone_else_survives_whatever_is_undone(aws, elsewhere):
+    theirs = aws.iot.create_keys_and_certificate(setAsActive=False)["certificateId"]
+    fleet = elsewhere()
+    answer(aws.s3, "PutObject", by=Refusals("AccessDenied", "Access Denied", times=1, skip=1))
+    with pytest.raises(AwsRefused):
+        life.rotate(fleet, aws)
+    assert aws.iot.describe_certificate(certificateId=theirs)["certificateDescription"]["status"] == "INACTIVE"
+    assert len(held(Claims.of(fleet), aws)) == 1
+
+
+def test_without_a_claim_certificate_there_is_none_to_give_out_to_rotate_or_to_revoke(fleet, aws):
+    nowhere = replace(fleet, environment="nowhere", bucket="no-such-bucket-of-claims", lake_bucket="")
+    for deed in (lambda: read_claim(nowhere, aws), lambda: life.rotate(nowhere, aws), lambda: life.revoke(nowhere, aws)):
+        with pytest.raises(NoClaimCertificate, match=CERTIFICATE):
+            deed()
+
+
+def test_no_error_no_log_and_no_command_shows_a_private_key(fleet, aws, local_aws, tmp_path, monkeypatch, caplog):  # noqa: PLR0917 (fixtures)
+    caplog.set_level(logging.DEBUG)
+    keys, shown = [read_claim(fleet, aws).private_key], []
+    aws.iot.meta.events.register("after-call.iot.CreateKeysAndCertificate", lambda parsed, **_: keys.append(parsed["keyPair"]["PrivateKey"]))
+    for skip in range(3):
+        answer(aws.s3, "PutObject", by=Refusals("AccessDenied", "Access Denied", times=1, skip=skip))
+        with pytest.raises(AwsRefused) as caught:
+            life.rotate(fleet, aws)
+        shown += ["".join(traceback.format_exception(caught.value)), repr(caught.value)]
+    for name, value in {"PROFILE": "aws", "ACCOUNT": fleet.account, "BUCKET": fleet.bucket, "REGION": fleet.region, "HOME": str(tmp_path)}.items():
+        monkeypatch.setenv(f"FLEET_{name}", value)
+    for name, value in {"ENDPOINT_URL": local_aws.url, "ACCESS_KEY_ID": fleet.account, "SECRET_ACCESS_KEY": "local"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    for command in ("rotate", "show", "retire --yes", f"temporary --folder {tmp_path / 'lent'}", "revoke --since 2026-01-01", "rotate", "retire --yes"):
+        ran = CliRunner().invoke(fleet_command, ["claim", *command.split()], catch_exceptions=False)
+        assert ran.exit_code == 0
+        shown.append(ran.output)
+        keys.append(read_claim(fleet, aws).private_key)
+    keys.append((tmp_path / "lent" / "private.key").read_text())
+    shown += [repr(read_claim(fleet, aws)), json.dumps(statuses(fleet, aws)), caplog.text, local_aws.log_path.read_text()]
+    lines = {line for key in keys for line in key.splitlines()[1:-1]}
+    assert len(set(keys)) >= 6
+    assert [line for line in lines if any(line in text for text in shown)] == []

@@ -1,0 +1,79 @@
+"""The life of a claim certificate, killed by SIGKILL before and after each writing call: the next run always ends it right.
+
+One matrix for each deed; the last one, of the CDK app's order, shows that the matrices can fail.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+DEEDS = {
+    "create": (1, ()),
+    "rotate, then rotate": (2, ()),
+    "rotate, then apply": (2, ("claim_store=secretsmanager", "claim_keys=own")),
+    "retire": (1, ()),
+}
+"""How many certificates there are once the deed is done, and settings to do it with."""
+
+
+@pytest.fixture(scope="module")
+def crashes(local_aws):
+    """The crashes of a deed; each is made once."""
+    made = {}
+
+    def crashes(deed, *settings):
+        if deed not in made:
+            ran = subprocess.run([sys.executable, HERE / "crashes.py", local_aws.url, deed, *settings], cwd=HERE.parent, capture_output=True, check=False)
+            assert ran.returncode == 0, ran.stderr.decode()
+            made[deed] = [json.loads(line) for line in ran.stdout.splitlines()]
+        return made[deed]
+
+    return crashes
+
+
+def leaked(certificates):
+    """Certificates that work without being the fleet's: without the policy by which they are found, or without a key that can be given out."""
+    return [each for each in certificates if each["status"] == "ACTIVE" and not (each["has_policy"] and each["has_key"])]
+
+
+def is_converged(crash, wanted):
+    """Only certificates that work, one of them given out; and nothing left of the intent."""
+    usable = all(each["status"] == "ACTIVE" and each["has_policy"] and each["has_key"] for each in crash["then"])
+    current = sum(each["current"] for each in crash["then"])
+    return usable and current == 1 and len(crash["then"]) in wanted and not any("intent" in key for key in crash["objects"]) and not crash["written_again"]
+
+
+@pytest.mark.parametrize("deed", DEEDS)
+def test_whatever_the_call_at_which_it_is_killed_the_next_run_ends_it_right(crashes, deed, record_property):
+    certificates, settings = DEEDS[deed]
+    wanted = {1, 2} if "apply" in deed else {certificates}  # an apply undoes a rotation that has no key yet, and ends any other
+    found = crashes(deed, *settings)
+    record_property("kills", len(found))
+    assert len(found) >= 10
+    assert [crash["killed"] for crash in found if not is_converged(crash, wanted)] == []
+
+
+@pytest.mark.parametrize("deed", DEEDS)
+def test_no_certificate_works_before_its_key_is_stored_and_its_policy_attached_not_even_at_the_moment_of_a_kill(crashes, deed):
+    assert [crash["killed"] for crash in crashes(deed, *DEEDS[deed][1]) if leaked(crash["at_once"]) or leaked(crash["then"])] == []
+
+
+@pytest.mark.parametrize("deed", ["rotate, then rotate", "rotate, then apply"])
+def test_while_a_rotation_is_stopped_a_certificate_that_works_is_given_out(crashes, deed):
+    given_out = [[each for each in crash["at_once"] if each["current"]] for crash in crashes(deed, *DEEDS[deed][1])]
+    assert all(len(current) == 1 and current[0]["status"] == "ACTIVE" and current[0]["has_key"] for current in given_out)
+
+
+def test_once_retired_no_former_version_of_a_key_is_left(crashes):
+    assert {crash["versions"] for crash in crashes("retire")} == {3}
+
+
+def test_the_order_of_the_cdk_app_leaks_certificates_that_work(crashes):
+    """The control of the tests above."""
+    found = crashes("create as the CDK app")
+    assert [crash["killed"] for crash in found if leaked(crash["then"])]
+    assert [crash["killed"] for crash in found if not is_converged(crash, {1})]
