@@ -45,7 +45,7 @@ _PASSING = {
 }
 """Error codes of a refusal that may pass by itself."""
 
-_SPREADING = ("assume", "access denied during lambda validation")
+_SPREADING = ("be assumed", "to assume", "sts:assumerole", "access denied during lambda validation")
 """What AWS says for some seconds about a role or a permission made a moment ago: "cannot be assumed by Lambda", "is unable to assume
 role (sts:AssumeRole)". Source: terraform-provider-aws, issue 33433 and `internal/service/iot`, which wait for the same."""
 

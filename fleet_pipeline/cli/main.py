@@ -11,6 +11,7 @@ from rich.table import Table
 from fleet_pipeline import settings
 from fleet_pipeline.cli.claim import claim
 from fleet_pipeline.cli.cloud import adopt, apply, plan
+from fleet_pipeline.cli.iam import iam
 from fleet_pipeline.cli.local import local
 from fleet_pipeline.cli.shown import console
 from fleet_pipeline.cli.vehicle import vehicle
@@ -59,5 +60,5 @@ def demo(fleet: Fleet, vehicles: int, messages: int) -> None:
     sys.exit(0 if run(fleet, vehicles, messages) else 1)
 
 
-for _command in (local, vehicle, claim, plan, apply, adopt):
+for _command in (local, vehicle, claim, plan, apply, adopt, iam):
     fleet_command.add_command(_command)

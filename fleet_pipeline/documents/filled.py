@@ -22,28 +22,28 @@ _PLACEHOLDER = re.compile(r"<([a-z0-9-]+)>")
 
 def device_policy(fleet: Fleet) -> Document:
     """A vehicle connects as its own thing and publishes to the rules' Basic Ingest topics, nothing else."""
-    return _filled("device-policy", fleet, {"publish-topics": [rule.publish_topic for rule in fleet.rules]})
+    return filled_in("device-policy", fleet, {"publish-topics": [rule.publish_topic for rule in fleet.rules]})
 
 
 def claim_policy(fleet: Fleet) -> Document:
     """The shared certificate may ask for a certificate and register through our template, nothing else."""
-    return _filled("claim-policy", fleet, {"template": fleet.template_name, "claim-client-prefix": fleet.claim_client_prefix})
+    return filled_in("claim-policy", fleet, {"template": fleet.template_name, "claim-client-prefix": fleet.claim_client_prefix})
 
 
 def provisioning_template(fleet: Fleet) -> Document:
     """The thing, its certificate and its policy, as RegisterThing makes them."""
-    return _filled("provisioning-template", fleet, {"device-policy": fleet.device_policy_name, "thing-prefix": fleet.thing_prefix})
+    return filled_in("provisioning-template", fleet, {"device-policy": fleet.device_policy_name, "thing-prefix": fleet.thing_prefix})
 
 
 def write_policy(fleet: Fleet, prefix: str) -> Document:
     """A topic rule writes objects below one prefix of the bucket."""
-    return _filled("rule-policy", fleet, {"bucket": fleet.bucket, "prefix": prefix})
+    return filled_in("rule-policy", fleet, {"bucket": fleet.bucket, "prefix": prefix})
 
 
 def hook_policy(fleet: Fleet) -> Document:
     """The hook writes its own log, looks for the thing, and reads the allow-list if there is one."""
     values = {"hook": fleet.hook_name, "thing-prefix": fleet.thing_prefix, "serial-prefix": fleet.serial_prefix}
-    document = _filled("hook-policy", fleet, values)
+    document = filled_in("hook-policy", fleet, values)
     reading = {
         "none": None,
         "s3": ("s3:GetObject", fleet.arn("s3", f"{fleet.bucket}/{fleet.allow_list_key}")),
@@ -56,12 +56,12 @@ def hook_policy(fleet: Fleet) -> Document:
 
 def lambda_trust(fleet: Fleet) -> Document:
     """AWS Lambda may assume the role."""
-    return _filled("service-trust", fleet, {"service": "lambda.amazonaws.com"})
+    return filled_in("service-trust", fleet, {"service": "lambda.amazonaws.com"})
 
 
 def iot_trust(fleet: Fleet) -> Document:
     """AWS IoT may assume the role, for this account and region only."""
-    document = _filled("service-trust", fleet, {"service": "iot.amazonaws.com"})
+    document = filled_in("service-trust", fleet, {"service": "iot.amazonaws.com"})
     document["Statement"][0]["Condition"] = {
         "StringEquals": {"aws:SourceAccount": fleet.account},
         "ArnLike": {"aws:SourceArn": fleet.arn("iot", "*")},
@@ -71,12 +71,12 @@ def iot_trust(fleet: Fleet) -> Document:
 
 def bucket_policy(fleet: Fleet) -> Document:
     """Only requests over TLS."""
-    return _filled("bucket-policy", fleet, {"bucket": fleet.bucket})
+    return filled_in("bucket-policy", fleet, {"bucket": fleet.bucket})
 
 
 def lake_bucket_policy(fleet: Fleet) -> Document:
     """Only requests over TLS, and no object is ever overwritten."""
-    return _filled("lake-bucket-policy", fleet, {"bucket": fleet.lake_bucket})
+    return filled_in("lake-bucket-policy", fleet, {"bucket": fleet.lake_bucket})
 
 
 def rule_keys() -> tuple[str, ...]:
@@ -84,8 +84,9 @@ def rule_keys() -> tuple[str, ...]:
     return tuple(_base("rule-keys")["testRules"])
 
 
-def _filled(name: str, fleet: Fleet, values: Values) -> Document:
-    common = {"iot": fleet.arn("iot", "")[:-1], "logs": fleet.arn("logs", "")[:-1], "s3": fleet.arn("s3", "")[:-1]}
+def filled_in(name: str, fleet: Fleet, values: Values) -> Document:
+    """Return a base file with its placeholders filled; `<iot>` and the like stand for what the ARNs of a service begin with."""
+    common = {service: fleet.arn(service, "")[:-1] for service in ("glue", "iam", "iot", "lambda", "logs", "s3")}
     document: Document = _fill(_base(name), {**common, **values})
     return document
 
