@@ -1,40 +1,56 @@
 """What Dagster loads: everything of one fleet. The environment is read here, once."""
 
 import os
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import dagster as dg
 
 from fleet_pipeline import settings
+from fleet_pipeline.alerts import alert_sensors
 from fleet_pipeline.assets.catalog import catalog_assets
 from fleet_pipeline.assets.lake import lake_assets
 from fleet_pipeline.assets.provisioning import provisioning_assets
 from fleet_pipeline.assets.raw import raw_assets
 from fleet_pipeline.checks.drift import drift_checks
+from fleet_pipeline.checks.late_data import late_data_checks
 from fleet_pipeline.fleet import Fleet
-from fleet_pipeline.jobs import adopt_job, plan_job
+from fleet_pipeline.jobs import adopt_job, claim_jobs, plan_job
 from fleet_pipeline.resources.account import AccountResource
 from fleet_pipeline.resources.lock import LockResource
+from fleet_pipeline.schedules import drift_schedule, lake_schedules
+from fleet_pipeline.sensors import lake_sensors
 
 
 def build(fleet: Fleet) -> dg.Definitions:
     """Return the assets, jobs and resources of a fleet."""
-    provisioning, lake = provisioning_assets(fleet), lake_assets(fleet)
+    provisioning, lake, looks = provisioning_assets(fleet), lake_assets(fleet), late_data_checks(fleet)
     drift, account = drift_checks(fleet), AccountResource.of(fleet)
     return dg.Definitions(
         assets=[*provisioning, *raw_assets(fleet), *lake, *catalog_assets(fleet), *_vehicles(fleet)],
-        asset_checks=drift,
+        asset_checks=[*drift, *looks],
         jobs=[
             dg.define_asset_job("provision", dg.AssetSelection.assets(*provisioning), description="Bring AWS to what the settings want."),
-            dg.define_asset_job("compact", dg.AssetSelection.assets(*lake), description="Compact one hour of every rule."),
+            dg.define_asset_job("compact", _only(lake), description="Compact hours of every rule."),
+            dg.define_asset_job("look", dg.AssetSelection.checks(*looks), description="Look for messages that are not in the lake."),
             plan_job(drift),
             adopt_job(fleet),
+            *claim_jobs(fleet),
         ],
+        schedules=[drift_schedule(fleet), *lake_schedules(fleet)],
+        sensors=[*lake_sensors(fleet), *alert_sensors(fleet)],
         resources={"account": account, "lock": LockResource(account=account, bucket=fleet.bucket)},
         # A resource takes a tenth of a second, a process of its own three seconds.
         executor=dg.in_process_executor,
     )
+
+
+def _only(assets: Sequence[dg.AssetsDefinition]) -> dg.AssetSelection:
+    """Return a selection of assets and of the checks that they make themselves, without those that are run apart from them."""
+    selection = dg.AssetSelection.assets(*assets)
+    own = dg.AssetSelection.checks(*(key for asset in assets for key in asset.check_keys))
+    return selection - dg.AssetSelection.checks_for_assets(*assets) | own
 
 
 @dg.definitions

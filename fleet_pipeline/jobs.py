@@ -33,7 +33,7 @@ class Adoption(dg.Config):
 def adopt_job(fleet: Fleet) -> dg.JobDefinition:
     """Return the job that takes over resources of our names which others have made, such as the CDK app's."""
 
-    @dg.op(name="take_over", out=dg.Out(dg.Nothing))
+    @dg.op(out=dg.Out(dg.Nothing))
     def adopt_op(context: dg.OpExecutionContext, config: Adoption, account: AccountResource, lock: LockResource) -> None:
         with reported():
             steps = adoption.adopt(fleet, account.aws, lock.held) if config.apply else adoption.foreign(fleet, account.aws)
@@ -57,17 +57,17 @@ class Revocation(dg.Config):
 def claim_jobs(fleet: Fleet) -> list[dg.JobDefinition]:
     """Return the jobs of the claim certificate's life: what `fleet claim rotate`, `retire` and `revoke` do."""
 
-    @dg.op(name="rotate_claim", out=dg.Out(dg.Nothing))
+    @dg.op(out=dg.Out(dg.Nothing))
     def rotate_op(context: dg.OpExecutionContext, account: AccountResource) -> None:
         with reported():
             context.add_output_metadata({"given out from now on": life.rotate(fleet, account.aws)})
 
-    @dg.op(name="retire_claim", out=dg.Out(dg.Nothing))
+    @dg.op(out=dg.Out(dg.Nothing))
     def retire_op(context: dg.OpExecutionContext, account: AccountResource) -> None:
         with reported():
             context.add_output_metadata({"retired": "\n".join(life.retire(fleet, account.aws)) or "none"})
 
-    @dg.op(name="revoke_claim", out=dg.Out(dg.Nothing))
+    @dg.op(out=dg.Out(dg.Nothing))
     def revoke_op(context: dg.OpExecutionContext, config: Revocation, account: AccountResource) -> None:
         with reported():
             since = datetime.combine(date.fromisoformat(config.since), time(), UTC)

@@ -43,6 +43,11 @@ def key(rule: Rule) -> dg.AssetKey:
     return dg.AssetKey([GROUP, rule.key])
 
 
+def own_checks(fleet: Fleet) -> dict[dg.AssetKey, list[dg.AssetCheckKey]]:
+    """Return the checks that each asset makes in its own run."""
+    return {key(rule): [spec.key for spec in verdicts.specs(key(rule))] for rule in fleet.rules}
+
+
 def stores(fleet: Fleet, account: AccountResource) -> tuple[S3Store, Lake]:
     """Return where raw objects lie and where Parquet does."""
     return S3Store(account.aws, fleet.bucket), Lake(S3Store(account.aws, fleet.lake_bucket), fleet.parquet_prefix)

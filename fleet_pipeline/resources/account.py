@@ -29,6 +29,11 @@ class AccountResource(dg.ConfigurableResource[Account]):
     @property
     def aws(self) -> Aws:
         """The clients of the account. Raises WrongAccount when the credentials belong elsewhere."""
+        return self.opened.aws
+
+    @property
+    def opened(self) -> Account:
+        """The account; nothing is called or started yet."""
         if self._opened is None:
             self._opened = Account(cast("Profile", self.profile), self.account, self.region, Path(self.home))
-        return self._opened.aws
+        return self._opened

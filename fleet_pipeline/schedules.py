@@ -1,0 +1,90 @@
+"""What happens by the clock: closed hours are compacted, and looked at again for what came late; AWS is compared with the settings."""
+
+from datetime import timedelta
+
+import dagster as dg
+
+from fleet_pipeline.assets import lake
+from fleet_pipeline.checks.late_data import Look
+from fleet_pipeline.fleet import Fleet
+from fleet_pipeline.partitions import closed_hours, run_requests, untouched
+from fleet_pipeline.resources.account import AccountResource
+
+BEFORE_BACKFILLS = {"dagster/priority": "10"}
+"""Runs of the clock leave the queue before those of a backfill."""
+
+LOOK_CRON = "*/10 * * * *"
+"""A late message is in the lake some ten minutes after it came."""
+
+SWEEP_CRON = "40 3 * * *"
+"""Once a day, when little else happens in Europe."""
+
+DRIFT_CRON = "23 * * * *"
+"""Once an hour, at a minute of its own: a plan makes about 60 reading calls, and AWS IoT allows some 10 a second to the whole account."""
+
+
+def drift_schedule(fleet: Fleet) -> dg.ScheduleDefinition:
+    """Return the schedule that looks for drift. It only reads, so it runs from the start in an account; on this machine somebody starts it."""
+    running = dg.DefaultScheduleStatus.RUNNING if fleet.profile == "aws" else dg.DefaultScheduleStatus.STOPPED
+    return dg.ScheduleDefinition(
+        name="look_for_drift", job_name="plan", cron_schedule=DRIFT_CRON, default_status=running, description="Compares AWS with the settings, every hour."
+    )
+
+
+def lake_schedules(fleet: Fleet) -> list[dg.ScheduleDefinition]:
+    """Return the schedules of the lake. On this machine they run by themselves; in an account somebody starts them."""
+    return [_compact(fleet), _look(fleet), _sweep(fleet)]
+
+
+def _status(fleet: Fleet) -> dg.DefaultScheduleStatus:
+    return dg.DefaultScheduleStatus.RUNNING if fleet.profile == "local" else dg.DefaultScheduleStatus.STOPPED
+
+
+def _compact(fleet: Fleet) -> dg.ScheduleDefinition:
+    @dg.schedule(
+        name="compact_closed_hours",
+        job_name="compact",
+        cron_schedule=f"{fleet.grace_minutes} * * * *",
+        execution_timezone="UTC",
+        default_status=_status(fleet),
+        description=f"Compacts each hour {fleet.grace_minutes} minutes after its end, and what was missed in the {fleet.catch_up_hours} hours before.",
+    )
+    def compact_closed_hours(context: dg.ScheduleEvaluationContext, account: AccountResource) -> list[dg.RunRequest] | dg.SkipReason:
+        if not account.opened.has_bucket(fleet.lake_bucket):
+            return dg.SkipReason(f"There is no bucket {fleet.lake_bucket} yet: run the job provision, or `fleet apply`.")
+        closed = closed_hours(fleet, context.scheduled_execution_time, fleet.catch_up_hours)
+        # Hours that failed are left to the sensor late_data, which gives up after some attempts.
+        wanted = {lake.key(rule): untouched(context.instance, lake.key(rule), fleet, closed) for rule in fleet.rules}
+        return list(run_requests(wanted, lake.own_checks(fleet), "closed", BEFORE_BACKFILLS)) or dg.SkipReason(
+            "Every closed hour is compacted, or a run is at it."
+        )
+
+    return compact_closed_hours
+
+
+def _look(fleet: Fleet) -> dg.ScheduleDefinition:
+    return _looking(fleet, "look_for_late_data", LOOK_CRON, timedelta(hours=fleet.look_back_hours))
+
+
+def _sweep(fleet: Fleet) -> dg.ScheduleDefinition:
+    return _looking(fleet, "sweep_for_late_data", SWEEP_CRON, timedelta(days=fleet.sweep_days))
+
+
+def _looking(fleet: Fleet, name: str, cron: str, back: timedelta) -> dg.ScheduleDefinition:
+    hours = back // timedelta(hours=1)
+
+    @dg.schedule(
+        name=name,
+        job_name="look",
+        cron_schedule=cron,
+        execution_timezone="UTC",
+        default_status=_status(fleet),
+        description=f"Looks for messages of the last {hours} closed hours that are not in the lake.",
+    )
+    def look(account: AccountResource) -> dg.RunRequest | dg.SkipReason:
+        if not account.opened.has_bucket(fleet.lake_bucket):
+            return dg.SkipReason(f"There is no bucket {fleet.lake_bucket} yet.")
+        ops = {f"look_at_{rule.key}": Look(hours=hours) for rule in fleet.rules}
+        return dg.RunRequest(run_config=dg.RunConfig(ops=ops), tags=BEFORE_BACKFILLS)
+
+    return look
