@@ -13,6 +13,9 @@ from fleet_pipeline.fleet import Fleet, Hour
 # The parameter has been beta since 1.6; the warning would greet every user at every start.
 warnings.filterwarnings("ignore", message="Parameter `allow_nonexistent_upstream_partitions`", category=dg.BetaWarning)
 
+RECORDS = 1000
+"""Materializations that are looked at, newest first, to tell which hours were compacted before they had ended."""
+
 
 def hours(fleet: Fleet) -> dg.HourlyPartitionsDefinition:
     """Return one partition for each hour (UTC) from the fleet's start to the hour that is running now.
@@ -42,9 +45,16 @@ def stretches(hours: Iterable[Hour]) -> list[tuple[Hour, Hour]]:
 
 
 def untouched(instance: dg.DagsterInstance, asset: dg.AssetKey, fleet: Fleet, among: Iterable[Hour]) -> list[Hour]:
-    """Return the hours that no run has materialized, failed to, or is about to."""
+    """Return the hours that no run has materialized since they were closed, failed to, or is about to."""
     statuses = _statuses(instance, asset, fleet, among)
-    return [hour for hour, status in statuses.items() if status is None]
+    wanted = dg.AssetRecordsFilter(asset, asset_partitions=[hour.partition_key for hour in statuses])
+    made = instance.fetch_materializations(wanted, limit=RECORDS).records
+    closed = timedelta(minutes=fleet.grace_minutes)
+    final = {
+        record.partition_key for record in made if record.partition_key and record.timestamp >= (Hour.parse(record.partition_key).end + closed).timestamp()
+    }
+    early = {hour for hour, status in statuses.items() if status is AssetPartitionStatus.MATERIALIZED and hour.partition_key not in final}
+    return [hour for hour, status in statuses.items() if status is None or hour in early]
 
 
 def idle(instance: dg.DagsterInstance, asset: dg.AssetKey, fleet: Fleet, among: Iterable[Hour]) -> list[Hour]:

@@ -22,7 +22,7 @@ from fleet_pipeline.compaction.lake import Lake
 from fleet_pipeline.definitions import build
 from fleet_pipeline.errors import AlertNotDelivered
 from fleet_pipeline.fleet import Fleet, Hour, RawName
-from fleet_pipeline.partitions import closed_hours, stretches
+from fleet_pipeline.partitions import closed_hours, stretches, untouched
 from fleet_pipeline.resources.account import AccountResource
 from fleet_pipeline.schedules import lake_schedules
 from fleet_pipeline.sensors import ATTEMPTS, lake_sensors
@@ -107,6 +107,13 @@ def test_two_ticks_at_once_ask_under_the_same_run_keys(fleet, instance, buckets)
     keys = [[request.run_key for request in tick(fleet, instance)] for _ in range(2)]
     assert keys[0] == keys[1]
     assert keys[0]
+
+
+def test_an_hour_that_was_compacted_while_it_ran_is_asked_for_again_once_it_is_closed(fleet, instance, buckets):
+    one = replace(fleet, rule_keys=("rule1",))
+    now = Hour.of(datetime.now(UTC))
+    materialized(instance, one.rules[0], now, Hour(now.start - timedelta(hours=2)))
+    assert untouched(instance, lake.key(one.rules[0]), one, [Hour(now.start - timedelta(hours=2)), now]) == [now]
 
 
 def test_nothing_is_asked_for_while_a_run_is_about_to_do_it_and_a_failed_hour_is_left_to_the_sensor(fleet, instance, buckets):
