@@ -1,0 +1,260 @@
+"""Taking a fleet down: nothing is lost unasked, nothing is left behind, and being killed at any call changes neither."""
+
+import os
+import signal
+import traceback
+import uuid
+from dataclasses import dataclass, replace
+
+import pytest
+from aws_calls import READING, Refusals, answer, watch
+
+from fleet_pipeline.aws import Aws
+from fleet_pipeline.errors import AwsRefused, FleetError, NotOurs, WouldLose
+from fleet_pipeline.fleet import Fleet
+from fleet_pipeline.provision.blueprint import blueprint, resources
+from fleet_pipeline.provision.claim.keys import PRIVATE_KEY
+from fleet_pipeline.provision.destroy import DETACHED_PAUSES_S, destroy, losses
+from fleet_pipeline.provision.reconcile import STACK_TAG, reconcile
+
+RAW_KEY = "test-rule/rule1/1795442400123"
+
+
+@dataclass(frozen=True)
+class Stack:
+    fleet: Fleet
+    aws: Aws
+    url: str
+
+    def destroy(self, **how):
+        return list(destroy(self.fleet, self.aws, **({"confirmed": self.fleet.bucket} | how)))
+
+    def vehicle(self, name):
+        """A vehicle as RegisterThing would have made it."""
+        iot = self.aws.iot
+        made = iot.create_keys_and_certificate(setAsActive=True)
+        iot.create_thing(thingName=name)
+        iot.attach_thing_principal(thingName=name, principal=made["certificateArn"])
+        iot.attach_policy(policyName=self.fleet.device_policy_name, target=made["certificateArn"])
+        return made["certificateArn"]
+
+    def left(self):
+        aws = self.aws
+        return {
+            "policies": [each["policyName"] for each in aws.iot.list_policies()["policies"]],
+            "certificates": [each["certificateId"] for each in aws.iot.list_certificates()["certificates"]],
+            "things": [each["thingName"] for each in aws.iot.list_things()["things"]],
+            "templates": [each["templateName"] for each in aws.iot.list_provisioning_templates()["templates"]],
+            "rules": [each["ruleName"] for each in aws.iot.list_topic_rules()["rules"]],
+            "roles": [each["RoleName"] for each in aws.iam.list_roles()["Roles"]],
+            "functions": [each["FunctionName"] for each in aws.functions.list_functions()["Functions"]],
+            "tables": aws.dynamodb.list_tables()["TableNames"],
+            "logs": [each["logGroupName"] for each in aws.logs.describe_log_groups()["logGroups"]],
+            "buckets": [each["Name"] for each in aws.s3.list_buckets()["Buckets"]],
+        }
+
+    def kept(self, bucket):
+        found = self.aws.s3.list_object_versions(Bucket=bucket)
+        return [each["Key"] for kind in ("Versions", "DeleteMarkers") for each in found.get(kind, [])]
+
+
+@pytest.fixture(scope="module")
+def new_stack(local_aws):
+    def make(**settings):
+        unique = uuid.uuid4().int
+        named = {"account": f"{unique % 10**12:012d}", "bucket": f"fleet-{unique:032x}"[:40], "rule_keys": ("rule1",)}
+        fleet = replace(Fleet(), **(named | settings))
+        fleet = replace(fleet, lake_bucket=f"{fleet.bucket}-lake")
+        stack = Stack(fleet, Aws(fleet.region, fleet.account, local_aws.url), local_aws.url)
+        for resource in resources(blueprint(fleet)):
+            reconcile(resource, stack.aws)
+        return stack
+
+    return make
+
+
+def lived_in(stack):
+    """Give a fleet a vehicle, messages in both buckets, and an earlier claim key among the versions of its object."""
+    stack.vehicle("test-thing-297468000001")
+    s3, bucket = stack.aws.s3, stack.fleet.bucket
+    s3.put_object(Bucket=bucket, Key=PRIVATE_KEY, Body=s3.get_object(Bucket=bucket, Key=PRIVATE_KEY)["Body"].read())
+    s3.put_object(Bucket=bucket, Key=RAW_KEY, Body=b"{}")
+    s3.put_object(Bucket=stack.fleet.lake_bucket, Key="lake/v1/part-00000.parquet", Body=b"PAR1", IfNoneMatch="*")
+    stack.aws.logs.create_log_group(logGroupName=f"/aws/lambda/{stack.fleet.hook_name}")
+    return stack
+
+
+@pytest.fixture
+def stack(new_stack):
+    """A fleet that may be taken down."""
+    return lived_in(new_stack())
+
+
+@pytest.fixture(scope="module")
+def standing(new_stack):
+    """A fleet that no test takes down."""
+    return lived_in(new_stack())
+
+
+def test_what_would_be_lost_is_named_and_nothing_is_changed(standing):
+    before = standing.left()
+    aws = Aws(standing.fleet.region, standing.fleet.account, standing.url)
+    calls = watch(aws.session)
+    with pytest.raises(WouldLose) as caught:
+        list(destroy(standing.fleet, aws, with_data=True))
+    said = str(caught.value)
+    assert "1 certificates of registered vehicles, such as test-thing-297468000001" in said
+    assert "the claim certificate" in said
+    assert f"1 object versions in bucket {standing.fleet.bucket};" in said
+    assert f"1 object versions in bucket {standing.fleet.lake_bucket}:" in said
+    assert f"confirm with the bucket's name, {standing.fleet.bucket}" in said
+    assert calls.writing == []
+    assert standing.left() == before
+
+
+@pytest.mark.parametrize("confirmed", ["", "yes", "another-bucket"])
+def test_only_the_buckets_own_name_confirms(standing, confirmed):
+    with pytest.raises(WouldLose):
+        standing.destroy(confirmed=confirmed)
+
+
+def test_kept_data_is_no_loss(standing):
+    assert not [loss for loss in losses(standing.fleet, standing.aws) if "object" in loss]
+
+
+def test_the_data_is_kept_every_version_of_the_claim_keys_is_not_and_the_fleet_can_be_made_again(stack):
+    gone = stack.destroy()
+    left = stack.left()
+    assert set(left.pop("buckets")) == {stack.fleet.bucket, stack.fleet.lake_bucket}
+    assert not any(left.values()), left
+    assert stack.kept(stack.fleet.bucket) == [RAW_KEY]
+    assert len(stack.kept(stack.fleet.lake_bucket)) == 1
+    assert {each.part for each in gone if each.action == "kept"} == {"lake_bucket", "bucket"}
+    for resource in resources(blueprint(stack.fleet)):
+        reconcile(resource, stack.aws)
+    assert RAW_KEY in stack.kept(stack.fleet.bucket)
+
+
+def test_with_data_nothing_at_all_is_left_and_a_second_teardown_makes_no_writing_call(stack):
+    stack.aws.s3.delete_object(Bucket=stack.fleet.bucket, Key=RAW_KEY)
+    stack.destroy(with_data=True)
+    assert not any(stack.left().values()), stack.left()
+    aws = Aws(stack.fleet.region, stack.fleet.account, stack.url)
+    calls = watch(aws.session)
+    assert {each.action for each in destroy(stack.fleet, aws, with_data=True)} == {"absent"}
+    assert calls.writing == []
+
+
+def test_the_serials_of_the_allow_list_are_not_lost_unasked(new_stack):
+    stack = new_stack(allow_list="dynamodb")
+    stack.aws.dynamodb.put_item(TableName=stack.fleet.allow_list_table, Item={"serial": {"S": "297468000001"}})
+    assert "1 serials of the allow-list" in losses(stack.fleet, stack.aws)
+
+
+def test_what_others_made_stops_the_teardown_before_anything_is_changed(standing):
+    def tag(owner):
+        policy = standing.fleet.policy_arn(standing.fleet.device_policy_name)
+        standing.aws.iot.tag_resource(resourceArn=policy, tags=[{"Key": STACK_TAG, "Value": owner}])
+
+    before = standing.left()
+    tag("another")
+    with pytest.raises(NotOurs):
+        standing.destroy()
+    tag(standing.fleet.prefix)
+    assert standing.left() == before
+
+
+def test_a_thing_with_two_certificates_goes_and_one_named_otherwise_stays(stack):
+    twice = stack.aws.iot.create_keys_and_certificate(setAsActive=True)["certificateArn"]
+    stack.aws.iot.attach_thing_principal(thingName="test-thing-297468000001", principal=twice)
+    stack.aws.iot.attach_policy(policyName=stack.fleet.device_policy_name, target=twice)
+    stack.vehicle("someone-elses")
+    stack.destroy()
+    assert stack.left()["things"] == ["someone-elses"]
+    assert stack.left()["certificates"] == []
+
+
+def test_things_of_another_fleet_in_the_account_stay(new_stack):
+    stack = new_stack()
+    neighbour = new_stack(account=stack.fleet.account, service="other", raw_prefix="other")
+    neighbour.vehicle("test-thing-297468NEIGHBOUR")
+    stack.vehicle("test-thing-297468000001")
+    stack.destroy()
+    assert stack.left()["things"] == ["test-thing-297468NEIGHBOUR"]
+
+
+def test_a_policy_that_was_detached_a_moment_ago_is_waited_for(stack):
+    slept = []
+    answer(stack.aws.iot, "DeletePolicy", by=Refusals("DeleteConflictException", "The policy was detached less than five minutes ago", times=4))
+    stack.destroy(sleep=slept.append)
+    assert slept == list(DETACHED_PAUSES_S[:4])
+    assert stack.left()["policies"] == []
+
+
+def test_the_wait_for_a_policy_covers_five_minutes_and_ends(stack):
+    slept = []
+    answer(stack.aws.iot, "DeletePolicy", by=Refusals("DeleteConflictException", "The policy was detached less than five minutes ago", times=99))
+    with pytest.raises(AwsRefused, match="DeleteConflict"):
+        stack.destroy(sleep=slept.append)
+    assert 5 * 60 <= sum(slept) <= 10 * 60
+
+
+class Axe:
+    """Kills its own process before or after the n-th call that may change something, and notes which call it was."""
+
+    def __init__(self, stack, note, *, after):
+        self.stack, self.note, self.after = stack, note, after
+        # The clients are made once and used by children only: of a connection there may be but one user.
+        self.aws = Aws(stack.fleet.region, stack.fleet.account, stack.url)
+        for client in (self.aws.iot, self.aws.iam, self.aws.functions, self.aws.s3, self.aws.dynamodb, self.aws.logs):
+            client.meta.events.register("before-call", self.raised)
+            client.meta.events.register("after-call", self.fallen)
+
+    def raised(self, event_name, params, **_):
+        if not event_name.rsplit(".", 1)[1].startswith(READING):
+            self.calls += 1
+            if self.calls == self.at:
+                self.note.write_text(f"{event_name} {params['url_path']} {params['body']}")
+                self.strike(not self.after)
+
+    def fallen(self, event_name, **_):
+        if not event_name.rsplit(".", 1)[1].startswith(READING):
+            self.strike(self.after and self.calls == self.at)
+
+    def strike(self, now):
+        if now:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def kills(self, at):
+        """Destroy in a child process, and say whether it was killed at this call."""
+        self.calls, self.at = 0, at
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                list(destroy(self.stack.fleet, self.aws, confirmed=self.stack.fleet.bucket, with_data=True))
+                code = 0
+            except FleetError:
+                traceback.print_exc()
+            finally:
+                os._exit(code)
+        _, status = os.waitpid(child, 0)
+        assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
+        return os.WIFSIGNALED(status)
+
+
+def test_killed_before_and_after_every_call_a_teardown_goes_on_and_leaves_nothing(stack, tmp_path):
+    """Each child gets one call further than the one before it, past calls that it has to repeat: so every state that can be left is started from."""
+    note, kills, seen, at = tmp_path / "call", 0, set(), 1
+    before, after = (Axe(stack, note, after=late) for late in (False, True))
+    while before.kills(at):
+        kills += 1
+        if note.read_text() in seen:
+            at += 1
+            continue
+        seen.add(note.read_text())
+        kills += after.kills(at)
+        at = 1
+    assert len(seen) > 25
+    assert kills >= 2 * len(seen)
+    assert not any(stack.left().values()), stack.left()
