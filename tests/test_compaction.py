@@ -1,12 +1,15 @@
 """What compaction promises of an hour, on buckets in a dict."""
 
+import io
 import json
 import uuid
+from datetime import timedelta
 
 import duckdb
 import pandas as pd
 import polars as pl
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
 from dict_store import DictStore
 
@@ -185,3 +188,17 @@ def test_rows_say_of_a_key_what_the_rule_reads_out_of_it(raw, lake, tmp_path):
         raw.put(RULE.raw_key(name), b"{}")
     compact(raw, lake)
     assert [(row["_ts"].timestamp() * 1000, row["_client_id"]) for row in rows(lake, tmp_path)] == [(name.millis, name.client_id) for name in names]
+
+
+def test_a_part_says_what_it_is_and_can_be_searched_by_time(raw, lake):
+    for offset in range(100):
+        raw.put(key(offset), b'{"speed": 12.5}')
+    compact(raw, lake)
+    file = pq.ParquetFile(io.BytesIO(lake.store.objects[f"{PARTITION}part-00000.parquet"][0][1]))
+    facts = json.loads(file.metadata.metadata[b"fleet_pipeline"])
+    assert (facts["rule"], facts["hour"], facts["rows"], facts["contract"]) == ("rule1", HOUR.partition_key, 100, 0)
+    columns = {file.metadata.row_group(0).column(place).path_in_schema: file.metadata.row_group(0).column(place) for place in range(file.metadata.num_columns)}
+    assert {column.compression for column in columns.values()} == {"ZSTD"}
+    assert columns["_ts"].statistics.max - columns["_ts"].statistics.min == timedelta(milliseconds=99)
+    assert columns["speed"].has_column_index
+    assert [sorted_by.column_index for sorted_by in file.metadata.row_group(0).sorting_columns] == [file.schema_arrow.get_field_index("_ts")]

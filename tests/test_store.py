@@ -1,4 +1,6 @@
+import threading
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from botocore.auth import S3SigV4Auth
@@ -6,10 +8,11 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from dict_store import DictStore
 
-from fleet_pipeline.errors import AwsRefused
+from fleet_pipeline.errors import AwsRefused, AwsUnavailable
 from fleet_pipeline.store import S3Store
+from fleet_pipeline.store.s3 import CA_BUNDLE
 from fleet_pipeline.store.signing import Signer
-from fleet_pipeline.store.transfers import Window
+from fleet_pipeline.store.transfers import ATTEMPTS, Request, Transfers, Window
 
 ACCOUNT = "123456789012"
 
@@ -101,12 +104,84 @@ def test_a_signature_is_the_one_that_botocore_computes():
     assert "secret" not in repr(signer)
 
 
+@pytest.fixture
+def served():
+    """A server that gives each request the next of the answers that it was given; None is no answer at all."""
+    answers, asked = [], []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self):
+            asked.append(self.headers["authorization"])
+            answer = answers.pop(0) if len(answers) > 1 else answers[0]
+            if answer is None:
+                self.rfile.read(1)  # until the client hangs up
+                return
+            status, body = answer
+            self.send_response(status)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        now = [0.0]
+        signer = Signer(Credentials("AKID", "secret"), "eu-central-1", "127.0.0.1")
+        base = f"http://127.0.0.1:{server.server_port}"
+        transfers = Transfers(base, signer, CA_BUNDLE, patience_s=0.3, clock=lambda: now[0], sleep=lambda seconds: now.append(now.pop() + seconds))
+        yield transfers, answers, asked
+        server.shutdown()
+        thread.join()
+
+
+def test_a_request_without_an_answer_is_given_up_and_asked_again(served):
+    transfers, answers, asked = served
+    answers += [None, (200, b"late")]
+    assert transfers.one(Request("/a")).body == b"late"
+    assert len(asked) == transfers.sent["GET"] == 2
+
+
+def test_slow_down_halves_what_flies_and_ends_in_an_error_when_it_never_stops(served):
+    transfers, answers, asked = served
+    answers += [(503, b"<Error><Code>SlowDown</Code></Error>")]
+    with pytest.raises(AwsUnavailable, match=r"would not answer GET /a: .*SlowDown.* \(503\)"):
+        transfers.one(Request("/a"))
+    assert len(asked) == ATTEMPTS
+    assert transfers.window.size < Window().size
+
+
+def test_expired_credentials_are_asked_for_anew(served):
+    transfers, answers, asked = served
+    answers += [(400, b"<Error><Code>ExpiredToken</Code></Error>"), (200, b"")]
+    list(transfers.all([Request("/a")]))
+    transfers.signer.credentials = Credentials("OTHER", "secret")
+    answers[:] = [(400, b"<Error><Code>ExpiredToken</Code></Error>"), (200, b"")]
+    transfers.one(Request("/a"))
+    assert ["AKID" in line for line in asked] == [True, True, True, False]
+
+
+def test_a_body_of_another_length_than_was_listed_is_asked_for_again(served):
+    transfers, answers, asked = served
+    answers += [(200, b"shor"), (200, b"whole")]
+    assert transfers.one(Request("/a", expected_bytes=5)).body == b"whole"
+    assert len(asked) == 2
+
+
 def test_more_requests_fly_while_the_network_is_waited_for_and_half_as_many_when_s3_says_slow_down():
     window = Window()
     for _ in range(100):
         window.idle()
     assert window.size == window.most
-    window.slow_down()
+    for now in (10.0, 10.1, 10.2):
+        window.slow_down(now)
     assert window.size == window.most // 2
-    window.idle()
+    for _ in range(window.size):
+        window.idle()
     assert window.size == window.most // 2 + 1
+    window.slow_down(11.0)
+    assert window.size == window.most // 4

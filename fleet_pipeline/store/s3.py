@@ -61,7 +61,7 @@ class S3Store:
         """
         places = count()
         for request, answer in self._transfers.all(version and self._get(next(places), version) for version in versions):
-            yield request.mark, self._done(answer, f"read {unquote_plus(request.path)}")
+            yield request.mark, answer.body if answer.status in GOOD else self._done(answer, f"read {unquote_plus(request.path)}")
 
     def read(self, key: str, start: int, stop: int) -> bytes:
         """Return the bytes `[start, stop)` of an object."""

@@ -28,7 +28,10 @@ PAUSE_S = 0.1
 LONGEST_PAUSE_S = 10.0
 """No wait is longer."""
 
-PATIENCE_S = 5
+SETTLING_S = 0.5
+"""Seconds that a smaller window is given to show its effect."""
+
+PATIENCE_S = 5.0
 """A first try that takes longer is given up and asked anew (S3's performance guide advises it); each try has twice the patience."""
 
 GOOD = {200, 204, 206}
@@ -76,15 +79,21 @@ class Window:
 
     size: int = 16
     most: int = 256
-    told: bool = False
+    _slowed_at: float | None = None
+    _waits: int = 0
 
     def idle(self) -> None:
-        """Grow: nothing had landed and there was time to wait. By an eighth, or by one once S3 has asked to slow down."""
-        self.size = min(self.most, self.size + (1 if self.told else 1 + self.size // 8))
+        """Grow: nothing had landed and there was time to wait. By an eighth; once S3 has asked to slow down, by one in as many waits as fly."""
+        self._waits += 1
+        if self._slowed_at is None:
+            self.size = min(self.most, self.size + 1 + self.size // 8)
+        elif self._waits >= self.size:
+            self.size, self._waits = min(self.most, self.size + 1), 0
 
-    def slow_down(self) -> None:
-        """Shrink to half."""
-        self.size, self.told = max(2, self.size // 2), True
+    def slow_down(self, now: float) -> None:
+        """Shrink to half, but not again for what was sent before that could help."""
+        if self._slowed_at is None or now - self._slowed_at >= SETTLING_S:
+            self.size, self._slowed_at = max(2, self.size // 2), now
 
 
 @dataclass(slots=True)
@@ -97,6 +106,8 @@ class Transfers:
     sent: Counter[str] = field(default_factory=Counter)
     """How many requests went out, by method, repeated ones included."""
     window: Window = field(default_factory=Window)
+    patience_s: float = PATIENCE_S
+    clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     _multi: Any = field(default_factory=pycurl.CurlMulti)
     _idle: list[Any] = field(default_factory=list)
@@ -110,7 +121,7 @@ class Transfers:
 
         Raises AwsUnavailable when a request had all its tries.
         """
-        waiting, flying = _Waiting(iter(requests)), _Flying()
+        waiting, flying = _Waiting(iter(requests), self.clock), _Flying()
         self._multi.setopt(pycurl.M_MAXCONNECTS, self.window.most)
         try:
             self._fill(flying, waiting)
@@ -145,7 +156,7 @@ class Transfers:
         handle.setopt(pycurl.URL, f"{self.base}{path}?{query}" if query else self.base + path)
         if reads:
             handle.setopt(pycurl.HTTPHEADER, self.signer.headers("GET", path, query, headers))
-            handle.setopt(pycurl.TIMEOUT_MS, PATIENCE_S * 1000 << attempt)
+            handle.setopt(pycurl.TIMEOUT_MS, int(self.patience_s * 1000) << attempt)
         else:
             handle.setopt(pycurl.HTTPHEADER, [*self.signer.headers(kind, path, query, headers, request.payload_hash), "Expect:"])
             _write(handle, request, attempt)
@@ -157,7 +168,7 @@ class Transfers:
         handle.setopt(pycurl.WRITEFUNCTION, handle.chunks.append)
         handle.setopt(pycurl.NOSIGNAL, 1)
         handle.setopt(pycurl.USERAGENT, "fleet-pipeline")
-        handle.setopt(pycurl.CONNECTTIMEOUT, PATIENCE_S)
+        handle.setopt(pycurl.CONNECTTIMEOUT, int(PATIENCE_S))
         handle.setopt(pycurl.CAINFO, self.ca_bundle)
         return handle
 
@@ -197,7 +208,7 @@ class Transfers:
         if attempt + 1 == ATTEMPTS:
             raise AwsUnavailable(f"answer {request.kind} {request.path}", str(answer.status or "no answer"), problem)
         if answer.status == SLOW_DOWN:
-            self.window.slow_down()
+            self.window.slow_down(self.clock())
         if b"<Code>ExpiredToken</Code>" in answer.body:
             self.signer.expire()
         waiting.later(request, attempt + 1)
@@ -210,10 +221,11 @@ class _Flying(dict[Any, tuple[Request, int]]):
 class _Waiting:
     """Requests not yet sent: those that must be repeated, each at its time, before those never tried."""
 
-    def __init__(self, fresh: Iterator[Request | None]) -> None:
+    def __init__(self, fresh: Iterator[Request | None], clock: Callable[[], float]) -> None:
         self._fresh: Iterator[Request | None] | None = fresh
         self._repeats: list[tuple[float, int, Request, int]] = []
         self._order = count()
+        self._clock = clock
 
     @property
     def done(self) -> bool:
@@ -222,10 +234,10 @@ class _Waiting:
     @property
     def delay(self) -> float:
         """Seconds until something may be sent again, at most one."""
-        return min(1.0, max(0.0, self._repeats[0][0] - time.monotonic())) if self._repeats else 1.0
+        return min(1.0, max(0.0, self._repeats[0][0] - self._clock())) if self._repeats else 1.0
 
     def next(self) -> tuple[Request, int] | None:
-        if self._repeats and self._repeats[0][0] <= time.monotonic():
+        if self._repeats and self._repeats[0][0] <= self._clock():
             return heapq.heappop(self._repeats)[2:]
         if self._fresh is not None:
             for request in self._fresh:
@@ -235,7 +247,7 @@ class _Waiting:
 
     def later(self, request: Request, attempt: int) -> None:
         pause = random.uniform(0, min(LONGEST_PAUSE_S, PAUSE_S * 2**attempt))  # noqa: S311 (jitter)
-        heapq.heappush(self._repeats, (time.monotonic() + pause, next(self._order), request, attempt))
+        heapq.heappush(self._repeats, (self._clock() + pause, next(self._order), request, attempt))
 
 
 def _problem(request: Request, answer: Answer) -> str:
@@ -257,4 +269,4 @@ def _write(handle: Any, request: Request, attempt: int) -> None:
         handle.setopt(pycurl.READFUNCTION, handle.source.read)
         handle.setopt(pycurl.INFILESIZE_LARGE, size)
     handle.setopt(pycurl.LOW_SPEED_LIMIT, 1)
-    handle.setopt(pycurl.LOW_SPEED_TIME, PATIENCE_S << attempt)
+    handle.setopt(pycurl.LOW_SPEED_TIME, int(PATIENCE_S) << attempt)

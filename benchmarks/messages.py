@@ -1,0 +1,54 @@
+"""The data of the race: telemetry of about 300 bytes an object, the same in every run."""
+
+import json
+import random
+import uuid
+from collections.abc import Iterator
+
+from fleet_pipeline.fleet import Hour, RawName, Rule
+
+SEED = 20261123
+RULE = Rule("test-rule", "rule1")
+HOUR = Hour.parse("2026-11-23-10:00")
+BUCKET = "bench"
+LAKE = "bench-lake"
+
+FIELDS = {"ts": int, "serial": str, "sequence": int, "speed": float, "heading": float, "odometer": float}
+
+
+def messages(count: int, *, dirty: bool) -> Iterator[tuple[str, bytes]]:
+    """Yield keys and payloads, spread over the hour, in the order of time. Dirty: one in a thousand is not what the others are."""
+    chance = random.Random(SEED)
+    for number in range(count):
+        millis = HOUR.start_ms + number * 3_600_000 // count
+        key = RULE.raw_key(RawName(millis, str(uuid.UUID(int=chance.getrandbits(128), version=4))))
+        payload = json.dumps(_telemetry(chance, number, millis), separators=(",", ":")).encode()
+        yield key, _spoilt(chance, payload) if dirty and chance.random() < 0.001 else payload
+
+
+def _telemetry(chance: random.Random, number: int, millis: int) -> dict:
+    return {
+        "serial": f"297468{chance.randrange(36**6):08d}",
+        "sequence": number,
+        "ts": millis - chance.randrange(500),
+        "position": {"lat": round(chance.uniform(47.0, 55.0), 6), "lon": round(chance.uniform(6.0, 15.0), 6), "alt": round(chance.uniform(0, 900), 1)},
+        "speed": round(chance.uniform(0, 140), 1),
+        "heading": round(chance.uniform(0, 360), 1),
+        "odometer": round(chance.uniform(0, 300_000), 1),
+        "battery": {"soc": round(chance.uniform(5, 100), 1), "voltage": round(chance.uniform(350, 420), 2), "charging": chance.random() < 0.1},
+        "diagnostics": {"codes": [], "engine_temp": chance.randrange(60, 110), "status": "ok"},
+    }
+
+
+def _spoilt(chance: random.Random, payload: bytes) -> bytes:
+    message = json.loads(payload)
+    return chance.choice(
+        [
+            payload[: len(payload) // 2],
+            json.dumps(message | {"speed": "fast"}).encode(),
+            json.dumps(message | {"firmware": "2.1.0"}).encode(),
+            json.dumps({"serial": message["serial"], "sequence": message["sequence"]}).encode(),
+            json.dumps([message, message]).encode(),
+            json.dumps(message | {"position": 7}).encode(),
+        ]
+    )

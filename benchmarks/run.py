@@ -1,0 +1,152 @@
+"""The race: every contender on the same loopback S3, one after the other; completeness checked, figures kept.
+
+    python benchmarks/run.py [--objects 100000] [--million] [--only fleet_pipeline ...] [--write]
+
+Server and contender have a core each where there are two. `--write` renews results.json, the plot and docs/benchmarks.md.
+"""
+
+import argparse
+import io
+import json
+import os
+import platform
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import pyarrow.parquet as pq
+
+from benchmarks import report
+from benchmarks.contenders import CONTENDERS
+from benchmarks.messages import messages
+
+HERE = Path(__file__).parent
+LIMIT_S = 900
+SLOW = {"boto3_threads": 20_000, "duckdb_read_json": 20_000, "pyarrow_s3": 20_000, "obstore_asyncio": 50_000}
+"""Contenders that are given fewer objects; their CPU seconds grow in step with the objects."""
+
+
+@contextmanager
+def server(objects, *, dirty, latency_ms=0):
+    """A loopback S3 that holds the messages, on the last core."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, HERE / "s3_server.py", "--port", str(port), "--objects", str(objects), "--latency-ms", str(latency_ms)]
+    with _pinned(-1):
+        process = subprocess.Popen([*command, *(["--dirty"] if dirty else [])], stdout=subprocess.PIPE)
+    try:
+        process.stdout.readline()
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+        process.stdout.close()
+
+
+def race(name, url, objects, *, dirty):
+    """One contender's figures; what stopped it, if it did not finish."""
+    with tempfile.TemporaryDirectory() as folder:
+        figures = {"contender": name, "data": "dirty" if dirty else "clean", "objects": objects, "probe_s": probe()}
+        command = [sys.executable, HERE / "contenders.py", name, url, folder]
+        try:
+            with _pinned(0):
+                done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=True)
+        except subprocess.CalledProcessError as error:
+            return figures | {"complete": False, "stopped_by": (error.stderr.strip().splitlines() or [f"signal {-error.returncode}"])[-1][:200]}
+        except subprocess.TimeoutExpired:
+            return figures | {"complete": False, "stopped_by": f"not done after {LIMIT_S} s"}
+        used = json.loads(done.stdout.splitlines()[-1])
+        tables = [pq.read_table(io.BytesIO(urllib.request.urlopen(part).read())) for part in used["urls"]] or [pq.read_table(f"{folder}/rows.parquet")]
+        return figures | {
+            "cpu_s_per_100k": round(used["cpu_s"] / objects * 100_000, 2),
+            "wall_s": round(used["wall_s"], 2),
+            "peak_mb": round(used["peak_mb"]),
+            "objects_per_s": round(objects / used["wall_s"]),
+            "complete": complete(tables, objects, dirty=dirty),
+        }
+
+
+def complete(tables, objects, *, dirty):
+    """Whether every message is a row, and every sequence number that can be read is there once."""
+    expected = 0
+    for _, payload in messages(objects, dirty=dirty):
+        expected += isinstance(_read(payload), dict)
+    sequences = [value for table in tables for value in table["sequence"].to_pylist() if value is not None]
+    return sum(table.num_rows for table in tables) == objects and len(set(sequences)) == len(sequences) == expected
+
+
+def _read(payload):
+    try:
+        return json.loads(payload)
+    except ValueError:
+        return None
+
+
+def probe():
+    """CPU seconds of a fixed piece of Python: how fast the machine is just now. Shared cores vary by 1.7."""
+    started = time.process_time()
+    sum(number * number for number in range(2_000_000))
+    return round(time.process_time() - started, 3)
+
+
+@contextmanager
+def _pinned(core):
+    """What is started meanwhile runs on one core."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {sorted(cores)[core]})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
+def machine():
+    model = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "?")
+    return f"{model}, {os.cpu_count()} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}"
+
+
+def versions():
+    return {name: version(name) for name in ("pycurl", "msgspec", "pyarrow", "obstore", "polars", "duckdb", "boto3")}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--objects", type=int, default=100_000)
+    parser.add_argument("--million", action="store_true")
+    parser.add_argument("--only", nargs="*", default=list(CONTENDERS), choices=list(CONTENDERS))
+    parser.add_argument("--write", action="store_true")
+    arguments = parser.parse_args()
+    runs = []
+
+    def note(run):
+        runs.append(run)
+        print(json.dumps(run), flush=True)
+
+    share = {name: min(arguments.objects, SLOW.get(name, arguments.objects)) for name in arguments.only}
+    for dirty in (False, True):
+        for objects in sorted(set(share.values())):
+            with server(objects, dirty=dirty) as url:
+                for name in arguments.only:
+                    if share[name] == objects:
+                        note(race(name, url, objects, dirty=dirty))
+    if "fleet_pipeline" in arguments.only:
+        with server(arguments.objects, dirty=True, latency_ms=20) as url:
+            note(race("fleet_pipeline", url, arguments.objects, dirty=True) | {"data": "dirty, 20 ms added to every answer"})
+        for dirty in (False, True) if arguments.million else ():
+            with server(1_000_000, dirty=dirty) as url:
+                note(race("fleet_pipeline", url, 1_000_000, dirty=dirty))
+    if arguments.write:
+        report.write({"date": time.strftime("%Y-%m-%d", time.gmtime()), "machine": machine(), "versions": versions(), "runs": runs})
+
+
+if __name__ == "__main__":
+    main()

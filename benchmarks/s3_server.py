@@ -1,0 +1,203 @@
+"""A loopback S3 to race against: one process, one epoll loop, objects in memory; as few microseconds a request as Python allows.
+
+    python benchmarks/s3_server.py --port 18080 --objects 100000 [--dirty] [--latency-ms 20]
+
+It lists (objects and versions), gets (whole and by range), heads and puts, checks no signature, and answers with the headers that S3 sends.
+"""
+
+import argparse
+import hashlib
+import re
+import select
+import socket
+import sys
+import time
+from bisect import bisect_right
+from collections import deque
+from pathlib import Path
+from urllib.parse import parse_qs, unquote
+from xml.sax.saxutils import escape
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from benchmarks.messages import BUCKET, messages
+
+PAGE = 1000
+DATE = "Mon, 23 Nov 2026 11:00:00 GMT"
+MODIFIED = "2026-11-23T11:00:00.000Z"
+HEADERS = (
+    f"HTTP/1.1 %s\r\nx-amz-id-2: {'a' * 76}\r\nx-amz-request-id: 0123456789ABCDEF\r\nDate: {DATE}\r\nLast-Modified: {DATE}\r\n"
+    "x-amz-server-side-encryption: AES256\r\nx-amz-version-id: abcdefghijklmnopqrstuvwxyz012345\r\nAccept-Ranges: bytes\r\n"
+    'Content-Type: application/octet-stream\r\nETag: "%s"\r\nServer: AmazonS3\r\nContent-Length: %d\r\n'
+)
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_RANGE = re.compile(rb"\r\nrange: *bytes=(\d*)-(\d*)", re.IGNORECASE)
+
+
+class Bucket:
+    """Objects by path, `/bucket/key`."""
+
+    def __init__(self, objects):
+        self.objects = dict(objects)
+        self.keys = sorted(self.objects)
+
+    def put(self, path, body):
+        if path in self.objects:
+            return False
+        self.objects[path] = body
+        self.keys = sorted(self.objects)
+        return True
+
+    def page(self, path, query):
+        """One page of a listing, of objects or of versions."""
+        root = path.rstrip("/") + "/"
+        prefix, versions = root + query.get("prefix", ""), "versions" in query
+        after = query.get("key-marker") or query.get("continuation-token") or query.get("start-after") or ""
+        start = bisect_right(self.keys, max(root + after, prefix[:-1] + chr(ord(prefix[-1]) - 1) + "\U0010ffff"))
+        keys = [key for key in self.keys[start : start + int(query.get("max-keys", PAGE))] if key.startswith(prefix)]
+        more = start + len(keys) < len(self.keys) and self.keys[start + len(keys)].startswith(prefix)
+        entries = "".join(self._entry(root, key, versions=versions) for key in keys)
+        last = escape(keys[-1].removeprefix(root)) if keys else ""
+        following = (
+            f"<NextKeyMarker>{last}</NextKeyMarker><NextVersionIdMarker>v</NextVersionIdMarker>"
+            if versions
+            else f"<NextContinuationToken>{last}</NextContinuationToken>"
+        )
+        kind = "ListVersionsResult" if versions else "ListBucketResult"
+        head = f"<Name>{root.strip('/')}</Name><Prefix>{escape(query.get('prefix', ''))}</Prefix><KeyCount>{len(keys)}</KeyCount><MaxKeys>1000</MaxKeys>"
+        tail = f"<IsTruncated>{str(more).lower()}</IsTruncated>{following if more else ''}"
+        return f'<?xml version="1.0" encoding="UTF-8"?>\n<{kind} xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{head}{tail}{entries}</{kind}>'.encode()
+
+    def _entry(self, root, path, *, versions):
+        key, body = path.removeprefix(root), self.objects[path]
+        shared = f"<LastModified>{MODIFIED}</LastModified><ETag>&quot;{_etag(path)}&quot;</ETag><Size>{len(body)}</Size><StorageClass>STANDARD</StorageClass>"
+        if not versions:
+            return f"<Contents><Key>{escape(key)}</Key>{shared}</Contents>"
+        version = f"<VersionId>{hashlib.blake2b(path.encode(), digest_size=16).hexdigest()}</VersionId><IsLatest>true</IsLatest>"
+        return f"<Version><Key>{escape(key)}</Key>{version}{shared}<Owner><ID>{'0' * 64}</ID></Owner></Version>"
+
+
+def _etag(path):
+    return hashlib.blake2b(path.encode(), digest_size=16, salt=b"etag").hexdigest()
+
+
+def _response(status, body, etag="", *, head=False, extra=""):
+    return (HEADERS % (status, etag, len(body)) + extra + "\r\n").encode() + (b"" if head else body)
+
+
+class Server:
+    """An epoll loop. Answers wait `latency_s` before they are sent, all at once and not one after the other."""
+
+    def __init__(self, bucket, port, latency_s):
+        self.bucket, self.latency_s = bucket, latency_s
+        self.listener = socket.create_server(("127.0.0.1", port), backlog=1024)
+        self.listener.setblocking(False)
+        self.epoll = select.epoll()
+        self.epoll.register(self.listener, select.EPOLLIN)
+        self.connections, self.buffers = {}, {}
+        self.delayed = deque()
+
+    def serve(self):
+        while True:
+            wait = max(0.0, self.delayed[0][0] - time.monotonic()) if self.delayed else None
+            for fileno, _ in self.epoll.poll(wait):
+                if fileno == self.listener.fileno():
+                    self._accept()
+                else:
+                    self._read(fileno)
+            while self.delayed and self.delayed[0][0] <= time.monotonic():
+                _, fileno, answer = self.delayed.popleft()
+                self._send(fileno, answer)
+
+    def _accept(self):
+        try:
+            while True:
+                connection, _ = self.listener.accept()
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                connection.setblocking(False)
+                self.connections[connection.fileno()] = connection
+                self.epoll.register(connection, select.EPOLLIN)
+        except BlockingIOError:
+            return
+
+    def _read(self, fileno):
+        connection = self.connections[fileno]
+        try:
+            data = connection.recv(1 << 18)
+        except ConnectionError:
+            data = b""
+        if not data:
+            self.epoll.unregister(connection)
+            self.buffers.pop(fileno, None)
+            self.connections.pop(fileno).close()
+            return
+        if fileno in self.buffers:
+            self.buffers[fileno] += data
+            data = self.buffers[fileno]
+        while (end := data.find(b"\r\n\r\n")) >= 0:
+            length = 0 if data.startswith((b"GET", b"HEAD")) else int(_LENGTH.search(data, 0, end + 2)[1])
+            if len(data) < end + 4 + length:
+                break
+            self._answer(fileno, bytes(data[:end]), bytes(data[end + 4 : end + 4 + length]))
+            data = data[end + 4 + length :]
+        if data:
+            self.buffers[fileno] = bytearray(data)
+        else:
+            self.buffers.pop(fileno, None)
+
+    def _answer(self, fileno, head, body):
+        method, target, _ = head.split(b" ", 2)
+        path, _, query = target.decode().partition("?")
+        found = self.bucket.objects.get(path) if "%" not in path else self.bucket.objects.get(unquote(path))
+        if method == b"PUT":
+            answer = _response("200 OK" if self.bucket.put(unquote(path), body) else "412 Precondition Failed", b"", "0")
+        elif found is not None:
+            answer = self._object(path, found, head, is_head=method == b"HEAD")
+        elif path.count("/") == 1 or path.endswith("/"):
+            values = {name: value[-1] for name, value in parse_qs(query, keep_blank_values=True).items()}
+            answer = _response("200 OK", b"" if "location" in values else self.bucket.page(path, values), head=method == b"HEAD")
+        else:
+            answer = _response("404 Not Found", b"<Error><Code>NoSuchKey</Code><Message>no such key</Message></Error>", head=method == b"HEAD")
+        if self.latency_s:
+            self.delayed.append((time.monotonic() + self.latency_s, fileno, answer))
+        else:
+            self._send(fileno, answer)
+
+    def _object(self, path, body, head, *, is_head):
+        wanted = _RANGE.search(head) if b"ange" in head else None
+        if not wanted:
+            return _response("200 OK", body, _etag(path) if is_head else "0", head=is_head)
+        first, last = wanted[1], wanted[2]
+        start = int(first) if first else max(0, len(body) - int(last))
+        stop = min(len(body), int(last) + 1) if first and last else len(body)
+        return _response("206 Partial Content", body[start:stop], _etag(path), extra=f"Content-Range: bytes {start}-{stop - 1}/{len(body)}\r\n")
+
+    def _send(self, fileno, answer):
+        connection = self.connections.get(fileno)
+        if connection is None:
+            return
+        try:
+            sent = connection.send(answer)
+            if sent < len(answer):
+                connection.setblocking(True)
+                connection.sendall(answer[sent:])
+                connection.setblocking(False)
+        except ConnectionError:
+            return
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--objects", type=int, required=True)
+    parser.add_argument("--dirty", action="store_true")
+    parser.add_argument("--latency-ms", type=float, default=0)
+    arguments = parser.parse_args()
+    bucket = Bucket((f"/{BUCKET}/{key}", payload) for key, payload in messages(arguments.objects, dirty=arguments.dirty))
+    server = Server(bucket, arguments.port, arguments.latency_ms / 1000)
+    print("ready", flush=True)
+    server.serve()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""The long forms of what the tests do briefly. Each prints what it did, and fails with the first thing that is wrong.
+
+python benchmarks/soak.py kills      100,000 versions, three writers, 200 kills, faults all along: 0 lost, 0 doubled, 0 altered
+python benchmarks/soak.py readers    10,000 reads by pyarrow and DuckDB while parts are added: 0 wrong
+python benchmarks/soak.py fuzz       200,000 spoilt messages: each has a status, and columns and `_extra` together are the message
+"""
+
+import json
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "tests")]
+
+from test_compaction_faults import soak
+from test_compaction_hostile import HOSTILE, _flat, _holds
+from test_compaction_readers import reads_during_commits, with_duckdb, with_pyarrow
+
+from fleet_pipeline.compaction.columns import Sheet
+from fleet_pipeline.compaction.contract import Contract
+from fleet_pipeline.compaction.payload import judged
+
+
+def kills():
+    return soak(versions=100_000, kills=200, chance=0.002, seed=1)
+
+
+def readers():
+    totals = {"reads": 0, "wrong": 0, "states": 0}
+    while totals["reads"] < 10_000:
+        for read in (with_pyarrow, with_duckdb):
+            with tempfile.TemporaryDirectory() as folder:
+                for name, figure in reads_during_commits(read, Path(folder), commits=15).items():
+                    totals[name] += figure
+    assert totals["wrong"] == 0
+    return totals
+
+
+def fuzz():
+    chance = random.Random(1)
+    corpus = [payload for payload, _ in HOSTILE.values() if len(payload) < 1000]
+    corpus += [json.dumps({"speed": 12.5, "position": {"lat": 1, "lon": None}, "codes": ["a", 1], "at": "10:00"}).encode()] * len(corpus)
+    statuses = {}
+    contract = Contract()
+    for _ in range(200_000 // 500):
+        payloads = [_spoilt(chance, chance.choice(corpus)) for _ in range(500)]
+        sheet, messages = Sheet(contract, 500), []
+        for row, payload in enumerate(payloads):
+            status, message = judged(payload)
+            statuses[status] = statuses.get(status, 0) + 1
+            messages.append(message)
+            sheet.write(row, message)
+        arrays = {column.path: array.to_pylist() for column, array in sheet.arrays()}
+        for row, message in enumerate(messages):
+            aside = _flat(sheet.aside.get(row, {}))
+            for path, value in _flat(message).items():
+                assert _holds(aside.get(path, arrays.get(path, [None] * 500)[row]), value), payloads[row]
+    return statuses
+
+
+def _spoilt(chance, payload):
+    spoilt = bytearray(payload)
+    for _ in range(chance.randrange(4)):
+        place = chance.randrange(len(spoilt) + 1)
+        match chance.randrange(3):
+            case 0:
+                spoilt[place : place + 1] = bytes([chance.randrange(256)])
+            case 1:
+                spoilt[place:place] = chance.choice([b"{", b"}", b"[", b"]", b'"', b":", b",", b"null", b"1e9", b"-", b"\\u0061", b'"a":'])
+            case 2:
+                del spoilt[place : place + chance.randrange(8)]
+    return bytes(spoilt)
+
+
+if __name__ == "__main__":
+    started = time.monotonic()
+    print(sys.argv[1], {"kills": kills, "readers": readers, "fuzz": fuzz}[sys.argv[1]](), f"{time.monotonic() - started:.0f} s")
