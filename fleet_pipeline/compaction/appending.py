@@ -94,7 +94,7 @@ class Appending:
         part = Part(key, file.stat().st_size)
         self.lake.check(part, file)
         self.added.append(part)
-        self.known.add(written.identities)
+        self.known.note(written.rows)
         self.statuses += written.statuses
         return True
 
