@@ -1,6 +1,10 @@
 """By the clock and by what is seen: which hours are asked for, when, how often, and who hears of it when that fails."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -154,7 +158,7 @@ def compacted(fleet, aws, hour):
 
 
 def sense(fleet, instance, cursor):
-    (sensor,) = lake_sensors(fleet)
+    (sensor,) = (each for each in lake_sensors(fleet) if each.name == "late_data")
     return sensor(dg.build_sensor_context(instance, cursor=cursor))
 
 
@@ -218,6 +222,35 @@ def test_a_look_lists_closed_hours_and_no_others(fleet, instance, put):
     put(Hour.of(datetime.now(UTC)))
     put(Hour.of(datetime.now(UTC) - timedelta(hours=fleet.look_back_hours + 2)))
     assert look(fleet, instance)[late_data.UNCOMPACTED].passed
+
+
+KILLED = """
+import os, signal
+import dagster as dg
+
+@dg.op
+def work():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+@dg.job(executor_def=dg.in_process_executor)
+def long():
+    work()
+
+long.execute_in_process(instance=dg.DagsterInstance.get())
+"""
+
+
+def test_a_run_that_was_killed_with_dagster_is_ended_so_that_it_can_start_again(fleet, instance, tmp_path):
+    home = tmp_path / "dagster"
+    home.mkdir()
+    killed = subprocess.run([sys.executable, "-c", KILLED], env={**os.environ, "DAGSTER_HOME": str(home)}, capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    (sensor,) = (each for each in lake_sensors(fleet) if each.name == "lost_runs")
+    with dg.DagsterInstance.from_config(str(home)) as other:
+        (run,) = other.get_runs()
+        assert run.status is dg.DagsterRunStatus.STARTED
+        sensor(dg.build_sensor_context(other))
+        assert other.get_run_by_id(run.run_id).status is dg.DagsterRunStatus.FAILURE
 
 
 @contextmanager
