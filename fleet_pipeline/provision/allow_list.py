@@ -1,5 +1,6 @@
 """The allow-list of serials: the DynamoDB table, where the settings choose one, and adding to either form of list."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
@@ -61,7 +62,16 @@ def add(fleet: Fleet, aws: Aws, serial: str) -> None:
         if fleet.allow_list == "dynamodb":
             aws.dynamodb.put_item(TableName=fleet.allow_list_table, Item={"serial": {"S": serial}})
         else:
-            _add_line(aws, fleet.bucket, fleet.allow_list_key, serial)
+            _edit_lines(aws, fleet.bucket, fleet.allow_list_key, lambda lines: lines if serial in lines else [*lines, serial])
+
+
+def take_off(fleet: Fleet, aws: Aws, serial: str) -> None:
+    """Take a serial off the list, if there is one and the serial is on it."""
+    with doing(f"take {serial!r} off the allow-list"):
+        if fleet.allow_list == "dynamodb":
+            aws.dynamodb.delete_item(TableName=fleet.allow_list_table, Key={"serial": {"S": serial}})
+        elif fleet.allow_list == "s3":
+            _edit_lines(aws, fleet.bucket, fleet.allow_list_key, lambda lines: [line for line in lines if line != serial])
 
 
 def allow_replacement(fleet: Fleet, aws: Aws, serial: str) -> None:
@@ -70,12 +80,12 @@ def allow_replacement(fleet: Fleet, aws: Aws, serial: str) -> None:
         aws.iot.update_thing(thingName=fleet.thing_name(serial), attributePayload={"attributes": {"replacement": "allowed"}, "merge": True})
 
 
-def _add_line(aws: Aws, bucket: str, key: str, line: str) -> None:
+def _edit_lines(aws: Aws, bucket: str, key: str, edit: Callable[[list[str]], list[str]]) -> None:
     condition: Any = {"IfNoneMatch": "*"}
     lines: list[str] = []
     with absent("NoSuchKey"):
         found = aws.s3.get_object(Bucket=bucket, Key=key)
         condition = {"IfMatch": found["ETag"]}
         lines = found["Body"].read().decode().split()
-    if line not in lines:
-        aws.s3.put_object(Bucket=bucket, Key=key, Body="\n".join([*lines, line, ""]).encode(), **condition)
+    if edit(lines) != lines:
+        aws.s3.put_object(Bucket=bucket, Key=key, Body="\n".join([*edit(lines), ""]).encode(), **condition)

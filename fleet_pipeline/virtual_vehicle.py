@@ -1,0 +1,146 @@
+"""A vehicle that nobody built: it tries what a vehicle does and what a thief would, on the cloud side as it is, and leaves nothing behind.
+
+What it publishes are messages like any other. They are deleted as soon as they have arrived; an hour that is compacted in that very
+second keeps them as rows, whose `virtual_vehicle` says so.
+"""
+
+import json
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from fleet_pipeline.account import Account
+from fleet_pipeline.aws import Aws, absent, doing
+from fleet_pipeline.errors import ConnectionFailed, FleetError, PublishRefused, RegistrationRefused
+from fleet_pipeline.fleet import Fleet, RawName, Rule
+from fleet_pipeline.provision import allow_list, enrolled
+from fleet_pipeline.provision.claim.claims import read_claim
+from fleet_pipeline.store import S3Store
+from fleet_pipeline.vehicle.connection import connected
+from fleet_pipeline.vehicle.identity import Folder, Identity
+from fleet_pipeline.vehicle.registration import register
+
+ARRIVAL_S = 30
+"""How long a message is waited for. AWS IoT's rules act within a second or two."""
+
+CLOCKS_MS = 60_000
+"""How far this machine's clock and that of AWS may differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One thing that was tried: what must be so, whether it is, and what was said."""
+
+    what: str
+    so: bool
+    said: str
+
+
+def tried(fleet: Fleet, account: Account) -> list[Trial]:
+    """Return what came of every trial. Afterwards there is no thing, no active certificate and no object of the virtual vehicle."""
+    serial = f"{fleet.serial_prefix}VIRTUAL{secrets.token_hex(5).upper()}"
+    with TemporaryDirectory(prefix="fleet-") as home:
+        trials = _Trials(fleet, account, serial, Path(home))
+        try:
+            return list(trials.all())
+        finally:
+            trials.clean_up()
+
+
+@dataclass(frozen=True)
+class _Trials:
+    fleet: Fleet
+    account: Account
+    serial: str
+    home: Path
+
+    @property
+    def foreign(self) -> str:
+        """A serial that does not begin as ours do."""
+        return ("8" if self.serial.startswith("9") else "9") + self.serial[1:]
+
+    def all(self) -> Iterator[Trial]:
+        claim = read_claim(self.fleet, self.account.aws)
+        identity = Identity(claim.certificate_pem, claim.private_key)
+        yield self._refused("a foreign serial is refused", lambda: self._register(identity, self.foreign, "foreign"))
+        if self.fleet.allow_list != "none":
+            allow_list.add(self.fleet, self.account.aws, self.serial)
+        registers = self._succeeds("an allowed serial registers", lambda: self._register(identity, self.serial, "own"))
+        yield registers
+        if registers.so:
+            yield self._refused("a registered vehicle cannot be taken over", lambda: self._register(identity, self.serial, "thief"))
+            yield from (self._succeeds(f"a message of {rule.key} arrives", partial(self._arrives, rule)) for rule in self.fleet.rules)
+            yield self._refused("a foreign topic is refused", self._publishes_elsewhere)
+            yield self._succeeds("and the vehicle can still connect", self._connects)
+
+    def clean_up(self) -> None:
+        """Leave nothing behind, whatever succeeded that should not have."""
+        aws = self.account.aws
+        for serial in (self.serial, self.foreign):
+            _remove(self.fleet, aws, self.fleet.thing_name(serial))
+        allow_list.take_off(self.fleet, aws, self.serial)
+
+    def _register(self, claim: Identity, serial: str, folder: str) -> None:
+        register(self.fleet, self.account.broker, claim, serial, self.home / folder)
+
+    def _connects(self) -> None:
+        with connected(self.account.broker, self._identity, self.fleet.thing_name(self.serial)):
+            pass
+
+    def _publishes_elsewhere(self) -> None:
+        with connected(self.account.broker, self._identity, self.fleet.thing_name(self.serial)) as connection:
+            connection.publish(f"$aws/rules/{self.fleet.rules[0].aws_name}/{self.fleet.raw_prefix}/virtual/vehicle", b"{}")
+
+    def _arrives(self, rule: Rule) -> None:
+        """Publish a message, and return once its object was there and is deleted."""
+        payload = json.dumps({"virtual_vehicle": self.serial}).encode()
+        since = int(time.time() * 1000) - CLOCKS_MS
+        with connected(self.account.broker, self._identity, self.fleet.thing_name(self.serial)) as connection:
+            connection.publish(rule.publish_topic, payload)
+        give_up = time.monotonic() + ARRIVAL_S
+        while not _deleted(self.account.aws, self.fleet.bucket, rule, since, payload):
+            if time.monotonic() > give_up:
+                raise PublishRefused(self.fleet.thing_name(self.serial), rule.publish_topic, f"acknowledged, and no object within {ARRIVAL_S} s")
+            time.sleep(0.2)
+
+    @property
+    def _identity(self) -> Identity:
+        found = Folder.of(self.home / "own", self.fleet.thing_name(self.serial)).read()
+        if found is None:
+            raise FileNotFoundError(self.home)
+        return found
+
+    def _succeeds(self, what: str, deed: Callable[[], None]) -> Trial:
+        try:
+            deed()
+        except FleetError as error:
+            return Trial(what, so=False, said=str(error))
+        return Trial(what, so=True, said="yes")
+
+    def _refused(self, what: str, deed: Callable[[], None]) -> Trial:
+        """Try what must not succeed. A broker may also just hang up; that it is there is seen from what succeeds before and after."""
+        try:
+            deed()
+        except (RegistrationRefused, PublishRefused, ConnectionFailed) as error:
+            return Trial(what, so=True, said=str(error))
+        return Trial(what, so=False, said="it was let through")
+
+
+def _deleted(aws: Aws, bucket: str, rule: Rule, since: int, payload: bytes) -> bool:
+    """Delete the object that holds this payload, and say whether there was one."""
+    store = S3Store(aws, bucket)
+    listed = [each for page in store.versions(rule.raw_prefix, after=rule.raw_key(RawName(since))) for each in page if each.size == len(payload)]
+    found = [listed[place] for place, body in store.bodies(listed) if body == payload]
+    store.delete(found)
+    return bool(found)
+
+
+def _remove(fleet: Fleet, aws: Aws, thing: str) -> None:
+    with doing(f"remove the virtual vehicle {thing!r}"), absent("ResourceNotFoundException"):
+        for arn in aws.iot.list_thing_principals(thingName=thing)["principals"]:
+            enrolled.remove_certificate(fleet, aws, arn, fleet.device_policy_name)
+        aws.iot.delete_thing(thingName=thing)
