@@ -22,6 +22,7 @@
     ├── VehicleError
     │   ├── RegistrationRefused   AWS IoT did not provision the vehicle
     │   ├── NotRegistered         the vehicle has no certificate of its own
+    │   ├── NoAuthority           the certificate authority's key is not on this machine
     │   ├── ConnectionFailed      the broker did not let the vehicle in, or the connection was lost (retryable)
     │   └── PublishRefused        the broker did not take a message
     ├── AlertNotDelivered         the webhook did not take an alert (retryable)
@@ -265,6 +266,17 @@ class NotRegistered(VehicleError):
 
     def __str__(self) -> str:
         return f"the vehicle {self.serial!r} has no certificate in {self.folder}: run `fleet vehicle register --serial {self.serial}`"
+
+
+class NoAuthority(VehicleError):
+    """The certificate authority cannot sign here: its key is not on this machine."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(folder)
+        self.folder = folder
+
+    def __str__(self) -> str:
+        return f"there is no certificate authority with its key in {self.folder}: `fleet ca make` makes one for a trial"
 
 
 class ConnectionFailed(VehicleError):

@@ -310,7 +310,12 @@ class Fleet:
     def _check_prefixes(self) -> None:
         for name in ("raw_prefix", "parquet_prefix", "errors_prefix"):
             _matches(name, getattr(self, name), _TOPIC_LEVEL, "use 1 to 60 of a-z, A-Z, 0-9, - and _, and no slash")
-        taken = {"claim-certificate": "the claim certificate", "allow-list": "the allow-list", "provisioning": "the lock of those who apply"}
+        taken = {
+            "claim-certificate": "the claim certificate",
+            "allow-list": "the allow-list",
+            "provisioning": "the lock of those who apply",
+            "bulk-registration": "bulk registration",
+        }
         for name in ("raw_prefix", "errors_prefix"):
             prefix = getattr(self, name)
             if prefix in taken:
@@ -403,6 +408,36 @@ class Fleet:
     def allow_list_key(self) -> str:
         """S3 key of serials that may register, one a line, when `allow_list` is `s3`."""
         return "allow-list/serials.txt"
+
+    @property
+    def just_in_time_name(self) -> str:
+        """Lambda function of just-in-time registration, when `own_ca` is `jitr`."""
+        return f"{self.prefix}-just-in-time-lambda"
+
+    @property
+    def just_in_time_role_name(self) -> str:
+        """IAM role of that function."""
+        return f"{self.prefix}-just-in-time-role"
+
+    @property
+    def just_in_time_rule_name(self) -> str:
+        """Topic rule that calls it for each new certificate of the CA."""
+        return f"{self.prefix}-just-in-time".replace("-", "_")
+
+    @property
+    def jitp_template_name(self) -> str:
+        """Template of just-in-time provisioning, when `own_ca` is `jitp`."""
+        return f"{self.prefix}-jitp-template"
+
+    @property
+    def bulk_role_name(self) -> str:
+        """IAM role as which AWS IoT reads and carries out a bulk registration."""
+        return f"{self.prefix}-bulk-registration-role"
+
+    @property
+    def bulk_prefix(self) -> str:
+        """Prefix of the files of bulk registrations."""
+        return "bulk-registration"
 
     @property
     def registered_by(self) -> str:

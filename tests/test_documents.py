@@ -42,6 +42,10 @@ DOCUMENTS = {
     "provisioning template": (filled.provisioning_template, 10_240),
     "rule role's policy": (lambda fleet: filled.write_policy(fleet, fleet.raw_prefix), 10_240),
     "hook role's policy": (filled.hook_policy, 10_240),
+    "just-in-time role's policy": (filled.just_in_time_policy, 10_240),
+    "template of just-in-time provisioning": (filled.jitp_template, 10_240),
+    "template of bulk registration": (filled.bulk_template, 10_240),
+    "bulk role's policy": (lambda fleet: filled.read_policy(fleet, fleet.bulk_prefix), 10_240),
     "trust in AWS Lambda": (filled.lambda_trust, 2048),
     "trust in AWS IoT": (filled.iot_trust, 2048),
     "bucket policy": (filled.bucket_policy, 20_480),
@@ -201,13 +205,13 @@ def test_the_lake_refuses_to_overwrite_and_the_raw_bucket_does_not_so_that_rules
 
 def test_the_template_makes_the_thing_of_the_serial_with_the_device_policy_as_the_cdk_app_did():
     assert filled.provisioning_template(FLEET) == {
-        "Parameters": {"SerialNumber": {"Type": "String"}, "AWS::IoT::Certificate::Id": {"Type": "String"}},
+        "Parameters": {name: {"Type": "String"} for name in ("SerialNumber", "ClaimCertificateId", "AWS::IoT::Certificate::Id")},
         "Resources": {
             "certificate": {"Type": "AWS::IoT::Certificate", "Properties": {"CertificateId": {"Ref": "AWS::IoT::Certificate::Id"}, "Status": "Active"}},
             "policy": {"Type": "AWS::IoT::Policy", "Properties": {"PolicyName": "cdk-test-dev-device-policy"}},
             "thing": {
                 "Type": "AWS::IoT::Thing",
-                "Properties": {"ThingName": {"Fn::Join": ["", ["test-thing-", {"Ref": "SerialNumber"}]]}, "AttributePayload": {}, "ThingGroups": []},
+                "Properties": {"ThingName": {"Fn::Join": ["", ["test-thing-", {"Ref": "SerialNumber"}]]}, "AttributePayload": {FLEET.registered_by: {"Ref": "ClaimCertificateId"}}, "ThingGroups": []},
                 "OverrideSettings": {"AttributePayload": "MERGE", "ThingTypeName": "DO_NOTHING", "ThingGroups": "REPLACE"},
             },
         },

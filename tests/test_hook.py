@@ -235,9 +235,9 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]
         "AWS_DEFAULT_REGION": "eu-central-1",
     }.items():
         monkeypatch.setenv(name, value)
-    hook._client.cache_clear()
+    hook.client.cache_clear()
     yield monkeypatch
-    hook._client.cache_clear()
+    hook.client.cache_clear()
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from fleet_pipeline.provision.tags import spelled
 from fleet_pipeline.provision.template import Template
 from fleet_pipeline.provision.topic_rule import TopicRule
 
-EVERY_RESOURCE = replace(Fleet(), allow_list="dynamodb")
+EVERY_RESOURCE = replace(Fleet(), allow_list="dynamodb", bulk_registration="on")
 PARTS = blueprint(EVERY_RESOURCE)
 
 each_part = pytest.mark.parametrize("part", PARTS)

@@ -57,7 +57,7 @@ def _asset(name: str, part: Part, fleet: Fleet) -> dg.AssetsDefinition:
     @dg.asset(
         key=key(name),
         deps=[key(other) for other in part.after],
-        group_name=GROUP,
+        group_name=part.group,
         kinds={"aws", _SERVICES.get(resource.kind, "iot")},
         description=f"The {resource.kind} `{resource.name}`. Materializing brings it to what the settings want; a second time changes nothing.",
         code_version=wanted_version(resource),

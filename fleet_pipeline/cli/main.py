@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from fleet_pipeline import settings
+from fleet_pipeline.cli.bulk import bulk
+from fleet_pipeline.cli.ca import ca
 from fleet_pipeline.cli.claim import claim
 from fleet_pipeline.cli.cloud import adopt, apply, plan
 from fleet_pipeline.cli.iam import iam
@@ -60,5 +62,5 @@ def demo(fleet: Fleet, vehicles: int, messages: int) -> None:
     sys.exit(0 if run(fleet, vehicles, messages) else 1)
 
 
-for _command in (local, vehicle, claim, plan, apply, adopt, iam):
+for _command in (local, vehicle, claim, ca, bulk, plan, apply, adopt, iam):
     fleet_command.add_command(_command)

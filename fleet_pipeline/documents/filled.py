@@ -42,8 +42,16 @@ def write_policy(fleet: Fleet, prefix: str) -> Document:
 
 def hook_policy(fleet: Fleet) -> Document:
     """The hook writes its own log, looks for the thing, and reads the allow-list if there is one."""
-    values = {"hook": fleet.hook_name, "thing-prefix": fleet.thing_prefix, "serial-prefix": fleet.serial_prefix}
-    document = filled_in("hook-policy", fleet, values)
+    return _function_policy("hook-policy", fleet, fleet.hook_name)
+
+
+def just_in_time_policy(fleet: Fleet) -> Document:
+    """The function of just-in-time registration makes the thing, attaches the device policy and activates the certificate."""
+    return _function_policy("just-in-time-policy", fleet, fleet.just_in_time_name)
+
+
+def _function_policy(name: str, fleet: Fleet, function: str) -> Document:
+    document = filled_in(name, fleet, {"function": function, "thing-prefix": fleet.thing_prefix, "serial-prefix": fleet.serial_prefix})
     reading = {
         "none": None,
         "s3": ("s3:GetObject", fleet.arn("s3", f"{fleet.bucket}/{fleet.allow_list_key}")),
@@ -52,6 +60,21 @@ def hook_policy(fleet: Fleet) -> Document:
     if reading:
         document["Statement"].append({"Sid": "ReadTheAllowList", "Effect": "Allow", "Action": reading[0], "Resource": reading[1]})
     return document
+
+
+def jitp_template(fleet: Fleet) -> Document:
+    """The thing, its certificate and its policy, as AWS IoT makes them when a certificate of the registered CA connects for the first time."""
+    return filled_in("jitp-template", fleet, {"device-policy": fleet.device_policy_name, "thing-prefix": fleet.thing_prefix})
+
+
+def bulk_template(fleet: Fleet) -> Document:
+    """The thing, its certificate for a request of the vehicle's own (CSR) and its policy, for each line of a file."""
+    return filled_in("bulk-template", fleet, {"device-policy": fleet.device_policy_name, "thing-prefix": fleet.thing_prefix})
+
+
+def read_policy(fleet: Fleet, prefix: str) -> Document:
+    """AWS IoT reads the objects below one prefix of the bucket."""
+    return filled_in("read-policy", fleet, {"bucket": fleet.bucket, "prefix": prefix})
 
 
 def lambda_trust(fleet: Fleet) -> Document:

@@ -26,6 +26,7 @@ MINISTACK = "1.5.33"
 
 NAMES = {
     "ministack.app": ("_build_persistence_save_dict", "pin_request_origin"),
+    "ministack.core.iam_actions": ("extract_resource_arn",),
     "ministack.core.persistence": ("save_all",),
     "ministack.core.responses": ("request_scope",),
     "ministack.services.iot": (
@@ -85,6 +86,7 @@ def mend(mqtt: socket.socket, ca_path: Path) -> None:
     require_certificates(iot)
     name_the_endpoint(iot)
     check_expected_version(iot)
+    authorize_policies_on_their_target(modules["ministack.core.iam_actions"])
     count_loopback_as_tls(modules["ministack.app"])
 
 
@@ -226,6 +228,18 @@ def check_expected_version(iot: Any) -> None:
         return update(name, payload)
 
     iot._update_thing = update_thing
+
+
+def authorize_policies_on_their_target(actions: Any) -> None:
+    """Ask whether a role may attach a policy to this very certificate; the emulator asks whether it may to all (`*`)."""
+    extract = actions.extract_resource_arn
+
+    def extract_resource_arn(service: str, method: str, path: str, headers: Any, body: bytes, *rest: Any) -> Any:
+        if service == "iot" and path.startswith("/target-policies/"):
+            return json.loads(body).get("target", "*")
+        return extract(service, method, path, headers, body, *rest)
+
+    actions.extract_resource_arn = extract_resource_arn
 
 
 def count_loopback_as_tls(app: Any) -> None:

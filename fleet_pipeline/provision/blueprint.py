@@ -13,6 +13,7 @@ from fleet_pipeline.provision.claim.claims import Claims
 from fleet_pipeline.provision.claim_certificate import ClaimCertificate
 from fleet_pipeline.provision.function import HOOK_FOLDER, Function, sha256_of, zipped
 from fleet_pipeline.provision.iot_policy import IotPolicy
+from fleet_pipeline.provision.own_ca import ca_certificate
 from fleet_pipeline.provision.permission import InvokePermission
 from fleet_pipeline.provision.reconcile import Resource
 from fleet_pipeline.provision.role import Role
@@ -22,10 +23,11 @@ from fleet_pipeline.provision.topic_rule import TopicRule, s3_action
 
 @dataclass(frozen=True)
 class Part:
-    """A resource and the names of the parts that must exist before it."""
+    """A resource, the names of the parts that must exist before it, and its group in the lineage."""
 
     resource: Resource
     after: tuple[str, ...] = ()
+    group: str = "provisioning"
 
 
 Blueprint = Mapping[str, Part]
@@ -33,7 +35,7 @@ Blueprint = Mapping[str, Part]
 
 def blueprint(fleet: Fleet) -> Blueprint:
     """Return the parts of a fleet by name, in an order in which they can be made."""
-    parts = {**_storage(fleet), **_hook(fleet), **_provisioning(fleet), **_claim(fleet), **_rules(fleet)}
+    parts = {**_storage(fleet), **_hook(fleet), **_provisioning(fleet), **_claim(fleet), **_rules(fleet), **_own_ca(fleet), **_bulk(fleet)}
     return {name: parts[name] for name in TopologicalSorter({name: part.after for name, part in parts.items()}).static_order()}
 
 
@@ -84,7 +86,6 @@ def _hook_environment(fleet: Fleet) -> dict[str, str]:
 
 
 def _provisioning(fleet: Fleet) -> dict[str, Part]:
-    registration = f"arn:{fleet.partition}:iam::aws:policy/service-role/AWSIoTThingsRegistration"
     role = _role(fleet, fleet.provisioning_role_name, "AWS IoT makes things as this role", filled.iot_trust(fleet), {})
     template = Template(
         name=fleet.template_name,
@@ -97,7 +98,7 @@ def _provisioning(fleet: Fleet) -> dict[str, Part]:
     )
     return {
         "device_policy": Part(_iot_policy(fleet, fleet.device_policy_name, filled.device_policy(fleet))),
-        "provisioning_role": Part(replace(role, managed=(registration,))),
+        "provisioning_role": Part(replace(role, managed=(_registration(fleet),))),
         "provisioning_template": Part(template, ("device_policy", "provisioning_role", "hook_permission")),
     }
 
@@ -120,6 +121,77 @@ def _rules(fleet: Fleet) -> dict[str, Part]:
         "rule_error_role": Part(writer(fleet.rule_error_role_name, "Topic rules report failures as this role", fleet.errors_prefix), ("bucket",)),
         **{topic_rule_name(rule): Part(_topic_rule(fleet, rule), ("rule_role", "rule_error_role")) for rule in fleet.rules},
     }
+
+
+def _own_ca(fleet: Fleet) -> dict[str, Part]:
+    """Return what lets vehicles with certificates of the user's own CA in."""
+    if fleet.own_ca == "none":
+        return {}
+    if fleet.own_ca == "jitr":
+        return {"ca_certificate": Part(ca_certificate(fleet), ("just_in_time_rule",), "own_ca"), **_just_in_time(fleet)}
+    template = Template(
+        name=fleet.jitp_template_name,
+        arn=fleet.arn("iot", f"provisioningtemplate/{fleet.jitp_template_name}"),
+        description="Registers a vehicle by its certificate of the registered CA",
+        body=filled.jitp_template(fleet),
+        role_arn=fleet.role_arn(fleet.provisioning_role_name),
+        hook_arn="",
+        tags=fleet.tags,
+        payload_version="",
+        type="JITP",
+    )
+    return {
+        "jitp_template": Part(template, ("device_policy", "provisioning_role"), "own_ca"),
+        "ca_certificate": Part(ca_certificate(fleet), ("jitp_template",), "own_ca"),
+    }
+
+
+def _just_in_time(fleet: Fleet) -> dict[str, Part]:
+    """Return the function that decides about each new certificate of the CA, and the rule that calls it."""
+    code, ca = zipped(HOOK_FOLDER), ca_certificate(fleet)
+    policy, name, what = {"just-in-time": filled.just_in_time_policy(fleet)}, fleet.just_in_time_name, "Decides which certificates of the own CA are let in"
+    role = _role(fleet, fleet.just_in_time_role_name, what, filled.lambda_trust(fleet), policy)
+    function = Function(
+        name=name,
+        arn=fleet.arn("lambda", f"function:{name}"),
+        description=what,
+        role_arn=role.arn,
+        runtime=fleet.hook_runtime,
+        environment={**_hook_environment(fleet), "CA_CERTIFICATE_ID": ca.name, "DEVICE_POLICY": fleet.device_policy_name},
+        tags=fleet.tags,
+        code_sha256=sha256_of(code),
+        code=code,
+        handler="just_in_time.lambda_handler",
+    )
+    rule = TopicRule(
+        name=fleet.just_in_time_rule_name,
+        arn=fleet.arn("iot", f"rule/{fleet.just_in_time_rule_name}"),
+        description="Tells the function of each new certificate of the own CA",
+        sql=f"SELECT * FROM '$aws/events/certificates/registered/{ca.name}'",  # noqa: S608 (AWS IoT SQL; the id is a digest)
+        action={"lambda": {"functionArn": function.arn}},
+        error_action=s3_action(fleet.role_arn(fleet.rule_error_role_name), fleet.bucket, f"{fleet.errors_prefix}/just-in-time/${{timestamp()}}-${{newuuid()}}"),
+        tags=fleet.tags,
+    )
+    permission = InvokePermission(name=name, arn=function.arn, source_arn=rule.arn, source_account=fleet.account)
+    return {
+        "just_in_time_role": Part(role, (), "own_ca"),
+        "just_in_time": Part(function, ("just_in_time_role", "device_policy"), "own_ca"),
+        "just_in_time_permission": Part(permission, ("just_in_time",), "own_ca"),
+        "just_in_time_rule": Part(rule, ("just_in_time_permission", "rule_error_role"), "own_ca"),
+    }
+
+
+def _bulk(fleet: Fleet) -> dict[str, Part]:
+    """Return the role as which AWS IoT reads a file of vehicles and registers them."""
+    if fleet.bulk_registration == "off":
+        return {}
+    reading = {"input": filled.read_policy(fleet, fleet.bulk_prefix)}
+    role = _role(fleet, fleet.bulk_role_name, "AWS IoT registers vehicles of a file as this role", filled.iot_trust(fleet), reading)
+    return {"bulk_role": Part(replace(role, managed=(_registration(fleet),)), ("bucket", "device_policy"), "bulk_registration")}
+
+
+def _registration(fleet: Fleet) -> str:
+    return f"arn:{fleet.partition}:iam::aws:policy/service-role/AWSIoTThingsRegistration"
 
 
 def _topic_rule(fleet: Fleet, rule: Rule) -> TopicRule:

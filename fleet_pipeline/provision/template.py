@@ -12,7 +12,7 @@ from fleet_pipeline.provision.versions import Version
 
 @dataclass(frozen=True)
 class Template:
-    """A fleet provisioning template with its pre-provisioning hook."""
+    """A provisioning template, with its pre-provisioning hook if it has one: that of just-in-time provisioning cannot."""
 
     kind: ClassVar[str] = "provisioning template"
     fixed: ClassVar[frozenset[str]] = frozenset({"type"})
@@ -58,9 +58,9 @@ class Template:
             templateBody=json.dumps(self.body),
             enabled=self.enabled,
             provisioningRoleArn=self.role_arn,
-            preProvisioningHook=self._hook(),
             tags=tagging.spelled(self.tags),
-            type="FLEET_PROVISIONING",
+            type=self.type,  # type: ignore[arg-type]
+            **self._hook(),
         )
 
     def update(self, aws: Aws, found: Self) -> None:
@@ -76,7 +76,7 @@ class Template:
                 description=self.description,
                 enabled=self.enabled,
                 provisioningRoleArn=self.role_arn,
-                preProvisioningHook=self._hook(),
+                **self._hook(),
             )
 
     def delete(self, aws: Aws) -> None:
@@ -97,7 +97,7 @@ class Template:
         return aws.iot.describe_provisioning_template_version(templateName=self.name, versionId=version)["templateBody"]
 
     def _hook(self) -> Any:
-        return {"payloadVersion": self.payload_version, "targetArn": self.hook_arn}
+        return {"preProvisioningHook": {"payloadVersion": self.payload_version, "targetArn": self.hook_arn}} if self.hook_arn else {}
 
     def _make_room(self, aws: Aws) -> None:
         older = self._older_versions(aws)

@@ -72,7 +72,7 @@ def lambda_handler(event: Any, _context: object) -> dict[str, Any]:
     """Return `{"allowProvisioning": bool}`, whatever happens. Logs the serial and the reason, never a certificate."""
     try:
         expected = Expected(os.environ["SERIAL_PREFIX"], os.environ["THING_PREFIX"], os.environ["TEMPLATE_ARN"])
-        decision = decide(event, expected, IotThings(_client("iot")), allow_list(os.environ.get("ALLOW_LIST", "")))
+        decision = decide(event, expected, IotThings(client("iot")), allow_list(os.environ.get("ALLOW_LIST", "")))
     except Exception as error:  # noqa: BLE001 (the outermost frame: whatever went wrong, the answer is no)
         decision = Decision(allowed=False, reason=f"the hook failed: {error!r}"[:500])
     print(log_line(event, decision))  # noqa: T201 (Lambda's log)
@@ -91,7 +91,7 @@ def decide(event: Any, expected: Expected, things: Things, allowed: AllowList | 
     serial = event["parameters"]["SerialNumber"]
     if allowed is not None and not allowed.names(serial):
         return Decision(allowed=False, reason="the serial is not on the allow-list")
-    return _registered(expected.thing_prefix + serial, things)
+    return decide_on_thing(expected.thing_prefix + serial, things)
 
 
 def _wrong(event: Any, expected: Expected) -> str:
@@ -101,14 +101,15 @@ def _wrong(event: Any, expected: Expected) -> str:
         return "the request does not have SerialNumber as its one parameter"
     if event.get("templateArn") != expected.template_arn:
         return "the request came through another template"
-    if not _matches(r"[0-9a-f]{64}", event.get("claimCertificateId")):
+    if not matches(r"[0-9a-f]{64}", event.get("claimCertificateId")):
         return "the request does not name its claim certificate"
-    if not _matches(re.escape(expected.serial_prefix) + r"[0-9A-Z]{6,26}", serial):
+    if not matches(re.escape(expected.serial_prefix) + r"[0-9A-Z]{6,26}", serial):
         return f"the serial is not {expected.serial_prefix} and 6 to 26 of 0-9 and A-Z"
     return ""
 
 
-def _matches(pattern: str, text: object) -> bool:
+def matches(pattern: str, text: object) -> bool:
+    """Say whether all of a text is of this form; what is no text is not."""
     return isinstance(text, str) and re.fullmatch(pattern, text, re.ASCII) is not None
 
 
@@ -120,7 +121,8 @@ def _serial(event: Any) -> str | None:
     return serial if isinstance(serial, str) else None
 
 
-def _registered(thing_name: str, things: Things) -> Decision:
+def decide_on_thing(thing_name: str, things: Things) -> Decision:
+    """Decide on a vehicle about which nothing else is wrong: a new one, or one whose replacement was allowed."""
     thing = things.describe(thing_name)
     if thing is None:
         return Decision(allowed=True, reason="a new vehicle")
@@ -140,7 +142,8 @@ def log_line(event: Any, decision: Decision) -> str:
 
 
 @cache
-def _client(service: str) -> Any:
+def client(service: str) -> Any:
+    """Return the one impatient client of a service."""
     session: Any = boto3  # the stubs overload by literal name
     return session.client(service, config=IMPATIENT)
 
@@ -181,9 +184,9 @@ def allow_list(where: str) -> AllowList | None:
     if not where:
         return None
     if scheme == "s3":
-        return S3AllowList(_client("s3"), *rest.split("/", 1))
+        return S3AllowList(client("s3"), *rest.split("/", 1))
     if scheme == "dynamodb":
-        return DynamoDbAllowList(_client("dynamodb"), rest)
+        return DynamoDbAllowList(client("dynamodb"), rest)
     raise ValueError("ALLOW_LIST must begin with s3:// or dynamodb://")
 
 

@@ -1,0 +1,94 @@
+"""A certificate authority of the user's, registered with AWS IoT: vehicles with its certificates are let in as they come.
+
+AWS IoT asks for a proof that one has the authority's key: a certificate that it signed for a code of the account (`fleet ca code`).
+"""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from fleet_pipeline.aws import Aws, absent, doing
+from fleet_pipeline.errors import InvalidSetting
+from fleet_pipeline.fleet import Fleet
+from fleet_pipeline.provision import tags as tagging
+from fleet_pipeline.provision.claim.keys import certificate_id
+
+
+@dataclass(frozen=True)
+class CaCertificate:
+    """The authority's certificate; `template_name` is that of just-in-time provisioning, empty for registration by our function."""
+
+    kind: ClassVar[str] = "CA certificate"
+    fixed: ClassVar[frozenset[str]] = frozenset()
+
+    name: str
+    arn: str
+    template_name: str
+    tags: dict[str, str]
+    pem: str = field(repr=False, compare=False)
+    verification_pem: str = field(repr=False, compare=False)
+    status: str = "ACTIVE"
+    auto_registration: str = "ENABLE"
+
+    def console_path(self) -> str:
+        """The authority's page."""
+        return f"iot/home#/cacertificate/{self.name}"
+
+    def read(self, aws: Aws) -> Self | None:
+        """Return the authority as it is registered, or None."""
+        with absent("ResourceNotFoundException"):
+            found: Any = aws.iot.describe_ca_certificate(certificateId=self.name)
+            return replace(
+                self,
+                template_name=found.get("registrationConfig", {}).get("templateName", ""),
+                status=found["certificateDescription"]["status"],
+                auto_registration=found["certificateDescription"]["autoRegistrationStatus"],
+                tags=tagging.found(self.tags, aws.iot.list_tags_for_resource(resourceArn=self.arn)["tags"]),
+            )
+        return None
+
+    def create(self, aws: Aws) -> None:
+        """Register it; AWS IoT checks the proof."""
+        aws.iot.register_ca_certificate(
+            caCertificate=self.pem,
+            verificationCertificate=self.verification_pem,
+            setAsActive=self.status == "ACTIVE",
+            allowAutoRegistration=self.auto_registration == "ENABLE",
+            tags=tagging.spelled(self.tags),
+            **self._template(),
+        )
+
+    def update(self, aws: Aws, found: Self) -> None:
+        """Put back what differs."""
+        if found.tags != self.tags:
+            aws.iot.tag_resource(resourceArn=self.arn, tags=tagging.spelled(self.tags))
+        if replace(found, tags=self.tags) != self:
+            status: Any = {"newStatus": self.status, "newAutoRegistrationStatus": self.auto_registration}
+            aws.iot.update_ca_certificate(certificateId=self.name, **status, **self._template())
+
+    def delete(self, aws: Aws) -> None:
+        """Deactivate and remove it; the vehicles' certificates stay registered."""
+        aws.iot.update_ca_certificate(certificateId=self.name, newStatus="INACTIVE")
+        aws.iot.delete_ca_certificate(certificateId=self.name)
+
+    def _template(self) -> Any:
+        return {"registrationConfig": {"templateName": self.template_name}} if self.template_name else {}
+
+
+def ca_certificate(fleet: Fleet) -> CaCertificate:
+    """Return the authority whose certificates lie in the fleet's home. Raises InvalidSetting when they do not."""
+    folder = Path(fleet.home) / "ca"
+    try:
+        pem, verification = ((folder / name).read_text() for name in ("ca.pem", "verification.pem"))
+        ca_id = certificate_id(pem)
+    except (FileNotFoundError, ValueError) as error:
+        why = f"{folder} needs ca.pem and verification.pem: `fleet ca make` makes both for a trial, docs/provisioning.md tells of a CA of your own"
+        raise InvalidSetting("FLEET_OWN_CA", fleet.own_ca, why) from error
+    template = fleet.jitp_template_name if fleet.own_ca == "jitp" else ""
+    return CaCertificate(ca_id, fleet.arn("iot", f"cacert/{ca_id}"), template, fleet.tags, pem, verification)
+
+
+def registration_code(aws: Aws) -> str:
+    """Return the account's code that the authority must certify."""
+    with doing("give the registration code"):
+        return aws.iot.get_registration_code()["registrationCode"]

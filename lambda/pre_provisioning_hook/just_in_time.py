@@ -1,0 +1,122 @@
+"""Just-in-time registration: AWS IoT tells of a certificate of our own CA that it saw for the first time, and this lets it in or not.
+
+The certificate's common name is the vehicle's serial, and the rules are those of the pre-provisioning hook: form and prefix, the
+allow-list if there is one, and no thing of that name, unless a replacement was allowed. What is refused stays as it is, waiting; the
+vehicle's next try is looked at anew. What was begun and stopped is finished by the vehicle's next try.
+
+Standard library and boto3 only. Source: docs.aws.amazon.com/iot/latest/developerguide/auto-register-device-cert.html
+"""
+
+import base64
+import os
+import re
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from lambda_function import AllowList, Decision, IotThings, Things, allow_list, client, decide_on_thing, log_line, matches
+
+_COMMON_NAME = bytes.fromhex("0603550403")
+"""The object identifier 2.5.4.3 in DER."""
+
+_VERSION = 0xA0
+"""The tag of a certificate's version, which may be absent."""
+
+
+class Registry(Things, Protocol):
+    """The registry, as far as just-in-time registration needs it."""
+
+    def certificate(self, certificate_id: str) -> dict[str, Any]:
+        """Return DescribeCertificate's description."""
+
+    def let_in(self, thing_name: str, certificate: dict[str, Any], policy: str) -> None:
+        """Make the thing, give it the certificate and the certificate its policy, and activate it last. May be repeated."""
+
+
+def lambda_handler(event: Any, _context: object) -> dict[str, bool]:
+    """Return `{"allowed": bool}`, whatever happens. Logs the certificate's id and the reason."""
+    serial = None
+    try:
+        things = IotRegistry(client("iot"))
+        certificate = _described(event, os.environ["CA_CERTIFICATE_ID"], things)
+        serial = common_name(certificate["certificatePem"])
+        decision = decide(serial, certificate, os.environ, things, allow_list(os.environ.get("ALLOW_LIST", "")))
+        if decision.allowed:
+            things.let_in(os.environ["THING_PREFIX"] + serial, certificate, os.environ["DEVICE_POLICY"])
+    except Exception as error:  # noqa: BLE001 (the outermost frame: whatever went wrong, nothing is let in)
+        decision = Decision(allowed=False, reason=f"the function failed: {error!r}"[:500])
+    print(log_line({"parameters": {"SerialNumber": serial}, "claimCertificateId": _certificate_id(event)}, decision))  # noqa: T201 (Lambda's log)
+    return {"allowed": decision.allowed}
+
+
+def decide(serial: str, certificate: dict[str, Any], settings: Any, things: Things, allowed: AllowList | None) -> Decision:
+    """Decide on a certificate that waits for its activation."""
+    if certificate["status"] != "PENDING_ACTIVATION":
+        return Decision(allowed=False, reason="the certificate does not wait for its activation")
+    if not matches(re.escape(settings["SERIAL_PREFIX"]) + r"[0-9A-Z]{6,26}", serial):
+        return Decision(allowed=False, reason=f"the common name is not {settings['SERIAL_PREFIX']} and 6 to 26 of 0-9 and A-Z")
+    if allowed is not None and not allowed.names(serial):
+        return Decision(allowed=False, reason="the serial is not on the allow-list")
+    thing = things.describe(settings["THING_PREFIX"] + serial)
+    if thing is not None and thing.get("attributes", {}).get("registered_by") == certificate["certificateId"]:
+        return Decision(allowed=True, reason="a registration that was stopped")
+    return decide_on_thing(settings["THING_PREFIX"] + serial, things)
+
+
+def common_name(certificate_pem: str) -> str:
+    """Return the common name of a certificate's subject; raises ValueError unless it has just one."""
+    der = base64.b64decode("".join(line for line in certificate_pem.splitlines() if not line.startswith("-----")))
+    _, certificate = next(_elements(der))
+    _, signed = next(_elements(certificate))
+    parts = [body for tag, body in _elements(signed) if tag != _VERSION]
+    subject = parts[4]  # after serial number, algorithm, issuer and validity
+    names = [dict(enumerate(_elements(pair))) for _, group in _elements(subject) for _, pair in _elements(group)]
+    found = [name[1][1].decode() for name in names if bytes([name[0][0], len(name[0][1])]) + name[0][1] == _COMMON_NAME]
+    if len(found) != 1:
+        raise ValueError("the certificate's subject does not have one common name")
+    return found[0]
+
+
+def _elements(der: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield tag and body of each DER element, one after the other."""
+    at = 0
+    while at < len(der):
+        tag, length, at = der[at], der[at + 1], at + 2
+        if length & 0x80:
+            size = length & 0x7F
+            length, at = int.from_bytes(der[at : at + size], "big"), at + size
+        yield tag, der[at : at + length]
+        at += length
+
+
+def _described(event: Any, ca_id: str, things: Registry) -> dict[str, Any]:
+    certificate_id = _certificate_id(event)
+    if certificate_id is None or event.get("caCertificateId") != ca_id:
+        raise ValueError("the event is not of a certificate of our CA")
+    certificate = things.certificate(certificate_id)
+    if certificate.get("caCertificateId") != ca_id:
+        raise ValueError("the certificate is not of our CA")
+    return certificate
+
+
+def _certificate_id(event: Any) -> str | None:
+    found = event.get("certificateId") if isinstance(event, dict) else None
+    return found if matches(r"[0-9a-f]{64}", found) else None
+
+
+class IotRegistry(IotThings):
+    """The registry of AWS IoT Core."""
+
+    def certificate(self, certificate_id: str) -> dict[str, Any]:
+        """Return DescribeCertificate's description."""
+        return dict(self.iot.describe_certificate(certificateId=certificate_id)["certificateDescription"])
+
+    def let_in(self, thing_name: str, certificate: dict[str, Any], policy: str) -> None:
+        """Make or mark the thing, give it the certificate and the certificate its policy, and activate it last."""
+        marked = {"attributes": {"registered_by": certificate["certificateId"]}}
+        if self.describe(thing_name) is None:
+            self.iot.create_thing(thingName=thing_name, attributePayload=marked)
+        else:
+            self.iot.update_thing(thingName=thing_name, attributePayload={**marked, "merge": True})
+        self.iot.attach_thing_principal(thingName=thing_name, principal=certificate["certificateArn"])
+        self.iot.attach_policy(policyName=policy, target=certificate["certificateArn"])
+        self.iot.update_certificate(certificateId=certificate["certificateId"], newStatus="ACTIVE")
