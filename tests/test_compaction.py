@@ -202,3 +202,12 @@ def test_a_part_says_what_it_is_and_can_be_searched_by_time(raw, lake):
     assert columns["_ts"].statistics.max - columns["_ts"].statistics.min == timedelta(milliseconds=99)
     assert columns["speed"].has_column_index
     assert [sorted_by.column_index for sorted_by in file.metadata.row_group(0).sorting_columns] == [file.schema_arrow.get_field_index("_ts")]
+
+
+def test_row_groups_of_large_messages_have_fewer_rows(raw, lake):
+    for offset in range(80):
+        raw.put(key(offset), b'"' + b"x" * 1_000_000 + b'"')
+    compact(raw, lake)
+    file = pq.ParquetFile(io.BytesIO(lake.store.objects[f"{PARTITION}part-00000.parquet"][0][1]))
+    assert file.metadata.num_rows == 80
+    assert file.num_row_groups == 2

@@ -12,9 +12,6 @@ from fleet_pipeline.compaction.parts import Identities, Spool, opened, write
 from fleet_pipeline.compaction.rows import Block, conformed, row_schema
 from fleet_pipeline.fleet import Hour, Rule
 
-PART_ROWS = 1_048_576
-"""Rows after which a part is closed. Bounds the disk that an hour needs, to about 1 GB at 300 bytes a message."""
-
 
 class Slots(Protocol):
     """The parts of an hour, as `append` sees them."""
@@ -70,7 +67,7 @@ class Appending:
         """Take rows, and what they taught. Enough of them go into the lake at once."""
         self.learnt = learnt
         self._spool.add(block)
-        if self._spool.rows >= PART_ROWS:
+        if self._spool.full:
             self.commit()
 
     def commit(self) -> None:

@@ -21,6 +21,15 @@ from fleet_pipeline.store import Store, Version
 ROW_GROUP = 65_536
 """Rows of a row group, some 20 MB of payloads: the writer holds one in memory, and a reader one of each column that it wants."""
 
+ROW_GROUP_BYTES = 64 * 1024 * 1024
+"""Bytes after which a row group is closed, however few its rows: messages may have 128 KB."""
+
+PART_ROWS = 1_048_576
+"""Rows after which a part is closed."""
+
+PART_BYTES = 1024 * 1024 * 1024
+"""Bytes of the spool after which a part is closed: the disk that an hour needs, however long it is."""
+
 FOOTER = b"fleet_pipeline"
 """Key of our own facts among a file's metadata."""
 
@@ -104,6 +113,11 @@ class Spool:
             stream.write_table(block.table)
         self.rows += block.table.num_rows
 
+    @property
+    def full(self) -> bool:
+        """Whether it is time to write the part."""
+        return self.rows >= PART_ROWS or self._file.tell() >= PART_BYTES
+
     def drop(self, known: Identities) -> None:
         """Leave out the rows that the lake holds by now."""
         self._known = known
@@ -149,15 +163,17 @@ def write(path: Path, tables: Iterable[pa.Table], schema: pa.Schema, facts: dict
 def _groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
     """Yield the rows of many tables by row groups."""
     held: list[pa.Table] = []
-    rows = 0
+    rows = size = 0
     for table in tables:
         held.append(table)
-        rows += table.num_rows
-        if rows >= ROW_GROUP:
+        rows, size = rows + table.num_rows, size + table.nbytes
+        if rows >= ROW_GROUP or size >= ROW_GROUP_BYTES:
             whole = pa.concat_tables(held)
             yield whole.slice(0, ROW_GROUP)
-            held, rows = [whole.slice(ROW_GROUP)], rows - ROW_GROUP
-    yield pa.concat_tables(held)
+            rest = whole.slice(ROW_GROUP)
+            held, rows, size = [rest], rest.num_rows, rest.nbytes
+    if rows:
+        yield pa.concat_tables(held)
 
 
 def opened(store: Store, part: Part) -> pq.ParquetFile:
