@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test check lock clean
+.PHONY: help demo ui test crash check lock clean
 
 help: ## what can be done here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ test: $(STAMP) check ## everything that is promised, proved
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+crash: $(STAMP) ## an apply killed before and after every single call (a quarter of an hour)
+	$(BIN)/python -m pytest -m crash
 
 check: $(STAMP) ## format, lint, types, layers
 	$(BIN)/ruff format --check --quiet .
