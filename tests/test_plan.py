@@ -1,0 +1,165 @@
+"""A plan shows every resource with its differences and changes nothing; its exit code says whether there is something to do."""
+
+import json
+import os
+import uuid
+from dataclasses import replace
+
+import pytest
+from aws_calls import watch
+from click.testing import CliRunner
+
+from fleet_pipeline.aws import Aws
+from fleet_pipeline.cli.main import fleet_command
+from fleet_pipeline.errors import CannotChange
+from fleet_pipeline.fleet import Fleet
+from fleet_pipeline.provision.apply import apply_all, plan_all
+from fleet_pipeline.provision.blueprint import blueprint
+from fleet_pipeline.provision.difference import difference
+from fleet_pipeline.provision.foreign import findings
+from fleet_pipeline.provision.lock import Lock
+from fleet_pipeline.provision.reconcile import Action, Change
+
+
+@pytest.fixture(scope="module")
+def home(local_aws, tmp_path_factory):
+    home = tmp_path_factory.mktemp("home")
+    (home / "local-aws").symlink_to(local_aws.ca_path.parent)
+    return home
+
+
+@pytest.fixture(scope="module")
+def fleet(home):
+    unique = uuid.uuid4().int
+    return replace(Fleet(), account=f"{unique % 10**12:012d}", bucket=f"fleet-{unique:032x}"[:40], lake_bucket="", home=str(home))
+
+
+@pytest.fixture(scope="module")
+def aws(fleet, local_aws):
+    """An account in which the whole fleet stands; a test that changes something puts it back."""
+    aws = Aws(fleet.region, fleet.account, local_aws.url)
+    apply(fleet, aws)
+    return aws
+
+
+@pytest.fixture
+def watched(fleet, aws, local_aws):
+    other = Aws(fleet.region, fleet.account, local_aws.url)
+    return other, watch(other.session)
+
+
+@pytest.fixture
+def command(monkeypatch, tmp_path):
+    """Run the `fleet` command with the settings of a fleet; return its exit code and what it said."""
+
+    def run(fleet, *arguments):
+        monkeypatch.chdir(tmp_path)
+        given = {"FLEET_ACCOUNT": fleet.account, "FLEET_BUCKET": fleet.bucket, "FLEET_HOME": fleet.home, "FLEET_SERIAL_PREFIX": fleet.serial_prefix}
+        result = CliRunner().invoke(fleet_command, arguments, env={**os.environ, **given, "COLUMNS": "200"})
+        return result.exit_code, result.output
+
+    return run
+
+
+def apply(fleet, aws):
+    with Lock(aws, fleet.bucket, "ann") as lock:
+        return list(apply_all(fleet, aws, lock))
+
+
+def test_a_plan_of_an_empty_account_is_to_create_everything_in_the_order_in_which_it_is_made(local_aws, fleet):
+    empty = replace(fleet, account="000000000001", bucket=f"{fleet.bucket[:30]}-empty", lake_bucket="")
+    steps = plan_all(empty, Aws(empty.region, empty.account, local_aws.url))
+    assert [step.wanted for step in steps] == [part.resource for part in blueprint(empty).values()]
+    assert {step.action for step in steps} == {Action.CREATE}
+
+
+def test_a_plan_and_an_apply_with_nothing_to_do_make_no_writing_call(fleet, watched):
+    aws, calls = watched
+    plan_all(fleet, aws)
+    findings(fleet, aws)
+    assert {step.action for step in apply(fleet, aws)} == {Action.UNCHANGED}
+    assert len(calls.made) > 100
+    assert calls.writing == []
+
+
+def test_a_plan_of_a_changed_setting_makes_no_writing_call_and_names_what_it_changes(fleet, watched):
+    aws, calls = watched
+    steps = plan_all(replace(fleet, serial_prefix="12"), aws)
+    assert {step.wanted.kind: [change.field for change in step.changes] for step in steps if step.changes} == {
+        "IAM role": ["inline"],
+        "Lambda function": ["environment"],
+    }
+    assert calls.writing == []
+
+
+def test_the_exit_code_of_a_plan_is_0_for_nothing_2_for_changes_and_1_for_what_would_be_refused(fleet, aws, command):
+    assert command(fleet, "plan")[0] == 0
+    code, said = command(replace(fleet, serial_prefix="12"), "plan")
+    assert (code, "SERIAL_PREFIX" in said) == (2, True)
+    aws.iot.untag_resource(resourceArn=fleet.policy_arn(fleet.claim_policy_name), tagKeys=["fleet_pipeline:stack"])
+    code, said = command(fleet, "plan")
+    assert (code, "not ours" in said, "fleet adopt" in said) == (1, True, True)
+    assert command(fleet, "adopt") == (0, ANY_DIFFERENCE_OF_THE_CLAIM_POLICY)
+    assert command(fleet, "adopt", "--apply")[0] == 0
+    assert command(fleet, "plan")[0] == 0
+
+
+ANY_DIFFERENCE_OF_THE_CLAIM_POLICY = """not ours IoT policy 'cdk-test-dev-claim-certificate-policy'
+      tags:
+    @@ -1,3 +1,4 @@
+     {
+    -  "fleet_pipeline:application": "iot"
+    +  "fleet_pipeline:application": "iot",
+    +  "fleet_pipeline:stack": "cdk-test-dev"
+     }
+1 to adopt: `fleet adopt --apply` tags them and changes nothing else
+"""
+
+
+def test_a_plan_as_json_says_each_resource_its_action_and_its_changes(fleet, aws, command):
+    code, said = command(replace(fleet, serial_prefix="12"), "plan", "--json")
+    told = json.loads(said)
+    updates = [each for each in told["resources"] if each["action"] == "update"]
+    assert (code, len(told["resources"]), told["findings"]) == (2, len(blueprint(fleet)), [])
+    assert [change["field"] for each in updates for change in each["changes"]] == ["inline", "environment"]
+    assert updates[1]["changes"][0]["wanted"]["SERIAL_PREFIX"] == "12"
+
+
+def test_an_apply_shows_what_it_did_and_a_plan_then_has_nothing(fleet, aws, command):
+    aws.iot.disable_topic_rule(ruleName=fleet.rules[0].aws_name)
+    code, said = command(fleet, "apply")
+    assert (code, "update" in said, "disabled" in said) == (0, True, True)
+    assert command(fleet, "plan")[0] == 0
+
+
+def test_what_would_be_refused_anywhere_stops_an_apply_before_anything_is_changed(fleet, aws, watched):
+    other, calls = watched
+    key = "claim-certificate/claim.private.key"
+    marker = aws.s3.delete_object(Bucket=fleet.bucket, Key=key)["VersionId"]
+    with pytest.raises(CannotChange, match="stored"):
+        apply(replace(fleet, serial_prefix="12"), other)
+    assert calls.writing == []
+    aws.s3.delete_object(Bucket=fleet.bucket, Key=key, VersionId=marker)
+
+
+def test_a_difference_is_one_line_for_a_value_and_a_unified_diff_for_a_document():
+    document = {"Statement": [{"Action": "iot:Connect", "Effect": "Allow", "Resource": "*"}], "Version": "2012-10-17"}
+    narrow = {"Statement": [{"Action": "iot:Connect", "Effect": "Allow", "Resource": "own"}], "Version": "2012-10-17"}
+    said = difference([Change("runtime", "python3.9", "python3.13"), Change("document", document, narrow), Change("name", None, "new")])
+    assert said.splitlines() == [
+        '- runtime: "python3.9"',
+        '+ runtime: "python3.13"',
+        "  document:",
+        "@@ -4,5 +4,5 @@",
+        '       "Action": "iot:Connect",',
+        '       "Effect": "Allow",',
+        '-      "Resource": "*"',
+        '+      "Resource": "own"',
+        "     }",
+        "   ],",
+        '+ name: "new"',
+    ]
+
+
+def test_a_document_whose_keys_stand_in_another_order_is_no_difference():
+    assert difference([Change("document", {"a": [1], "b": {}}, {"b": {}, "a": [1]})]) == "  document:"
