@@ -15,6 +15,8 @@ from threading import Thread
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.data_version import CachingStaleStatusResolver
+from dagster._core.loader import LoadingContextForTest
 from dagster._core.remote_representation.external_data import RepositorySnap
 
 from fleet_pipeline.alerts import WAITS_S, alert_sensors, deliver
@@ -337,3 +339,19 @@ def test_the_address_of_the_webhook_is_in_nothing_that_the_code_server_says(flee
     snapshot = dg.serialize_value(RepositorySnap.from_def(build(replace(fleet, alert_url=secret)).get_repository_def()))
     assert "alert_of_failed_runs" in snapshot
     assert "hooks.example.com" not in snapshot
+
+
+def test_an_hour_of_which_more_raw_objects_were_seen_than_it_was_made_of_is_out_of_date(fleet, instance, put, recent):
+    put(recent, 2)
+    definitions = build(fleet)
+    compacting = definitions.resolve_job_def("compact").execute_in_process(instance=instance, partition_key=recent.partition_key)
+    assert compacting.success
+
+    def status():
+        look(fleet, instance)
+        resolver = CachingStaleStatusResolver(instance, definitions.resolve_asset_graph(), LoadingContextForTest(instance))
+        return resolver.get_status(lake.key(fleet.rules[0]), recent.partition_key).value
+
+    assert status() == "FRESH"
+    put(recent, 3)
+    assert status() == "STALE"

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from fleet_pipeline.assets import provisioning, raw, verdicts
+from fleet_pipeline.assets import provenance, provisioning, raw, verdicts
 from fleet_pipeline.assets.failures import reported
 from fleet_pipeline.assets.hour_metadata import hour_metadata
 from fleet_pipeline.assets.inspection import inspect
 from fleet_pipeline.assets.verdicts import Outcome
 from fleet_pipeline.compaction.contract import Contract
-from fleet_pipeline.compaction.hour import Compacted, compact_hour
+from fleet_pipeline.compaction.hour import compact_hour
 from fleet_pipeline.compaction.lake import Lake
 from fleet_pipeline.errors import FleetError
 from fleet_pipeline.fleet import Fleet, Hour, Rule
@@ -70,16 +70,21 @@ def _asset(rule: Rule, fleet: Fleet) -> dg.AssetsDefinition:
         # Each hour is reported as it is finished, so that a run which is stopped keeps what it has done.
         output_required=False,
     )
-    def compact(context: dg.AssetExecutionContext, account: AccountResource) -> Iterator[dg.AssetMaterialization | dg.AssetCheckResult]:
+    def compact(context: dg.AssetExecutionContext, account: AccountResource) -> Iterator[dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckResult]:
         with reported():
             work = _Work(fleet, rule, *stores(fleet, account))
+        bucket = provenance.of(context.instance, provisioning.key("lake_bucket"))
         for partition in _to_do(context):
             if (outcome := work.compacted(partition)) is None:
                 context.log.error("%s: %s", partition, work.failed[partition])
-            else:
-                yield dg.AssetMaterialization(
-                    key(rule), partition=partition, metadata=hour_metadata(fleet, rule, outcome, work.learnt), tags=_versions(outcome.compacted, rule)
-                )
+                continue
+            compacted = outcome.compacted
+            if compacted.rows_added:
+                yield provenance.seen(raw.key(rule), partition, compacted.raw_versions, compacted.raw_bytes)
+            # Rows are only ever added, so their number names the content of an hour.
+            tags = provenance.own(CODE_VERSION, str(compacted.rows)) | bucket
+            tags |= provenance.of(context.instance, raw.key(rule), is_external=True, partition=partition)
+            yield dg.AssetMaterialization(key(rule), partition=partition, metadata=hour_metadata(fleet, rule, outcome, work.learnt), tags=tags)
         yield from verdicts.results(fleet, work.outcomes, work.failed)
         work.raise_failure(len(context.partition_keys))
 
@@ -130,12 +135,3 @@ def _to_do(context: dg.AssetExecutionContext) -> list[str]:
 
 def _new(before: Contract, after: Contract) -> tuple[str, ...]:
     return tuple(name for name in after.columns if name not in before.columns) if before.columns else ()
-
-
-def _versions(compacted: Compacted, rule: Rule) -> dict[str, str]:
-    """Return the tags by which Dagster knows what was made, and of what: versions and rows are only ever added, so their counts name an hour's content."""
-    return {
-        "dagster/code_version": CODE_VERSION,
-        "dagster/data_version": str(compacted.rows),
-        f"dagster/input_data_version/{raw.key(rule).to_user_string()}": str(compacted.raw_versions),
-    }

@@ -12,7 +12,7 @@ from typing import Any
 import dagster as dg
 import pyarrow.parquet as pq
 
-from fleet_pipeline.assets import lake, raw
+from fleet_pipeline.assets import lake, provenance, raw
 from fleet_pipeline.assets.failures import reported
 from fleet_pipeline.assets.verdicts import named
 from fleet_pipeline.compaction.lake import Lake
@@ -108,18 +108,12 @@ def _checks(rule: Rule, fleet: Fleet) -> dg.AssetChecksDefinition:
             seen = {hour: look(raw_store, target, rule, hour) for hour in wanted}
         for hour, found in seen.items():
             if found.versions:
-                context.op_execution_context.log_event(_observation(rule, hour, found))
+                context.op_execution_context.log_event(provenance.seen(raw.key(rule), hour.partition_key, found.versions, found.bytes))
         said = {UNCOMPACTED: _uncompacted(rule, seen), FRESH: _fresh(fleet, rule, seen, now), FOREIGN: _foreign(rule, seen)}
         # The button of one asset asks for the checks of this asset only.
         yield from (said[check.name] for check in context.op_execution_context.selected_asset_check_keys)
 
     return look_at_rule
-
-
-def _observation(rule: Rule, hour: Hour, seen: Seen) -> dg.AssetObservation:
-    """Return what was seen of an hour's raw objects. Their number is their version: an hour of the lake that was made of fewer is stale."""
-    tags = {"dagster/data_version": str(seen.versions)}
-    return dg.AssetObservation(raw.key(rule), partition=hour.partition_key, metadata={"versions": seen.versions, "bytes": seen.bytes}, tags=tags)
 
 
 def _uncompacted(rule: Rule, seen: Mapping[Hour, Seen]) -> dg.AssetCheckResult:
