@@ -7,6 +7,7 @@ import uuid
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import dagster as dg
 import pytest
 from aws_calls import Refusals, answer, watch
 from click.testing import CliRunner
@@ -14,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from fleet_pipeline.aws import Aws
 from fleet_pipeline.cli.main import fleet_command
+from fleet_pipeline.definitions import build
 from fleet_pipeline.errors import AwsRefused, AwsUnavailable, ClaimNotRetired, ClaimRevoked, ConnectionFailed, NoClaimCertificate, RegistrationRefused
 from fleet_pipeline.fleet import Fleet
 from fleet_pipeline.provision.blueprint import blueprint, resources
@@ -266,3 +268,19 @@ def test_no_error_no_log_and_no_command_shows_a_private_key(fleet, aws, local_aw
     lines = {line for key in keys for line in key.splitlines()[1:-1]}
     assert len(set(keys)) >= 6
     assert [line for line in lines if any(line in text for text in shown)] == []
+
+
+def test_the_jobs_of_the_ui_rotate_retire_and_revoke_and_their_record_holds_no_key(fleet, aws, local_aws, tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "local-aws").symlink_to(local_aws.ca_path.parent)
+    definitions, keys = build(replace(fleet, home=str(home))), []
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        for job in ("rotate_claim", "retire_claim", "revoke_claim", "rotate_claim", "retire_claim"):
+            ran = definitions.resolve_job_def(job).execute_in_process(instance=instance)
+            assert ran.success
+            keys.append(read_claim(fleet, aws).private_key)
+    [(_, status, current)] = statuses(fleet, aws)
+    assert (status, current, len(set(keys))) == ("ACTIVE", True, 2)
+    kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and not path.is_relative_to(home))
+    assert [line for key in keys for line in key.splitlines()[1:-1] if line.encode() in kept] == []

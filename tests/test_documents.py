@@ -211,7 +211,11 @@ def test_the_template_makes_the_thing_of_the_serial_with_the_device_policy_as_th
             "policy": {"Type": "AWS::IoT::Policy", "Properties": {"PolicyName": "cdk-test-dev-device-policy"}},
             "thing": {
                 "Type": "AWS::IoT::Thing",
-                "Properties": {"ThingName": {"Fn::Join": ["", ["test-thing-", {"Ref": "SerialNumber"}]]}, "AttributePayload": {FLEET.registered_by: {"Ref": "ClaimCertificateId"}}, "ThingGroups": []},
+                "Properties": {
+                    "ThingName": {"Fn::Join": ["", ["test-thing-", {"Ref": "SerialNumber"}]]},
+                    "AttributePayload": {FLEET.registered_by: {"Ref": "ClaimCertificateId"}},
+                    "ThingGroups": [],
+                },
                 "OverrideSettings": {"AttributePayload": "MERGE", "ThingTypeName": "DO_NOTHING", "ThingGroups": "REPLACE"},
             },
         },
