@@ -10,13 +10,15 @@ import dagster as dg
 from fleet_pipeline import settings
 from fleet_pipeline.alerts import alert_sensors
 from fleet_pipeline.assets.catalog import catalog_assets
+from fleet_pipeline.assets.errors import error_assets
 from fleet_pipeline.assets.lake import lake_assets
 from fleet_pipeline.assets.provisioning import provisioning_assets
 from fleet_pipeline.assets.raw import raw_assets
 from fleet_pipeline.checks.drift import drift_checks
+from fleet_pipeline.checks.hardening import hardening_checks
 from fleet_pipeline.checks.late_data import late_data_checks
 from fleet_pipeline.fleet import Fleet
-from fleet_pipeline.jobs import adopt_job, claim_jobs, plan_job
+from fleet_pipeline.jobs import adopt_job, claim_jobs, destroy_job, export_job, plan_job, replay_job, rollback_job
 from fleet_pipeline.resources.account import AccountResource
 from fleet_pipeline.resources.lock import LockResource
 from fleet_pipeline.schedules import drift_schedule, lake_schedules
@@ -28,8 +30,8 @@ def build(fleet: Fleet) -> dg.Definitions:
     provisioning, lake, looks = provisioning_assets(fleet), lake_assets(fleet), late_data_checks(fleet)
     drift, account = drift_checks(fleet), AccountResource.of(fleet)
     return dg.Definitions(
-        assets=[*provisioning, *raw_assets(fleet), *lake, *catalog_assets(fleet), *_vehicles(fleet)],
-        asset_checks=[*drift, *looks],
+        assets=[*provisioning, *raw_assets(fleet), *error_assets(fleet), *lake, *catalog_assets(fleet), *_vehicles(fleet)],
+        asset_checks=[*drift, *hardening_checks(fleet), *looks],
         jobs=[
             dg.define_asset_job("provision", dg.AssetSelection.assets(*provisioning), description="Bring AWS to what the settings want."),
             dg.define_asset_job("compact", _only(lake), description="Compact hours of every rule."),
@@ -37,6 +39,10 @@ def build(fleet: Fleet) -> dg.Definitions:
             plan_job(drift),
             adopt_job(fleet),
             *claim_jobs(fleet),
+            rollback_job(fleet),
+            replay_job(fleet),
+            destroy_job(fleet),
+            export_job(fleet),
         ],
         schedules=[drift_schedule(fleet), *lake_schedules(fleet)],
         sensors=[*lake_sensors(fleet), *alert_sensors(fleet)],

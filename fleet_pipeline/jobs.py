@@ -6,13 +6,19 @@ from datetime import UTC, date, datetime, time
 import dagster as dg
 from pydantic import Field
 
+from fleet_pipeline.assets import raw
 from fleet_pipeline.assets.failures import reported
-from fleet_pipeline.assets.provisioning import in_diff
+from fleet_pipeline.assets.provisioning import in_diff, key
 from fleet_pipeline.fleet import Fleet
 from fleet_pipeline.provision import adopt as adoption
+from fleet_pipeline.provision.blueprint import blueprint
 from fleet_pipeline.provision.claim import life
+from fleet_pipeline.provision.cloudformation import cloudformation
+from fleet_pipeline.provision.destroy import destroy
 from fleet_pipeline.provision.difference import difference
 from fleet_pipeline.provision.reconcile import Step
+from fleet_pipeline.provision.replay import Replayed, replay
+from fleet_pipeline.provision.rollback import roll_back, versioned
 from fleet_pipeline.resources.account import AccountResource
 from fleet_pipeline.resources.lock import LockResource
 
@@ -89,6 +95,100 @@ def claim_jobs(fleet: Fleet) -> list[dg.JobDefinition]:
         revoke_op()
 
     return [rotate_claim, retire_claim, revoke_claim]
+
+
+class Rollback(dg.Config):
+    """Where to go back to."""
+
+    resource: str = Field(description="A part of the blueprint of which AWS keeps versions, such as device_policy.")
+    to: int = Field(description="The number of a version that AWS has kept; `fleet versions` lists them.")
+
+
+def rollback_job(fleet: Fleet) -> dg.JobDefinition:
+    """Return the job that puts a former version of a policy or a template in force: what `fleet rollback` does."""
+
+    @dg.op(out=dg.Out(dg.Nothing))
+    def rollback_op(context: dg.OpExecutionContext, config: Rollback, account: AccountResource, lock: LockResource) -> None:
+        with reported():
+            resource = versioned(blueprint(fleet), config.resource)
+            lock.take()
+            step = roll_back(resource, config.to, account.aws)
+        context.add_output_metadata({"in force": config.to, "what `provision` would change": in_diff(_differences([step]))})
+
+    @dg.job(name="rollback", description="Put a former version of a policy or template in force, until the settings follow or `provision` undoes it.")
+    def rollback() -> None:
+        rollback_op()
+
+    return rollback
+
+
+class Teardown(dg.Config):
+    """What may be lost."""
+
+    confirm: str = Field(default="", description="The name of the raw bucket. Without it the job says what would be lost, and changes nothing.")
+    with_data: bool = Field(default=False, description="Delete both buckets with every message and every Parquet file, too.")
+
+
+def destroy_job(fleet: Fleet) -> dg.JobDefinition:
+    """Return the job that takes the fleet down: what `fleet destroy` does. What is gone shows as not materialized."""
+
+    @dg.op(out=dg.Out(dg.Nothing))
+    def destroy_op(context: dg.OpExecutionContext, config: Teardown, account: AccountResource, lock: LockResource) -> None:
+        gone = []
+        with reported():
+            for each in destroy(fleet, account.aws, confirmed=config.confirm, with_data=config.with_data, permit=lock.take):
+                context.log.info("%s: %s", each.what, each.action)
+                gone.append(each)
+        context.instance.wipe_assets([key(each.part) for each in gone if each.part and each.action != "kept"])
+        rows = [dg.TableRecord({"what": each.what, "action": str(each.action)}) for each in gone]
+        context.add_output_metadata({"gone": dg.MetadataValue.table(rows)})
+
+    @dg.job(name="destroy", description="Remove what `provision` made, in reverse order. Refuses to lose anything without `confirm`; buckets are kept.")
+    def teardown() -> None:
+        destroy_op()
+
+    return teardown
+
+
+def replay_job(fleet: Fleet) -> dg.JobDefinition:
+    """Return the job that puts back what the rules could not write: what `fleet replay` does."""
+
+    @dg.op(out=dg.Out(dg.Nothing))
+    def replay_op(context: dg.OpExecutionContext, account: AccountResource) -> None:
+        with reported():
+            done = {rule: replay(fleet, account.aws, rule) for rule in fleet.rules}
+        for rule, replayed in done.items():
+            for hour in replayed.hours:
+                context.log_event(dg.AssetObservation(raw.key(rule), partition=hour.partition_key, metadata={"came back": "by a replay"}))
+        rows = [
+            dg.TableRecord({"rule": rule.key, "returned": each.returned, "already there": each.already, "strange": len(each.strange), "hours": _hours(each)})
+            for rule, each in done.items()
+        ]
+        context.add_output_metadata({"rules": dg.MetadataValue.table(rows)})
+
+    @dg.job(name="replay", description="Put what the rules could not write under the raw keys it would have had, once. Compaction takes it for late.")
+    def replay_all() -> None:
+        replay_op()
+
+    return replay_all
+
+
+def export_job(fleet: Fleet) -> dg.JobDefinition:
+    """Return the job that shows the blueprint as a CloudFormation template: what `fleet export cloudformation` writes."""
+
+    @dg.op(out=dg.Out(dg.Nothing))
+    def export_op(context: dg.OpExecutionContext) -> None:
+        context.add_output_metadata({"template": dg.MetadataValue.json(cloudformation(fleet))})
+
+    @dg.job(name="export_cloudformation", description="Show the whole cloud side as one CloudFormation template. Asks nothing of AWS.")
+    def export() -> None:
+        export_op()
+
+    return export
+
+
+def _hours(replayed: Replayed) -> str:
+    return ", ".join(hour.partition_key for hour in replayed.hours) or "none"
 
 
 _REGISTERED = dg.TableSchema([dg.TableColumn(name) for name in ("thing", "certificate", "status")])

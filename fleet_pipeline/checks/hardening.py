@@ -8,12 +8,11 @@ import dagster as dg
 
 from fleet_pipeline.assets import provisioning
 from fleet_pipeline.assets.failures import reported
-from fleet_pipeline.errors import CannotJudge
 from fleet_pipeline.fleet import Fleet
 from fleet_pipeline.provision.blueprint import blueprint, topic_rule_name
-from fleet_pipeline.provision.hardening.authorization import misjudged_by_aws
-from fleet_pipeline.provision.hardening.deeds import Deed, claim_deeds, device_deeds, misjudged
 from fleet_pipeline.provision.hardening.lints import Finding, findings
+from fleet_pipeline.provision.hardening.review import deeds_of, wrongly_judged
+from fleet_pipeline.provision.iot_policy import IotPolicy
 from fleet_pipeline.provision.reconcile import Resource, look
 from fleet_pipeline.resources.account import AccountResource
 from fleet_pipeline.virtual_vehicle import Trial, tried
@@ -24,8 +23,7 @@ def hardening_checks(fleet: Fleet) -> list[dg.AssetChecksDefinition]:
     parts = blueprint(fleet)
     return [
         *(_settings(name, part.resource, fleet) for name, part in parts.items()),
-        _attacks("device_policy", parts["device_policy"].resource, fleet, device_deeds(fleet)),
-        _attacks("claim_policy", parts["claim_policy"].resource, fleet, claim_deeds(fleet)),
+        *(_attacks(name, parts[name].resource, fleet) for name in ("device_policy", "claim_policy")),
         _virtual_vehicle(fleet),
     ]
 
@@ -41,34 +39,22 @@ def _settings(name: str, resource: Resource, fleet: Fleet) -> dg.AssetChecksDefi
     return hardened
 
 
-def _attacks(name: str, resource: Resource, fleet: Fleet, deeds: Sequence[Deed]) -> dg.AssetChecksDefinition:
-    what = (
-        f"The policy allows all of {sum(deed.legitimate for deed in deeds)} legitimate deeds and none of {sum(not deed.legitimate for deed in deeds)} attacks."
-    )
+def _attacks(name: str, policy: Resource, fleet: Fleet) -> dg.AssetChecksDefinition:
+    deeds = deeds_of(fleet, policy.name)
+    hostile = sum(not deed.legitimate for deed in deeds)
+    what = f"The policy, as it is in AWS, allows all of {len(deeds) - hostile} legitimate deeds and none of {hostile} attacks."
 
     @dg.asset_check(asset=provisioning.key(name), name="attacks", description=what)
     def attacks(account: AccountResource) -> dg.AssetCheckResult:
         with reported():
-            live: Any = look(resource, account.aws).live
-            asked = misjudged_by_aws(fleet, account.aws, resource.name) if live and fleet.profile == "aws" else None
-        return judged(fleet, live.document if live else {"Statement": []}, deeds, asked)
+            live = look(policy, account.aws).live
+            wrong = wrongly_judged(fleet, account.aws, live) if isinstance(live, IotPolicy) else [MISSING]
+        return dg.AssetCheckResult(passed=not wrong, description=_sentences(wrong) or "As it should be.", metadata={"tried": len(deeds), "wrong": len(wrong)})
 
     return attacks
 
 
-def judged(fleet: Fleet, document: dict[str, Any], deeds: Sequence[Deed], by_aws: Sequence[Deed] | None) -> dg.AssetCheckResult:
-    """Return what our evaluation says of a policy, and what AWS IoT itself said if it was asked."""
-    try:
-        ours = misjudged(fleet, document, deeds)
-    except CannotJudge as error:
-        return dg.AssetCheckResult(passed=False, description=str(error))
-    wrong = {deed.title: deed for deed in [*ours, *(by_aws or [])]}
-    said = "; ".join(f"{'refuses' if deed.legitimate else 'allows'}: {title}" for title, deed in wrong.items())
-    return dg.AssetCheckResult(
-        passed=not wrong,
-        description=said or "As it should be.",
-        metadata={"deeds": len(deeds), "wrongly judged": len(wrong), "asked of AWS IoT": by_aws is not None},
-    )
+MISSING = Finding("missing", "there is no such policy", "materialize the asset")
 
 
 def _virtual_vehicle(fleet: Fleet) -> dg.AssetChecksDefinition:

@@ -56,7 +56,7 @@ def plan(fleet: Fleet, *, as_json: bool) -> None:
 def apply(fleet: Fleet) -> None:
     """Bring AWS to what the settings want. A second time changes nothing."""
     aws = Account.of(fleet).aws
-    with Lock(aws, fleet.bucket, _who()) as lock:
+    with Lock(aws, fleet.bucket, who()) as lock:
         _show_steps(list(apply_all(fleet, aws, lock)), findings(fleet, aws))
 
 
@@ -70,7 +70,7 @@ def adopt(fleet: Fleet, *, tag: bool) -> None:
     """
     aws = Account.of(fleet).aws
     if tag:
-        with Lock(aws, fleet.bucket, _who()) as lock:
+        with Lock(aws, fleet.bucket, who()) as lock:
             steps = adoption.adopt(fleet, aws, lock)
     else:
         steps = adoption.foreign(fleet, aws)
@@ -84,7 +84,8 @@ def _adopted(count: int, *, tagged: bool) -> str:
     return f"{count} adopted: see `fleet plan`" if tagged else f"{count} to adopt: `fleet adopt --apply` tags them and changes nothing else"
 
 
-def _who() -> str:
+def who() -> str:
+    """Return what the lock says of this process."""
     return f"{getpass.getuser()}@{socket.gethostname()} (fleet, process {os.getpid()})"
 
 

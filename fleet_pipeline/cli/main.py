@@ -13,10 +13,15 @@ from fleet_pipeline.cli.bulk import bulk
 from fleet_pipeline.cli.ca import ca
 from fleet_pipeline.cli.claim import claim
 from fleet_pipeline.cli.cloud import adopt, apply, plan
+from fleet_pipeline.cli.errors import errors, replay
+from fleet_pipeline.cli.export import export
+from fleet_pipeline.cli.hardening import check
 from fleet_pipeline.cli.iam import iam
 from fleet_pipeline.cli.local import local
 from fleet_pipeline.cli.shown import console
+from fleet_pipeline.cli.teardown import destroy
 from fleet_pipeline.cli.vehicle import vehicle
+from fleet_pipeline.cli.versions import rollback, versions
 from fleet_pipeline.errors import FleetError
 from fleet_pipeline.fleet import Fleet
 
@@ -62,5 +67,5 @@ def demo(fleet: Fleet, vehicles: int, messages: int) -> None:
     sys.exit(0 if run(fleet, vehicles, messages) else 1)
 
 
-for _command in (local, vehicle, claim, ca, bulk, plan, apply, adopt, iam):
+for _command in (local, vehicle, claim, ca, bulk, plan, apply, adopt, iam, export, check, versions, rollback, errors, replay, destroy):
     fleet_command.add_command(_command)

@@ -1,13 +1,8 @@
-"""The versions that AWS IoT keeps of policies and templates, and the way back to one of them."""
+"""One of the versions that AWS IoT keeps of a policy or a template."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol, runtime_checkable
-
-from fleet_pipeline.aws import Aws, doing
-from fleet_pipeline.errors import InvalidName
-from fleet_pipeline.provision.reconcile import Resource, Step, plan
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,43 +13,3 @@ class Version:
     created: datetime
     live: bool
     document: dict[str, Any]
-
-
-@runtime_checkable
-class Versioned(Resource, Protocol):
-    """A resource that AWS keeps former versions of."""
-
-    def versions(self, aws: Aws) -> list[Version]:
-        """Return the versions that AWS has kept, newest first."""
-
-    def use_version(self, aws: Aws, number: int) -> None:
-        """Put a kept version in force."""
-
-
-def versioned(resources: Mapping[str, Resource], name: str) -> Versioned:
-    """Return the resource of a part of the blueprint. Raises InvalidName, with the names there are, for a part without versions."""
-    kept = {part: resource for part, resource in resources.items() if isinstance(resource, Versioned)}
-    if name not in kept:
-        raise InvalidName("versioned resource", name, f"AWS keeps versions of {', '.join(kept)}")
-    return kept[name]
-
-
-def versions(resource: Versioned, aws: Aws) -> list[Version]:
-    """Return the versions that AWS has kept, at most five, newest first."""
-    with doing(f"show the versions of {resource.kind} {resource.name!r}"):
-        return resource.versions(aws)
-
-
-def roll_back(resource: Versioned, to: int, aws: Aws) -> Step:
-    """Put a kept version in force and return what the next apply would change: it would undo the rollback unless the settings follow.
-
-    A second time changes nothing. Raises InvalidName for a version that AWS has not kept, and NotOurs.
-    """
-    plan(resource, aws)
-    found = {version.number: version for version in versions(resource, aws)}
-    if to not in found:
-        raise InvalidName("version", str(to), f"AWS has kept {', '.join(map(str, sorted(found)))} of {resource.name!r}")
-    if not found[to].live:
-        with doing(f"return {resource.kind} {resource.name!r} to version {to}"):
-            resource.use_version(aws, to)
-    return plan(resource, aws)

@@ -1,0 +1,33 @@
+"""`fleet errors` and `fleet replay`: what the topic rules could not write."""
+
+import click
+from rich.table import Table
+
+from fleet_pipeline.account import Account
+from fleet_pipeline.cli.shown import console
+from fleet_pipeline.fleet import Fleet
+from fleet_pipeline.provision import replay as reports
+
+
+@click.command()
+@click.pass_obj
+def errors(fleet: Fleet) -> None:
+    """Count what the rules could not write, and say why."""
+    aws = Account.of(fleet).aws
+    table = Table("rule", "waiting", "oldest", "why", "strange keys")
+    for rule in fleet.rules:
+        found = reports.waiting(fleet, aws, rule)
+        oldest = found.oldest.isoformat(timespec="seconds") if found.oldest else ""
+        table.add_row(rule.key, str(found.reports), oldest, "\n".join(f"{count}: {why}" for why, count in found.reasons.items()), str(len(found.strange)))
+    console.print(table)
+
+
+@click.command()
+@click.pass_obj
+def replay(fleet: Fleet) -> None:
+    """Put what the rules could not write under the raw keys it would have had. A second time finds nothing to do."""
+    aws = Account.of(fleet).aws
+    for rule in fleet.rules:
+        done = reports.replay(fleet, aws, rule)
+        hours = ", ".join(hour.partition_key for hour in done.hours)
+        console.print(f"{rule.key}: {done.returned} returned, {done.already} were there already{f'; compact again: {hours}' if hours else ''}")

@@ -1,0 +1,31 @@
+"""`fleet check`: what the asset checks look for, without Dagster."""
+
+import sys
+from datetime import UTC, datetime
+
+import click
+from rich.markup import escape
+from rich.table import Table
+
+from fleet_pipeline.account import Account
+from fleet_pipeline.cli.shown import console
+from fleet_pipeline.fleet import Fleet
+
+
+@click.command()
+@click.pass_obj
+def check(fleet: Fleet) -> None:
+    """Look for settings that invite trouble, put the policies to the attacks, and let a virtual vehicle try. Exit code 1 if anything is wrong."""
+    from fleet_pipeline.provision.hardening.review import reviewed
+    from fleet_pipeline.virtual_vehicle import tried
+
+    account = Account.of(fleet)
+    found = reviewed(fleet, account.aws, datetime.now(UTC).date())
+    trials = tried(fleet, account)
+    table = Table("where", "what", "why", "remedy")
+    for where, each in found:
+        table.add_row(where, each.what, each.why, each.fix)
+    for trial in trials:
+        table.add_row("virtual vehicle", trial.what, "yes" if trial.so else escape(trial.said), "" if trial.so else "see docs/security.md")
+    console.print(table)
+    sys.exit(1 if found or not all(trial.so for trial in trials) else 0)
