@@ -235,7 +235,9 @@ class Fleet:
     grace_minutes: int = _setting(
         5, "Minutes after the end of an hour at which it is compacted, 0 to 59.", "AWS IoT writes within seconds; it may repeat what failed for minutes."
     )
-    catch_up_hours: int = _setting(72, "How many hours back the schedule makes good what was not compacted, 1 to 744.", "A weekend and a morning.")
+    catch_up_hours: int = _setting(
+        24, "How many hours back the schedule makes good what was not compacted, 1 to 744.", "A night and a day; the daily sweep finds what is older."
+    )
     look_back_hours: int = _setting(
         6,
         "How many closed hours are listed anew every ten minutes for messages that are not in the lake, 1 to 168.",

@@ -72,7 +72,7 @@ def _statuses(instance: dg.DagsterInstance, asset: dg.AssetKey, fleet: Fleet, am
 def run_requests(
     wanted: Mapping[dg.AssetKey, Iterable[Hour]], checks: Mapping[dg.AssetKey, Sequence[dg.AssetCheckKey]], occasion: str, tags: Mapping[str, str]
 ) -> Iterator[dg.RunRequest]:
-    """Yield one run for each stretch of hours without a gap; assets that want the same stretch share it. They make these checks and no others.
+    """Yield one run for each stretch of hours without a gap, the newest first; assets that want the same stretch share it. They make these checks only.
 
     The run key is made of the occasion and of what is wanted: asked twice on one occasion, Dagster starts one run.
     """
@@ -80,7 +80,7 @@ def run_requests(
     for asset, its_hours in wanted.items():
         for stretch in stretches(its_hours):
             shared.setdefault(stretch, []).append(asset)
-    for (first, last), assets in sorted(shared.items()):
+    for (first, last), assets in sorted(shared.items(), reverse=True):
         names = ",".join(asset.to_user_string() for asset in assets)
         own = [check for asset in assets for check in checks[asset]]
         run_key = f"{occasion} {first.partition_key}...{last.partition_key} {names}"
