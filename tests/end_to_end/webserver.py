@@ -1,0 +1,58 @@
+"""A Dagster webserver as the tests see it: by GraphQL, and with patience."""
+
+import json
+import time
+import urllib.request
+
+START_PATIENCE_S = 180
+RUN_PATIENCE_S = 180
+ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
+
+
+class Webserver:
+    def __init__(self, url, log):
+        self.url, self.log = url, log
+
+    def ask(self, query, **variables):
+        body = json.dumps({"query": query, "variables": variables}).encode()
+        request = urllib.request.Request(f"{self.url}/graphql", body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)["data"]
+
+    def wait_until_loaded(self, *processes):
+        query = "{workspaceOrError{...on Workspace{locationEntries{loadStatus locationOrLoadError{__typename}}}}}"
+        give_up = time.monotonic() + START_PATIENCE_S
+        while time.monotonic() < give_up:
+            assert all(process.poll() is None for process in processes), self.log.read_text()
+            try:
+                entries = self.ask(query)["workspaceOrError"]["locationEntries"]
+            except OSError:
+                entries = []
+            if entries and all(entry["loadStatus"] == "LOADED" and entry["locationOrLoadError"]["__typename"] == "RepositoryLocation" for entry in entries):
+                return
+            time.sleep(0.5)
+        raise AssertionError(self.log.read_text())
+
+    def runs(self):
+        """Return the runs, newest first."""
+        query = "{runsOrError{...on Runs{results{runId status jobName tags{key value}}}}}"
+        return self.ask(query)["runsOrError"]["results"]
+
+    def finished_runs(self, count):
+        """Wait until so many runs have ended, and return their statuses, newest first."""
+        give_up = time.monotonic() + RUN_PATIENCE_S
+        while time.monotonic() < give_up:
+            statuses = [run["status"] for run in self.runs()]
+            if len(statuses) >= count and ENDED.issuperset(statuses):
+                return statuses
+            time.sleep(1)
+        raise AssertionError(self.log.read_text())
+
+    def launch(self, job):
+        """Launch a job and return its run's id."""
+        selector = {"repositoryLocationName": "fleet_pipeline", "repositoryName": "__repository__", "pipelineName": job}
+        mutation = """mutation($what: ExecutionParams!) {launchRun(executionParams: $what) {
+            __typename ...on LaunchRunSuccess {run {runId}} ...on PythonError {message}}}"""
+        answer = self.ask(mutation, what={"selector": selector, "runConfigData": {}})["launchRun"]
+        assert answer["__typename"] == "LaunchRunSuccess", answer
+        return answer["run"]["runId"]
