@@ -50,7 +50,8 @@ WAITERS = {"function_active_v2": "lambda:GetFunction", "function_updated_v2": "l
 NOT_THE_PROVISIONERS = {"sts:GetCallerIdentity"}
 """Needs no permission."""
 
-SETTINGS = [{}, {"allow_list": "s3"}, {"allow_list": "dynamodb"}]
+EVERY_CHOICE = {"allow_list": "dynamodb", "claim_store": "secretsmanager", "own_ca": "jitr", "bulk_registration": "on"}
+SETTINGS = [{}, {"allow_list": "s3"}, {"allow_list": "dynamodb"}, EVERY_CHOICE]
 
 
 def at_once(_seconds):
@@ -180,7 +181,17 @@ def test_a_denial_is_not_taken_for_a_role_that_is_still_spreading(aws, fleet):
 def test_every_call_in_the_source_is_in_the_provisioners_policy():
     """Every `aws.service.call(…)` that provisioning and the catalog can make, found in their source, whether a test makes it or not."""
     session = botocore.session.get_session()
-    services = {"iot": "iot", "iam": "iam", "functions": "lambda", "s3": "s3", "dynamodb": "dynamodb", "logs": "logs", "sts": "sts", "glue": "glue"}
+    services = {
+        "iot": "iot",
+        "iam": "iam",
+        "functions": "lambda",
+        "s3": "s3",
+        "dynamodb": "dynamodb",
+        "logs": "logs",
+        "sts": "sts",
+        "glue": "glue",
+        "secrets": "secretsmanager",
+    }
     calls = {service: {xform_name(name): name for name in session.get_service_model(service).operation_names} for service in services.values()}
     needed = set()
     for file in [*(SOURCE / "provision").rglob("*.py"), *(SOURCE / "catalog").rglob("*.py")]:
@@ -190,7 +201,7 @@ def test_every_call_in_the_source_is_in_the_provisioners_policy():
                 action = f"{services[client]}:{calls[services[client]][call]}"
                 needed.add(UNLIKE_THE_API.get(action, action))
         needed |= {WAITERS[name] for name in re.findall(r"get_waiter\(\"(\w+)\"", text)}
-    allowed = actions(provisioner_policy(replace(FLEET, allow_list="dynamodb")))
+    allowed = actions(provisioner_policy(replace(FLEET, **EVERY_CHOICE)))
     assert len(needed) > 60
     assert needed - allowed - NOT_THE_PROVISIONERS == set()
 

@@ -18,8 +18,7 @@ def compaction_policy(fleet: Fleet) -> Document:
 def provisioner_policy(fleet: Fleet) -> Document:
     """Who provisions makes, changes and removes the fleet's resources, and reads no message."""
     document = filled_in("provisioner-policy", fleet, _names(fleet))
-    if fleet.allow_list == "dynamodb":
-        document["Statement"].append(_table(fleet))
+    document["Statement"] += _optional(fleet)
     return document
 
 
@@ -30,14 +29,33 @@ def _names(fleet: Fleet) -> dict[str, str | list[str]]:
         "raw-prefix": fleet.raw_prefix,
         "prefix": fleet.prefix,
         "thing-prefix": fleet.thing_prefix,
-        "topic-rules": [rule.aws_name for rule in fleet.rules],
-        "own-prefixes": ["allow-list", "claim-certificate", "provisioning"],
+        "topic-rules": [*(rule.aws_name for rule in fleet.rules), *([fleet.just_in_time_rule_name] if fleet.own_ca == "jitr" else [])],
+        "own-prefixes": ["allow-list", "claim-certificate", "provisioning", *([fleet.bulk_prefix] if fleet.bulk_registration == "on" else [])],
         "database": fleet.database,
         "registration-policy": f"arn:{fleet.partition}:iam::aws:policy/service-role/AWSIoTThingsRegistration",
     }
 
 
-def _table(fleet: Fleet) -> Document:
-    verbs = ("CreateTable", "DeleteTable", "DescribeTable", "ListTagsOfResource", "PutItem", "Scan", "TagResource")
-    actions = [f"dynamodb:{verb}" for verb in verbs]
-    return {"Sid": "AllowList", "Effect": "Allow", "Action": actions, "Resource": fleet.arn("dynamodb", f"table/{fleet.allow_list_table}")}
+def _optional(fleet: Fleet) -> list[Document]:
+    """Return what only some settings need."""
+    return [
+        *([_allowed("AllowList", "dynamodb", _TABLE, fleet.arn("dynamodb", f"table/{fleet.allow_list_table}"))] if fleet.allow_list == "dynamodb" else []),
+        *([_allowed("ClaimKeys", "secretsmanager", _SECRETS, _secrets(fleet))] if fleet.claim_store == "secretsmanager" else []),
+        *([_allowed("OwnCa", "iot", _CA, fleet.arn("iot", "cacert/*")), _allowed("ProofOfTheCa", "iot", _PROOF, "*")] if fleet.own_ca != "none" else []),
+        *([_allowed("BulkRegistration", "iot", _BULK, "*")] if fleet.bulk_registration == "on" else []),
+    ]
+
+
+_TABLE = ("CreateTable", "DeleteItem", "DeleteTable", "DescribeTable", "ListTagsOfResource", "PutItem", "Scan", "TagResource")
+_SECRETS = ("CreateSecret", "DeleteSecret", "DescribeSecret", "GetSecretValue")
+_CA = ("DeleteCACertificate", "DescribeCACertificate", "ListTagsForResource", "TagResource", "UpdateCACertificate")
+_PROOF = ("GetRegistrationCode", "RegisterCACertificate")
+_BULK = ("DescribeThingRegistrationTask", "ListThingRegistrationTaskReports", "StartThingRegistrationTask")
+
+
+def _secrets(fleet: Fleet) -> str:
+    return fleet.arn("secretsmanager", f"secret:{fleet.prefix}/claim-certificate/*")
+
+
+def _allowed(sid: str, service: str, verbs: tuple[str, ...], resource: str) -> Document:
+    return {"Sid": sid, "Effect": "Allow", "Action": [f"{service}:{verb}" for verb in verbs], "Resource": resource}
