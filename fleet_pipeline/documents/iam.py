@@ -41,8 +41,12 @@ def _optional(fleet: Fleet) -> list[Document]:
     return [
         *([_allowed("AllowList", "dynamodb", _TABLE, fleet.arn("dynamodb", f"table/{fleet.allow_list_table}"))] if fleet.allow_list == "dynamodb" else []),
         *([_allowed("ClaimKeys", "secretsmanager", _SECRETS, _secrets(fleet))] if fleet.claim_store == "secretsmanager" else []),
-        *([_allowed("OwnCa", "iot", _CA, fleet.arn("iot", "cacert/*")), _allowed("ProofOfTheCa", "iot", _PROOF, "*")] if fleet.own_ca != "none" else []),
-        *([_allowed("BulkRegistration", "iot", _BULK, "*")] if fleet.bulk_registration == "on" else []),
+        *(
+            [_allowed("OwnCa", "iot", _CA, fleet.arn("iot", "cacert/*")), _allowed("WhatHasNoResourceOfTheCa", "iot", _PROOF, "*")]
+            if fleet.own_ca != "none"
+            else []
+        ),
+        *([_allowed("WhatHasNoResourceInBulk", "iot", _BULK, "*")] if fleet.bulk_registration == "on" else []),
     ]
 
 
