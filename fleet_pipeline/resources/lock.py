@@ -20,7 +20,7 @@ class LockResource(dg.ConfigurableResource[Lock]):
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """Remember for whom the lock would be."""
-        self._run = context.run_id or "unknown"
+        self._run = context.run.run_id if context.run else "unknown"
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002 (Dagster's signature)
         """Give the lock back."""
