@@ -74,13 +74,21 @@ def create(fleet, aws):
         reconcile(resource, aws)
 
 
+def made(fleet, aws):
+    """There is a claim certificate that works."""
+    claims = Claims.of(fleet)
+    for resource in (ClaimCertificate(claims, claims.stored), PolicyAttachment(claims)):
+        resource.create(aws)
+
+
 def rotate_again(fleet, aws):
     with suppress(ClaimNotRetired):  # the rotation was over when it was killed
         life.rotate(fleet, aws)
 
 
-def rotate_and_create(fleet, aws):
-    create(fleet, aws)
+def rotated(fleet, aws):
+    """There are two that work."""
+    made(fleet, aws)
     life.rotate(fleet, aws)
 
 
@@ -96,9 +104,9 @@ def create_as_the_cdk_app(fleet, aws):
 
 DEEDS = {
     "create": (nothing, create, create),
-    "rotate, then apply": (create, life.rotate, create),
-    "rotate, then rotate": (create, life.rotate, rotate_again),
-    "retire": (rotate_and_create, life.retire, life.retire),
+    "rotate, then apply": (made, life.rotate, create),
+    "rotate, then rotate": (made, life.rotate, rotate_again),
+    "retire": (rotated, life.retire, life.retire),
     "create as the CDK app": (nothing, create_as_the_cdk_app, create_as_the_cdk_app),
 }
 """What there is before, what is killed, and what is run again."""
