@@ -13,8 +13,11 @@ from fleet_pipeline.aws import Aws
 from fleet_pipeline.errors import AwsRefused, FleetError, NotOurs, WouldLose
 from fleet_pipeline.fleet import Fleet
 from fleet_pipeline.provision.blueprint import blueprint, resources
+from fleet_pipeline.provision.claim import making
+from fleet_pipeline.provision.claim.claims import Claims
 from fleet_pipeline.provision.claim.keys import PRIVATE_KEY
 from fleet_pipeline.provision.destroy import DETACHED_PAUSES_S, destroy, losses
+from fleet_pipeline.provision.lock import Lock
 from fleet_pipeline.provision.reconcile import STACK_TAG, reconcile
 
 RAW_KEY = "test-rule/rule1/1795442400123"
@@ -181,6 +184,30 @@ def test_things_of_another_fleet_in_the_account_stay(new_stack):
     stack.vehicle("test-thing-297468000001")
     stack.destroy()
     assert stack.left()["things"] == ["test-thing-297468NEIGHBOUR"]
+
+
+@pytest.mark.parametrize("far", [False, True])
+def test_a_rotation_that_was_stopped_leaves_no_certificate_behind(new_stack, far):
+    stack = new_stack()
+    claims, iot = Claims.of(stack.fleet), stack.aws.iot
+    if far:
+        answer(iot, "AttachPolicy", by=Refusals("UnauthorizedException", "not now", times=1))
+        with pytest.raises(iot.exceptions.UnauthorizedException):
+            making.replace_current(claims, stack.aws)
+    else:
+        making._begin(claims, stack.aws)
+        iot.create_keys_and_certificate(setAsActive=False)
+    assert len(stack.left()["certificates"]) == 2
+    stack.destroy()
+    assert stack.left()["certificates"] == []
+    assert stack.kept(stack.fleet.bucket) == []
+
+
+def test_the_lock_is_given_back_even_when_its_bucket_is_gone(new_stack):
+    stack = new_stack()
+    with Lock(stack.aws, stack.fleet.bucket, "a test") as lock:
+        stack.destroy(with_data=True, permit=lock.take)
+    assert stack.left()["buckets"] == []
 
 
 def test_a_policy_that_was_detached_a_moment_ago_is_waited_for(stack):

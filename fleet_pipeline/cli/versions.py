@@ -40,6 +40,5 @@ def rollback(fleet: Fleet, resource: str, to: int) -> None:
     with Lock(aws, fleet.bucket, who()) as lock:
         lock.take()
         step = way_back.roll_back(wanted, to, aws)
-    console.print(
-        f"version {to} of {wanted.name} is in force; `fleet apply` would {step.action} it: {', '.join(each.field for each in step.changes) or 'nothing'}"
-    )
+    after = ", ".join(change.field for change in step.changes)
+    console.print(f"version {to} of {wanted.name} is in force, " + (f"until `fleet apply` sets {after} anew" if after else "as the settings want it"))

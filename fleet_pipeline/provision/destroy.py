@@ -14,8 +14,10 @@ from fleet_pipeline.aws import Aws, absent, doing
 from fleet_pipeline.errors import AwsRefused, WouldLose
 from fleet_pipeline.fleet import Fleet
 from fleet_pipeline.provision import enrolled
+from fleet_pipeline.provision.attachment import PolicyAttachment
 from fleet_pipeline.provision.blueprint import blueprint
 from fleet_pipeline.provision.bucket import Bucket
+from fleet_pipeline.provision.claim import making
 from fleet_pipeline.provision.claim.claims import FOLDER, stored_pem
 from fleet_pipeline.provision.claim_certificate import ClaimCertificate
 from fleet_pipeline.provision.function import Function
@@ -97,6 +99,9 @@ def _without_contents(fleet: Fleet, aws: Aws, resource: Resource) -> Iterator[Go
         count = enrolled.remove_certificates(fleet, aws, resource.name)
         if count:
             yield Gone(f"{count} certificates with {resource.kind} {resource.name!r}, and their things", Action.DELETE)
+    if isinstance(resource, PolicyAttachment):
+        with doing("undo the making of a claim certificate that was stopped"):
+            making.abandon(resource.claims, aws)
     if isinstance(resource, Bucket):
         _empty(aws, resource.name)
 

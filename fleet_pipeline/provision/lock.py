@@ -78,7 +78,7 @@ class Lock:
         if self._renewing:
             self._renewing.join()
         if self._holds:
-            with doing("give the lock back"):
+            with doing("give the lock back"), absent("NoSuchBucket"):
                 self._remove()
         self._etag = None
 

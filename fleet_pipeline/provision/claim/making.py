@@ -86,6 +86,19 @@ def finish(claims: Claims, aws: Aws) -> str | None:
     return intent.certificate_id
 
 
+def abandon(claims: Claims, aws: Aws) -> None:
+    """Undo what was begun, however far it had come: neither its certificate nor its key is left. Nothing happens when nothing was begun."""
+    intent = _read(claims, aws)
+    if intent is None:
+        return
+    if intent.certificate_pem and intent.certificate_id != stored_certificate_id(aws, claims.bucket):
+        claims.keys.delete(aws, intent.certificate_pem)
+        with absent("ResourceNotFoundException"):
+            set_status(aws, intent.certificate_id, "INACTIVE")
+            aws.iot.delete_certificate(certificateId=intent.certificate_id, forceDelete=True)
+    _undo(claims, aws, intent)
+
+
 def is_unfinished(claims: Claims, aws: Aws) -> bool:
     """Say whether there is an intent."""
     return _read(claims, aws) is not None
