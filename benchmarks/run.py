@@ -23,6 +23,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from benchmarks import report
@@ -65,7 +67,7 @@ def race(name, url, objects, *, dirty):
         except subprocess.TimeoutExpired:
             return figures | {"complete": False, "stopped_by": f"not done after {LIMIT_S} s"}
         used = json.loads(done.stdout.splitlines()[-1])
-        tables = [pq.read_table(io.BytesIO(urllib.request.urlopen(part).read())) for part in used["urls"]] or [pq.read_table(f"{folder}/rows.parquet")]
+        tables = [_sequences(io.BytesIO(urllib.request.urlopen(part).read())) for part in used["urls"]] or [_sequences(f"{folder}/rows.parquet")]
         return figures | {
             "cpu_s_per_100k": round(used["cpu_s"] / objects * 100_000, 2),
             "wall_s": round(used["wall_s"], 2),
@@ -80,8 +82,13 @@ def complete(tables, objects, *, dirty):
     expected = 0
     for _, payload in messages(objects, dirty=dirty):
         expected += isinstance(_read(payload), dict)
-    sequences = [value for table in tables for value in table["sequence"].to_pylist() if value is not None]
-    return sum(table.num_rows for table in tables) == objects and len(set(sequences)) == len(sequences) == expected
+    sequences = pa.chunked_array([chunk.cast(pa.int64()) for table in tables for chunk in table["sequence"].chunks])
+    once = pc.count_distinct(sequences, mode="only_valid").as_py()
+    return sum(table.num_rows for table in tables) == objects and once == len(sequences) - sequences.null_count == expected
+
+
+def _sequences(part):
+    return pq.read_table(part, columns=["sequence"])
 
 
 def _read(payload):

@@ -1,0 +1,21 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+def test_the_race_can_be_run_and_ours_is_complete_on_clean_and_dirty_data():
+    done = subprocess.run([sys.executable, BENCHMARKS / "run.py", "--objects", "2000", "--only", "fleet_pipeline"], capture_output=True, text=True, check=True)
+    runs = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [run["data"] for run in runs] == ["clean", "dirty", "dirty, 20 ms added to every answer"]
+    assert all(run["complete"] for run in runs)
+
+
+def test_the_results_that_are_kept_name_machine_versions_and_ours():
+    results = json.loads((BENCHMARKS / "results.json").read_text())
+    assert {"machine", "versions", "runs"} <= set(results)
+    ours = [run for run in results["runs"] if run["contender"] == "fleet_pipeline"]
+    assert ours
+    assert all(run["complete"] for run in ours)
