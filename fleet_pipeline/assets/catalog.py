@@ -66,7 +66,7 @@ def _table(fleet: Fleet, rule: Rule) -> dg.AssetsDefinition:
     )
     def catalog_table(account: AccountResource) -> dg.MaterializeResult[Any]:
         with reported():
-            parts = Lake(S3Store(account.aws, fleet.lake_bucket), fleet.parquet_prefix)
+            parts = Lake.current(S3Store(account.aws, fleet.lake_bucket), fleet.parquet_prefix)
             wanted = table(fleet, parts, rule, parts.contract(rule))
             step = reconcile(wanted, account.aws)
         return dg.MaterializeResult(metadata=_metadata(step, fleet) | _columns(wanted), data_version=dg.DataVersion(_digest(declared(wanted))))

@@ -45,7 +45,7 @@ def _hourly(fleet: Fleet) -> dg.AssetsDefinition:
         [lake.key(rule) for rule in fleet.rules],
         "The vehicles seen in the hour, on any rule: messages, the first and the last of them, odometer, speed, battery.",
     )
-    return _asset(fleet, spec, lambda store, partition: seen(fleet, Lake(store, fleet.parquet_prefix), Hour.parse(partition)))
+    return _asset(fleet, spec, lambda store, partition: seen(fleet, Lake.current(store, fleet.parquet_prefix), Hour.parse(partition)))
 
 
 def _daily(fleet: Fleet) -> dg.AssetsDefinition:

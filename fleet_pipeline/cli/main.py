@@ -17,6 +17,7 @@ from fleet_pipeline.cli.errors import errors, replay
 from fleet_pipeline.cli.export import export
 from fleet_pipeline.cli.hardening import check
 from fleet_pipeline.cli.iam import iam
+from fleet_pipeline.cli.lake import compact, lake, raw, schema
 from fleet_pipeline.cli.local import local
 from fleet_pipeline.cli.shown import console
 from fleet_pipeline.cli.teardown import destroy
@@ -67,5 +68,26 @@ def demo(fleet: Fleet, vehicles: int, messages: int) -> None:
     sys.exit(0 if run(fleet, vehicles, messages) else 1)
 
 
-for _command in (local, vehicle, claim, ca, bulk, plan, apply, adopt, iam, export, check, versions, rollback, errors, replay, destroy):
+for _command in (
+    local,
+    vehicle,
+    claim,
+    ca,
+    bulk,
+    plan,
+    apply,
+    adopt,
+    iam,
+    export,
+    check,
+    versions,
+    rollback,
+    errors,
+    replay,
+    destroy,
+    compact,
+    schema,
+    raw,
+    lake,
+):
     fleet_command.add_command(_command)

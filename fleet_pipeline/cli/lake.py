@@ -1,0 +1,227 @@
+"""`fleet compact`, `fleet schema`, `fleet raw` and `fleet lake`: the lake without Dagster."""
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import click
+from rich.table import Table
+
+from fleet_pipeline.account import Account
+from fleet_pipeline.cli.shown import console, progress
+from fleet_pipeline.compaction.contract import Contract
+from fleet_pipeline.compaction.hours import Compaction, compact_hours, forecast_hour
+from fleet_pipeline.compaction.lake import Lake
+from fleet_pipeline.compaction.rewrite import rewrite_hour
+from fleet_pipeline.compaction.verification import purge_hour, verify_hour
+from fleet_pipeline.errors import FleetError, NotVerified
+from fleet_pipeline.fleet import Fleet, Hour, Rule
+from fleet_pipeline.store import S3Store
+
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+
+def hour(text: str) -> Hour:
+    """Return an hour written as `2026-11-23-10:00`, or the first hour of a day written as `2026-11-23`; UTC."""
+    return Hour.parse(f"{text}-00:00" if _DAY.fullmatch(text) else text)
+
+
+def _over_hours(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that choose rules and hours."""
+    command = click.option("--to", "end", type=hour, required=True, help="The first hour or day that is left out.")(command)
+    command = click.option("--from", "start", type=hour, required=True, help="The first hour (2026-11-23-10:00) or day (2026-11-23), UTC.")(command)
+    return click.option("--rule", "keys", multiple=True, help="A rule's key; may be given several times. All rules without it.")(command)
+
+
+@click.command()
+@_over_hours
+@click.option("--dry-run", is_flag=True, help="Say what would be read and written, and what the requests would cost.")
+@click.option("--processes", type=int, default=None, help="How many hours are compacted at once; as many as there are cores without it.")
+@click.pass_obj
+def compact(fleet: Fleet, *, keys: tuple[str, ...], start: Hour, end: Hour, dry_run: bool, processes: int | None) -> None:  # noqa: PLR0913 (options)
+    """Compact hours, with the engine that Dagster uses. A second time changes nothing. Exit code 1 if an hour failed."""
+    aws, hours = Account.of(fleet).aws, _hours(start, end)
+    jobs = [Compaction(aws, fleet.bucket, fleet.lake_bucket, fleet.parquet_prefix, rule) for rule in _rules(fleet, keys)]
+    if dry_run:
+        _forecast(jobs, hours)
+        return
+    table, failed = Table("rule", "hours", "raw versions", "rows added", "rows", "quarantined"), []
+    for job in jobs:
+        with progress() as bar:
+            done = dict(bar.track(compact_hours(job, hours, processes=processes), total=len(hours), description=f"{job.rule.key}: hours compacted"))
+        good = [each for each in done.values() if not isinstance(each, FleetError)]
+        failed += [f"{job.rule.key} {hour.partition_key}: {each}" for hour, each in sorted(done.items()) if isinstance(each, FleetError)]
+        counts = [sum(getattr(each, name) for each in good) for name in ("raw_versions", "rows_added", "rows", "quarantined")]
+        table.add_row(job.rule.key, str(len(good)), *map(str, counts))
+    console.print(table)
+    _end(failed)
+
+
+def _forecast(jobs: Sequence[Compaction], hours: Sequence[Hour]) -> None:
+    table, usd = Table("rule", "raw versions", "rows there", "to be read", "bytes", "LIST", "GET", "PUT"), 0.0
+    for job in jobs:
+        raw, lake = job.raw, job.lake
+        with progress() as bar:
+            found = [forecast_hour(raw, lake, job.rule, hour) for hour in bar.track(hours, description=f"{job.rule.key}: hours looked at")]
+        names = ("raw_versions", "rows", "missing", "missing_bytes", "list_requests", "missing", "put_requests")
+        table.add_row(job.rule.key, *(str(sum(getattr(each, name) for each in found)) for name in names))
+        usd += sum(each.usd for each in found)
+    console.print(table)
+    console.print(f"the requests would cost about {usd:.4f} USD; nothing was changed")
+
+
+@click.group()
+def schema() -> None:
+    """The typed columns of a rule: learnt, recorded in the lake, only ever added to."""
+
+
+@schema.command("show")
+@click.option("--rule", "key", required=True, help="The rule's key.")
+@click.option("--json", "as_json", is_flag=True, help="As a record, which `pin` and `diff` read.")
+@click.pass_obj
+def show(fleet: Fleet, key: str, *, as_json: bool) -> None:
+    """Show the columns that the lake has recorded."""
+    contract = _lake(fleet).contract(fleet.rule(key))
+    if as_json:
+        click.echo(contract.to_json().decode())
+        return
+    table = Table("column", "kind", "field of the message", title=f"{key}: record {contract.number}{', pinned' if contract.pinned else ''}")
+    for name, column in contract.columns.items():
+        table.add_row(name, column.kind, ".".join(column.path))
+    console.print(table)
+
+
+@schema.command("pin")
+@click.option("--rule", "key", required=True, help="The rule's key.")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=False)
+@click.pass_obj
+def pin(fleet: Fleet, key: str, file: Path | None) -> None:
+    """Take no further columns: those of FILE, or without it those recorded now. New fields then stay in `_extra`."""
+    lake, rule = _lake(fleet), fleet.rule(key)
+    pinned = lake.pin(rule, _read(file) if file else lake.contract(rule))
+    console.print(f"{key}: {len(pinned.columns)} columns pinned, record {pinned.number}")
+
+
+@schema.command("diff")
+@click.option("--rule", "key", required=True, help="The rule's key.")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.pass_obj
+def diff(fleet: Fleet, key: str, file: Path) -> None:
+    """Say how FILE differs from what the lake has recorded; exit code 0 for not at all, 2 for differences."""
+    differences = _lake(fleet).contract(fleet.rule(key)).difference(_read(file))
+    for line in differences:
+        console.print(line, highlight=False, markup=False)
+    sys.exit(2 if differences else 0)
+
+
+@click.group()
+def raw() -> None:
+    """The raw objects, as AWS IoT wrote them."""
+
+
+@raw.command()
+@_over_hours
+@click.option("--dry-run", is_flag=True, help="Verify only: say of each hour whether it could be purged.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def purge(fleet: Fleet, *, keys: tuple[str, ...], start: Hour, end: Hour, dry_run: bool, yes: bool) -> None:  # noqa: PLR0913 (options)
+    """Delete raw versions for good, of hours whose every version is proved to be a row just now. Exit code 1 if an hour was not proved."""
+    if not (dry_run or yes):
+        click.confirm(f"Delete the raw messages from {start.partition_key} until {end.partition_key} for good? Their rows stay.", abort=True)
+    aws, lake = Account.of(fleet).aws, _lake(fleet)
+    store, table, failed = S3Store(aws, fleet.bucket), Table("rule", "versions", "deleted"), []
+    for rule in _rules(fleet, keys):
+        versions = deleted = 0
+        with progress() as bar:
+            for each in bar.track(_hours(start, end), description=f"{rule.key}: hours verified"):
+                try:
+                    counts = _verified(store, lake, rule, each) if dry_run else _purged(store, lake, rule, each)
+                    versions, deleted = versions + counts[0], deleted + counts[1]
+                except NotVerified as refusal:
+                    failed.append(f"{rule.key} {each.partition_key}: {refusal}")
+        table.add_row(rule.key, str(versions), str(deleted))
+    console.print(table)
+    _end(failed)
+
+
+def _verified(store: S3Store, lake: Lake, rule: Rule, hour: Hour) -> tuple[int, int]:
+    found = verify_hour(store, lake, rule, hour)
+    if not found.passed:
+        raise NotVerified(lake.partition(rule, hour), f"{found.missing} versions have no row, {found.altered} another payload, {found.doubled} rows are double")
+    return found.versions, 0
+
+
+def _purged(store: S3Store, lake: Lake, rule: Rule, hour: Hour) -> tuple[int, int]:
+    done = purge_hour(store, lake, rule, hour, now=datetime.now(UTC))
+    return done.versions + done.kept, done.versions
+
+
+@click.group()
+def lake() -> None:
+    """The Parquet of all rules."""
+
+
+@lake.command("ddl")
+@click.option("--rule", "keys", multiple=True, help="A rule's key; may be given several times. All rules without it.")
+@click.pass_obj
+def print_ddl(fleet: Fleet, keys: tuple[str, ...]) -> None:
+    """Print Athena's statements for the database and a table for each rule, with the columns recorded so far."""
+    from fleet_pipeline.catalog.tables import ddl, table
+
+    parts = _lake(fleet)
+    click.echo(f"CREATE DATABASE IF NOT EXISTS `{fleet.database}`;")
+    for rule in _rules(fleet, keys):
+        click.echo("\n" + ddl(table(fleet, parts, rule, parts.contract(rule))))
+
+
+@lake.command()
+@click.option("--dry-run", is_flag=True, help="Say how many hours would be written anew.")
+@click.pass_obj
+def rewrite(fleet: Fleet, *, dry_run: bool) -> None:
+    """Write the table anew as its next generation, and let readers switch to it once every row is there. The old one stays.
+
+    Let no compaction run meanwhile. Stopped, the next call goes on. Then materialize the catalog, whose tables name the generation.
+    """
+    old = _lake(fleet)
+    new = old.next_generation
+    work = [(rule, hour) for rule in fleet.rules for hour in old.hours(rule)]
+    if dry_run:
+        console.print(f"{len(work)} hours would be written from {old.root} to {new.root}; nothing was changed")
+        return
+    failed = []
+    with progress() as bar:
+        for rule, hour in bar.track(work, description=f"hours written to {new.root}"):
+            done = rewrite_hour(old, new, rule, hour)
+            if not done.complete:
+                failed.append(f"{rule.key} {hour.partition_key}: {done.rows} rows of {done.rows_before}")
+    if not failed:
+        new.switch()
+        console.print(f"readers use {new.root} from now on; {old.root} stays")
+    _end(failed)
+
+
+def _lake(fleet: Fleet) -> Lake:
+    return Lake.current(S3Store(Account.of(fleet).aws, fleet.lake_bucket), fleet.parquet_prefix)
+
+
+def _rules(fleet: Fleet, keys: Sequence[str]) -> list[Rule]:
+    return [fleet.rule(key) for key in keys] or list(fleet.rules)
+
+
+def _hours(start: Hour, end: Hour) -> list[Hour]:
+    last = min(end.start, datetime.now(UTC))
+    return [Hour(start.start + timedelta(hours=number)) for number in range(-((start.start - last) // timedelta(hours=1)))]
+
+
+def _read(file: Path) -> Contract:
+    return Contract.of_json(file.read_bytes(), -1)
+
+
+def _end(failed: Sequence[str]) -> None:
+    """Name what failed and leave with exit code 1, if anything did."""
+    for line in failed:
+        console.print(f"[red]failed[/red] {line}", highlight=False, soft_wrap=True)
+    if failed:
+        sys.exit(1)
