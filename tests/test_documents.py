@@ -106,7 +106,7 @@ def test_both_policies_judge_rightly_whatever_the_settings(fleet):
         assert deeds.misjudged(fleet, filled.claim_policy(fleet), deeds.claim_deeds(fleet)) == []
 
 
-def test_the_cdk_apps_device_policy_fails_on_twelve_of_the_attacks():
+def test_the_cdk_apps_device_policy_fails_on_eleven_of_the_seventeen_attacks():
     """The control: attacks that a policy allows are seen."""
     stopped = {
         "asks for further certificates",
