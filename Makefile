@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test crash check lock clean
+.PHONY: help demo ui test bench crash check lock clean
 
 help: ## what can be done here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,9 +20,12 @@ ui: $(STAMP) ## Dagster's UI on http://127.0.0.1:3000 (PORT=3001 for another por
 
 test: $(STAMP) check ## everything that is promised, proved
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest -n auto --dist loadscope
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+bench: $(STAMP) ## the race of compaction against its peers (some twenty minutes)
+	$(BIN)/python benchmarks/run.py --million --write
 
 crash: $(STAMP) ## an apply killed before and after every single call (a quarter of an hour)
 	$(BIN)/python -m pytest -m crash
