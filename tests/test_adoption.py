@@ -8,6 +8,7 @@ import pytest
 from aws_calls import watch
 
 from fleet_pipeline.aws import Aws
+from fleet_pipeline.definitions import build
 from fleet_pipeline.errors import ConnectionFailed, NotOurs
 from fleet_pipeline.fleet import Fleet
 from fleet_pipeline.provision.adopt import adopt, foreign
@@ -140,6 +141,17 @@ def test_the_statement_by_which_any_aws_iot_may_invoke_the_hook_is_replaced_by_o
     assert {"others", "source_arn"} <= {change.field for change in permission.changes}
     apply(fleet, aws)
     assert permission.wanted.read(aws) == permission.wanted
+
+
+def test_the_job_adopt_lists_and_with_apply_tags(new_cdk_app, local_aws, tmp_path):
+    (tmp_path / "local-aws").symlink_to(local_aws.ca_path.parent)
+    fleet, aws = new_cdk_app()
+    job = build(replace(fleet, home=str(tmp_path))).resolve_job_def("adopt")
+    found = []
+    for config in ({}, {"ops": {"adopt_op": {"config": {"apply": True}}}}):
+        assert job.execute_in_process(run_config=config).success
+        found.append(len(foreign(fleet, aws)))
+    assert found == [sum(MADE_BY_THE_CDK_APP.values()), 0]
 
 
 def test_what_carries_the_tag_of_another_fleet_is_not_adopted_and_neither_is_anything_beside_it(new_cdk_app):

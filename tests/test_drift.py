@@ -17,6 +17,9 @@ from fleet_pipeline.provision.blueprint import blueprint
 from fleet_pipeline.provision.claim import life
 from fleet_pipeline.provision.claim.claims import stored_certificate_id
 from fleet_pipeline.provision.foreign import findings
+from fleet_pipeline.provision.lock import KEY, Lock
+from fleet_pipeline.resources.account import AccountResource
+from fleet_pipeline.resources.lock import LockResource
 
 ANYTHING = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:*", "Resource": "*"}]})
 
@@ -190,6 +193,24 @@ def test_the_former_claim_certificate_is_nothing_foreign_while_a_rotation_lasts(
     assert findings(fleet, aws) == []
     life.retire(fleet, aws)
     assert findings(fleet, aws) == []
+
+
+def test_a_run_that_would_change_something_while_someone_else_does_fails_and_says_who_it_is(fleet, aws, dagster):
+    aws.iot.disable_topic_rule(ruleName=fleet.rules[0].aws_name)
+    with Lock(aws, fleet.bucket, "ann@laptop") as lock:
+        lock.take()
+        assert dagster.apply(["topic_rule_rule2"])  # nothing is to be done, so no lock is asked for
+        with pytest.raises(dg.Failure, match=r"ann@laptop has held the lock since"):
+            reconcile_as_the_asset_does(fleet, aws)
+    assert dagster.apply(["topic_rule_rule1"])
+    assert dagster.check_one("topic_rule_rule1").passed
+    assert "Versions" not in aws.s3.list_object_versions(Bucket=fleet.bucket, Prefix=KEY)
+
+
+def reconcile_as_the_asset_does(fleet, aws):
+    account = AccountResource.of(fleet)
+    asset = next(each for each in provisioning.provisioning_assets(fleet) if each.key == provisioning.key("topic_rule_rule1"))
+    asset(dg.build_asset_context(), account=account, lock=LockResource(account=account, bucket=fleet.bucket))
 
 
 def test_drift_is_looked_for_every_hour_in_an_account_and_when_somebody_says_so_on_this_machine(fleet):
