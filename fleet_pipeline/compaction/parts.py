@@ -126,7 +126,7 @@ class Spool:
     def __iter__(self) -> Iterator[Block]:
         """Yield the blocks in their order, without what was dropped."""
         self._file.flush()
-        with pa.memory_map(str(self._path)) as file:
+        with pa.OSFile(str(self._path), "rb") as file:  # not mapped: the pages of a map count as memory in use
             for start, columns in self._blocks:
                 file.seek(start)
                 yield Block(self._known.without(pa.ipc.open_stream(file).read_all()), columns)
