@@ -151,13 +151,19 @@ def write(path: Path, tables: Iterable[pa.Table], schema: pa.Schema, facts: dict
     }
     digest, statuses = sha256(), Counter[str]()
     with pq.ParquetWriter(path, schema, **options) as writer:
-        for group in _groups(tables):
+        for group in _groups(_noted(tables, digest, statuses)):
             writer.write_table(group, row_group_size=ROW_GROUP)
-            statuses.update(group["_status"].to_pylist())
-            pairs = zip(group["_key"].to_pylist(), group["_version"].to_pylist(), strict=True)
-            digest.update("".join([f"{key} {version}\n" for key, version in pairs]).encode())
         writer.add_key_value_metadata({FOOTER: json.dumps(facts | {"rows": statuses.total(), "identities": digest.hexdigest()})})
     return Written(statuses.total(), statuses)
+
+
+def _noted(tables: Iterable[pa.Table], digest: Any, statuses: Counter[str]) -> Iterator[pa.Table]:
+    """Yield the tables, once what a part says of its rows was taken from each."""
+    for table in tables:
+        statuses.update(table["_status"].to_pylist())
+        pairs = zip(table["_key"].to_pylist(), table["_version"].to_pylist(), strict=True)
+        digest.update("".join([f"{key} {version}\n" for key, version in pairs]).encode())
+        yield table
 
 
 def _groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
