@@ -27,7 +27,7 @@ test: $(STAMP) check ## everything that is promised, proved
 bench: $(STAMP) ## the race of compaction against its peers (some twenty minutes)
 	$(BIN)/python benchmarks/run.py --million --write
 
-crash: $(STAMP) ## an apply killed before and after every single call (a quarter of an hour)
+crash: $(STAMP) ## an apply killed before and after every single call (an hour)
 	$(BIN)/python -m pytest -m crash
 
 check: $(STAMP) ## format, lint, types, layers

@@ -33,7 +33,12 @@ def build(fleet: Fleet) -> dg.Definitions:
         assets=[*provisioning, *raw_assets(fleet), *error_assets(fleet), *lake, *catalog_assets(fleet), *_vehicles(fleet)],
         asset_checks=[*drift, *hardening_checks(fleet), *looks],
         jobs=[
-            dg.define_asset_job("provision", dg.AssetSelection.assets(*provisioning), description="Bring AWS to what the settings want."),
+            dg.define_asset_job(
+                "provision",
+                # Drift would only repeat what each asset has just looked at.
+                dg.AssetSelection.assets(*provisioning) - dg.AssetSelection.checks(*drift),
+                description="Bring AWS to what the settings want.",
+            ),
             dg.define_asset_job("compact", _only(lake), description="Compact hours of every rule."),
             dg.define_asset_job("look", dg.AssetSelection.checks(*looks), description="Look for messages that are not in the lake."),
             plan_job(drift),
