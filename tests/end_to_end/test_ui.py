@@ -1,20 +1,18 @@
 """Dagster's UI in a real browser: it shows the lineage from the device policy to Parquet, and materializes all of it."""
 
-import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import time
-import urllib.request
 import uuid
 from pathlib import Path
 
 import pyarrow.dataset as ds
 import pytest
 from playwright.sync_api import sync_playwright
+from webserver import Webserver
 
 from fleet_pipeline.account import Account
 from fleet_pipeline.fleet import Fleet, Hour, RawName
@@ -26,8 +24,8 @@ pytestmark = [
 ]
 
 REPOSITORY = Path(__file__).parents[2]
-START_PATIENCE_S = 180
-RUN_PATIENCE_S = 180
+PICTURES = os.environ.get("PICTURES")
+"""A folder into which the README's pictures are written, if it is set: `PICTURES=docs/images pytest tests/end_to_end/test_ui.py`."""
 
 
 @pytest.fixture(scope="module")
@@ -62,40 +60,10 @@ def ui(tmp_path_factory):
         daemon.stop(home / ".fleet")
 
 
-class Ui:
+class Ui(Webserver):
     def __init__(self, url, home, log):
-        self.url, self.home, self.log = url, home, log
-
-    def ask(self, query, **variables):
-        body = json.dumps({"query": query, "variables": variables}).encode()
-        request = urllib.request.Request(f"{self.url}/graphql", body, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.load(answer)["data"]
-
-    def wait_until_loaded(self, process):
-        query = "{workspaceOrError{...on Workspace{locationEntries{loadStatus locationOrLoadError{__typename}}}}}"
-        give_up = time.monotonic() + START_PATIENCE_S
-        while time.monotonic() < give_up:
-            assert process.poll() is None, self.log.read_text()
-            try:
-                entries = self.ask(query)["workspaceOrError"]["locationEntries"]
-            except OSError:
-                entries = []
-            if entries and all(entry["loadStatus"] == "LOADED" for entry in entries):
-                return
-            time.sleep(0.5)
-        raise AssertionError(self.log.read_text())
-
-    def finished_runs(self, count):
-        """Wait until so many runs have ended, and return their statuses, newest first."""
-        query = "{runsOrError{...on Runs{results{status}}}}"
-        give_up = time.monotonic() + RUN_PATIENCE_S
-        while time.monotonic() < give_up:
-            statuses = [run["status"] for run in self.ask(query)["runsOrError"]["results"]]
-            if len(statuses) >= count and all(status in {"SUCCESS", "FAILURE", "CANCELED"} for status in statuses):
-                return statuses
-            time.sleep(1)
-        raise AssertionError(self.log.read_text())
+        super().__init__(url, log)
+        self.home = home
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +85,12 @@ def page(browser, ui):
     opened.set_default_timeout(60_000)
     yield opened
     context.close()
+
+
+def picture(page, name):
+    """Keep what the page shows, where pictures are asked for."""
+    if PICTURES:
+        page.screenshot(path=Path(PICTURES) / f"{name}.png")
 
 
 def test_the_definitions_load_without_an_error_or_a_warning(ui):
@@ -147,7 +121,7 @@ def test_materializing_all_from_the_page_makes_the_cloud_side(ui, page):
     assert ui.finished_runs(1) == ["SUCCESS"]
     page.reload(wait_until="domcontentloaded")
     page.get_by_text("claim_attachment", exact=True).first.wait_for()
-    page.screenshot(path=ui.home / "provisioning.png")
+    picture(page, "provisioning")
 
 
 def test_an_hour_is_compacted_from_its_page(ui, page):
@@ -167,4 +141,4 @@ def test_an_hour_is_compacted_from_its_page(ui, page):
     assert rows == [{"_key": key, "speed_kmh": 48.2}]
     page.goto(f"{ui.url}/assets/lake/rule1?view=overview", wait_until="domcontentloaded")
     page.get_by_text("raw versions").first.wait_for()
-    page.screenshot(path=ui.home / "lake.png")
+    picture(page, "lake")

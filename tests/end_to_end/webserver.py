@@ -34,9 +34,10 @@ class Webserver:
         raise AssertionError(self.log.read_text())
 
     def runs(self):
-        """Return the runs, newest first."""
+        """Return the runs that someone launched, newest first; those of schedules and sensors come when they come."""
         query = "{runsOrError{...on Runs{results{runId status jobName tags{key value}}}}}"
-        return self.ask(query)["runsOrError"]["results"]
+        runs = self.ask(query)["runsOrError"]["results"]
+        return [run for run in runs if not {"dagster/schedule_name", "dagster/sensor_name"} & {tag["key"] for tag in run["tags"]}]
 
     def finished_runs(self, count):
         """Wait until so many runs have ended, and return their statuses, newest first."""
