@@ -36,9 +36,12 @@ check: $(STAMP) ## format, lint, types, layers
 	$(BIN)/mypy --no-error-summary
 	$(BIN)/lint-imports --no-cache >/dev/null || $(BIN)/lint-imports --no-cache
 
-lock: $(STAMP) ## write requirements.lock anew from pyproject.toml
+lock: $(STAMP) ## write the lock files anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-strip-extras --universal --python-version 3.11 \
 	  --no-header --no-annotate --extra dev pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-strip-extras --universal --python-version 3.11 \
+	  --no-header --no-annotate --extra ui --extra analytics --extra production --constraint requirements.lock \
+	  pyproject.toml deploy/build.in -o deploy/requirements.lock
 
 clean: ## remove what the demo, the UI and the tests have left (not the virtual environment)
 	-$(BIN)/fleet local reset --yes
