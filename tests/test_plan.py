@@ -125,10 +125,12 @@ def test_a_plan_as_json_says_each_resource_its_action_and_its_changes(fleet, aws
     assert updates[1]["changes"][0]["wanted"]["SERIAL_PREFIX"] == "12"
 
 
-def test_an_apply_shows_what_it_did_and_a_plan_then_has_nothing(fleet, aws, command):
+def test_an_apply_shows_what_it_did_and_has_it_tried_and_a_plan_then_has_nothing(fleet, aws, command):
     aws.iot.disable_topic_rule(ruleName=fleet.rules[0].aws_name)
     code, said = command(fleet, "apply")
     assert (code, "update" in said, "disabled" in said) == (0, True, True)
+    assert "so: an allowed serial registers" in said
+    assert "so:" not in command(fleet, "apply")[1]
     assert command(fleet, "plan")[0] == 0
 
 

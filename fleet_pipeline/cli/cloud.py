@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fleet_pipeline.account import Account
+from fleet_pipeline.cli.hardening import tried_by_a_virtual_vehicle
 from fleet_pipeline.cli.shown import console
 from fleet_pipeline.fleet import Fleet
 from fleet_pipeline.provision import adopt as adoption
@@ -52,12 +53,19 @@ def plan(fleet: Fleet, *, as_json: bool) -> None:
 
 
 @click.command()
+@click.option("--no-trial", is_flag=True, help="Do not let a virtual vehicle try what was changed.")
 @click.pass_obj
-def apply(fleet: Fleet) -> None:
-    """Bring AWS to what the settings want. A second time changes nothing."""
-    aws = Account.of(fleet).aws
-    with Lock(aws, fleet.bucket, who()) as lock:
-        _show_steps(list(apply_all(fleet, aws, lock)), findings(fleet, aws))
+def apply(fleet: Fleet, *, no_trial: bool) -> None:
+    """Bring AWS to what the settings want. A second time changes nothing.
+
+    When something was changed, a virtual vehicle tries it, as `fleet check` does; exit code 1 if it finds anything wrong.
+    """
+    account = Account.of(fleet)
+    with Lock(account.aws, fleet.bucket, who()) as lock:
+        steps = list(apply_all(fleet, account.aws, lock))
+    _show_steps(steps, findings(fleet, account.aws))
+    if not no_trial and any(step.action is not Action.UNCHANGED for step in steps):
+        sys.exit(0 if tried_by_a_virtual_vehicle(fleet, account) else 1)
 
 
 @click.command()
