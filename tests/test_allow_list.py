@@ -63,7 +63,7 @@ def test_a_replacement_that_was_allowed_is_used_once(fleet, aws):
     thing, things = fleet.thing_name(ONE), hook.IotThings(aws.iot)
     aws.iot.create_thing(thingName=thing, attributePayload={"attributes": {"colour": "red"}})
     expected = hook.Expected(fleet.serial_prefix, fleet.thing_prefix, fleet.template_arn)
-    request = {"templateArn": fleet.template_arn, "parameters": {"SerialNumber": ONE}}
+    request = {"templateArn": fleet.template_arn, "claimCertificateId": "0" * 64, "parameters": {"SerialNumber": ONE}}
     assert not hook.decide(request, expected, things, None).allowed
     allow_list.allow_replacement(fleet, aws, ONE)
     assert [hook.decide(request, expected, things, None).allowed for _ in range(2)] == [True, False]
