@@ -16,10 +16,12 @@ from rich.table import Table
 from fleet_pipeline.account import Account
 from fleet_pipeline.cli.shown import console, progress
 from fleet_pipeline.cli.vehicle import register_all
+from fleet_pipeline.compaction.lake import Lake
 from fleet_pipeline.definitions import build
 from fleet_pipeline.errors import RegistrationRefused
 from fleet_pipeline.fleet import Fleet, Hour, RawName, Rule
 from fleet_pipeline.provision.hook_log import decisions
+from fleet_pipeline.store import S3Store
 from fleet_pipeline.vehicle.driving import drive, made_up_serials
 
 FOREIGN_SERIAL = "999999000001"
@@ -132,9 +134,9 @@ def _hours(begun: datetime, ended: datetime) -> list[Hour]:
 
 
 def _count(fleet: Fleet, account: Account, published: Mapping[str, Sequence[str]], begun: datetime) -> dict[Rule, Counts]:
-    counts = {}
+    counts, lake = {}, _lake(fleet, account)
     for rule in fleet.rules:
-        rows = Counter(_lake(fleet, account).to_table(["message_id"], filter=ds.field("rule") == rule.key)["message_id"].to_pylist())
+        rows = Counter(lake.to_table(["message_id"], filter=ds.field("rule") == rule.key)["message_id"].to_pylist())
         ids = published[rule.key]
         counts[rule] = Counts(published=len(ids), raw_objects=_raw_objects(fleet, account, rule, begun), rows=sum(rows[each] for each in ids))
     return counts
@@ -147,8 +149,8 @@ def _raw_objects(fleet: Fleet, account: Account, rule: Rule, begun: datetime) ->
 
 
 def _lake(fleet: Fleet, account: Account) -> ds.Dataset:
-    root = f"{fleet.lake_bucket}/{fleet.parquet_prefix}/v1/"
-    return ds.dataset(root, filesystem=account.arrow_filesystem, partitioning=ds.partitioning(flavor="hive"))
+    root = Lake.current(S3Store(account.aws, fleet.lake_bucket), fleet.parquet_prefix).root
+    return ds.dataset(f"{fleet.lake_bucket}/{root}", filesystem=account.arrow_filesystem, partitioning=ds.partitioning(flavor="hive"))
 
 
 def _show(fleet: Fleet, account: Account, counts: Mapping[Rule, Counts]) -> None:
@@ -157,7 +159,7 @@ def _show(fleet: Fleet, account: Account, counts: Mapping[Rule, Counts]) -> None
         table.add_row(rule.key, *map(str, (count.published, count.raw_objects, count.rows)), "[green]equal[/green]" if count.agree else "[red]differ[/red]")
     console.print(table)
     head = _lake(fleet, account).head(5, columns=SHOWN)
-    rows = Table(*(name.lstrip("_") for name in SHOWN), title=f"the first rows of s3://{fleet.lake_bucket}/{fleet.parquet_prefix}/v1/")
+    rows = Table(*(name.lstrip("_") for name in SHOWN), title=f"the first rows of s3://{fleet.lake_bucket}/{fleet.parquet_prefix}/")
     for row in head.to_pylist():
         rows.add_row(f"{row.pop('_ts'):%H:%M:%S.%f}"[:-3], *(str(value) for value in row.values()))
     console.print(rows)
