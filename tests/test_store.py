@@ -9,8 +9,8 @@ from botocore.credentials import Credentials
 from dict_store import DictStore
 
 from fleet_pipeline.errors import AwsRefused, AwsUnavailable
-from fleet_pipeline.store import S3Store
-from fleet_pipeline.store.s3 import CA_BUNDLE
+from fleet_pipeline.store import S3Store, Version
+from fleet_pipeline.store.s3 import CA_BUNDLE, versions_of
 from fleet_pipeline.store.signing import Signer
 from fleet_pipeline.store.transfers import ATTEMPTS, Request, Transfers, Window
 
@@ -60,6 +60,26 @@ def test_keys_come_back_as_they_were_whatever_they_are_made_of(store):
     versions = [version for page in store.versions("a/") for version in page]
     assert sorted(version.key for version in versions) == sorted(odd)
     assert {body.decode() for _, body in store.bodies(versions)} == set(odd)
+
+
+S3_ENTRY = (
+    "<Version><Key>a/1%2B1</Key><VersionId>v2</VersionId><IsLatest>false</IsLatest><LastModified>2026-11-23T10:00:00.000Z</LastModified>"
+    "<ETag>&quot;e1&quot;</ETag><ChecksumAlgorithm>CRC64NVME</ChecksumAlgorithm><ChecksumType>FULL_OBJECT</ChecksumType><Size>7</Size>"
+    "<Owner><ID>o</ID></Owner><StorageClass>STANDARD</StorageClass></Version>"
+)
+OTHER_ENTRY = (
+    '<Version><ETag>"e1"</ETag><Size>7</Size><Key>a/1%2B1</Key><StorageClass>STANDARD</StorageClass><VersionId>v2</VersionId>'
+    "<LastModified>2026-11-23T10:00:00.000Z</LastModified><IsLatest>false</IsLatest></Version>"
+)
+DELETED = "<DeleteMarker><Key>a/0</Key><VersionId>v1</VersionId><IsLatest>true</IsLatest><LastModified>2026-11-23T10:00:00.000Z</LastModified></DeleteMarker>"
+
+
+@pytest.mark.parametrize("entries", [[S3_ENTRY], [S3_ENTRY, DELETED], [OTHER_ENTRY, DELETED], [S3_ENTRY, OTHER_ENTRY]])
+def test_a_listing_is_read_whatever_the_order_in_which_a_server_names_the_fields(entries):
+    page = f"<ListVersionsResult><EncodingType>url</EncodingType>{''.join(entries)}</ListVersionsResult>"
+    read = versions_of(page)
+    assert set(read) == {Version("a/1+1", "v2", 7, '"e1"', "2026-11-23T10:00:00.000Z", latest=False)}
+    assert len(read) == len([entry for entry in entries if entry != DELETED])
 
 
 def test_a_part_of_an_object_is_read(store):

@@ -1,7 +1,9 @@
 """Compaction of one hour: every version of every raw object becomes exactly one row of the lake, whatever happens meanwhile."""
 
+import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -83,10 +85,28 @@ def compact_hour(raw: Store, lake: Lake, rule: Rule, hour: Hour, *, on_progress:
 
     Raises PartsMissing when the lake's parts have a gap, AwsUnavailable when S3 gave no answer for long, AwsRefused when it said no.
     """
-    with TemporaryDirectory(prefix="fleet-") as folder:
+    with TemporaryDirectory(prefix="fleet-") as folder, _garbage_seldom_sought():
         run = _Run(raw, lake, rule, hour, Path(folder))
         run.compact(on_progress)
         return run.report()
+
+
+SEEK_GARBAGE_AFTER = 50_000
+"""New objects between two searches for cycles, where Python's default is 700. Messages, versions and requests are freed without any search,
+yet are searched while they live: 8 % of an hour's processor time."""
+
+
+@contextmanager
+def _garbage_seldom_sought() -> Iterator[None]:
+    """Have the garbage collector pass over what was there before, and look seldom at what comes."""
+    usual = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(SEEK_GARBAGE_AFTER, *usual[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
+        gc.unfreeze()
 
 
 @dataclass

@@ -20,8 +20,12 @@ from fleet_pipeline.store.versions import NULL_VERSION, Version
 CA_BUNDLE = str(Path(botocore.__file__).with_name("cacert.pem"))
 """The certificate authorities that botocore trusts; libcurl's wheel brings none."""
 
-_FIELDS = [re.compile(f"<{name}>([^<]*)</{name}>") for name in ("Key", "VersionId", "Size", "ETag", "LastModified", "IsLatest")]
-_ENCODED = re.compile("<Key>[^<%+&]*[%+&]")
+_ENTRY = re.compile(
+    "<Version><Key>([^<]*)</Key><VersionId>([^<]*)</VersionId><IsLatest>([^<]*)</IsLatest><LastModified>([^<]*)</LastModified>"
+    '<ETag>(?:&quot;|")([^<&"]*)(?:&quot;|")</ETag>(?:<Checksum[A-Z][a-z]+>[^<]*</Checksum[A-Z][a-z]+>)*<Size>([0-9]+)</Size>'
+)
+"""A version as S3 writes it, in the order in which S3 writes it."""
+_FIELDS = [re.compile(f"<{name}>([^<]*)</{name}>") for name in ("Key", "VersionId", "IsLatest", "LastModified", "ETag", "Size")]
 _PLAIN = re.compile(r"[A-Za-z0-9_./-]*")
 _DELETE_MARKER = re.compile("<DeleteMarker>.*?</DeleteMarker>", re.DOTALL)
 
@@ -48,7 +52,7 @@ class S3Store:
         while True:
             query = _query({"encoding-type": "url", "prefix": prefix, "versions": ""} | marker)
             page = self._done(transfers.one(Request(self._root, query, kind="LIST")), f"list {prefix}").decode()
-            found = _versions(page)
+            found = versions_of(page)
             yield [version for version in found if version.key < until] if until else found
             marker = _next(page)
             if not marker or (until and marker["key-marker"] >= until):
@@ -109,13 +113,21 @@ class S3Store:
         raise kind(f"{deed} in bucket {self.bucket}", code or str(answer.status), message or "no reason given")
 
 
-def _versions(page: str) -> list[Version]:
-    # Field by field and not entry by entry: 2 µs a version, an XML parser takes 8. S3 escapes every < within a value.
-    entries = (_DELETE_MARKER.sub("", page) if "<DeleteMarker>" in page else page).replace("&quot;", '"')
-    keys, ids, sizes, etags, modified, latest = (field.findall(entries) for field in _FIELDS)
-    if _ENCODED.search(entries):
-        keys = [*map(_names(page), keys)]
-    return [Version._make(fields) for fields in zip(keys, ids, map(int, sizes), etags, modified, map("true".__eq__, latest), strict=True)]
+def versions_of(page: str) -> list[Version]:
+    """Return the versions that a page of a listing names, in its order. Deletions are passed over."""
+    # All of an entry at once where entries are as S3 writes them: 1.3 µs a version; field by field takes 3, an XML parser 8.
+    entries = _ENTRY.findall(page)
+    if len(entries) != page.count("<Version>"):
+        entries = _in_any_order(page)
+    names = _names(page) if any(mark in "".join([entry[0] for entry in entries]) for mark in "%+&") else str
+    return [Version(names(key), number, int(size), f'"{etag}"', modified, latest == "true") for key, number, latest, modified, etag, size in entries]
+
+
+def _in_any_order(page: str) -> list[tuple[str, ...]]:
+    """Return the fields of a page's entries, whatever their order. S3 escapes every < within a value."""
+    versions = _DELETE_MARKER.sub("", page)
+    *others, etags, sizes = (field.findall(versions) for field in _FIELDS)
+    return [*zip(*others, (unescape(etag).strip('"') for etag in etags), sizes, strict=True)]
 
 
 def _next(page: str) -> dict[str, str]:

@@ -65,6 +65,11 @@ class Request(NamedTuple):
     body: bytes | Path = b""
     payload_hash: str = UNSIGNED
 
+    @property
+    def reads(self) -> bool:
+        """Whether it has no body. Whatever reads may share a handle with what read before."""
+        return self.kind in {"GET", "LIST"}
+
 
 class Answer(NamedTuple):
     """What came back: any status that is final, and the whole body."""
@@ -111,6 +116,8 @@ class Transfers:
     sleep: Callable[[float], None] = time.sleep
     _multi: Any = field(default_factory=pycurl.CurlMulti)
     _idle: list[Any] = field(default_factory=list)
+    _chunks: dict[Any, list[bytes]] = field(default_factory=dict)
+    """What came so far of each answer. Not attributes of the handles: pycurl looks those up at the price of an exception."""
 
     def one(self, request: Request) -> Answer:
         """Return the answer to a single request. Raises AwsUnavailable when it had all its tries."""
@@ -128,7 +135,7 @@ class Transfers:
             while flying or not waiting.done:
                 for handle, failure in self._landed(flying, waiting):
                     request, attempt = flying.pop(handle)
-                    answer = self._answer(handle)
+                    answer = self._answer(handle, request)
                     problem = failure or _problem(request, answer)
                     if problem:
                         self._again(waiting, request, attempt, answer, problem)
@@ -139,7 +146,7 @@ class Transfers:
         finally:
             for handle in flying:
                 self._multi.remove_handle(handle)
-                handle.close()
+                self._close(handle)
 
     def _fill(self, flying: "_Flying", waiting: "_Waiting") -> None:
         while len(flying) < self.window.size and (ready := waiting.next()):
@@ -151,7 +158,7 @@ class Transfers:
 
     def _ready_handle(self, request: Request, attempt: int) -> Any:
         path, query, kind, headers, *_ = request
-        reads = kind in {"GET", "LIST"}
+        reads = request.reads
         handle = self._idle.pop() if reads and self._idle else self._handle()
         handle.setopt(pycurl.URL, f"{self.base}{path}?{query}" if query else self.base + path)
         if reads:
@@ -164,8 +171,8 @@ class Transfers:
 
     def _handle(self) -> Any:
         handle: Any = pycurl.Curl()
-        handle.chunks, handle.source = [], None
-        handle.setopt(pycurl.WRITEFUNCTION, handle.chunks.append)
+        chunks = self._chunks[handle] = []
+        handle.setopt(pycurl.WRITEFUNCTION, chunks.append)
         handle.setopt(pycurl.NOSIGNAL, 1)
         handle.setopt(pycurl.USERAGENT, "fleet-pipeline")
         handle.setopt(pycurl.CONNECTTIMEOUT, int(PATIENCE_S))
@@ -192,17 +199,21 @@ class Transfers:
             landed += [(handle, f"{message} (curl {code})") for handle, code, message in failed]
         return landed
 
-    def _answer(self, handle: Any) -> Answer:
+    def _answer(self, handle: Any, request: Request) -> Answer:
         self._multi.remove_handle(handle)
-        chunks = handle.chunks
+        chunks = self._chunks[handle]
         answer = Answer(handle.getinfo(pycurl.RESPONSE_CODE), chunks[0] if len(chunks) == 1 else b"".join(chunks))
         chunks.clear()
-        if handle.source is None:
+        if request.reads:
             self._idle.append(handle)
         else:
             handle.source.close()
-            handle.close()
+            self._close(handle)
         return answer
+
+    def _close(self, handle: Any) -> None:
+        del self._chunks[handle]
+        handle.close()
 
     def _again(self, waiting: "_Waiting", request: Request, attempt: int, answer: Answer, problem: str) -> None:
         if attempt + 1 == ATTEMPTS:
