@@ -5,7 +5,9 @@ import os
 import random
 import signal
 import threading
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
+from itertools import islice, takewhile
 from urllib.parse import parse_qs, unquote
 from xml.sax.saxutils import escape
 
@@ -49,6 +51,7 @@ class FaultyS3:
 
     def __init__(self, doors=1, **buckets: DictStore):
         self.buckets, self.doors = buckets, [Door(seed=number) for number in range(doors)]
+        self._sorted: dict[str, list[str]] = {}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
 
@@ -63,6 +66,13 @@ class FaultyS3:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    def keys(self, bucket):
+        """The sorted keys of a bucket, into which others write meanwhile: sorted anew only when there are more."""
+        keys = list(self.buckets[bucket.replace("-", "_")].objects)
+        if bucket not in self._sorted or len(keys) != len(self._sorted[bucket]):
+            self._sorted[bucket] = sorted(keys)
+        return self._sorted[bucket]
 
     def url(self, door=0):
         return f"http://127.0.0.1:{self.doors[door].port}"
@@ -119,7 +129,7 @@ class _Connection(asyncio.Protocol):
             store.delete(held for held, _ in store.objects.get(key, []) if held.id == asked["versionId"])
             return 204, b""
         if "versions" in asked:
-            return 200, _listing(store, asked)
+            return 200, _listing(store, self._s3.keys(bucket), asked)
         found = [held for version, held in store.objects.get(key, []) if asked.get("versionId", version.id) == version.id]
         if not found:
             return 404, b"<Error><Code>NoSuchKey</Code></Error>"
@@ -129,10 +139,11 @@ class _Connection(asyncio.Protocol):
         return 206, found[0][int(start) : int(stop) + 1]
 
 
-def _listing(store, asked):
-    marker, after = asked.get("key-marker", ""), asked.get("version-id-marker")
-    keys = sorted(key for key in store.objects if key.startswith(asked["prefix"]) and (key > marker or (after and key == marker)))
-    versions = [version for key in keys for version, _ in store.objects[key]]
+def _listing(store, keys, asked):
+    marker, after, prefix = asked.get("key-marker", ""), asked.get("version-id-marker"), asked["prefix"]
+    start = bisect_left(keys, marker) if after else bisect_right(keys, marker)
+    following_keys = takewhile(lambda key: key.startswith(prefix), keys[max(start, bisect_left(keys, prefix)) :])
+    versions = list(islice((version for key in following_keys for version, _ in list(store.objects[key])), 2000))
     if after:
         versions = versions[next((place + 1 for place, version in enumerate(versions) if (version.key, version.id) == (marker, after)), 0) :]
     page, more = versions[:1000], len(versions) > 1000
