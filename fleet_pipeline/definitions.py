@@ -14,6 +14,7 @@ from fleet_pipeline.assets.errors import error_assets
 from fleet_pipeline.assets.lake import lake_assets
 from fleet_pipeline.assets.provisioning import provisioning_assets
 from fleet_pipeline.assets.raw import raw_assets
+from fleet_pipeline.checks.catalog import catalog_checks
 from fleet_pipeline.checks.drift import drift_checks
 from fleet_pipeline.checks.hardening import hardening_checks
 from fleet_pipeline.checks.late_data import late_data_checks
@@ -28,10 +29,10 @@ from fleet_pipeline.sensors import lake_sensors
 def build(fleet: Fleet) -> dg.Definitions:
     """Return the assets, jobs and resources of a fleet."""
     provisioning, lake, looks = provisioning_assets(fleet), lake_assets(fleet), late_data_checks(fleet)
-    drift, account = drift_checks(fleet), AccountResource.of(fleet)
+    drift, in_step, account = drift_checks(fleet), catalog_checks(fleet), AccountResource.of(fleet)
     return dg.Definitions(
         assets=[*provisioning, *raw_assets(fleet), *error_assets(fleet), *lake, *catalog_assets(fleet), *_vehicles(fleet)],
-        asset_checks=[*drift, *hardening_checks(fleet), *looks],
+        asset_checks=[*drift, *in_step, *hardening_checks(fleet), *looks],
         jobs=[
             dg.define_asset_job(
                 "provision",
@@ -41,7 +42,7 @@ def build(fleet: Fleet) -> dg.Definitions:
             ),
             dg.define_asset_job("compact", _only(lake), description="Compact hours of every rule."),
             dg.define_asset_job("look", dg.AssetSelection.checks(*looks), description="Look for messages that are not in the lake."),
-            plan_job(drift),
+            plan_job([*drift, *in_step]),
             adopt_job(fleet),
             *claim_jobs(fleet),
             rollback_job(fleet),

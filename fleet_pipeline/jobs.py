@@ -24,8 +24,8 @@ from fleet_pipeline.resources.lock import LockResource
 
 
 def plan_job(checks: Sequence[dg.AssetChecksDefinition]) -> dg.JobDefinition:
-    """Return the job that shows what `provision` would do: it runs the drift checks and no asset."""
-    what = "Compare every resource with the settings, without a writing call. The checks show each difference, and who to ask."
+    """Return the job that shows what `provision` would do, and where the catalog is behind the lake: it runs checks and no asset."""
+    what = "Compare every resource with the settings, and the catalog with the lake, without a writing call. The checks show each difference."
     job: dg.JobDefinition = dg.define_asset_job("plan", dg.AssetSelection.checks(*checks), description=what)  # type: ignore[assignment]
     return job
 

@@ -13,6 +13,7 @@ from dict_store import DictStore
 
 from fleet_pipeline.assets import catalog, lake
 from fleet_pipeline.catalog.tables import database, ddl, table
+from fleet_pipeline.checks.catalog import NO_CATALOG
 from fleet_pipeline.compaction.contract import KINDS, Column, Contract
 from fleet_pipeline.compaction.hour import compact_hour
 from fleet_pipeline.compaction.lake import Lake
@@ -121,6 +122,40 @@ def test_the_assets_keep_the_table_in_step_with_the_recorded_schema(aws, fleet):
     metadata = instance.fetch_materializations(catalog.key(rule), limit=1).records[0].asset_materialization.metadata
     assert (metadata["action"].value, metadata["fields"].value) == ("update", "columns")
     assert "doors_open" in {column.name for column in metadata["dagster/column_schema"].value.columns}
+
+
+def test_a_check_is_red_while_a_table_is_behind_the_lake_and_green_once_it_was_materialized(aws, fleet):
+    for part in ("bucket", "lake_bucket"):
+        reconcile(blueprint(fleet)[part].resource, aws)
+    rule, instance, repository = fleet.rules[0], dg.DagsterInstance.ephemeral(), build(fleet).get_repository_def()
+    parts = Lake(S3Store(aws, fleet.lake_bucket), fleet.parquet_prefix)
+
+    def checked():
+        done = (
+            repository.get_implicit_job_def_for_assets([catalog.key(rule)])
+            .get_subset(asset_selection=set(), asset_check_selection={dg.AssetCheckKey(catalog.key(rule), "in_step")})
+            .execute_in_process(instance=instance)
+        )
+        (evaluation,) = done.get_asset_check_evaluations()
+        return evaluation.passed, evaluation.metadata["fields"].value if "fields" in evaluation.metadata else evaluation.description
+
+    def materialized():
+        keys = [catalog.DATABASE, catalog.key(rule)]
+        assert repository.get_implicit_job_def_for_assets(keys).execute_in_process(instance=instance, asset_selection=keys).success
+
+    assert checked() == (True, NO_CATALOG)
+    materialized()
+    assert checked() == (True, "none")
+    parts.record(rule, LEARNT)
+    assert checked() == (False, "columns")
+    materialized()
+    assert checked() == (True, "none")
+    parts.next_generation.switch()
+    assert not checked()[0]
+    materialized()
+    assert checked() == (True, "none")
+    aws.glue.delete_table(DatabaseName=fleet.database, Name=rule.key)
+    assert not checked()[0]
 
 
 def test_a_table_follows_when_its_rule_was_compacted():

@@ -208,6 +208,7 @@ def test_a_foreign_key_among_the_raw_objects_is_named(fleet, instance, put, rece
     put(recent, name=foreign)
     found = look(fleet, instance)
     assert foreign in found[late_data.FOREIGN].description
+    assert found[late_data.FOREIGN].severity is dg.AssetCheckSeverity.ERROR
     assert found[late_data.UNCOMPACTED].passed
 
 

@@ -227,10 +227,10 @@ def test_the_wait_for_a_policy_covers_five_minutes_and_ends(stack):
 
 
 class Axe:
-    """Kills its own process before or after the n-th call that may change something, and notes which call it was."""
+    """Kills its own process before or after the n-th call, of those that may change something or of all, and notes which call it was."""
 
-    def __init__(self, stack, note, *, after):
-        self.stack, self.note, self.after = stack, note, after
+    def __init__(self, stack, note, *, after, reading_too=False):
+        self.stack, self.note, self.after, self.passed_over = stack, note, after, () if reading_too else READING
         # The clients are made once and used by children only: of a connection there may be but one user.
         self.aws = Aws(stack.fleet.region, stack.fleet.account, stack.url)
         for client in (self.aws.iot, self.aws.iam, self.aws.functions, self.aws.s3, self.aws.dynamodb, self.aws.logs):
@@ -238,14 +238,14 @@ class Axe:
             client.meta.events.register("after-call", self.fallen)
 
     def raised(self, event_name, params, **_):
-        if not event_name.rsplit(".", 1)[1].startswith(READING):
+        if not event_name.rsplit(".", 1)[1].startswith(self.passed_over):
             self.calls += 1
             if self.calls == self.at:
                 self.note.write_text(f"{event_name} {params['url_path']} {params['body']}")
                 self.strike(not self.after)
 
     def fallen(self, event_name, **_):
-        if not event_name.rsplit(".", 1)[1].startswith(READING):
+        if not event_name.rsplit(".", 1)[1].startswith(self.passed_over):
             self.strike(self.after and self.calls == self.at)
 
     def strike(self, now):
@@ -270,7 +270,7 @@ class Axe:
         return os.WIFSIGNALED(status)
 
 
-def test_killed_before_and_after_every_call_a_teardown_goes_on_and_leaves_nothing(stack, tmp_path):
+def test_killed_before_and_after_every_writing_call_a_teardown_goes_on_and_leaves_nothing(stack, tmp_path):
     """Each child gets one call further than the one before it, past calls that it has to repeat: so every state that can be left is started from."""
     note, kills, seen, at = tmp_path / "call", 0, set(), 1
     before, after = (Axe(stack, note, after=late) for late in (False, True))
@@ -285,3 +285,17 @@ def test_killed_before_and_after_every_call_a_teardown_goes_on_and_leaves_nothin
     assert len(seen) > 25
     assert kills >= 2 * len(seen)
     assert not any(stack.left().values()), stack.left()
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_killed_at_any_call_a_teardown_goes_on_and_leaves_nothing(new_stack, tmp_path, capsys, after):
+    kills, killed = 0, True
+    while killed:
+        stack = lived_in(new_stack())
+        killed = Axe(stack, tmp_path / "call", after=after, reading_too=True).kills(kills + 1)
+        stack.destroy(with_data=True)
+        assert not any(stack.left().values()), (kills, stack.left())
+        kills += killed
+    with capsys.disabled():
+        print(f"{kills} kills, {kills} converged, nothing left")  # noqa: T201 (the figure is what it is run for)

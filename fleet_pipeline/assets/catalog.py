@@ -8,6 +8,7 @@ import dagster as dg
 
 from fleet_pipeline.assets import lake
 from fleet_pipeline.assets.failures import reported
+from fleet_pipeline.aws import Aws
 from fleet_pipeline.catalog.glue import Table
 from fleet_pipeline.catalog.tables import database, ddl, table
 from fleet_pipeline.compaction.lake import Lake
@@ -33,6 +34,12 @@ def catalog_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
 def key(rule: Rule) -> dg.AssetKey:
     """Return the asset key of a rule's table."""
     return dg.AssetKey([GROUP, rule.key])
+
+
+def wanted_table(fleet: Fleet, rule: Rule, aws: Aws) -> Table:
+    """Return the table of a rule as the lake has recorded it by now, in the generation that readers use."""
+    parts = Lake.current(S3Store(aws, fleet.lake_bucket), fleet.parquet_prefix)
+    return table(fleet, parts, rule, parts.contract(rule))
 
 
 def _database(fleet: Fleet) -> dg.AssetsDefinition:
@@ -66,8 +73,7 @@ def _table(fleet: Fleet, rule: Rule) -> dg.AssetsDefinition:
     )
     def catalog_table(account: AccountResource) -> dg.MaterializeResult[Any]:
         with reported():
-            parts = Lake.current(S3Store(account.aws, fleet.lake_bucket), fleet.parquet_prefix)
-            wanted = table(fleet, parts, rule, parts.contract(rule))
+            wanted = wanted_table(fleet, rule, account.aws)
             step = reconcile(wanted, account.aws)
         return dg.MaterializeResult(metadata=_metadata(step, fleet) | _columns(wanted), data_version=dg.DataVersion(_digest(declared(wanted))))
 

@@ -60,7 +60,7 @@ def _asset(rule: Rule, fleet: Fleet) -> dg.AssetsDefinition:
         group_name=GROUP,
         kinds={"s3", "parquet"},
         description=f"Every message of `{rule.topic}`, one row each: payload byte for byte, typed columns beside it.",
-        metadata={"dagster/uri": f"s3://{fleet.lake_bucket}/{fleet.parquet_prefix}/v1/rule={rule.key}/"},
+        metadata={"dagster/uri": f"s3://{fleet.lake_bucket}/{fleet.parquet_prefix}/"},
         partitions_def=hours(fleet),
         backfill_policy=dg.BackfillPolicy.single_run(),
         code_version=CODE_VERSION,

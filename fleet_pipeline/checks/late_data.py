@@ -30,7 +30,9 @@ FOREIGN = "no_foreign_keys"
 
 _UNCOMPACTED_HELP = "The sensor late_data asks for these hours; while it is off, materialize them by hand."
 _FRESH_HELP = "Look at the failed runs of these hours: each says what stands in the way. Then materialize them."
-_FOREIGN_HELP = "They are not read. Find out who writes below the rule's prefix (CloudTrail), and move them elsewhere."
+_FOREIGN_HELP = (
+    "They are not read. Only the rule's role may write there, and no vehicle may choose the key: find out who does (CloudTrail), and move them elsewhere."
+)
 
 
 class Look(dg.Config):
@@ -151,7 +153,7 @@ def _foreign(rule: Rule, seen: Mapping[Hour, Seen]) -> dg.AssetCheckResult:
         asset_key=raw.key(rule),
         check_name=FOREIGN,
         passed=not foreign,
-        severity=dg.AssetCheckSeverity.WARN,
+        severity=dg.AssetCheckSeverity.ERROR,
         description=f"{named(foreign)}. {_FOREIGN_HELP}" if foreign else "All keys are the rule's.",
         metadata={"hours with foreign keys": len(foreign)},
     )

@@ -1,5 +1,7 @@
 """Dagster's UI in a real browser: it shows the lineage from the device policy to Parquet, and materializes all of it."""
 
+import json
+import math
 import os
 import shutil
 import signal
@@ -7,6 +9,7 @@ import socket
 import subprocess
 import sys
 import uuid
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow.dataset as ds
@@ -124,6 +127,21 @@ def test_materializing_all_from_the_page_makes_the_cloud_side(ui, page):
     picture(page, "provisioning")
 
 
+def send(ui, hour, speeds):
+    """Put messages as the first rule would, a minute apart, and return their keys."""
+    fleet = Fleet(home=str(ui.home / ".fleet"))
+    account = Account.of(fleet)
+    keys = [fleet.rules[0].raw_key(RawName(hour.start_ms + minute * 60_000, str(uuid.uuid4()))) for minute in range(len(speeds))]
+    for key, speed in zip(keys, speeds, strict=True):
+        body = json.dumps({"serial": "297468000001", "speed_kmh": speed, "position": {"lat": 48.137 + speed / 1000, "lon": 11.575 + speed / 2000}})
+        account.aws.s3.put_object(Bucket=fleet.bucket, Key=key, Body=body.encode())
+    return keys
+
+
+def hour_ago(hours):
+    return Hour.parse(f"{datetime.now(UTC) - timedelta(hours=hours):%Y-%m-%d-%H:00}")
+
+
 def test_an_hour_is_compacted_from_its_page(ui, page):
     fleet = Fleet(home=str(ui.home / ".fleet"))
     account = Account.of(fleet)
@@ -131,14 +149,71 @@ def test_an_hour_is_compacted_from_its_page(ui, page):
     page.get_by_role("button", name="Materialize").first.click()
     page.get_by_role("button", name="Latest").click()
     hour = next(Hour.parse(text) for text in page.locator("input").evaluate_all("all => all.map(each => each.value)") if text.endswith(":00"))
-    key = fleet.rules[0].raw_key(RawName(hour.start_ms, str(uuid.uuid4())))
-    account.aws.s3.put_object(Bucket=fleet.bucket, Key=key, Body=b'{"speed_kmh": 48.2}')
+    keys = send(ui, hour, [48.2 + 9 * math.sin(minute / 6) for minute in range(60)])
     page.get_by_role("button", name="Launch 1 run").click()
     page.get_by_text("Launched run").first.wait_for()
     assert ui.finished_runs(2) == ["SUCCESS", "SUCCESS"]
     root = f"{fleet.lake_bucket}/{fleet.parquet_prefix}/v1/"
     rows = ds.dataset(root, filesystem=account.arrow_filesystem, partitioning="hive").to_table(["_key", "speed_kmh"]).to_pylist()
-    assert rows == [{"_key": key, "speed_kmh": 48.2}]
+    assert sorted(row["_key"] for row in rows) == sorted(keys)
+    assert {row["_key"]: row["speed_kmh"] for row in rows}[keys[0]] == 48.2
     page.goto(f"{ui.url}/assets/lake/rule1?view=overview", wait_until="domcontentloaded")
     page.get_by_text("raw versions").first.wait_for()
+    page.locator("img[src^='data:image']").first.scroll_into_view_if_needed()
     picture(page, "lake")
+
+
+def test_a_range_of_hours_is_backfilled_by_clicks_and_the_partitions_page_shows_it(ui, page):
+    first, last = hour_ago(6), hour_ago(3)
+    for hours in (6, 5, 4, 3):
+        send(ui, hour_ago(hours), [30.5, 31.5])
+    page.goto(f"{ui.url}/assets/lake/rule1?view=partitions", wait_until="domcontentloaded")
+    page.get_by_text("Materialized (1)").wait_for()
+    page.get_by_role("button", name="Materialize").first.click()
+    dialog = page.get_by_role("dialog")
+    chosen = dialog.locator("input[type=text]").first
+    chosen.fill(f"[{first.partition_key}...{last.partition_key}]")
+    chosen.press("Enter")
+    dialog.get_by_text("4 partitions").wait_for()
+    dialog.get_by_text("Backfills all partitions in a single run.").wait_for()
+    dialog.get_by_role("button", name="Launch backfill").click()
+    backfill = ui.finished_backfill()
+    assert (backfill["status"], backfill["numPartitions"]) == ("COMPLETED_SUCCESS", 4)
+    page.goto(f"{ui.url}/assets/lake/rule1?view=partitions", wait_until="domcontentloaded")
+    page.get_by_text("Materialized (5)").wait_for()
+    page.get_by_text("Failed (0)").wait_for()
+    page.get_by_text(last.partition_key, exact=True).first.click()
+    page.get_by_text("rows added").first.wait_for()
+    picture(page, "partitions")
+
+
+def test_a_check_turns_red_when_an_object_is_planted_among_the_raw_ones(ui, page):
+    fleet = Fleet(home=str(ui.home / ".fleet"))
+    checks = f"{ui.url}/assets/raw/rule1?view=checks"
+    page.goto(checks, wait_until="domcontentloaded")
+    page.get_by_role("button", name="Execute", exact=True).click()
+    page.get_by_text("Passed").first.wait_for()
+    planted = f"{fleet.rules[0].raw_prefix}{hour_ago(2).start_ms}/planted"
+    Account.of(fleet).aws.s3.put_object(Bucket=fleet.bucket, Key=planted, Body=b'{"speed_kmh": 1}')
+    page.goto(checks, wait_until="domcontentloaded")
+    page.get_by_role("button", name="Execute", exact=True).click()
+    page.get_by_text(planted).first.wait_for()
+    page.get_by_text("Failed").first.wait_for()
+    assert ui.check("raw/rule1", "no_foreign_keys") == {"severity": "ERROR", "success": False}
+    picture(page, "check")
+
+
+@pytest.mark.parametrize("job", ["plan", "adopt", "rotate_claim", "retire_claim", "revoke_claim", "rollback", "replay", "destroy", "export_cloudformation"])
+def test_every_job_of_operating_has_a_launchpad_with_its_settings_filled_in(ui, page, job):
+    page.goto(f"{ui.url}/locations/fleet_pipeline/jobs/{job}/playground", wait_until="domcontentloaded")
+    page.get_by_role("button", name="Launch Run").wait_for()
+    page.get_by_text("profile").first.wait_for() if job != "export_cloudformation" else None
+
+
+def test_a_teardown_without_confirmation_says_in_the_page_what_would_be_lost(ui, page):
+    page.goto(f"{ui.url}/locations/fleet_pipeline/jobs/destroy/playground", wait_until="domcontentloaded")
+    page.get_by_text("with_data").first.wait_for()
+    page.get_by_role("button", name="Launch Run").click()
+    page.wait_for_url("**/runs/**")
+    page.get_by_text("cdk-s3-test-bucket").first.wait_for()
+    assert ui.ask("{runsOrError{...on Runs{results{jobName status}}}}")["runsOrError"]["results"][0]["jobName"] == "destroy"

@@ -49,6 +49,23 @@ class Webserver:
             time.sleep(1)
         raise AssertionError(self.log.read_text())
 
+    def finished_backfill(self):
+        """Wait until the backfill launched last has ended, and return it."""
+        query = "{partitionBackfillsOrError{...on PartitionBackfills{results{status numPartitions}}}}"
+        give_up = time.monotonic() + RUN_PATIENCE_S
+        while time.monotonic() < give_up:
+            backfills = self.ask(query)["partitionBackfillsOrError"]["results"]
+            if backfills and backfills[0]["status"].startswith(("COMPLETED", "FAILED")):
+                return backfills[0]
+            time.sleep(1)
+        raise AssertionError(self.log.read_text())
+
+    def check(self, asset, name):
+        """Return what the last evaluation of an asset's check says."""
+        query = """query($key: AssetKeyInput!, $name: String!) {assetCheckExecutions(assetKey: $key, checkName: $name, limit: 1) {
+            evaluation {severity success}}}"""
+        return self.ask(query, key={"path": asset.split("/")}, name=name)["assetCheckExecutions"][0]["evaluation"]
+
     def launch(self, job):
         """Launch a job and return its run's id."""
         selector = {"repositoryLocationName": "fleet_pipeline", "repositoryName": "__repository__", "pipelineName": job}

@@ -1,0 +1,45 @@
+"""Whether each table of the catalog says what the lake has recorded: an Athena query finds no column, and no generation, that Glue has not heard of."""
+
+import dagster as dg
+
+from fleet_pipeline.assets import catalog, provisioning
+from fleet_pipeline.assets.failures import reported
+from fleet_pipeline.catalog.tables import database
+from fleet_pipeline.fleet import Fleet, Rule
+from fleet_pipeline.provision.difference import difference
+from fleet_pipeline.provision.reconcile import Action, look
+from fleet_pipeline.resources.account import AccountResource
+
+NO_CATALOG = "No catalog is kept: materialize the group `catalog` to have one."
+
+
+def catalog_checks(fleet: Fleet) -> list[dg.AssetChecksDefinition]:
+    """Return a check for each table, which is red when Glue's table differs from the lake's record. A fleet without a database passes."""
+    return [_check(rule, fleet) for rule in fleet.rules]
+
+
+def _check(rule: Rule, fleet: Fleet) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=catalog.key(rule),
+        name="in_step",
+        description="The table has the columns, the place and the partitions that the lake has recorded. If not: materialize it.",
+    )
+    def in_step(account: AccountResource) -> dg.AssetCheckResult:
+        with reported():
+            if database(fleet).read(account.aws) is None:
+                return dg.AssetCheckResult(passed=True, description=NO_CATALOG)
+            step = look(catalog.wanted_table(fleet, rule, account.aws), account.aws)
+        differs = difference(step.changes)
+        said = str(step.refusal) if step.refusal else f"Athena reads it as it was: materialize the asset.\n{differs}"
+        missing = "There is no such table: materialize the asset."
+        return dg.AssetCheckResult(
+            passed=step.action is Action.UNCHANGED,
+            description="The table is in step with the lake." if step.action is Action.UNCHANGED else said if step.live or step.refusal else missing,
+            metadata={
+                "action": str(step.action),
+                "fields": ", ".join(change.field for change in step.changes) or "none",
+                **({"difference": provisioning.in_diff(differs)} if step.live and differs else {}),
+            },
+        )
+
+    return in_step
