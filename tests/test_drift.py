@@ -88,7 +88,8 @@ def test_after_an_apply_every_check_is_green_and_nothing_is_out_of_date(fleet, d
 
 def test_the_job_plan_is_these_checks_and_no_asset(fleet):
     job = build(fleet).resolve_job_def("plan")
-    assert {key.asset_key.path[-1] for key in job.asset_layer.asset_graph.asset_check_keys} == set(blueprint(fleet))
+    checked = {key.asset_key.to_user_string() for key in job.asset_layer.asset_graph.asset_check_keys}
+    assert checked == {f"provisioning/{part}" for part in blueprint(fleet)} | {f"catalog/{rule.key}" for rule in fleet.rules}
     assert job.asset_layer.executable_asset_keys == set()
 
 

@@ -6,7 +6,7 @@ from base64 import b64decode
 
 import dagster as dg
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fleet_pipeline.assets import lake
@@ -153,6 +153,8 @@ def test_a_row_that_someone_doubled_is_noticed(fleet, instance, aws, put, rule):
 
 
 @given(st.lists(st.integers(0, 10**9), max_size=MOST_BARS))
+@example([1] * MOST_BARS)
+@example([1, 0] * (MOST_BARS // 2))
 def test_sixty_bars_are_always_drawn_inline(values):
     assert len(bars(values, "at most 1000000000 a minute")) < INLINE
 

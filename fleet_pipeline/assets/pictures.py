@@ -6,6 +6,7 @@ The UI draws an image of a text shorter than a thousand characters by itself; a 
 import math
 from base64 import b64encode
 from collections.abc import Sequence
+from itertools import pairwise
 
 INLINE = 1000
 """Characters from which on the UI shows a link instead. Source: the bundle of dagster-webserver 1.13.27."""
@@ -22,11 +23,11 @@ _BOX = (150, 75)
 
 
 def bars(values: Sequence[int], title: str) -> str:
-    """Return a bar for each of at most sixty numbers, the largest as high as the picture."""
+    """Return a bar for each of at most sixty numbers, the largest as high as the picture. They touch: their outline is half as long as they are."""
     most = max(values, default=0) or 1
     heights = [math.ceil(value * _HEIGHT / most) for value in values[:MOST_BARS]]
-    path = f"M-2 {_HEIGHT}" + "".join(f"m{_STEP} 0v-{height}v{height}" if height else f"m{_STEP} 0" for height in heights)
-    return _image(title, (_STEP * len(heights), _HEIGHT), f'<path d="{path}" stroke="{_COLOUR}" stroke-width="4"/>')
+    path = f"M0 {_HEIGHT}" + "".join(f"v{before - height}h{_STEP}" for before, height in pairwise([0, *heights])) + f"V{_HEIGHT}z"
+    return _image(title, (_STEP * len(heights), _HEIGHT), f'<path d="{path}" fill="{_COLOUR}"/>')
 
 
 def dots(points: Sequence[tuple[float, float]], title: str) -> str:

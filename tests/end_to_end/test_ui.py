@@ -132,8 +132,10 @@ def send(ui, hour, speeds):
     fleet = Fleet(home=str(ui.home / ".fleet"))
     account = Account.of(fleet)
     keys = [fleet.rules[0].raw_key(RawName(hour.start_ms + minute * 60_000, str(uuid.uuid4()))) for minute in range(len(speeds))]
-    for key, speed in zip(keys, speeds, strict=True):
-        body = json.dumps({"serial": "297468000001", "speed_kmh": speed, "position": {"lat": 48.137 + speed / 1000, "lon": 11.575 + speed / 2000}})
+    for minute, (key, speed) in enumerate(zip(keys, speeds, strict=True)):
+        body = json.dumps(
+            {"serial": "297468000001", "speed_kmh": speed, "position": {"lat": 48.137 + math.sin(minute / 9) / 50, "lon": 11.575 + math.sin(minute / 4) / 20}}
+        )
         account.aws.s3.put_object(Bucket=fleet.bucket, Key=key, Body=body.encode())
     return keys
 
@@ -174,7 +176,7 @@ def test_a_range_of_hours_is_backfilled_by_clicks_and_the_partitions_page_shows_
     chosen = dialog.locator("input[type=text]").first
     chosen.fill(f"[{first.partition_key}...{last.partition_key}]")
     chosen.press("Enter")
-    dialog.get_by_text("4 partitions").wait_for()
+    dialog.get_by_text("4 partitions", exact=True).wait_for()
     dialog.get_by_text("Backfills all partitions in a single run.").wait_for()
     dialog.get_by_role("button", name="Launch backfill").click()
     backfill = ui.finished_backfill()
@@ -191,12 +193,12 @@ def test_a_check_turns_red_when_an_object_is_planted_among_the_raw_ones(ui, page
     fleet = Fleet(home=str(ui.home / ".fleet"))
     checks = f"{ui.url}/assets/raw/rule1?view=checks"
     page.goto(checks, wait_until="domcontentloaded")
-    page.get_by_role("button", name="Execute", exact=True).click()
+    page.get_by_role("button", name="Execute all").click()
     page.get_by_text("Passed").first.wait_for()
     planted = f"{fleet.rules[0].raw_prefix}{hour_ago(2).start_ms}/planted"
     Account.of(fleet).aws.s3.put_object(Bucket=fleet.bucket, Key=planted, Body=b'{"speed_kmh": 1}')
     page.goto(checks, wait_until="domcontentloaded")
-    page.get_by_role("button", name="Execute", exact=True).click()
+    page.get_by_role("button", name="Execute all").click()
     page.get_by_text(planted).first.wait_for()
     page.get_by_text("Failed").first.wait_for()
     assert ui.check("raw/rule1", "no_foreign_keys") == {"severity": "ERROR", "success": False}
