@@ -26,6 +26,12 @@ def messages(count: int, *, dirty: bool) -> Iterator[tuple[str, bytes]]:
         yield key, _spoilt(chance, payload) if dirty and chance.random() < 0.001 else payload
 
 
+def older(count: int) -> Iterator[tuple[str, bytes]]:
+    """Yield what the prefix has gathered before the hour: a message every 36 ms, up to its beginning."""
+    for number in range(count):
+        yield RULE.raw_key(RawName(HOUR.start_ms - 1 - 36 * number, "00000000-0000-4000-8000-000000000000")), b"{}"
+
+
 def _telemetry(chance: random.Random, number: int, millis: int) -> dict:
     return {
         "serial": f"297468{chance.randrange(36**6):08d}",

@@ -1,6 +1,7 @@
 """The race: every contender on the same loopback S3, one after the other; completeness checked, figures kept.
 
     python benchmarks/run.py [--objects 100000] [--million] [--only fleet_pipeline ...] [--write]
+    python benchmarks/run.py --history       what an hour costs below a prefix with 0, 1 and 10 million older keys
 
 Server and contender have a core each where there are two. `--write` renews results.json, the plot and docs/benchmarks.md.
 """
@@ -41,11 +42,11 @@ COMPILED = {name: value for name, value in os.environ.items() if name != "PYTHON
 
 
 @contextmanager
-def server(objects, *, dirty, latency_ms=0):
+def server(objects, *, dirty, latency_ms=0, older=0):
     """A loopback S3 that holds the messages, on the last core."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, HERE / "s3_server.py", "--port", str(port), "--objects", str(objects), "--latency-ms", str(latency_ms)]
+    command = [sys.executable, HERE / "s3_server.py", "--port", str(port), "--objects", str(objects), "--latency-ms", str(latency_ms), "--older", str(older)]
     with _pinned(-1):
         process = subprocess.Popen([*command, *(["--dirty"] if dirty else [])], stdout=subprocess.PIPE)
     try:
@@ -128,13 +129,30 @@ def versions():
     return {name: version(name) for name in ("pycurl", "msgspec", "pyarrow", "obstore", "polars", "duckdb", "boto3")}
 
 
+def history(objects):
+    """Print an hour's figures below a prefix that has gathered ever more before it."""
+    for older in (0, 1_000_000, 10_000_000):
+        with server(objects, dirty=False, older=older) as url:
+            for _ in range(3):
+                print(json.dumps({"older_keys": older} | race("fleet_pipeline", url, objects, dirty=False)), flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--objects", type=int, default=100_000)
     parser.add_argument("--million", action="store_true")
     parser.add_argument("--only", nargs="*", default=list(CONTENDERS), choices=list(CONTENDERS))
     parser.add_argument("--write", action="store_true")
+    parser.add_argument("--history", action="store_true")
     arguments = parser.parse_args()
+    if arguments.history:
+        history(arguments.objects)
+    else:
+        race_all(arguments)
+
+
+def race_all(arguments):
+    """Run the race and keep its figures where that is wanted."""
     runs = []
 
     def note(run):

@@ -1,6 +1,6 @@
 """A loopback S3 to race against: one process, one epoll loop, objects in memory; as few microseconds a request as Python allows.
 
-    python benchmarks/s3_server.py --port 18080 --objects 100000 [--dirty] [--latency-ms 20]
+    python benchmarks/s3_server.py --port 18080 --objects 100000 [--dirty] [--latency-ms 20] [--older 1000000]
 
 It lists (objects and versions), gets (whole and by range), heads and puts, checks no signature, and answers with the headers that S3 sends.
 """
@@ -14,13 +14,14 @@ import sys
 import time
 from bisect import bisect_right
 from collections import deque
+from itertools import chain
 from pathlib import Path
 from urllib.parse import parse_qs, unquote
 from xml.sax.saxutils import escape
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmarks.messages import BUCKET, messages
+from benchmarks.messages import BUCKET, messages, older
 
 PAGE = 1000
 DATE = "Mon, 23 Nov 2026 11:00:00 GMT"
@@ -192,8 +193,10 @@ def main():
     parser.add_argument("--objects", type=int, required=True)
     parser.add_argument("--dirty", action="store_true")
     parser.add_argument("--latency-ms", type=float, default=0)
+    parser.add_argument("--older", type=int, default=0, help="objects of the hours before, under the same prefix")
     arguments = parser.parse_args()
-    bucket = Bucket((f"/{BUCKET}/{key}", payload) for key, payload in messages(arguments.objects, dirty=arguments.dirty))
+    kept = chain(messages(arguments.objects, dirty=arguments.dirty), older(arguments.older))
+    bucket = Bucket((f"/{BUCKET}/{key}", payload) for key, payload in kept)
     server = Server(bucket, arguments.port, arguments.latency_ms / 1000)
     print("ready", flush=True)
     server.serve()

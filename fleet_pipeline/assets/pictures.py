@@ -18,7 +18,7 @@ MOST_DOTS = 50
 """Dots that fit into an inline picture."""
 
 _COLOUR = "#4f43dd"
-_STEP, _HEIGHT = 5, 48
+_STEP, _HEIGHT = 4, 48
 _BOX = (150, 75)
 
 

@@ -128,13 +128,14 @@ def test_materializing_all_from_the_page_makes_the_cloud_side(ui, page):
 
 
 def send(ui, hour, speeds):
-    """Put messages as the first rule would, a minute apart, and return their keys."""
+    """Put messages as the first rule would, most of them in the hour's rush, and return their keys."""
     fleet = Fleet(home=str(ui.home / ".fleet"))
     account = Account.of(fleet)
-    keys = [fleet.rules[0].raw_key(RawName(hour.start_ms + minute * 60_000, str(uuid.uuid4()))) for minute in range(len(speeds))]
-    for minute, (key, speed) in enumerate(zip(keys, speeds, strict=True)):
+    places = (0.5 + 4 * (number / len(speeds) - 0.5) ** 3 for number in range(len(speeds)))
+    keys = [fleet.rules[0].raw_key(RawName(hour.start_ms + int(3_600_000 * place), str(uuid.uuid4()))) for place in places]
+    for number, (key, speed) in enumerate(zip(keys, speeds, strict=True)):
         body = json.dumps(
-            {"serial": "297468000001", "speed_kmh": speed, "position": {"lat": 48.137 + math.sin(minute / 9) / 50, "lon": 11.575 + math.sin(minute / 4) / 20}}
+            {"serial": "297468000001", "speed_kmh": speed, "position": {"lat": 48.137 + math.sin(number / 22) / 50, "lon": 11.575 + math.sin(number / 10) / 20}}
         )
         account.aws.s3.put_object(Bucket=fleet.bucket, Key=key, Body=body.encode())
     return keys
@@ -151,7 +152,7 @@ def test_an_hour_is_compacted_from_its_page(ui, page):
     page.get_by_role("button", name="Materialize").first.click()
     page.get_by_role("button", name="Latest").click()
     hour = next(Hour.parse(text) for text in page.locator("input").evaluate_all("all => all.map(each => each.value)") if text.endswith(":00"))
-    keys = send(ui, hour, [48.2 + 9 * math.sin(minute / 6) for minute in range(60)])
+    keys = send(ui, hour, [48.2 + 9 * math.sin(number / 12) for number in range(150)])
     page.get_by_role("button", name="Launch 1 run").click()
     page.get_by_text("Launched run").first.wait_for()
     assert ui.finished_runs(2) == ["SUCCESS", "SUCCESS"]
@@ -162,6 +163,7 @@ def test_an_hour_is_compacted_from_its_page(ui, page):
     page.goto(f"{ui.url}/assets/lake/rule1?view=overview", wait_until="domcontentloaded")
     page.get_by_text("raw versions").first.wait_for()
     page.locator("img[src^='data:image']").first.scroll_into_view_if_needed()
+    page.evaluate("document.querySelectorAll('*').forEach(each => each.scrollLeft = 0)")
     picture(page, "lake")
 
 
