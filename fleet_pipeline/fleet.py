@@ -19,6 +19,20 @@ ClaimStore = Literal["s3", "secretsmanager"]
 ClaimKeys = Literal["aws", "own"]
 OwnCa = Literal["none", "jitr", "jitp"]
 BulkRegistration = Literal["off", "on"]
+NestedObjects = Literal["columns", "structs"]
+Arrays = Literal["whole", "elements"]
+
+_CHOICES = {
+    "raw_key_format": RawKeyFormat,
+    "allow_list": AllowList,
+    "claim_store": ClaimStore,
+    "claim_keys": ClaimKeys,
+    "own_ca": OwnCa,
+    "bulk_registration": BulkRegistration,
+    "nested_objects": NestedObjects,
+    "arrays": Arrays,
+}
+"""Settings that are one of some words."""
 
 TEMPLATE_NAME_LIMIT = 36
 """Characters of a provisioning template's name. Source: API_CreateProvisioningTemplate."""
@@ -177,6 +191,16 @@ class Rule:
         return f"rule={self.key}/{hour.path}"
 
 
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How messages become rows of a table. A generation keeps the form in which it was begun."""
+
+    nested_objects: NestedObjects = "columns"
+    """`columns`: a column for each of their fields, `position_lat`. `structs`: one struct column, `position.lat`."""
+    arrays: Arrays = "whole"
+    """`whole`: a message that is an array is one row. `elements`: an array of objects is a row for each of them."""
+
+
 def _setting(default: Any, meaning: str, reason: str, *, secret: bool = False) -> Any:
     """Declare a setting: its default, what it means, and why the default is what it is. A secret one is never shown."""
     return field(default=default, metadata={"meaning": meaning, "reason": reason, "secret": secret}, repr=not secret)
@@ -200,6 +224,16 @@ class Fleet:
     rule_keys: tuple[str, ...] = _setting(("rule1", "rule2", "rule3"), "One topic rule for each key.", "As in the CDK app's rule-keys.json.")
     raw_prefix: str = _setting("test-rule", "First level of the topics, and so the prefix of raw objects.", "As in the CDK app.")
     parquet_prefix: str = _setting("lake", "Prefix of the Parquet files in the lake bucket.", "Leaves the bucket room for other tables.")
+    nested_objects: NestedObjects = _setting(
+        "columns",
+        "Fields of nested objects in Parquet: `columns` of their own (`position_lat`), or in `structs` (`position.lat`). For tables begun from now on.",
+        "Every engine reads and prunes plain columns, and adding one never changes the type of another.",
+    )
+    arrays: Arrays = _setting(
+        "whole",
+        "A message that is an array: `whole`, one row; or `elements`, a row for each object in it. For tables begun from now on.",
+        "A row is then a message as AWS IoT received it.",
+    )
     errors_prefix: str = _setting("errors", "Prefix of what a rule could not write.", "Outside the raw prefix, so it is never read as data.")
     raw_key_format: RawKeyFormat = _setting(
         "timestamp-uuid",
@@ -276,12 +310,8 @@ class Fleet:
         if self.bucket == self.lake_bucket:
             raise InvalidSetting("FLEET_LAKE_BUCKET", self.lake_bucket, "the lake needs a bucket of its own, apart from FLEET_BUCKET")
         _matches("serial_prefix", self.serial_prefix, r"[0-9A-Z]{1,20}", "use 1 to 20 of 0-9 and A-Z")
-        _one_of("raw_key_format", self.raw_key_format, get_args(RawKeyFormat))
-        _one_of("allow_list", self.allow_list, get_args(AllowList))
-        _one_of("claim_store", self.claim_store, get_args(ClaimStore))
-        _one_of("claim_keys", self.claim_keys, get_args(ClaimKeys))
-        _one_of("own_ca", self.own_ca, get_args(OwnCa))
-        _one_of("bulk_registration", self.bulk_registration, get_args(BulkRegistration))
+        for name, choices in _CHOICES.items():
+            _one_of(name, getattr(self, name), get_args(choices))
         _matches("claim_client_prefix", self.claim_client_prefix, r"[a-zA-Z0-9_-]{0,40}", "use at most 40 of a-z, A-Z, 0-9, - and _")
         _within("grace_minutes", self.grace_minutes, 0, 59)
         _within("catch_up_hours", self.catch_up_hours, 1, 744)
@@ -355,6 +385,11 @@ class Fleet:
             if rule.key == key:
                 return rule
         raise InvalidName("rule key", key, f"the settings name {', '.join(self.rule_keys)}")
+
+    @property
+    def form(self) -> Form:
+        """How messages become rows of a table that is begun now."""
+        return Form(self.nested_objects, self.arrays)
 
     @property
     def tags(self) -> dict[str, str]:

@@ -38,3 +38,12 @@ def fleet(local_aws, tmp_path):
 @pytest.fixture
 def aws(fleet, local_aws):
     return Aws(region=fleet.region, account=fleet.account, endpoint_url=local_aws.url)
+
+
+@pytest.fixture(scope="session")
+def spark():
+    sql = pytest.importorskip("pyspark.sql", reason="PySpark is not installed (pip install pyspark; needs Java 17)")
+    builder = sql.SparkSession.builder.master("local[1]").config("spark.driver.bindAddress", "127.0.0.1").config("spark.driver.host", "127.0.0.1")
+    session = builder.config("spark.ui.enabled", "false").config("spark.sql.session.timeZone", "UTC").config("spark.sql.shuffle.partitions", "1").getOrCreate()
+    yield session
+    session.stop()

@@ -11,7 +11,7 @@ from dict_store import DictStore
 from fleet_pipeline.analytics.vehicles import DAILY, HOURLY, daily_table, hourly_table, hours_of, rolled_up, seen
 from fleet_pipeline.compaction.hour import compact_hour
 from fleet_pipeline.compaction.lake import Lake
-from fleet_pipeline.fleet import Fleet, Hour, RawName
+from fleet_pipeline.fleet import Fleet, Form, Hour, RawName
 
 FLEET = Fleet()
 TEN, ELEVEN = Hour.parse("2026-11-23-10:00"), Hour.parse("2026-11-23-11:00")
@@ -23,9 +23,9 @@ def raw():
     return DictStore()
 
 
-@pytest.fixture
-def lake():
-    return Lake(DictStore(), "lake")
+@pytest.fixture(params=["columns", "structs"])
+def lake(request):
+    return Lake(DictStore(), "lake", form=Form(request.param))
 
 
 def send(raw, lake, hour, offset_ms, rule="rule1", *, client=None, body=None, **message):

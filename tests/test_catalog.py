@@ -19,13 +19,15 @@ from fleet_pipeline.compaction.hour import compact_hour
 from fleet_pipeline.compaction.lake import Lake
 from fleet_pipeline.definitions import build
 from fleet_pipeline.errors import NotOurs
-from fleet_pipeline.fleet import Fleet, Hour, RawName, Rule
+from fleet_pipeline.fleet import Fleet, Form, Hour, RawName, Rule
 from fleet_pipeline.provision.blueprint import blueprint
 from fleet_pipeline.provision.reconcile import Action, plan, reconcile, remove
 from fleet_pipeline.store import S3Store
 
 FLEET, HOUR = Fleet(), Hour.parse("2026-11-23-07:00")
 RULE = FLEET.rules[0]
+IN_STRUCTS = Contract(form=Form("structs"))
+IN_STRUCTS = IN_STRUCTS.learning([IN_STRUCTS.column(("Position", "lat"), "double"), IN_STRUCTS.column(("Position", "at", "Time"), "string[]")])
 LEARNT = Contract().learning([Column((f"a_{kind.replace('[]', 's')}",), kind) for kind in KINDS])
 
 
@@ -65,15 +67,21 @@ def test_projection_computes_the_very_place_of_every_hour(parts, hour):
     assert low <= hour.start.hour <= high
 
 
-def test_the_ddl_says_the_same_in_athenas_words(parts):
-    wanted = table(FLEET, parts, RULE, Contract().adding(LEARNT))
+@pytest.mark.parametrize("learnt", [LEARNT, IN_STRUCTS], ids=["columns", "structs"])
+def test_the_ddl_says_the_same_in_athenas_words(parts, learnt):
+    wanted = table(FLEET, parts, RULE, replace(learnt, columns={}).adding(learnt))
     parsed = sqlglot.parse_one(ddl(wanted), read="athena")
-    declared = {column.name: column.args["kind"].sql("hive").lower() for column in parsed.this.expressions}
+    declared = {column.name: column.args["kind"].sql("hive").lower().replace(": ", ":").replace(", ", ",") for column in parsed.this.expressions}
     assert declared == wanted.columns
     text = " ".join(ddl(wanted).split())
     assert "PARTITIONED BY (`rule` string, `date` string, `hour` int) STORED AS PARQUET" in text
     assert f"LOCATION '{wanted.location}'" in text
     assert all(f"'{name}' = '{value}'" in text for name, value in wanted.projection.items())
+
+
+def test_nested_objects_are_structs_in_glues_words(parts):
+    columns = table(FLEET, parts, RULE, replace(IN_STRUCTS, columns={}).adding(IN_STRUCTS)).columns
+    assert columns["position"] == "struct<at:struct<time:array<string>>,lat:double>"
 
 
 def test_database_and_table_are_made_left_alone_repaired_and_removed(aws, fleet, parts):

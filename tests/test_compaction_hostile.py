@@ -15,6 +15,7 @@ from fleet_pipeline.compaction.contract import COLUMNS, Column, Contract
 from fleet_pipeline.compaction.hour import compact_hour
 from fleet_pipeline.compaction.lake import Lake
 from fleet_pipeline.compaction.payload import DEPTH, Status, judged
+from fleet_pipeline.fleet import Form
 
 HOSTILE = {
     "nothing": (b"", Status.EMPTY),
@@ -70,12 +71,22 @@ HOSTILE = {
 }
 
 
+FORMS = Form("columns"), Form("structs")
+IN_STRUCTS = {"names that mean one column": Status.OK}
+"""What becomes of a message where nested objects are structs, if it is another thing."""
+
+
+@pytest.fixture(scope="module", params=FORMS, ids=lambda form: form.nested_objects)
+def form(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def compacted(tmp_path_factory):
-    """Every hostile message, each in an hour of its own and all in one."""
+def compacted(form, tmp_path_factory):
+    """Every hostile message, each in an hour of its own."""
     table = {}
     for name, (payload, _) in HOSTILE.items():
-        raw, lake = DictStore(), Lake(DictStore(), "lake")
+        raw, lake = DictStore(), Lake(DictStore(), "lake", form=form)
         raw.put(key(1), payload)
         compact_hour(raw, lake, RULE, HOUR)
         [table[name]] = rows(lake, tmp_path_factory.mktemp("lake"))
@@ -83,8 +94,9 @@ def compacted(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_message_has_its_row_its_bytes_and_its_status(compacted, name):
+def test_a_hostile_message_has_its_row_its_bytes_and_its_status(compacted, form, name):
     payload, status = HOSTILE[name]
+    status = IN_STRUCTS.get(name, status) if form.nested_objects == "structs" else status
     assert (compacted[name]["_status"], compacted[name]["_payload"]) == (status, payload)
 
 
@@ -97,7 +109,7 @@ def test_columns_and_extra_together_are_the_message(compacted, name):
     message = _flat(json.loads(row["_payload"]))
     extra = _flat(json.loads(row["_extra"] or "{}"))
     for path, value in message.items():
-        assert _holds(extra.get(path, row.get("_".join(path))), value), path
+        assert _holds(extra.get(path, _column(row, path)), value), path
 
 
 def test_one_bad_message_costs_its_neighbours_nothing(tmp_path):
@@ -138,11 +150,11 @@ JSON = st.recursive(
 )
 
 
-@given(st.lists(st.dictionaries(st.sampled_from(["a", "b", "c"]), JSON, max_size=3), min_size=1, max_size=8), st.integers(1, 8))
-@settings(max_examples=200, deadline=None)
-def test_no_value_of_any_message_is_lost_or_changed_on_its_way_into_columns(messages, cut):
+@given(st.lists(st.dictionaries(st.sampled_from(["a", "b", "c"]), JSON, max_size=3), min_size=1, max_size=8), st.integers(1, 8), st.sampled_from(FORMS))
+@settings(max_examples=400, deadline=None)
+def test_no_value_of_any_message_is_lost_or_changed_on_its_way_into_columns(messages, cut, form):
     """In blocks of any size: what a column holds is equal to what the message said, and all else is in `_extra`."""
-    raw, lake = DictStore(), Lake(DictStore(), "lake")
+    raw, lake = DictStore(), Lake(DictStore(), "lake", form=form)
     sent = {}
     for place, message in enumerate(messages):
         sent[key(place)] = message
@@ -155,7 +167,7 @@ def test_no_value_of_any_message_is_lost_or_changed_on_its_way_into_columns(mess
         message, extra = _flat(sent[row["_key"]]), _flat(json.loads(row["_extra"] or "{}"))
         for path, value in message.items():
             # A null takes no place of its own: the column of its name may belong to another path.
-            assert value is None or _holds(extra.get(path, row.get("_".join(path))), value), path
+            assert value is None or _holds(extra.get(path, _column(row, path)), value), path
 
 
 def test_values_that_are_equal_in_the_columns_kind_go_in_and_no_others():
@@ -165,6 +177,15 @@ def test_values_that_are_equal_in_the_columns_kind_go_in_and_no_others():
         sheet.write(row, message)
     assert {column.name: array.to_pylist() for column, array in sheet.arrays()} == {"i": [5, None, None], "d": [5.0, None, None]}
     assert sheet.aside == {1: {"i": 5.5, "d": 2**53 + 1}, 2: {"i": True, "d": "5"}}
+
+
+def _column(row, path):
+    """What a row holds of a field: in a column of its own, or in a struct."""
+    if not isinstance(row.get(path[0]), dict):
+        return row.get("_".join(path))
+    for name in path:
+        row = row.get(name) if isinstance(row, dict) else None
+    return row
 
 
 def _rows_of_each_part(lake):

@@ -1,5 +1,6 @@
 """Readers that look while parts are added: they see a committed state, whole and never an earlier one than before."""
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import duckdb
@@ -9,6 +10,7 @@ from dict_store import DictStore
 from test_compaction import RULE, compact, key
 
 from fleet_pipeline.compaction.lake import Lake
+from fleet_pipeline.fleet import Form
 
 COMMITS, MESSAGES = 15, 40
 
@@ -38,6 +40,26 @@ def with_duckdb(root):
     files = f"read_parquet('{root}/lake/v1/**/*.parquet', hive_partitioning=true, union_by_name=true)"
     with duckdb.connect() as connection:
         return connection.execute(f"SELECT count(*), count(DISTINCT _key) FROM {files} WHERE rule = '{RULE.key}'").fetchone()
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize(("form", "altitude"), [(Form(), "position_alt"), (Form("structs", "elements"), "position.alt")], ids=["columns", "structs"])
+def test_spark_reads_the_lake_by_its_partitions_and_pushes_predicates_down(spark, form, altitude, tmp_path):
+    raw, lake = DictStore(), Lake(Folder(tmp_path), "lake", form=form)
+    high = b'{"speed": 3, "position": {"alt": 500.5}, "tags": ["a"]}'
+    for payload in (b'{"speed": 12.5, "position": {"lat": 48.1}}', b"null"):
+        raw.put(key(1), payload)
+    compact(raw, lake)
+    for payload in (b'[{"speed": 1, "position": {"lat": 2.5, "alt": 499}}, {"speed": 2}]', high):
+        raw.put(key(2), payload)
+    compact(raw, lake)
+    messages = spark.read.option("mergeSchema", "true").parquet(str(tmp_path / "lake/v1"))
+    assert (messages.count(), messages.select("_key").distinct().count()) == (5 if form.arrays == "elements" else 4, 4)
+    found = messages.where(f"rule = 'rule1' AND hour = 10 AND {altitude} >= 500")
+    assert [bytes(row["_payload"]) for row in found.collect()] == [high]
+    plan = found._jdf.queryExecution().toString()
+    assert f"GreaterThanOrEqual({altitude},500.0)" in plan
+    assert re.search(r"PartitionFilters: \[.*rule.* = rule1.*hour.* = 10", plan)
 
 
 @pytest.mark.parametrize("read", [with_pyarrow, with_duckdb])

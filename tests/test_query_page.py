@@ -172,15 +172,6 @@ def test_the_last_revision_of_vehicles_hourly_is_read(here, by_duckdb, lake):
     assert sum(row["messages"] for row in rows) == 90
 
 
-@pytest.fixture(scope="module")
-def spark():
-    sql = pytest.importorskip("pyspark.sql", reason="PySpark is not installed (pip install pyspark; needs Java 17)")
-    builder = sql.SparkSession.builder.master("local[1]").config("spark.driver.bindAddress", "127.0.0.1").config("spark.driver.host", "127.0.0.1")
-    session = builder.config("spark.ui.enabled", "false").config("spark.sql.session.timeZone", "UTC").config("spark.sql.shuffle.partitions", "1").getOrCreate()
-    yield session
-    session.stop()
-
-
 @pytest.mark.spark
 def test_spark_gives_the_same_answers(spark, lake, here, by_duckdb, tmp_path):
     for key, [(_, body)] in lake.store.objects.items():

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from fleet_pipeline.analytics.revisions import DerivedTable, Revised
 from fleet_pipeline.compaction.lake import Lake, Part
 from fleet_pipeline.compaction.parts import opened
+from fleet_pipeline.compaction.structs import leaves, unfolded
 from fleet_pipeline.fleet import Fleet, Hour
 from fleet_pipeline.store import Store
 
@@ -139,8 +140,8 @@ def _database() -> duckdb.DuckDBPyConnection:
 
 
 def _take_over(database: duckdb.DuckDBPyConnection, part: pq.ParquetFile) -> None:
-    known = [name for name in _FIELDS if name in part.schema_arrow.names]
-    wanted = ", ".join(f"try_cast({name} AS {kind})" if name in known else "NULL" for name, kind in _FIELDS.items())
-    for batch in part.iter_batches(BATCH_ROWS, columns=known):
-        database.register("batch", pa.table(batch))
+    stored = {name.replace(".", "_"): name for name in leaves(part.schema_arrow)}
+    wanted = ", ".join(f'try_cast("{stored[name]}" AS {kind})' if name in stored else "NULL" for name, kind in _FIELDS.items())
+    for batch in part.iter_batches(BATCH_ROWS, columns=[stored[name] for name in _FIELDS if name in stored]):
+        database.register("batch", unfolded(pa.table(batch)))
         database.execute(f"INSERT INTO messages SELECT {wanted} FROM batch")  # noqa: S608 (the names are constants of this file)

@@ -9,6 +9,8 @@ from fleet_pipeline.compaction.contract import Contract
 from fleet_pipeline.compaction.lake import Lake, Part
 from fleet_pipeline.compaction.parts import opened
 from fleet_pipeline.compaction.payload import Status
+from fleet_pipeline.compaction.rows import count_versions
+from fleet_pipeline.compaction.structs import leaves, unfolded
 from fleet_pipeline.fleet import Hour, Rule
 
 PREVIEW_ROWS = 5
@@ -33,6 +35,8 @@ class Inspection:
     rows: int
     identities: int
     """Rows that differ in key or version: all of them, or something was doubled."""
+    versions: int
+    """Versions of raw objects that have rows."""
     keys: int
     unreadable: int
     """Rows without typed columns, because the message could not be read."""
@@ -57,12 +61,14 @@ def inspect(lake: Lake, rule: Rule, hour: Hour, contract: Contract) -> Inspectio
     place = _place(contract)
     wanted = [*_HEAD, *(name for name in (_VEHICLE, *place) if name in contract.columns)]
     files = [opened(lake.store, part) for part in parts]
-    tables = [file.read([name for name in wanted if name in file.schema_arrow.names]) for file in files]
+    tables = [unfolded(file.read([name for name in wanted if name in leaves(file.schema_arrow)])) for file in files]
     rows = pa.concat_tables(tables, promote_options="permissive") if tables else _no_rows(wanted)
+    identities = rows.group_by(["_key", "_version"]).aggregate([])
     return Inspection(
         parts=tuple(parts),
         rows=rows.num_rows,
-        identities=rows.group_by(["_key", "_version"]).aggregate([]).num_rows,
+        identities=identities.num_rows,
+        versions=count_versions(identities),
         keys=pc.count_distinct(rows["_key"]).as_py(),
         unreadable=_count(rows, [status for status in Status if not status.readable]),
         set_aside=_count(rows, [Status.PARTIAL]),

@@ -50,7 +50,7 @@ def own_checks(fleet: Fleet) -> dict[dg.AssetKey, list[dg.AssetCheckKey]]:
 
 def stores(fleet: Fleet, account: AccountResource) -> tuple[S3Store, Lake]:
     """Return where raw objects lie and where Parquet does."""
-    return S3Store(account.aws, fleet.bucket), Lake.current(S3Store(account.aws, fleet.lake_bucket), fleet.parquet_prefix)
+    return S3Store(account.aws, fleet.bucket), Lake.current(S3Store(account.aws, fleet.lake_bucket), fleet.parquet_prefix, fleet.form)
 
 
 def _asset(rule: Rule, fleet: Fleet) -> dg.AssetsDefinition:

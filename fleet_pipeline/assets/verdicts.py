@@ -49,8 +49,8 @@ class Criterion:
 
 
 def _versions(_: Fleet, outcome: Outcome) -> str:
-    rows, versions = outcome.found.rows, outcome.compacted.raw_versions
-    return f"{rows} rows for {versions} versions of raw objects" if rows < versions else ""
+    held, versions = outcome.found.versions, outcome.compacted.raw_versions
+    return f"rows of {held} of {versions} versions of raw objects" if held < versions else ""
 
 
 def _unique(_: Fleet, outcome: Outcome) -> str:
@@ -59,7 +59,7 @@ def _unique(_: Fleet, outcome: Outcome) -> str:
 
 
 def _collisions(_: Fleet, outcome: Outcome) -> str:
-    wanted, rows = outcome.compacted.recovered_collisions, outcome.found.identities - outcome.found.keys
+    wanted, rows = outcome.compacted.recovered_collisions, outcome.found.versions - outcome.found.keys
     return f"{rows} of {wanted} hidden messages have their row" if rows < wanted else ""
 
 

@@ -72,6 +72,8 @@ def ddl(wanted: Table) -> str:
 
 
 def _type(of: pa.DataType) -> str:
+    if pa.types.is_struct(of):
+        return f"struct<{','.join(f'{field.name.lower()}:{_type(field.type)}' for field in of)}>"
     return f"array<{_type(of.value_type)}>" if pa.types.is_list(of) else _TYPES[of]
 
 

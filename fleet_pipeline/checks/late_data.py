@@ -16,7 +16,7 @@ from fleet_pipeline.assets import lake, provenance, raw
 from fleet_pipeline.assets.failures import reported
 from fleet_pipeline.assets.verdicts import named
 from fleet_pipeline.compaction.lake import Lake
-from fleet_pipeline.compaction.parts import Identities, opened
+from fleet_pipeline.compaction.parts import Identities, opened, versions_in
 from fleet_pipeline.compaction.raw import RawHour
 from fleet_pipeline.errors import CompactionError
 from fleet_pipeline.fleet import Fleet, Hour, Rule
@@ -47,7 +47,8 @@ class Seen:
 
     versions: int
     bytes: int
-    rows: int
+    held: int
+    """Versions of which there is a row."""
     uncompacted: int
     """Versions that have no row."""
     foreign: tuple[str, ...]
@@ -57,7 +58,7 @@ class Seen:
 def look(raw_store: Store, target: Lake, rule: Rule, hour: Hour) -> Seen:
     """Return what an hour has of raw objects and of rows. Of an hour whose parts are not whole no row counts.
 
-    Where raw objects were purged there are more rows than versions: then each version is looked up among the rows.
+    Where raw objects were purged the lake holds more versions than there are: then each is looked up among the rows.
     """
     listed = RawHour(raw_store, rule, hour)
     versions = sum(map(len, listed.blocks()))
@@ -65,9 +66,9 @@ def look(raw_store: Store, target: Lake, rule: Rule, hour: Hour) -> Seen:
         files = [opened(target.store, part) for part in target.parts(rule, hour)]
     except CompactionError:
         files = []
-    rows = sum(file.metadata.num_rows for file in files)
-    uncompacted = versions - rows if versions >= rows else _missing(raw_store, rule, hour, files)
-    return Seen(versions, listed.bytes, rows, uncompacted, tuple(listed.foreign_examples))
+    held = sum(map(versions_in, files))
+    uncompacted = versions - held if versions >= held else _missing(raw_store, rule, hour, files)
+    return Seen(versions, listed.bytes, held, uncompacted, tuple(listed.foreign_examples))
 
 
 def _missing(raw_store: Store, rule: Rule, hour: Hour, files: list[pq.ParquetFile]) -> int:

@@ -43,7 +43,7 @@ def _over_hours(command: Callable[..., None]) -> Callable[..., None]:
 def compact(fleet: Fleet, *, keys: tuple[str, ...], start: Hour, end: Hour, dry_run: bool, processes: int | None) -> None:  # noqa: PLR0913 (options)
     """Compact hours, with the engine that Dagster uses. A second time changes nothing. Exit code 1 if an hour failed."""
     aws, hours = Account.of(fleet).aws, _hours(start, end)
-    jobs = [Compaction(aws, fleet.bucket, fleet.lake_bucket, fleet.parquet_prefix, rule) for rule in _rules(fleet, keys)]
+    jobs = [Compaction(aws, fleet.bucket, fleet.lake_bucket, fleet.parquet_prefix, rule, fleet.form) for rule in _rules(fleet, keys)]
     if dry_run:
         _forecast(jobs, hours)
         return
@@ -195,7 +195,7 @@ def rewrite(fleet: Fleet, *, dry_run: bool) -> None:
         for rule, hour in bar.track(work, description=f"hours written to {new.root}"):
             done = rewrite_hour(old, new, rule, hour)
             if not done.complete:
-                failed.append(f"{rule.key} {hour.partition_key}: {done.rows} rows of {done.rows_before}")
+                failed.append(f"{rule.key} {hour.partition_key}: {done.versions} messages of {done.versions_before}")
     if not failed:
         new.switch()
         console.print(f"readers use {new.root} from now on; {old.root} stays")
@@ -203,7 +203,7 @@ def rewrite(fleet: Fleet, *, dry_run: bool) -> None:
 
 
 def _lake(fleet: Fleet) -> Lake:
-    return Lake.current(S3Store(Account.of(fleet).aws, fleet.lake_bucket), fleet.parquet_prefix)
+    return Lake.current(S3Store(Account.of(fleet).aws, fleet.lake_bucket), fleet.parquet_prefix, fleet.form)
 
 
 def _rules(fleet: Fleet, keys: Sequence[str]) -> list[Rule]:

@@ -91,7 +91,7 @@ class Appending:
         part = Part(key, file.stat().st_size)
         self.lake.check(part, file)
         self.added.append(part)
-        self.known.note(written.rows)
+        self.known.note(written.rows, written.versions)
         self.statuses += written.statuses
         return True
 

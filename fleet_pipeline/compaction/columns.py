@@ -10,9 +10,8 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from fleet_pipeline.compaction.contract import COLUMNS, EXACT, KINDS, SCALARS, Column, Contract, column_name, common_kind, join
-
-Path = tuple[str, ...]
+from fleet_pipeline.compaction.contract import COLUMNS, EXACT, KINDS, SCALARS, Column, Contract, common_kind, join
+from fleet_pipeline.compaction.structs import Path
 
 _INT64 = range(-(2**63), 2**63)
 _MISFIT = object()
@@ -25,7 +24,7 @@ class Sheet:
 
     def __init__(self, contract: Contract, rows: int) -> None:
         self._contract, self._rows = contract, rows
-        self._names: dict[str, Path] = {}
+        self._owners: dict[str, tuple[Path, bool]] = {}
         self._values: dict[Path, list[Any]] = {}
         self._root = _Object(self, ())
         self.aside: dict[int, dict[str, Any]] = {}
@@ -45,21 +44,25 @@ class Sheet:
 
     def values(self, path: Path) -> Any:
         """Return where the values of a field go: a list with a place for each row, or aside."""
-        name = column_name(path)
-        owner = self._names.setdefault(name.casefold(), path)
-        if owner != path or not self._contract.takes(path) or len(self._values) >= COLUMNS:
+        if path in self._values:
+            return self._values[path]
+        if len(self._values) >= COLUMNS or not self._contract.takes(path) or not self._claims(path):
             return _Aside(self, path)
         return self._values.setdefault(path, [None] * self._rows)
+
+    def _claims(self, path: Path) -> bool:
+        """Whether a field comes first to the names that its column would take."""
+        return all(self._owners.setdefault(name, owner) == owner for name, owner in self._contract.claims(path).items())
 
     def _array(self, path: Path, values: list[Any]) -> tuple[Column, pa.Array]:
         kind = self._kind(path, values)
         array, misfits = filled(values, kind)
         for row in misfits:
             self.set_aside(row, path, values[row])
-        return Column(path, kind), array
+        return self._contract.column(path, kind), array
 
     def _kind(self, path: Path, values: list[Any]) -> str:
-        known = self._contract.columns.get(column_name(path))
+        known = self._contract.columns.get(self._contract.name(path))
         if known and known.name in self._contract.fixed:
             return known.kind
         observed = _one_kind(values) or common_kind(value for value in values if value is not None)

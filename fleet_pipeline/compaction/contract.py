@@ -6,14 +6,16 @@ person's decision: pin the new kind and rewrite the table as a new generation.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, reduce
 from typing import Any, Self
 
 import msgspec
 import pyarrow as pa
 
+from fleet_pipeline.compaction.structs import Path, folded_types
 from fleet_pipeline.errors import ContractBroken
+from fleet_pipeline.fleet import Form
 
 COLUMNS = 1000
 """Columns of one table. A fleet that names more has names that are values."""
@@ -44,19 +46,23 @@ SCALARS: dict[type, str] = {bool: "bool", int: "int64", float: "double", str: "s
 _PARTITION = {"rule", "date", "hour"}
 _RESERVED_CHARACTERS = set(' ,;{}()\n\t="`\\')
 """Not in a column's name: Spark refuses them in Parquet, and quotes end a quoted name."""
+_RESERVED_IN_STRUCTS = set(":<>")
+"""Not in the name of a struct's field: Glue writes a struct's type as `struct<lat:double>`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
     """A field of the messages, by its path through nested objects, and what its column holds."""
 
-    path: tuple[str, ...]
+    path: Path
     kind: str
+    joint: str = "_"
+    """What stands in its name where a nested object begins."""
 
     @property
     def name(self) -> str:
-        """The column's name: `position_lat` for `{"position": {"lat": …}}`."""
-        return column_name(self.path)
+        """The column's name: `position_lat` for `{"position": {"lat": …}}`, or `position.lat` in a struct."""
+        return self.joint.join(self.path)
 
 
 @dataclass(frozen=True)
@@ -69,11 +75,33 @@ class Contract:
     """Which record of the lake this is; -1 before the first."""
     pinned: bool = False
     """Whether new fields stay in `_extra` rather than become columns."""
+    form: Form = Form()
+
+    @property
+    def structs(self) -> bool:
+        """Whether nested objects are struct columns."""
+        return self.form.nested_objects == "structs"
+
+    def column(self, path: Path, kind: str) -> Column:
+        """Return the column of a field, as this contract names it."""
+        return Column(path, kind, "." if self.structs else "_")
+
+    def name(self, path: Path) -> str:
+        """Return the name of the column of a field."""
+        return self.column(path, "").name
+
+    def claims(self, path: Path) -> dict[str, tuple[Path, bool]]:
+        """Return the names that a column takes for its field alone, whatever their case: Athena cannot tell `Speed` from `speed`.
+
+        In structs these are the names of the structs around it, too, which are shared by the fields within and are no columns themselves.
+        """
+        depths = range(1, len(path) + 1) if self.structs else [len(path)]
+        return {self.name(path[:depth]).casefold(): (path[:depth], depth == len(path)) for depth in depths}
 
     @cached_property
-    def owners(self) -> dict[str, tuple[str, ...]]:
-        """The paths that own a name, whatever its case: Athena cannot tell `Speed` from `speed`."""
-        return {name.casefold(): column.path for name, column in self.columns.items()}
+    def owners(self) -> dict[str, tuple[Path, bool]]:
+        """What all columns claim."""
+        return {name: owner for column in self.columns.values() for name, owner in self.claims(column.path).items()}
 
     @cached_property
     def fixed(self) -> frozenset[str]:
@@ -83,14 +111,18 @@ class Contract:
     @property
     def schema(self) -> pa.Schema:
         """The typed columns as Arrow has them."""
+        if self.structs:
+            return pa.schema(folded_types({column.path: KINDS[column.kind] for column in self.columns.values()}))
         return pa.schema([(name, KINDS[column.kind]) for name, column in self.columns.items()])
 
-    def takes(self, path: tuple[str, ...]) -> bool:
+    def takes(self, path: Path) -> bool:
         """Whether a field may have a column of its own."""
-        name = column_name(path)
+        name = self.name(path)
         if (owner := self.owners.get(name.casefold())) is not None:
-            return owner == path
-        return not self.pinned and len(self.columns) < COLUMNS and _is_good_name(name)
+            return owner == (path, True)
+        if self.pinned or len(self.columns) >= COLUMNS or not _is_good_name(name):
+            return False
+        return not self.structs or (_fits_structs(path) and all(self.owners.get(claimed, owner) == owner for claimed, owner in self.claims(path).items()))
 
     def learning(self, found: Iterable[Column]) -> Self:
         """Return the contract with what was found: unknown columns added, and kinds that are not recorded joined."""
@@ -100,54 +132,62 @@ class Contract:
             if known is None and len(columns) < COLUMNS and self.takes(column.path):
                 columns[column.name] = column
             elif known is not None and column.name not in self.fixed:
-                columns[column.name] = Column(column.path, join(known.kind, column.kind) or known.kind)
-        return type(self)(columns, self.recorded, self.number, self.pinned)
+                columns[column.name] = replace(column, kind=join(known.kind, column.kind) or known.kind)
+        return replace(self, columns=columns)
 
     def adding(self, learnt: Self) -> Self:
-        """Return this record with the columns that another contract has beyond it, as the lake's next record."""
+        """Return this record with the columns that another contract has beyond it, as the lake's next record.
+
+        Raises ContractBroken when the other's rows are of another form.
+        """
+        if learnt.form.arrays != self.form.arrays:
+            raise ContractBroken((f"~ arrays: {self.form.arrays} -> {learnt.form.arrays}",))
         new = [column for column in learnt.columns.values() if column.kind != "[]" and column.name not in self.columns and self.takes(column.path)]
-        if not new:
+        if not new and self.number >= 0:
             return self
         columns = dict(self.columns) | {column.name: column for column in new[: COLUMNS - len(self.columns)]}
-        return type(self)(columns, len(columns), self.number + 1, self.pinned)
+        return replace(self, columns=columns, recorded=len(columns), number=self.number + 1)
 
     def pinning(self, wanted: Self) -> Self:
         """Return the lake's next record, with the wanted columns and no room for others. Raises ContractBroken when one that stands would change."""
-        broken = [line for line in self.difference(wanted) if not line.startswith("+")]
+        broken, owners = [line for line in self.difference(wanted) if not line.startswith("+")], dict(self.owners)
+        for name, column in wanted.columns.items():
+            claims = self.claims(column.path)
+            if column.kind not in KINDS or any(owners.get(claimed, owner) != owner for claimed, owner in claims.items()):
+                broken.append(f"+ {name} {column.kind}: there is no such kind, or the name is another field's")
+            owners |= claims
         if broken:
             raise ContractBroken(tuple(broken))
         if self.pinned and len(self.columns) == len(wanted.columns):
             return self
         columns = dict(self.columns) | dict(wanted.columns)
-        return type(self)(columns, len(columns), self.number + 1, pinned=True)
+        return replace(self, columns=columns, recorded=len(columns), number=self.number + 1, pinned=True)
 
     def difference(self, other: Self) -> list[str]:
         """Return what another contract has more (+), less (-) and otherwise (~), a line a column."""
-        lines = [f"- {name} {column.kind}" for name, column in self.columns.items() if name not in other.columns]
+        mine, others = asdict(self.form), asdict(other.form)
+        lines = [f"~ {name}: {chosen} -> {others[name]}" for name, chosen in mine.items() if chosen != others[name]]
+        lines += [f"- {name} {column.kind}" for name, column in self.columns.items() if name not in other.columns]
         for name, column in other.columns.items():
-            mine = self.columns.get(name)
-            if mine is None:
+            known = self.columns.get(name)
+            if known is None:
                 lines.append(f"+ {name} {column.kind}")
-            elif mine != column:
-                lines.append(f"~ {name} {mine.kind} -> {column.kind}" if mine.kind != column.kind else f"~ {name} {mine.path} -> {column.path}")
+            elif known != column:
+                lines.append(f"~ {name} {known.kind} -> {column.kind}" if known.kind != column.kind else f"~ {name} {known.path} -> {column.path}")
         return lines
 
     def to_json(self) -> bytes:
         """Return the record's text; the inverse of `of_json`."""
         columns = [{"name": name, "path": column.path, "kind": column.kind} for name, column in self.columns.items()]
-        return msgspec.json.format(msgspec.json.encode({"pinned": self.pinned, "columns": columns}), indent=1)
+        return msgspec.json.format(msgspec.json.encode({"pinned": self.pinned, "form": asdict(self.form), "columns": columns}), indent=1)
 
     @classmethod
     def of_json(cls, text: bytes, number: int) -> Self:
         """Return the contract that a record of the lake holds."""
         record = msgspec.json.decode(text)
-        columns = [Column(tuple(column["path"]), column["kind"]) for column in record["columns"]]
-        return cls({column.name: column for column in columns}, len(columns), number, record["pinned"])
-
-
-def column_name(path: tuple[str, ...]) -> str:
-    """Return the name of the column of a field."""
-    return "_".join(path)
+        empty = cls(form=Form(**record.get("form", {})), number=number, pinned=record["pinned"])
+        columns = [empty.column(tuple(column["path"]), column["kind"]) for column in record["columns"]]
+        return replace(empty, columns={column.name: column for column in columns}, recorded=len(columns))
 
 
 def kind_of(value: Any) -> str:
@@ -195,3 +235,8 @@ def _is_good_name(name: str) -> bool:
         and not _RESERVED_CHARACTERS.intersection(name)
         and name.casefold() not in _PARTITION
     )
+
+
+def _fits_structs(path: Path) -> bool:
+    dotted = any("." in name for name in path)  # in a column's name, a dot leads into a struct
+    return all(path) and not dotted and not _RESERVED_IN_STRUCTS.intersection("".join(path[1:])) and path[0].casefold() not in _PARTITION

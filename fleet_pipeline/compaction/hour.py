@@ -14,7 +14,7 @@ from fleet_pipeline.compaction.appending import Appending
 from fleet_pipeline.compaction.lake import Lake
 from fleet_pipeline.compaction.payload import Status
 from fleet_pipeline.compaction.raw import RawHour, fetched
-from fleet_pipeline.compaction.rows import block
+from fleet_pipeline.compaction.rows import blocks
 from fleet_pipeline.fleet import Hour, Rule
 from fleet_pipeline.store import Store
 
@@ -44,16 +44,19 @@ class Compacted:
     """What the lake holds of an hour now, and what it took."""
 
     raw_versions: int
-    """Versions of raw objects in the hour: as many rows must be there."""
+    """Versions of raw objects in the hour: so many must be held."""
     raw_bytes: int
     recovered_collisions: int
     """Versions that a later message of the same key had hidden."""
     foreign_keys: int
     """Versions of keys, among the hour's, that no rule would have written. They are not read."""
     foreign_examples: tuple[str, ...]
+    held: int
+    """Versions of which the hour has a row, raw objects that were purged since among them."""
     rows_before: int
     rows_added: int
     rows: int
+    """As many as there are versions, or more where arrays are unrolled."""
     statuses: dict[str, int]
     """The added rows by what became of the message."""
     parts_added: tuple[str, ...]
@@ -73,8 +76,8 @@ class Compacted:
 
     @property
     def complete(self) -> bool:
-        """Whether every version has its row. More rows than versions means that raw objects were purged."""
-        return self.rows >= self.raw_versions
+        """Whether every version has its row. More held than listed means that raw objects were purged."""
+        return self.held >= self.raw_versions
 
 
 def compact_hour(raw: Store, lake: Lake, rule: Rule, hour: Hour, *, on_progress: Callable[[Progress], None] = lambda _: None) -> Compacted:
@@ -130,7 +133,8 @@ class _Run:
         read = 0
         missing = (self.into.known.missing(versions) for versions in self.listed.blocks())
         for versions, payloads in fetched(self.raw, (versions for versions in missing if versions)):
-            self.into.add(*block(self.rule, versions, payloads, self.into.learnt))
+            for made in blocks(self.rule, versions, payloads, self.into.learnt):
+                self.into.add(*made)
             read += len(versions)
             on_progress(Progress(read, time.monotonic() - self.started, self.listed.share(versions[-1])))
         self.into.commit()
@@ -144,6 +148,7 @@ class _Run:
             recovered_collisions=self.listed.collisions,
             foreign_keys=self.listed.foreign,
             foreign_examples=tuple(self.listed.foreign_examples),
+            held=self.into.known.versions,
             rows_before=self.rows_before,
             rows_added=self.into.statuses.total(),
             rows=self.into.known.rows,

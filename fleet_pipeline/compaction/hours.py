@@ -12,7 +12,7 @@ from fleet_pipeline.compaction.lake import Lake
 from fleet_pipeline.compaction.parts import Identities, opened
 from fleet_pipeline.compaction.raw import RawHour
 from fleet_pipeline.errors import FleetError
-from fleet_pipeline.fleet import Hour, Rule
+from fleet_pipeline.fleet import Form, Hour, Rule
 from fleet_pipeline.store import S3Store, Store
 
 GET_USD, WRITE_USD = 0.0004 / 1000, 0.005 / 1000
@@ -68,6 +68,7 @@ class Compaction:
     lake_bucket: str
     prefix: str
     rule: Rule
+    form: Form = Form()
 
     @property
     def raw(self) -> Store:
@@ -77,7 +78,7 @@ class Compaction:
     @property
     def lake(self) -> Lake:
         """The generation of the table that readers use."""
-        return Lake.current(S3Store(self.aws, self.lake_bucket), self.prefix)
+        return Lake.current(S3Store(self.aws, self.lake_bucket), self.prefix, self.form)
 
     def run(self, hour: Hour) -> Compacted:
         """Compact an hour."""

@@ -5,13 +5,13 @@ write at once, however they die. Nothing is overwritten or deleted.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
 from fleet_pipeline.compaction.contract import Contract
 from fleet_pipeline.errors import PartDamaged, PartsMissing
-from fleet_pipeline.fleet import Hour, Rule
+from fleet_pipeline.fleet import Form, Hour, Rule
 from fleet_pipeline.store import Store
 
 _HOUR = re.compile(r"date=([0-9]{4}-[0-9]{2}-[0-9]{2})/hour=([0-9]{2})")
@@ -37,12 +37,14 @@ class Lake:
     store: Store
     prefix: str
     generation: int = 1
+    form: Form = Form()
+    """How messages become rows where that is not recorded yet."""
 
     @classmethod
-    def current(cls, store: Store, prefix: str) -> Self:
+    def current(cls, store: Store, prefix: str, form: Form | None = None) -> Self:
         """Return the generation that readers use: the one switched to last, or the first."""
         marks = [version.key for page in store.versions(f"{prefix}/_current/") for version in page if version.latest]
-        return cls(store, prefix, int(marks[-1].rpartition("/v")[2]) if marks else 1)
+        return cls(store, prefix, int(marks[-1].rpartition("/v")[2]) if marks else 1, form or Form())
 
     def switch(self) -> None:
         """Make this the generation that readers use. A second time changes nothing."""
@@ -51,7 +53,7 @@ class Lake:
     @property
     def next_generation(self) -> Self:
         """The same table, to be written anew."""
-        return type(self)(self.store, self.prefix, self.generation + 1)
+        return replace(self, generation=self.generation + 1)
 
     @property
     def root(self) -> str:
@@ -96,7 +98,7 @@ class Lake:
         """Return the rule's contract as it was recorded last; an empty one before the first record."""
         live = [version for page in self.store.versions(self._records(rule)) for version in page if version.latest]
         if not live:
-            return Contract()
+            return Contract(form=self.form)
         return Contract.of_json(self.store.read(live[-1].key, 0, live[-1].size), len(live) - 1)
 
     def record(self, rule: Rule, learnt: Contract) -> Contract:

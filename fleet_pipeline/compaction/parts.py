@@ -5,7 +5,7 @@ import json
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 
 from fleet_pipeline.compaction.contract import Column
 from fleet_pipeline.compaction.lake import Part
-from fleet_pipeline.compaction.rows import Block, identity
+from fleet_pipeline.compaction.rows import Block, count_versions, identity
+from fleet_pipeline.compaction.structs import leaves
 from fleet_pipeline.store import Store, Version
 
 ROW_GROUP = 65_536
@@ -47,8 +48,8 @@ class Identities:
         self._parts: list[pa.Table] = []
         self.parts = 0
         """How many parts there are."""
-        self.rows = 0
-        """How many rows they hold."""
+        self.rows = self.versions = 0
+        """How many rows they hold, and of how many versions."""
 
     @property
     def doubled(self) -> int:
@@ -59,12 +60,13 @@ class Identities:
     def add(self, part: pa.Table) -> None:
         """Note the rows of the next part."""
         self._parts.append(part)
-        self.note(part.num_rows)
+        self.note(part.num_rows, count_versions(part))
 
-    def note(self, rows: int) -> None:
+    def note(self, rows: int, versions: int) -> None:
         """Note the next part by its size alone, because none of its rows will be asked for: at a million rows, 90 MB less."""
         self.parts += 1
         self.rows += rows
+        self.versions += versions
 
     def between(self, first: str, last: str) -> list[tuple[str, ...]]:
         """Return what is known of every row from one key to another, both included: `_key`, `_version`, and what else was added."""
@@ -132,35 +134,48 @@ class Spool:
                 yield Block(self._known.without(pa.ipc.open_stream(file).read_all()), columns)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Written:
     """What went into a part."""
 
-    rows: int
-    statuses: Counter[str]
+    versions: int = 0
+    statuses: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def rows(self) -> int:
+        """As many as there are versions, or more where arrays are unrolled."""
+        return self.statuses.total()
 
 
 def write(path: Path, tables: Iterable[pa.Table], schema: pa.Schema, facts: dict[str, Any]) -> Written:
     """Write tables of one schema, sorted by key, as a Parquet file. The same tables give the same bytes."""
+    columns = leaves(schema)
     options = {
         "compression": "zstd",
-        "use_dictionary": [name for name in schema.names if name not in _RANDOM],
-        "write_statistics": [name for name in schema.names if name not in _UNSORTABLE],
+        "use_dictionary": [name for name in columns if name not in _RANDOM],
+        "write_statistics": [name for name in columns if name not in _UNSORTABLE],
         "write_page_index": True,
         "sorting_columns": [pq.SortingColumn(schema.get_field_index("_ts"))],
     }
-    digest, statuses = sha256(), Counter[str]()
+    digest, written = sha256(), Written()
     with pq.ParquetWriter(path, schema, **options) as writer:
-        for group in _groups(_noted(tables, digest, statuses)):
+        for group in _groups(_noted(tables, digest, written)):
             writer.write_table(group, row_group_size=ROW_GROUP)
-        writer.add_key_value_metadata({FOOTER: json.dumps(facts | {"rows": statuses.total(), "identities": digest.hexdigest()})})
-    return Written(statuses.total(), statuses)
+        facts |= {"rows": written.rows, "versions": written.versions, "identities": digest.hexdigest()}
+        writer.add_key_value_metadata({FOOTER: json.dumps(facts)})
+    return written
 
 
-def _noted(tables: Iterable[pa.Table], digest: Any, statuses: Counter[str]) -> Iterator[pa.Table]:
+def versions_in(part: pq.ParquetFile) -> int:
+    """Return how many versions a part has rows of. Before arrays could be unrolled, parts did not say it: each row was one."""
+    return int(json.loads(part.metadata.metadata[FOOTER]).get("versions", part.metadata.num_rows))
+
+
+def _noted(tables: Iterable[pa.Table], digest: Any, written: Written) -> Iterator[pa.Table]:
     """Yield the tables, once what a part says of its rows was taken from each."""
     for table in tables:
-        statuses.update(table["_status"].to_pylist())
+        written.versions += count_versions(table)
+        written.statuses.update(table["_status"].to_pylist())
         pairs = zip(table["_key"].to_pylist(), table["_version"].to_pylist(), strict=True)
         digest.update("".join([f"{key} {version}\n" for key, version in pairs]).encode())
         yield table

@@ -15,6 +15,9 @@ DEPTH = 32
 FIELDS = 1000
 """Names in one message. 10,000 would make a single row cost 3 MB of Parquet."""
 
+ELEMENTS = 10_000
+"""Messages in one array. 128 KB hold 43,000 empty ones."""
+
 
 _decoded = msgspec.json.Decoder().decode
 _encoded = msgspec.json.Encoder().encode
@@ -34,6 +37,7 @@ class Status(StrEnum):
     """One object says a name twice. Which value is meant cannot be known."""
     TOO_DEEP = "too_deep"
     TOO_MANY_FIELDS = "too_many_fields"
+    TOO_MANY_ELEMENTS = "too_many_elements"
     TOO_LARGE = "too_large"
     """Larger than AWS IoT could have written, and so never downloaded: the row has no payload."""
 
@@ -55,20 +59,38 @@ def judged(payload: bytes) -> tuple[Status, dict[str, Any]]:
     return status, message if status is Status.OK else {}
 
 
+def judged_elements(payload: bytes) -> list[tuple[Status, dict[str, Any]]]:
+    """Return the judgement of each message in an array of objects; of any other payload its one judgement."""
+    status, message = judged(payload)
+    array = _decoded(payload) if status is Status.NOT_AN_OBJECT else None
+    if type(array) is not list or {*map(type, array)} != {dict}:
+        return [(status, message)]
+    if len(array) > ELEMENTS:
+        return [(Status.TOO_MANY_ELEMENTS, {})]
+    if _loses_a_name(payload, array):
+        return [(Status.DUPLICATE_NAMES, {})]
+    many = payload.count(b":") > FIELDS
+    return [(Status.TOO_MANY_FIELDS, {}) if many and _names(element) > FIELDS else (Status.OK, element) for element in array]
+
+
 def _status(payload: bytes, message: Any) -> Status:
     """Judge what was parsed. Counting brackets and colons is an upper bound that spares nearly every message the exact count."""
     if payload.count(b"{") + payload.count(b"[") > DEPTH and _depth(message) > DEPTH:
         return Status.TOO_DEEP
     if type(message) is not dict:
         return Status.NOT_AN_OBJECT
-    colons = payload.count(b":")
-    if colons > FIELDS and _names(message) > FIELDS:
+    if payload.count(b":") > FIELDS and _names(message) > FIELDS:
         return Status.TOO_MANY_FIELDS
-    # Every written name has its colon. As long as no text is escaped, texts have as many in the payload as in the message written anew, so
-    # that equal counts say that no name was lost, which is to say written twice. Only what they do not settle is parsed again.
-    if (b"\\" in payload or colons != _encoded(message).count(b":")) and _says_a_name_twice(payload):
-        return Status.DUPLICATE_NAMES
-    return Status.OK
+    return Status.DUPLICATE_NAMES if _loses_a_name(payload, message) else Status.OK
+
+
+def _loses_a_name(payload: bytes, message: Any) -> bool:
+    """Whether what was parsed has less than what was written.
+
+    Every written name has its colon. As long as no text is escaped, texts have as many in the payload as in the message written anew, so that
+    equal counts say that no name was lost, which is to say written twice. Only what they do not settle is parsed again.
+    """
+    return (b"\\" in payload or payload.count(b":") != _encoded(message).count(b":")) and _says_a_name_twice(payload)
 
 
 def _depth(value: Any) -> int:

@@ -6,12 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from fleet_pipeline.compaction.rows import LARGEST
+from fleet_pipeline.compaction.rows import BLOCK_ROWS, LARGEST
 from fleet_pipeline.fleet import Hour, Rule
 from fleet_pipeline.store import Store, Version
-
-BLOCK_ROWS = 8192
-"""Versions that are decoded together: enough to spread the cost of a column, little enough to stay in the processor's cache."""
 
 BLOCK_BYTES = 8 * 1024 * 1024
 """Bytes after which a block is closed, however few its versions. Parsed JSON takes up to 25 times as much."""

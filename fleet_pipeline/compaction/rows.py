@@ -1,7 +1,7 @@
 """Blocks of rows: object versions and their bytes, with what was read out of them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 
 from fleet_pipeline.compaction.columns import Sheet, filled, put
 from fleet_pipeline.compaction.contract import KINDS, Column, Contract
-from fleet_pipeline.compaction.payload import Status, judged
+from fleet_pipeline.compaction.payload import Status, judged, judged_elements
+from fleet_pipeline.compaction.structs import folded
 from fleet_pipeline.fleet import CLIENT_ID_AT, MILLIS_DIGITS, Rule
 from fleet_pipeline.store import NULL_VERSION, Version
 
@@ -37,6 +38,14 @@ ORIGINS = HEAD.names[:5]
 EXTRA = pa.field("_extra", pa.string())
 """The part of a message that no column holds, as JSON."""
 
+BLOCK_ROWS = 8192
+"""Rows that are made together: enough to spread the cost of a column, little enough to stay in the processor's cache."""
+
+IDENTITY = 16
+"""Characters of `_version` in the row that stands for a version, alone or as the first of its elements."""
+
+Judged = tuple[Status, dict[str, Any]]
+
 
 @dataclass(frozen=True, slots=True)
 class Block:
@@ -47,23 +56,46 @@ class Block:
 
 
 def identity(version: Version) -> str:
-    """Return 16 hexadecimal digits that no other version of the same key has.
+    """Return `IDENTITY` hexadecimal digits that no other version of the same key has.
 
     An object of a bucket without versions is another one when it was written at another time or with other bytes.
     """
     name = version.id if version.id != NULL_VERSION else f"{version.etag}{version.modified}"
-    return blake2b(name.encode(), digest_size=8).hexdigest()
+    return blake2b(name.encode(), digest_size=IDENTITY // 2).hexdigest()
 
 
-def block(rule: Rule, versions: Sequence[Version], payloads: Sequence[bytes | None], contract: Contract) -> tuple[Block, Contract]:
-    """Return versions as rows, in their order, and the contract with what these messages taught. No payload means too large."""
+def of_versions(rows: pa.Table) -> pa.Table:
+    """Return the rows that stand for a version: all but the second and later elements of arrays, which have no payload of their own."""
+    return rows.filter(_stand_for_versions(rows))
+
+
+def count_versions(rows: pa.Table) -> int:
+    """Return how many rows `of_versions` would return."""
+    return int(pc.sum(_stand_for_versions(rows)).as_py() or 0)
+
+
+def blocks(rule: Rule, versions: Sequence[Version], payloads: Sequence[bytes | None], contract: Contract) -> Iterator[tuple[Block, Contract]]:
+    """Yield versions as rows, in their order, and the contract with what these messages taught. No payload means too large."""
     return typed_again(_origins(rule, versions), payloads, contract)
 
 
-def typed_again(origins: Sequence[pa.Array], payloads: Sequence[bytes | None], contract: Contract) -> tuple[Block, Contract]:
-    """Return rows of which all is known but what their payloads say, and the contract with what these taught."""
+def typed_again(origins: Sequence[pa.Array], payloads: Sequence[bytes | None], contract: Contract) -> Iterator[tuple[Block, Contract]]:
+    """Yield rows of which all is known but what their payloads say, and the contract with what these taught.
+
+    One block of as many rows as there are versions; where arrays are unrolled there may be more rows, and then more blocks, but the rows of
+    one version are never parted.
+    """
+    if contract.form.arrays == "whole":
+        yield _typed(origins, payloads, map(_judged, payloads), contract)
+        return
+    for unrolled in _unrolled(origins, payloads):
+        made, contract = _typed(*unrolled, contract)
+        yield made, contract
+
+
+def _typed(origins: Sequence[pa.Array], payloads: Sequence[bytes | None], messages: Iterable[Judged], contract: Contract) -> tuple[Block, Contract]:
     sheet = Sheet(contract, len(payloads))
-    statuses = [_read(sheet, row, payload) for row, payload in enumerate(payloads)]
+    statuses = [_read(sheet, row, *message) for row, message in enumerate(messages)]
     typed = sheet.arrays()
     statuses = [Status.PARTIAL if row in sheet.aside else status for row, status in enumerate(statuses)]
     arrays = [*origins, pa.array(statuses, pa.string()), pa.array(payloads, pa.binary()), *(array for _, array in typed)]
@@ -83,6 +115,8 @@ def conformed(made: Block, contract: Contract) -> pa.Table:
         if contract.columns.get(column.name, column).path != column.path or column.name not in contract.columns:
             _all_aside(made.table[column.name], column, aside)
     table = _with_aside(made.table, aside) if aside else made.table
+    if contract.structs:
+        typed = folded({column.path: _whole(array) for column, array in zip(contract.columns.values(), typed, strict=True)})
     arrays = [*(table[name] for name in HEAD.names), *typed, table[EXTRA.name]]
     return pa.table(arrays, row_schema(contract))
 
@@ -137,10 +171,35 @@ def _origins(rule: Rule, versions: Sequence[Version]) -> list[pa.Array]:
     ]
 
 
-def _read(sheet: Sheet, row: int, payload: bytes | None) -> Status:
-    if payload is None:
-        return Status.TOO_LARGE
-    status, message = judged(payload)
+def _stand_for_versions(rows: pa.Table) -> pa.ChunkedArray:
+    return pc.equal(pc.utf8_length(rows["_version"]), IDENTITY)
+
+
+def _unrolled(origins: Sequence[pa.Array], payloads: Sequence[bytes | None]) -> Iterator[tuple[list[pa.Array], list[bytes | None], list[Judged]]]:
+    """Yield what `_typed` needs of rows, with a row for each element of an array. The first of them has the version's identity and payload."""
+    versions, places, messages = pa.table(list(origins), ORIGINS), [], []
+    for row, payload in enumerate(payloads):
+        elements = [_judged(payload)] if payload is None else judged_elements(payload)
+        places += [(row, number) for number in range(len(elements))]
+        messages += elements
+        if len(messages) >= BLOCK_ROWS or row == len(payloads) - 1:
+            rows = versions.take(pa.array([place for place, _ in places], pa.int64()))
+            numbered = zip(rows["_version"].to_pylist(), places, strict=True)
+            identities = pa.array([f"{version}-{number:04d}" if number else version for version, (_, number) in numbered], pa.string())
+            rows = rows.set_column(rows.schema.get_field_index("_version"), "_version", identities)
+            yield [_whole(column) for column in rows.columns], [None if number else payloads[place] for place, number in places], messages
+            places, messages = [], []
+
+
+def _whole(array: pa.Array | pa.ChunkedArray) -> pa.Array:
+    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+
+
+def _judged(payload: bytes | None) -> Judged:
+    return (Status.TOO_LARGE, {}) if payload is None else judged(payload)
+
+
+def _read(sheet: Sheet, row: int, status: Status, message: dict[str, Any]) -> Status:
     sheet.write(row, message)
     return status
 
