@@ -18,6 +18,7 @@ from test_compaction_rivals import Met, table
 
 from fleet_pipeline.assets.inspection import inspect
 from fleet_pipeline.checks.late_data import look
+from fleet_pipeline.cli.demo import first_rows
 from fleet_pipeline.compaction.contract import Column, Contract
 from fleet_pipeline.compaction.lake import Lake
 from fleet_pipeline.compaction.parts import versions_in
@@ -103,6 +104,16 @@ def test_pyarrow_duckdb_pandas_and_polars_read_structs_that_grew(raw, structs, t
     grown = pl.ScanCastOptions(missing_struct_fields="insert")
     lazy = pl.scan_parquet(files, schema=pl.Schema(widest), missing_columns="insert", cast_options=grown)
     assert lazy.select(pl.col("position").struct.field("lat", "alt")).collect().rows() == [row[:2] for row in expected]
+
+
+@pytest.mark.parametrize("form", [Form(), STRUCTS], ids=["columns", "structs"])
+def test_the_demo_shows_the_first_rows_of_either_form(form, raw, tmp_path):
+    lake = Lake(DictStore(), "lake", form=form)
+    raw.put(key(1), b'{"serial": "A", "speed_kmh": 50.5, "battery": {"charge_percent": 80.5}}')
+    compact(raw, lake)
+    rows(lake, tmp_path)
+    [row] = first_rows(ds.dataset(tmp_path / "lake/v1", partitioning="hive")).to_pylist()
+    assert list(row.values())[1:] == ["A", 50.5, 80.5]
 
 
 def test_an_inspection_finds_vehicles_and_positions_in_structs(raw, structs):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pyarrow as pa
 import pyarrow.dataset as ds
 from rich.table import Table
 
@@ -27,8 +28,8 @@ from fleet_pipeline.vehicle.driving import drive, made_up_serials
 FOREIGN_SERIAL = "999999000001"
 """A serial of another maker, which the hook must refuse."""
 
-SHOWN = ["_ts", "serial", "speed_kmh", "battery_charge_percent"]
-"""Columns of the first rows: few enough for a narrow terminal."""
+SHOWN = {"_ts": ["_ts"], "serial": ["serial"], "speed_kmh": ["speed_kmh"], "battery_charge_percent": ["battery", "charge_percent"]}
+"""Columns of the first rows, few enough for a narrow terminal; and the way to each through structs."""
 
 ARRIVAL_PATIENCE_S = 30
 """AWS IoT's rules act within a second or two."""
@@ -153,12 +154,17 @@ def _lake(fleet: Fleet, account: Account) -> ds.Dataset:
     return ds.dataset(f"{fleet.lake_bucket}/{root}", filesystem=account.arrow_filesystem, partitioning=ds.partitioning(flavor="hive"))
 
 
+def first_rows(lake: ds.Dataset) -> pa.Table:
+    """Return a few rows of the columns that are shown, whatever form their table has."""
+    return lake.head(5, columns={name: ds.field(name if name in lake.schema.names else tuple(path)) for name, path in SHOWN.items()})
+
+
 def _show(fleet: Fleet, account: Account, counts: Mapping[Rule, Counts]) -> None:
     table = Table("rule", "published", "raw objects", "rows", "")
     for rule, count in counts.items():
         table.add_row(rule.key, *map(str, (count.published, count.raw_objects, count.rows)), "[green]equal[/green]" if count.agree else "[red]differ[/red]")
     console.print(table)
-    head = _lake(fleet, account).head(5, columns=SHOWN)
+    head = first_rows(_lake(fleet, account))
     rows = Table(*(name.lstrip("_") for name in SHOWN), title=f"the first rows of s3://{fleet.lake_bucket}/{fleet.parquet_prefix}/")
     for row in head.to_pylist():
         rows.add_row(f"{row.pop('_ts'):%H:%M:%S.%f}"[:-3], *(str(value) for value in row.values()))
