@@ -64,18 +64,20 @@ def claim_jobs(fleet: Fleet) -> list[dg.JobDefinition]:
     """Return the jobs of the claim certificate's life: what `fleet claim rotate`, `retire` and `revoke` do."""
 
     @dg.op(out=dg.Out(dg.Nothing))
-    def rotate_op(context: dg.OpExecutionContext, account: AccountResource) -> None:
+    def rotate_op(context: dg.OpExecutionContext, account: AccountResource, lock: LockResource) -> None:
         with reported():
+            lock.take()
             context.add_output_metadata({"given out from now on": life.rotate(fleet, account.aws)})
 
     @dg.op(out=dg.Out(dg.Nothing))
-    def retire_op(context: dg.OpExecutionContext, account: AccountResource) -> None:
+    def retire_op(context: dg.OpExecutionContext, account: AccountResource, lock: LockResource) -> None:
         with reported():
+            lock.take()
             context.add_output_metadata({"retired": "\n".join(life.retire(fleet, account.aws)) or "none"})
 
     @dg.op(out=dg.Out(dg.Nothing))
     def revoke_op(context: dg.OpExecutionContext, config: Revocation, account: AccountResource) -> None:
-        with reported():
+        with reported():  # no lock: nobody's work may stand between a theft and its end
             since = datetime.combine(date.fromisoformat(config.since), time(), UTC)
             revoked = life.revoke(fleet, account.aws, config.certificate)
             found = list(life.registered_with(fleet, account.aws, revoked, since))

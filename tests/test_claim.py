@@ -22,6 +22,7 @@ from fleet_pipeline.provision.blueprint import blueprint, resources
 from fleet_pipeline.provision.claim import life, making
 from fleet_pipeline.provision.claim.claims import CERTIFICATE, Claims, held, read_claim
 from fleet_pipeline.provision.claim.keys import PRIVATE_KEY, fits
+from fleet_pipeline.provision.lock import Lock
 from fleet_pipeline.provision.reconcile import Action, plan, reconcile, remove
 from fleet_pipeline.vehicle import registration
 from fleet_pipeline.vehicle.connection import Broker, connected
@@ -245,7 +246,38 @@ def test_without_a_claim_certificate_there_is_none_to_give_out_to_rotate_or_to_r
             deed()
 
 
-def test_no_error_no_log_and_no_command_shows_a_private_key(fleet, aws, local_aws, tmp_path, monkeypatch, caplog):  # noqa: PLR0917 (fixtures)
+@pytest.fixture
+def command(fleet, local_aws, tmp_path, monkeypatch):
+    """Run `fleet claim …` on this account, and return what it said and its exit code."""
+    for name, value in {"PROFILE": "aws", "ACCOUNT": fleet.account, "BUCKET": fleet.bucket, "REGION": fleet.region, "HOME": str(tmp_path)}.items():
+        monkeypatch.setenv(f"FLEET_{name}", value)
+    for name, value in {"ENDPOINT_URL": local_aws.url, "ACCESS_KEY_ID": fleet.account, "SECRET_ACCESS_KEY": "local"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+
+    def run(words):
+        ran = CliRunner().invoke(fleet_command, ["claim", *words.split()])
+        return f"{ran.output}{ran.exception or ''}", ran.exit_code
+
+    return run
+
+
+def test_while_someone_else_changes_the_fleet_nothing_is_rotated_or_retired_but_a_theft_is_ended(fleet, aws, command):
+    before = statuses(fleet, aws)
+    definitions = build(replace(fleet, profile="aws"))
+    with Lock(aws, fleet.bucket, "ann@laptop") as lock:
+        lock.take()
+        for words, job in (("rotate", "rotate_claim"), ("retire --yes", "retire_claim")):
+            output, code = command(words)
+            assert code == 1
+            assert "ann@laptop has held the lock since" in output
+            assert not definitions.resolve_job_def(job).execute_in_process(raise_on_error=False).success
+        assert statuses(fleet, aws) == before
+        assert command("revoke")[1] == 0
+    assert command("rotate")[1] == command("retire --yes")[1] == 0
+    assert [status for _, status, _ in statuses(fleet, aws)] == ["ACTIVE"]
+
+
+def test_no_error_no_log_and_no_command_shows_a_private_key(fleet, aws, local_aws, tmp_path, command, caplog):  # noqa: PLR0917 (fixtures)
     caplog.set_level(logging.DEBUG)
     keys, shown = [read_claim(fleet, aws).private_key], []
     aws.iot.meta.events.register("after-call.iot.CreateKeysAndCertificate", lambda parsed, **_: keys.append(parsed["keyPair"]["PrivateKey"]))
@@ -254,14 +286,10 @@ def test_no_error_no_log_and_no_command_shows_a_private_key(fleet, aws, local_aw
         with pytest.raises(AwsRefused) as caught:
             life.rotate(fleet, aws)
         shown += ["".join(traceback.format_exception(caught.value)), repr(caught.value)]
-    for name, value in {"PROFILE": "aws", "ACCOUNT": fleet.account, "BUCKET": fleet.bucket, "REGION": fleet.region, "HOME": str(tmp_path)}.items():
-        monkeypatch.setenv(f"FLEET_{name}", value)
-    for name, value in {"ENDPOINT_URL": local_aws.url, "ACCESS_KEY_ID": fleet.account, "SECRET_ACCESS_KEY": "local"}.items():
-        monkeypatch.setenv(f"AWS_{name}", value)
-    for command in ("rotate", "show", "retire --yes", f"temporary --folder {tmp_path / 'lent'}", "revoke --since 2026-01-01", "rotate", "retire --yes"):
-        ran = CliRunner().invoke(fleet_command, ["claim", *command.split()], catch_exceptions=False)
-        assert ran.exit_code == 0
-        shown.append(ran.output)
+    for words in ("rotate", "show", "retire --yes", f"temporary --folder {tmp_path / 'lent'}", "revoke --since 2026-01-01", "rotate", "retire --yes"):
+        output, code = command(words)
+        assert code == 0, output
+        shown.append(output)
         keys.append(read_claim(fleet, aws).private_key)
     keys.append((tmp_path / "lent" / "private.key").read_text())
     shown += [repr(read_claim(fleet, aws)), json.dumps(statuses(fleet, aws)), caplog.text, local_aws.log_path.read_text()]

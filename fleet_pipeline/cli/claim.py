@@ -1,6 +1,7 @@
 """`fleet claim`: the claim certificate that vehicles leave the factory with."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,8 +10,11 @@ import click
 from rich.table import Table
 
 from fleet_pipeline.account import Account
+from fleet_pipeline.aws import Aws
+from fleet_pipeline.cli.cloud import who
 from fleet_pipeline.cli.shown import console
 from fleet_pipeline.fleet import Fleet
+from fleet_pipeline.provision.lock import Lock
 
 if TYPE_CHECKING:
     from fleet_pipeline.provision.claim.life import RegisteredBy
@@ -41,7 +45,8 @@ def rotate(fleet: Fleet) -> None:
     """Give out a new claim certificate. The old one works on, until `fleet claim retire`."""
     from fleet_pipeline.provision.claim import life
 
-    console.print(f"given out from now on: {life.rotate(fleet, Account.of(fleet).aws)}")
+    with _alone(fleet) as aws:
+        console.print(f"given out from now on: {life.rotate(fleet, aws)}")
 
 
 @claim.command()
@@ -53,7 +58,8 @@ def retire(fleet: Fleet, *, yes: bool) -> None:
 
     if not yes:
         click.confirm("Vehicles that were shipped with a former claim certificate and have not registered yet never will. Go on?", abort=True)
-    retired = life.retire(fleet, Account.of(fleet).aws)
+    with _alone(fleet) as aws:
+        retired = life.retire(fleet, aws)
     console.print("\n".join(f"retired: {each}" for each in retired) or "there is no former claim certificate")
 
 
@@ -62,7 +68,10 @@ def retire(fleet: Fleet, *, yes: bool) -> None:
 @click.option("--since", type=click.DateTime(), help="List the vehicles registered with it since then (UTC); otherwise all.")
 @click.pass_obj
 def revoke(fleet: Fleet, certificate: str, since: datetime | None) -> None:
-    """After a theft: end a claim certificate at once, and list the vehicles that were registered with it."""
+    """After a theft: end a claim certificate at once, and list the vehicles that were registered with it.
+
+    It does not wait for the lock of those who change the fleet.
+    """
     from fleet_pipeline.provision.claim import life
 
     aws = Account.of(fleet).aws
@@ -82,6 +91,15 @@ def temporary(fleet: Fleet, folder: Path) -> None:
     made = life.temporary(fleet, Account.of(fleet).aws)
     Folder(folder).write(Identity(made.certificate_pem, made.private_key))
     console.print(f"for five minutes: fleet vehicle register --claim {folder} --serial …")
+
+
+@contextmanager
+def _alone(fleet: Fleet) -> Iterator[Aws]:
+    """Hold the lock of those who change the fleet."""
+    aws = Account.of(fleet).aws
+    with Lock(aws, fleet.bucket, who()) as lock:
+        lock.take()
+        yield aws
 
 
 def _show_registered(registered: "Sequence[RegisteredBy]") -> None:
