@@ -5,9 +5,11 @@ import uuid
 from dataclasses import replace
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import settings
 
 from fleet_pipeline.aws import Aws
+from fleet_pipeline.cli.main import fleet_command
 from fleet_pipeline.fleet import Fleet
 from fleet_pipeline.local import daemon
 
@@ -25,14 +27,36 @@ def local_aws(tmp_path_factory):
     daemon.stop(home)
 
 
+@pytest.fixture(scope="session")
+def make_fleet(local_aws, tmp_path_factory):
+    """Make a fleet with an account, buckets and a home of its own, in which the session's server runs."""
+
+    def make(**settings):
+        home = tmp_path_factory.mktemp("home")
+        (home / "local-aws").symlink_to(local_aws.ca_path.parent)
+        unique = uuid.uuid4().int
+        own = {"account": f"{unique % 10**12:012d}", "bucket": f"fleet-{unique:032x}"[:40], "home": str(home)}
+        return replace(BASE, **(own | settings), lake_bucket="")
+
+    return make
+
+
 @pytest.fixture
-def fleet(local_aws, tmp_path):
-    """A home of the test's own, in which the session's server runs."""
-    home = tmp_path / "home"
-    home.mkdir()
-    (home / "local-aws").symlink_to(local_aws.ca_path.parent)
-    unique = uuid.uuid4().int
-    return replace(BASE, account=f"{unique % 10**12:012d}", bucket=f"fleet-{unique:032x}"[:40], lake_bucket="", home=str(home))
+def fleet(make_fleet):
+    return make_fleet()
+
+
+@pytest.fixture
+def command(monkeypatch, tmp_path):
+    """Run the `fleet` command with the settings of a fleet; return its exit code and what it said."""
+
+    def run(fleet, *arguments):
+        monkeypatch.chdir(tmp_path)
+        given = {"FLEET_ACCOUNT": fleet.account, "FLEET_BUCKET": fleet.bucket, "FLEET_HOME": fleet.home, "FLEET_SERIAL_PREFIX": fleet.serial_prefix}
+        result = CliRunner().invoke(fleet_command, arguments, env={**os.environ, **given, "COLUMNS": "200"})
+        return result.exit_code, result.output + ("" if isinstance(result.exception, SystemExit | None) else str(result.exception))
+
+    return run
 
 
 @pytest.fixture

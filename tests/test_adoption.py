@@ -1,8 +1,5 @@
 """The CDK app's stacks are taken over: tagged, upgraded, nothing made anew, and the vehicles registered before still publish."""
 
-import uuid
-from dataclasses import replace
-
 import cdk_app
 import pytest
 from aws_calls import watch
@@ -10,7 +7,6 @@ from aws_calls import watch
 from fleet_pipeline.aws import Aws
 from fleet_pipeline.definitions import build
 from fleet_pipeline.errors import ConnectionFailed, NotOurs
-from fleet_pipeline.fleet import Fleet
 from fleet_pipeline.provision.adopt import adopt, foreign
 from fleet_pipeline.provision.apply import apply_all, plan_all
 from fleet_pipeline.provision.claim.claims import read_claim
@@ -35,10 +31,9 @@ MADE_BY_THE_CDK_APP = {
 
 
 @pytest.fixture
-def new_cdk_app(local_aws):
+def new_cdk_app(make_fleet, local_aws):
     def make():
-        unique = uuid.uuid4().int
-        fleet = replace(Fleet(), account=f"{unique % 10**12:012d}", bucket=f"fleet-{unique:032x}"[:40], lake_bucket="")
+        fleet = make_fleet()
         aws = Aws(fleet.region, fleet.account, local_aws.url)
         cdk_app.deploy(fleet, aws)
         return fleet, aws
@@ -143,10 +138,9 @@ def test_the_statement_by_which_any_aws_iot_may_invoke_the_hook_is_replaced_by_o
     assert permission.wanted.read(aws) == permission.wanted
 
 
-def test_the_job_adopt_lists_and_with_apply_tags(new_cdk_app, local_aws, tmp_path):
-    (tmp_path / "local-aws").symlink_to(local_aws.ca_path.parent)
+def test_the_job_adopt_lists_and_with_apply_tags(new_cdk_app):
     fleet, aws = new_cdk_app()
-    job = build(replace(fleet, home=str(tmp_path))).resolve_job_def("adopt")
+    job = build(fleet).resolve_job_def("adopt")
     found = []
     for config in ({}, {"ops": {"adopt_op": {"config": {"apply": True}}}}):
         assert job.execute_in_process(run_config=config).success

@@ -6,14 +6,12 @@ the other until a run comes through. `make crash` starts anew for every call, re
 
 import os
 import signal
-import uuid
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 from aws_calls import READING
 
 from fleet_pipeline.aws import Aws, absent
-from fleet_pipeline.fleet import Fleet
 from fleet_pipeline.provision.apply import apply_all, plan_all
 from fleet_pipeline.provision.claim.claims import delete_versions, read_claim
 from fleet_pipeline.provision.lock import KEY, Lock
@@ -42,15 +40,6 @@ class Kill:
     def _fire(self):
         if self.seen == self.at:
             os.kill(os.getpid(), signal.SIGKILL)
-
-
-@pytest.fixture
-def new_fleet(local_aws):
-    def make():
-        unique = uuid.uuid4().int
-        return replace(Fleet(), account=f"{unique % 10**12:012d}", bucket=f"fleet-{unique:032x}"[:40], lake_bucket="")
-
-    return make
 
 
 @pytest.fixture
@@ -104,8 +93,8 @@ def assert_whole(fleet, aws):
     assert "Versions" not in aws.s3.list_object_versions(Bucket=fleet.bucket, Prefix=KEY)
 
 
-def test_an_apply_that_is_killed_again_and_again_ends_with_the_same_fleet(new_fleet, new_aws):
-    fleet = new_fleet()
+def test_an_apply_that_is_killed_again_and_again_ends_with_the_same_fleet(make_fleet, new_aws):
+    fleet = make_fleet()
     watcher, kills = new_aws(fleet), 0
     # The first writing call takes the lock. One call more is not always enough: a key whose maker dies is lost and made anew, seven calls in all.
     while was_killed(fleet, watcher, Kill(at=2 + kills % 7, after=True, writing_only=True)):
@@ -119,17 +108,17 @@ def test_an_apply_that_is_killed_again_and_again_ends_with_the_same_fleet(new_fl
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("at", [2, 12, 24])
-def test_an_apply_that_was_killed_goes_on(new_fleet, new_aws, at, after):
-    fleet = new_fleet()
+def test_an_apply_that_was_killed_goes_on(make_fleet, new_aws, at, after):
+    fleet = make_fleet()
     watcher = new_aws(fleet)
     assert was_killed(fleet, watcher, Kill(at=at, after=after, writing_only=True))
     apply_again(fleet, watcher)
     assert_whole(fleet, watcher)
 
 
-def test_an_apply_that_is_not_killed_ends_by_itself(new_fleet, new_aws):
+def test_an_apply_that_is_not_killed_ends_by_itself(make_fleet, new_aws):
     """The control of the tests above: they are told apart from a run that went through."""
-    fleet = new_fleet()
+    fleet = make_fleet()
     watcher = new_aws(fleet)
     assert not was_killed(fleet, watcher, Kill(at=10_000, after=False, writing_only=False))
     assert_whole(fleet, watcher)
@@ -138,10 +127,10 @@ def test_an_apply_that_is_not_killed_ends_by_itself(new_fleet, new_aws):
 @pytest.mark.crash
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("writing_only", [True, False], ids=["writing call", "call"])
-def test_an_apply_that_was_killed_at_any_call_goes_on(new_fleet, new_aws, capsys, writing_only, after):
+def test_an_apply_that_was_killed_at_any_call_goes_on(make_fleet, new_aws, capsys, writing_only, after):
     kills, killed = 0, True
     while killed:
-        fleet = new_fleet()
+        fleet = make_fleet()
         watcher = new_aws(fleet)
         killed = was_killed(fleet, watcher, Kill(at=kills + 1, after=after, writing_only=writing_only))
         apply_again(fleet, watcher)

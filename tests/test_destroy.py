@@ -3,8 +3,7 @@
 import os
 import signal
 import traceback
-import uuid
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 from aws_calls import READING, Refusals, answer, watch
@@ -62,12 +61,9 @@ class Stack:
 
 
 @pytest.fixture(scope="module")
-def new_stack(local_aws):
+def new_stack(make_fleet, local_aws):
     def make(**settings):
-        unique = uuid.uuid4().int
-        named = {"account": f"{unique % 10**12:012d}", "bucket": f"fleet-{unique:032x}"[:40], "rule_keys": ("rule1",)}
-        fleet = replace(Fleet(), **(named | settings))
-        fleet = replace(fleet, lake_bucket=f"{fleet.bucket}-lake")
+        fleet = make_fleet(**{"rule_keys": ("rule1",), **settings})
         stack = Stack(fleet, Aws(fleet.region, fleet.account, local_aws.url), local_aws.url)
         for resource in resources(blueprint(fleet)):
             reconcile(resource, stack.aws)

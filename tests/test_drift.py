@@ -1,7 +1,6 @@
 """Drift as Dagster shows it: one check for each resource, red with what differs and what to do; what stands on it shows as out of date."""
 
 import json
-import uuid
 from dataclasses import replace
 
 import dagster as dg
@@ -12,7 +11,6 @@ from dagster._core.loader import LoadingContextForTest
 from fleet_pipeline.assets import provisioning
 from fleet_pipeline.aws import Aws
 from fleet_pipeline.definitions import build
-from fleet_pipeline.fleet import Fleet
 from fleet_pipeline.provision.blueprint import blueprint
 from fleet_pipeline.provision.claim import life
 from fleet_pipeline.provision.claim.claims import stored_certificate_id
@@ -25,11 +23,8 @@ ANYTHING = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow"
 
 
 @pytest.fixture(scope="module")
-def fleet(local_aws, tmp_path_factory):
-    home = tmp_path_factory.mktemp("home")
-    (home / "local-aws").symlink_to(local_aws.ca_path.parent)
-    unique = uuid.uuid4().int
-    return replace(Fleet(), account=f"{unique % 10**12:012d}", bucket=f"fleet-{unique:032x}"[:40], lake_bucket="", home=str(home))
+def fleet(make_fleet):
+    return make_fleet()
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,9 @@
 """A whole `fleet apply` through a proxy that throttles, refuses what has not spread yet, and loses answers: it always ends right."""
 
-import uuid
-from dataclasses import replace
-
 import pytest
 from aws_proxy import LOST, Call, Refusal, proxy
 
 from fleet_pipeline.aws import Aws
-from fleet_pipeline.fleet import Fleet
 from fleet_pipeline.provision.apply import apply_all, plan_all
 from fleet_pipeline.provision.claim.claims import read_claim
 from fleet_pipeline.provision.lock import KEY, Lock
@@ -59,12 +55,6 @@ TROUBLES = {
     "roles spread slowly": Once(spreading),
     "every fifth call's answer is lost": Once(lost, nth=5, writing=False),
 }
-
-
-@pytest.fixture
-def fleet():
-    unique = uuid.uuid4().int
-    return replace(Fleet(), account=f"{unique % 10**12:012d}", bucket=f"fleet-{unique:032x}"[:40], lake_bucket="")
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)

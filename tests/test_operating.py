@@ -1,8 +1,6 @@
 """The jobs and checks of running the fleet for years, as Dagster launches them: one fleet goes through all of them, in this order."""
 
 import json
-import uuid
-from dataclasses import replace
 
 import dagster as dg
 import pytest
@@ -10,7 +8,6 @@ import pytest
 from fleet_pipeline.account import Account
 from fleet_pipeline.assets import errors, provisioning, raw
 from fleet_pipeline.definitions import build
-from fleet_pipeline.fleet import Fleet
 from fleet_pipeline.provision.blueprint import blueprint
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -19,12 +16,8 @@ WIDE = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "io
 
 
 @pytest.fixture(scope="module")
-def fleet(local_aws, tmp_path_factory):
-    home = tmp_path_factory.mktemp("home")
-    (home / "local-aws").symlink_to(local_aws.ca_path.parent)
-    unique = uuid.uuid4().int
-    name = f"operating-{unique % 10**20}"
-    return replace(Fleet(), account=f"{unique % 10**12:012d}", bucket=name, lake_bucket=f"{name}-lake", home=str(home), rule_keys=("rule1",))
+def fleet(make_fleet):
+    return make_fleet(rule_keys=("rule1",))
 
 
 @pytest.fixture(scope="module")

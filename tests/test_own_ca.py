@@ -1,7 +1,5 @@
 """Vehicles with certificates of a CA of the user's: let in by our function when the hook's own rules allow, and otherwise left outside."""
 
-import uuid
-from dataclasses import replace
 from pathlib import Path
 
 import just_in_time
@@ -16,7 +14,6 @@ from hypothesis import strategies as st
 
 from fleet_pipeline.aws import Aws
 from fleet_pipeline.errors import ConnectionFailed, InvalidSetting, NoAuthority
-from fleet_pipeline.fleet import Fleet
 from fleet_pipeline.provision.blueprint import blueprint, resources
 from fleet_pipeline.provision.own_ca import registration_code
 from fleet_pipeline.provision.reconcile import Action, plan, reconcile, remove
@@ -27,12 +24,12 @@ from fleet_pipeline.vehicle.joining import join
 
 
 @pytest.fixture(scope="module")
-def new_account(local_aws, tmp_path_factory):
+def new_account(make_fleet, local_aws):
     """Make an account of its own with a CA and its proof."""
 
     def make(mode):
-        unique, home = uuid.uuid4().int, tmp_path_factory.mktemp("home")
-        fleet = replace(Fleet(), account=f"{unique % 10**12:012d}", bucket=f"own-ca-{unique % 10**20}", lake_bucket="", own_ca=mode, home=str(home))
+        fleet = make_fleet(own_ca=mode)
+        home = Path(fleet.home)
         aws = Aws(fleet.region, fleet.account, local_aws.url)
         authority = Authority.make(home / "ca")
         (home / "ca" / VERIFICATION).write_text(authority.issue(registration_code(aws)).certificate_pem)

@@ -1,18 +1,13 @@
 """A plan shows every resource with its differences and changes nothing; its exit code says whether there is something to do."""
 
 import json
-import os
-import uuid
 from dataclasses import replace
 
 import pytest
 from aws_calls import watch
-from click.testing import CliRunner
 
 from fleet_pipeline.aws import Aws
-from fleet_pipeline.cli.main import fleet_command
 from fleet_pipeline.errors import CannotChange
-from fleet_pipeline.fleet import Fleet
 from fleet_pipeline.provision.apply import apply_all, plan_all
 from fleet_pipeline.provision.blueprint import blueprint
 from fleet_pipeline.provision.difference import difference
@@ -22,16 +17,8 @@ from fleet_pipeline.provision.reconcile import Action, Change
 
 
 @pytest.fixture(scope="module")
-def home(local_aws, tmp_path_factory):
-    home = tmp_path_factory.mktemp("home")
-    (home / "local-aws").symlink_to(local_aws.ca_path.parent)
-    return home
-
-
-@pytest.fixture(scope="module")
-def fleet(home):
-    unique = uuid.uuid4().int
-    return replace(Fleet(), account=f"{unique % 10**12:012d}", bucket=f"fleet-{unique:032x}"[:40], lake_bucket="", home=str(home))
+def fleet(make_fleet):
+    return make_fleet()
 
 
 @pytest.fixture(scope="module")
@@ -46,19 +33,6 @@ def aws(fleet, local_aws):
 def watched(fleet, aws, local_aws):
     other = Aws(fleet.region, fleet.account, local_aws.url)
     return other, watch(other.session)
-
-
-@pytest.fixture
-def command(monkeypatch, tmp_path):
-    """Run the `fleet` command with the settings of a fleet; return its exit code and what it said."""
-
-    def run(fleet, *arguments):
-        monkeypatch.chdir(tmp_path)
-        given = {"FLEET_ACCOUNT": fleet.account, "FLEET_BUCKET": fleet.bucket, "FLEET_HOME": fleet.home, "FLEET_SERIAL_PREFIX": fleet.serial_prefix}
-        result = CliRunner().invoke(fleet_command, arguments, env={**os.environ, **given, "COLUMNS": "200"})
-        return result.exit_code, result.output
-
-    return run
 
 
 def apply(fleet, aws):

@@ -5,7 +5,6 @@ One table of the kinds of drift covers every resource: a new one joins the table
 
 import io
 import json
-import uuid
 import zipfile
 from dataclasses import dataclass, fields, replace
 
@@ -32,7 +31,8 @@ from fleet_pipeline.provision.tags import spelled
 from fleet_pipeline.provision.template import Template
 from fleet_pipeline.provision.topic_rule import TopicRule
 
-EVERY_RESOURCE = replace(Fleet(), allow_list="dynamodb", bulk_registration="on")
+OPTIONAL = {"allow_list": "dynamodb", "bulk_registration": "on"}
+EVERY_RESOURCE = replace(Fleet(), **OPTIONAL)
 PARTS = blueprint(EVERY_RESOURCE)
 
 each_part = pytest.mark.parametrize("part", PARTS)
@@ -55,10 +55,9 @@ class Stack:
 
 
 @pytest.fixture(scope="module")
-def new_stack(local_aws):
+def new_stack(make_fleet, local_aws):
     def make():
-        unique = uuid.uuid4().int
-        fleet = replace(EVERY_RESOURCE, account=f"{unique % 10**12:012d}", bucket=f"fleet-{unique:032x}"[:40], lake_bucket="")
+        fleet = make_fleet(**OPTIONAL)
         aws = Aws(fleet.region, fleet.account, local_aws.url)
         return Stack(fleet, aws, watch(aws.session))
 

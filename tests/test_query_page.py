@@ -4,7 +4,6 @@ import json
 import re
 import uuid
 from collections import defaultdict
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -21,7 +20,7 @@ from fleet_pipeline.analytics.vehicles import seen
 from fleet_pipeline.aws import Aws
 from fleet_pipeline.compaction.hour import compact_hour
 from fleet_pipeline.compaction.lake import Lake
-from fleet_pipeline.fleet import Fleet, Hour, RawName
+from fleet_pipeline.fleet import Hour, RawName
 from fleet_pipeline.provision.blueprint import blueprint
 from fleet_pipeline.provision.reconcile import reconcile
 from fleet_pipeline.vehicle.telemetry import journey
@@ -57,9 +56,8 @@ QUESTIONS = sorted({heading for heading, engine in EXAMPLES if engine == "Athena
 
 
 @pytest.fixture(scope="module")
-def fleet(local_aws):
-    unique = uuid.uuid4().int
-    return replace(Fleet(), account=f"{unique % 10**12:012d}", bucket=f"fleet-{unique:032x}"[:40], lake_bucket="")
+def fleet(make_fleet):
+    return make_fleet()
 
 
 @pytest.fixture(scope="module")

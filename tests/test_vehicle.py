@@ -11,7 +11,6 @@ import pytest
 
 from fleet_pipeline.aws import Aws
 from fleet_pipeline.errors import ConnectionFailed, InvalidName, NotRegistered, PublishRefused, RegistrationRefused
-from fleet_pipeline.fleet import Fleet
 from fleet_pipeline.provision.blueprint import blueprint, resources
 from fleet_pipeline.provision.claim.claims import read_claim
 from fleet_pipeline.provision.reconcile import reconcile
@@ -23,9 +22,8 @@ from fleet_pipeline.vehicle.registration import register
 
 
 @pytest.fixture(scope="module")
-def fleet():
-    unique = uuid.uuid4().int
-    return replace(Fleet(), account=f"{unique % 10**12:012d}", bucket=f"vehicles-{unique % 10**20}", lake_bucket="")
+def fleet(make_fleet):
+    return make_fleet()
 
 
 @pytest.fixture(scope="module")

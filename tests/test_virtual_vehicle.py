@@ -2,14 +2,12 @@
 
 import io
 import json
-import uuid
 import zipfile
 from dataclasses import replace
 
 import pytest
 
 from fleet_pipeline.account import Account
-from fleet_pipeline.fleet import Fleet
 from fleet_pipeline.provision import allow_list
 from fleet_pipeline.provision.blueprint import blueprint, resources
 from fleet_pipeline.provision.reconcile import reconcile
@@ -17,14 +15,8 @@ from fleet_pipeline.virtual_vehicle import tried
 
 
 @pytest.fixture(scope="module")
-def fleet(local_aws, tmp_path_factory):
-    home = tmp_path_factory.mktemp("home")
-    (home / "local-aws").symlink_to(local_aws.ca_path.parent)
-    unique = uuid.uuid4().int
-    name = f"virtual-{unique % 10**20}"
-    return replace(
-        Fleet(), account=f"{unique % 10**12:012d}", bucket=name, lake_bucket=f"{name}-lake", home=str(home), rule_keys=("rule1",), allow_list="dynamodb"
-    )
+def fleet(make_fleet):
+    return make_fleet(rule_keys=("rule1",), allow_list="dynamodb")
 
 
 @pytest.fixture(scope="module")
