@@ -30,6 +30,7 @@
         ├── PartsMissing          the lake's part numbers of an hour have a gap
         ├── PartDamaged           a part of the lake is not what was written
         ├── ContractBroken        a recorded column would change
+        ├── ProcessLost           a process that compacted hours was killed (retryable)
         └── NotVerified           lake and raw objects of an hour are not the same; nothing was purged
 
 Facts are attributes and constructor arguments, so every error survives pickling. No error holds a private key.
@@ -354,6 +355,22 @@ class ContractBroken(CompactionError):
 
     def __str__(self) -> str:
         return f"recorded columns cannot change ({', '.join(self.changes)}), because files of one table must agree: rewrite the table as a new generation"
+
+
+class ProcessLost(CompactionError):
+    """A process that compacted hours is gone, and with it those that worked beside it. What was finished is finished."""
+
+    retryable = True
+
+    def __init__(self, hours: tuple[str, ...]) -> None:
+        super().__init__(hours)
+        self.hours = hours
+
+    def __str__(self) -> str:
+        return (
+            f"a process that compacted one of {', '.join(self.hours)} was killed, perhaps for want of memory: "
+            "finished hours stay finished; run again, with fewer --processes if it happens again"
+        )
 
 
 class NotVerified(CompactionError):

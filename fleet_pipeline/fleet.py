@@ -491,6 +491,10 @@ class Fleet:
         """What every thing's name begins with."""
         return "test-thing-"
 
+    def requests_usd(self, gets: int, others: int) -> float:
+        """Return what S3 asks for GET requests, and for PUT and LIST ones, in US dollars."""
+        return (gets * self.price_get + others * self.price_put) / 1000
+
     def serial(self, text: str) -> str:
         """Return a serial that the hook would take, or raise InvalidName."""
         if not text.startswith(self.serial_prefix) or not _SERIAL.fullmatch(text[len(self.serial_prefix) :]):

@@ -107,6 +107,13 @@ def test_requests_and_what_they_cost_are_counted(fleet, instance, put):
     assert metadata["requests, US dollars"].value > 0
 
 
+def test_the_log_says_how_far_a_long_hour_is(fleet, instance, put, monkeypatch):
+    monkeypatch.setattr(lake, "TELL_EVERY", 0.0)
+    put(FIRST, *map(message, range(3)))
+    said = [entry.user_message for entry in instance.all_logs(compact(fleet, instance).run_id)]
+    assert [line for line in said if line.startswith(f"{FIRST.partition_key}: 3 messages read, ")]
+
+
 def test_a_failed_hour_stops_no_other_and_is_named_and_is_not_retried(fleet, instance, aws, put, rule):
     for hour in HOURS:
         put(hour, message(1))

@@ -41,7 +41,10 @@ def test_a_dry_run_says_what_compaction_would_cost_and_compaction_does_it_once(r
     assert rows_of(run("compact", *SPAN, "--rule", "rule1", "--dry-run"), "rule1")[:3] == ["2", "0", "2"]
     lake = Lake(S3Store(aws, fleet.lake_bucket), fleet.parquet_prefix)
     assert lake.parts(fleet.rules[0], HOUR) == []
-    assert rows_of(run("compact", *SPAN, "--rule", "rule1", "--processes", "1"), "rule1") == ["2", "2", "2", "2", "1"]
+    output = run("compact", *SPAN, "--rule", "rule1", "--processes", "1")
+    assert rows_of(output, "rule1") == ["2", "2", "2", "2", "1"]
+    assert "2/2" in output
+    assert "2 messages, " in output
     assert rows_of(run("compact", *SPAN, "--rule", "rule1", "--processes", "1"), "rule1")[:4] == ["2", "2", "0", "2"]
     assert len(lake.parts(fleet.rules[0], HOUR)) == 1
     ddl = run("lake", "ddl", "--rule", "rule1")

@@ -9,7 +9,6 @@ from fleet_pipeline.assets import raw
 from fleet_pipeline.assets.pictures import bars, dots
 from fleet_pipeline.assets.verdicts import Outcome
 from fleet_pipeline.compaction.contract import Contract
-from fleet_pipeline.compaction.hour import Compacted
 from fleet_pipeline.fleet import Fleet, Rule
 
 CELL = 80
@@ -46,14 +45,10 @@ def _rates(fleet: Fleet, outcome: Outcome) -> dict[str, float]:
     return {
         "objects per second": round(compacted.rows_added / compacted.seconds, 1) if compacted.seconds else 0.0,
         "raw bytes per Parquet byte": round(compacted.raw_bytes / found.bytes, 2) if found.bytes else 0.0,
-        "requests, US dollars": round(_price(fleet, compacted), 6),
+        "requests, US dollars": round(fleet.requests_usd(compacted.get_requests, compacted.list_requests + compacted.put_requests), 6),
         "requests saved by a full read": saved,
-        "saved by a full read, US dollars": round(saved * fleet.price_get / 1000, 6),
+        "saved by a full read, US dollars": round(fleet.requests_usd(saved, 0), 6),
     }
-
-
-def _price(fleet: Fleet, compacted: Compacted) -> float:
-    return (compacted.get_requests * fleet.price_get + (compacted.list_requests + compacted.put_requests) * fleet.price_put) / 1000
 
 
 def _shown(outcome: Outcome) -> dict[str, Any]:

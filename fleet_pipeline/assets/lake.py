@@ -11,7 +11,7 @@ from fleet_pipeline.assets.hour_metadata import hour_metadata
 from fleet_pipeline.assets.inspection import inspect
 from fleet_pipeline.assets.verdicts import Outcome
 from fleet_pipeline.compaction.contract import Contract
-from fleet_pipeline.compaction.hour import compact_hour
+from fleet_pipeline.compaction.hour import Progress, compact_hour
 from fleet_pipeline.compaction.lake import Lake
 from fleet_pipeline.errors import FleetError
 from fleet_pipeline.fleet import Fleet, Hour, Rule
@@ -28,6 +28,9 @@ POOL = "compaction"
 
 CODE_VERSION = "1"
 """Raised when the same raw objects would give other rows."""
+
+TELL_EVERY = 10.0
+"""Seconds between two lines in the log that say how far an hour is."""
 
 RETRY = dg.RetryPolicy(max_retries=2, delay=30, backoff=dg.Backoff.EXPONENTIAL)
 """For hours that AWS did not answer for. Each request was repeated for 40 s before, and what cannot heal is not retried at all."""
@@ -72,7 +75,7 @@ def _asset(rule: Rule, fleet: Fleet) -> dg.AssetsDefinition:
     )
     def compact(context: dg.AssetExecutionContext, account: AccountResource) -> Iterator[dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckResult]:
         with reported():
-            work = _Work(fleet, rule, *stores(fleet, account))
+            work = _Work(fleet, rule, *stores(fleet, account), context.log)
         bucket = provenance.of(context.instance, provisioning.key("lake_bucket"))
         for partition in _to_do(context):
             if (outcome := work.compacted(partition)) is None:
@@ -94,8 +97,8 @@ def _asset(rule: Rule, fleet: Fleet) -> dg.AssetsDefinition:
 class _Work:
     """The hours of one rule in one run: what came of them. An hour that fails does not stop the others."""
 
-    def __init__(self, fleet: Fleet, rule: Rule, raw_store: S3Store, lake: Lake) -> None:
-        self._fleet, self._rule, self._raw, self._lake = fleet, rule, raw_store, lake
+    def __init__(self, fleet: Fleet, rule: Rule, raw_store: S3Store, lake: Lake, log: dg.DagsterLogManager) -> None:
+        self._fleet, self._rule, self._raw, self._lake, self._log = fleet, rule, raw_store, lake, log
         self.learnt = lake.contract(rule)
         self.outcomes: list[Outcome] = []
         self.failed: dict[str, FleetError] = {}
@@ -104,7 +107,7 @@ class _Work:
         """Return what came of an hour, or None when it failed."""
         hour, before = Hour.parse(partition), self.learnt
         try:
-            compacted = compact_hour(self._raw, self._lake, self._rule, hour)
+            compacted = compact_hour(self._raw, self._lake, self._rule, hour, on_progress=_Told(self._log, partition))
             if compacted.schema != before.schema:
                 self.learnt = self._lake.contract(self._rule)
             found = inspect(self._lake, self._rule, hour, self.learnt)
@@ -122,6 +125,20 @@ class _Work:
                 metadata={"failed hours": "\n".join(self.failed)},
                 allow_retries=any(error.retryable for error in self.failed.values()),
             )
+
+
+class _Told:
+    """What the log hears of an hour that takes long."""
+
+    def __init__(self, log: dg.DagsterLogManager, partition: str) -> None:
+        self._log, self._partition, self._told = log, partition, 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.seconds < self._told + TELL_EVERY:
+            return
+        self._told = progress.seconds
+        said = "%s: %s messages read, %.0f a second, about %.0f seconds left"
+        self._log.info(said, self._partition, f"{progress.objects:,}", progress.objects_per_s, progress.seconds_left)
 
 
 def _to_do(context: dg.AssetExecutionContext) -> list[str]:

@@ -2,16 +2,20 @@
 
 import re
 import sys
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import click
+from rich.progress import Progress as Bar
+from rich.progress import TaskID, TextColumn
 from rich.table import Table
 
 from fleet_pipeline.account import Account
 from fleet_pipeline.cli.shown import console, progress
 from fleet_pipeline.compaction.contract import Contract
+from fleet_pipeline.compaction.hour import Compacted, Progress
 from fleet_pipeline.compaction.hours import Compaction, compact_hours, forecast_hour
 from fleet_pipeline.compaction.lake import Lake
 from fleet_pipeline.compaction.rewrite import rewrite_hour
@@ -45,12 +49,11 @@ def compact(fleet: Fleet, *, keys: tuple[str, ...], start: Hour, end: Hour, dry_
     aws, hours = Account.of(fleet).aws, _hours(start, end)
     jobs = [Compaction(aws, fleet.bucket, fleet.lake_bucket, fleet.parquet_prefix, rule, fleet.form) for rule in _rules(fleet, keys)]
     if dry_run:
-        _forecast(jobs, hours)
+        _forecast(fleet, jobs, hours)
         return
     table, failed = Table("rule", "hours", "raw versions", "rows added", "rows", "quarantined"), []
     for job in jobs:
-        with progress() as bar:
-            done = dict(bar.track(compact_hours(job, hours, processes=processes), total=len(hours), description=f"{job.rule.key}: hours compacted"))
+        done = _compacted(job, hours, processes)
         good = [each for each in done.values() if not isinstance(each, FleetError)]
         failed += [f"{job.rule.key} {hour.partition_key}: {each}" for hour, each in sorted(done.items()) if isinstance(each, FleetError)]
         counts = [sum(getattr(each, name) for each in good) for name in ("raw_versions", "rows_added", "rows", "quarantined")]
@@ -59,7 +62,42 @@ def compact(fleet: Fleet, *, keys: tuple[str, ...], start: Hour, end: Hour, dry_
     _end(failed)
 
 
-def _forecast(jobs: Sequence[Compaction], hours: Sequence[Hour]) -> None:
+def _compacted(job: Compaction, hours: Sequence[Hour], processes: int | None) -> dict[Hour, Compacted | FleetError]:
+    with progress(TextColumn("{task.fields[read]}")) as bar:
+        far = _Far(bar, bar.add_task(f"{job.rule.key}: hours compacted", total=len(hours), read=""))
+        done = {}
+        for hour, outcome in compact_hours(job, hours, processes=processes, on_progress=far.underway):
+            far.finished(hour, outcome)
+            done[hour] = outcome
+    return done
+
+
+class _Far:
+    """How far the hours of a rule are, on a bar: those that are finished, and of those under way their share and the messages read."""
+
+    def __init__(self, bar: Bar, task: TaskID) -> None:
+        self._bar, self._task, self._started = bar, task, time.monotonic()
+        self._hours = self._read = 0
+        self._underway: dict[Hour, Progress] = {}
+
+    def underway(self, hour: Hour, progress: Progress) -> None:
+        self._underway[hour] = progress
+        self._show()
+
+    def finished(self, hour: Hour, outcome: Compacted | FleetError) -> None:
+        self._underway.pop(hour, None)
+        self._hours += 1
+        self._read += outcome.rows_added if isinstance(outcome, Compacted) else 0
+        self._show()
+
+    def _show(self) -> None:
+        shares, read = (sum(getattr(each, name) for each in self._underway.values()) for name in ("share", "objects"))
+        read += self._read
+        rate = read / (time.monotonic() - self._started)
+        self._bar.update(self._task, completed=self._hours + shares, read=f"{read:,} messages, {rate:,.0f}/s")
+
+
+def _forecast(fleet: Fleet, jobs: Sequence[Compaction], hours: Sequence[Hour]) -> None:
     table, usd = Table("rule", "raw versions", "rows there", "to be read", "bytes", "LIST", "GET", "PUT"), 0.0
     for job in jobs:
         raw, lake = job.raw, job.lake
@@ -67,7 +105,7 @@ def _forecast(jobs: Sequence[Compaction], hours: Sequence[Hour]) -> None:
             found = [forecast_hour(raw, lake, job.rule, hour) for hour in bar.track(hours, description=f"{job.rule.key}: hours looked at")]
         names = ("raw_versions", "rows", "missing", "missing_bytes", "list_requests", "missing", "put_requests")
         table.add_row(job.rule.key, *(str(sum(getattr(each, name) for each in found)) for name in names))
-        usd += sum(each.usd for each in found)
+        usd += sum(fleet.requests_usd(each.missing, each.list_requests + each.put_requests) for each in found)
     console.print(table)
     console.print(f"the requests would cost about {usd:.4f} USD; nothing was changed")
 

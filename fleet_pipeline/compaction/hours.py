@@ -2,21 +2,30 @@
 
 import multiprocessing
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import islice
+from multiprocessing.queues import Queue
+from queue import Empty
+from threading import Thread
+from typing import TypeAlias
 
 from fleet_pipeline.aws import Aws
-from fleet_pipeline.compaction.hour import Compacted, compact_hour
+from fleet_pipeline.compaction.hour import Compacted, Progress, compact_hour
 from fleet_pipeline.compaction.lake import Lake
 from fleet_pipeline.compaction.parts import Identities, opened
 from fleet_pipeline.compaction.raw import RawHour
-from fleet_pipeline.errors import FleetError
+from fleet_pipeline.errors import FleetError, ProcessLost
 from fleet_pipeline.fleet import Form, Hour, Rule
 from fleet_pipeline.store import S3Store, Store
 
-GET_USD, WRITE_USD = 0.0004 / 1000, 0.005 / 1000
-"""Price of a GET, and of a LIST or PUT, in S3 Standard in us-east-1; other regions ask up to half as much again. Source: S3's price list."""
+TELL_EVERY = 0.5
+"""Seconds between two looks at how far the processes are."""
+
+_Told: TypeAlias = "Queue[tuple[Hour, Progress]]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +46,6 @@ class Forecast:
     def put_requests(self) -> int:
         """Parts that would be written, at most one for some hours and none for a finished one."""
         return 1 if self.missing else 0
-
-    @property
-    def usd(self) -> float:
-        """About what S3 would ask for the requests, at `GET_USD` and `WRITE_USD`."""
-        return self.missing * GET_USD + (self.list_requests + self.put_requests) * WRITE_USD
 
 
 def forecast_hour(raw: Store, lake: Lake, rule: Rule, hour: Hour) -> Forecast:
@@ -80,25 +84,65 @@ class Compaction:
         """The generation of the table that readers use."""
         return Lake.current(S3Store(self.aws, self.lake_bucket), self.prefix, self.form)
 
-    def run(self, hour: Hour) -> Compacted:
+    def run(self, hour: Hour, on_progress: Callable[[Progress], None]) -> Compacted:
         """Compact an hour."""
-        return compact_hour(self.raw, self.lake, self.rule, hour)
+        return compact_hour(self.raw, self.lake, self.rule, hour, on_progress=on_progress)
 
 
-def compact_hours(compaction: Compaction, hours: Sequence[Hour], *, processes: int | None = None) -> Iterator[tuple[Hour, Compacted | FleetError]]:
+def compact_hours(
+    compaction: Compaction, hours: Iterable[Hour], *, processes: int | None = None, on_progress: Callable[[Hour, Progress], None] = lambda *_: None
+) -> Iterator[tuple[Hour, Compacted | FleetError]]:
     """Yield every hour with what was done, as they are finished: several at once, by as many processes as there are cores.
 
-    An hour that fails holds up no other; its error stands in its place. Stopped, the finished hours are finished.
+    An hour that fails holds up no other; its error stands in its place. Stopped, the finished hours are finished and no other is begun.
+    Raises ProcessLost when one of the processes was killed. They end by themselves when this one is.
     """
     job = replace(compaction, aws=replace(compaction.aws))  # a fresh copy: a session that was used cannot be sent to another process
-    with ProcessPoolExecutor(processes or os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
-        asked = {pool.submit(_outcome, job, hour): hour for hour in hours}
-        for done in as_completed(asked):
-            yield asked[done], done.result()
+    processes, spawn = processes or os.cpu_count() or 1, multiprocessing.get_context("spawn")
+    told: _Told = spawn.Queue()
+    waiting, asked = iter(hours), dict[Future[Compacted | FleetError], Hour]()
+    with ProcessPoolExecutor(processes, spawn, _begin, (told,)) as pool:
+        try:
+            while asked := asked | {pool.submit(_outcome, job, hour): hour for hour in islice(waiting, 2 * processes - len(asked))}:
+                done, _ = wait(asked, TELL_EVERY, FIRST_COMPLETED)
+                for hour, progress in _received(told):
+                    if hour in asked.values():  # and not done meanwhile
+                        on_progress(hour, progress)
+                for each in done:
+                    yield asked[each], each.result()
+                    del asked[each]
+        except BrokenProcessPool as error:
+            raise ProcessLost(tuple(sorted(hour.partition_key for hour in asked.values()))) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _received(told: _Told) -> Iterator[tuple[Hour, Progress]]:
+    with suppress(Empty):
+        while True:
+            yield told.get_nowait()
+
+
+_told: _Told
+"""In a process that compacts: where it tells how far it is."""
+
+
+def _begin(told: _Told) -> None:
+    global _told  # noqa: PLW0603 (a pool hands its processes nothing else to keep)
+    _told = told
+    told.cancel_join_thread()  # what nobody hears any more does not keep a process from its end
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that began it was killed: nobody would take what it finds, or give it more to do."""
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)
 
 
 def _outcome(compaction: Compaction, hour: Hour) -> Compacted | FleetError:
     try:
-        return compaction.run(hour)
+        return compaction.run(hour, lambda progress: _told.put((hour, progress)))
     except FleetError as error:
         return error
