@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from fleet_pipeline.cli.main import fleet_command
 from fleet_pipeline.compaction.lake import Lake
+from fleet_pipeline.errors import InvalidName
 from fleet_pipeline.fleet import Hour, RawName
 from fleet_pipeline.provision.blueprint import blueprint
 from fleet_pipeline.provision.reconcile import reconcile
@@ -53,7 +54,23 @@ def test_a_dry_run_says_what_compaction_would_cost_and_compaction_does_it_once(r
     assert "speed_kmh" in run("schema", "show", "--rule", "rule1")
 
 
-def test_a_hour_that_cannot_be_compacted_is_named_and_the_others_are_done(run, fleet, aws):
+@pytest.mark.parametrize("command", [["compact"], ["compact", "--dry-run"], ["raw", "purge", "--yes"]])
+@pytest.mark.parametrize(
+    ("start", "end", "why"),
+    [
+        ("2026-11-20-12:00", "2026-11-20-12:00", "--from must be before --to"),
+        ("2026-11-21", "2026-11-20", "--from must be before --to"),
+        ("2196-11-20", "2196-11-21", "no hour of it has begun"),
+        ("2026-11-2", "2026-11-21", "a day as 2026-11-23"),
+    ],
+)
+def test_a_range_without_hours_is_refused(fleet, command, start, end, why):
+    refused = CliRunner().invoke(fleet_command, [*command, "--from", start, "--to", end], env={"FLEET_ACCOUNT": fleet.account})
+    assert isinstance(refused.exception, InvalidName)
+    assert why in str(refused.exception)
+
+
+def test_an_hour_that_cannot_be_compacted_is_named_and_the_others_are_done(run, fleet, aws):
     lake = Lake(S3Store(aws, fleet.lake_bucket), fleet.parquet_prefix)
     aws.s3.put_object(Bucket=fleet.lake_bucket, Key=lake.part_key(fleet.rules[0], HOUR.next, 7), Body=b"", IfNoneMatch="*")
     output = run("compact", *SPAN, "--rule", "rule1", "--processes", "1", exit_code=1)

@@ -20,7 +20,7 @@ from fleet_pipeline.compaction.hours import Compaction, compact_hours, forecast_
 from fleet_pipeline.compaction.lake import Lake
 from fleet_pipeline.compaction.rewrite import rewrite_hour
 from fleet_pipeline.compaction.verification import purge_hour, verify_hour
-from fleet_pipeline.errors import FleetError, NotVerified
+from fleet_pipeline.errors import FleetError, InvalidName, NotVerified
 from fleet_pipeline.fleet import Fleet, Hour, Rule
 from fleet_pipeline.store import S3Store
 
@@ -29,7 +29,10 @@ _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 def hour(text: str) -> Hour:
     """Return an hour written as `2026-11-23-10:00`, or the first hour of a day written as `2026-11-23`; UTC."""
-    return Hour.parse(f"{text}-00:00" if _DAY.fullmatch(text) else text)
+    try:
+        return Hour.parse(f"{text}-00:00" if _DAY.fullmatch(text) else text)
+    except InvalidName as error:
+        raise InvalidName("hour", text, "write an hour as 2026-11-23-10:00 or a day as 2026-11-23 (UTC)") from error
 
 
 def _over_hours(command: Callable[..., None]) -> Callable[..., None]:
@@ -46,7 +49,7 @@ def _over_hours(command: Callable[..., None]) -> Callable[..., None]:
 @click.pass_obj
 def compact(fleet: Fleet, *, keys: tuple[str, ...], start: Hour, end: Hour, dry_run: bool, processes: int | None) -> None:  # noqa: PLR0913 (options)
     """Compact hours, with the engine that Dagster uses. A second time changes nothing. Exit code 1 if an hour failed."""
-    aws, hours = Account.of(fleet).aws, _hours(start, end)
+    hours, aws = _hours(start, end), Account.of(fleet).aws
     jobs = [Compaction(aws, fleet.bucket, fleet.lake_bucket, fleet.parquet_prefix, rule, fleet.form) for rule in _rules(fleet, keys)]
     if dry_run:
         _forecast(fleet, jobs, hours)
@@ -166,6 +169,7 @@ def raw() -> None:
 @click.pass_obj
 def purge(fleet: Fleet, *, keys: tuple[str, ...], start: Hour, end: Hour, dry_run: bool, yes: bool) -> None:  # noqa: PLR0913 (options)
     """Delete raw versions for good, of hours whose every version is proved to be a row just now. Exit code 1 if an hour was not proved."""
+    hours = _hours(start, end)
     if not (dry_run or yes):
         click.confirm(f"Delete the raw messages from {start.partition_key} until {end.partition_key} for good? Their rows stay.", abort=True)
     aws, lake = Account.of(fleet).aws, _lake(fleet)
@@ -173,7 +177,7 @@ def purge(fleet: Fleet, *, keys: tuple[str, ...], start: Hour, end: Hour, dry_ru
     for rule in _rules(fleet, keys):
         versions = deleted = 0
         with progress() as bar:
-            for each in bar.track(_hours(start, end), description=f"{rule.key}: hours verified"):
+            for each in bar.track(hours, description=f"{rule.key}: hours verified"):
                 try:
                     counts = _verified(store, lake, rule, each) if dry_run else _purged(store, lake, rule, each)
                     versions, deleted = versions + counts[0], deleted + counts[1]
@@ -249,7 +253,10 @@ def _rules(fleet: Fleet, keys: Sequence[str]) -> list[Rule]:
 
 
 def _hours(start: Hour, end: Hour) -> list[Hour]:
+    """Return the hours of a range that have begun. Raises InvalidName when there are none."""
     last = min(end.start, datetime.now(UTC))
+    if start.start >= last:
+        raise InvalidName("range", f"{start.partition_key} until {end.partition_key}", "no hour of it has begun; --from must be before --to, and in the past")
     return [Hour(start.start + timedelta(hours=number)) for number in range(-((start.start - last) // timedelta(hours=1)))]
 
 
