@@ -16,11 +16,11 @@ LAKE = "bench-lake"
 FIELDS = {"ts": int, "serial": str, "sequence": int, "speed": float, "heading": float, "odometer": float}
 
 
-def messages(count: int, *, dirty: bool) -> Iterator[tuple[str, bytes]]:
-    """Yield keys and payloads, spread over the hour, in the order of time. Dirty: one in a thousand is not what the others are."""
+def messages(count: int, *, dirty: bool, hours: int = 1) -> Iterator[tuple[str, bytes]]:
+    """Yield keys and payloads, spread over the hours, in the order of time. Dirty: one in a thousand is not what the others are."""
     chance = random.Random(SEED)
     for number in range(count):
-        millis = HOUR.start_ms + number * 3_600_000 // count
+        millis = HOUR.start_ms + number * hours * 3_600_000 // count
         key = RULE.raw_key(RawName(millis, str(uuid.UUID(int=chance.getrandbits(128), version=4))))
         payload = json.dumps(_telemetry(chance, number, millis), separators=(",", ":")).encode()
         yield key, _spoilt(chance, payload) if dirty and chance.random() < 0.001 else payload

@@ -2,6 +2,7 @@
 
     python benchmarks/run.py [--objects 100000] [--million] [--only fleet_pipeline ...] [--write]
     python benchmarks/run.py --history       what an hour costs below a prefix with 0, 1 and 10 million older keys
+    python benchmarks/run.py --week          a week of hours by one process and by two
 
 Server and contender have a core each where there are two. `--write` renews results.json, the plot and docs/benchmarks.md.
 """
@@ -11,6 +12,7 @@ import io
 import json
 import os
 import platform
+import resource
 import signal
 import socket
 import subprocess
@@ -19,6 +21,7 @@ import tempfile
 import time
 import urllib.request
 from contextlib import contextmanager
+from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 
@@ -29,11 +32,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from benchmarks import report
-from benchmarks.contenders import CONTENDERS
-from benchmarks.messages import messages
+from benchmarks.contenders import ACCOUNT, CONTENDERS, REGION
+from benchmarks.messages import BUCKET, HOUR, LAKE, RULE, messages
+from fleet_pipeline.aws import Aws
+from fleet_pipeline.compaction.hours import Compaction, compact_hours
+from fleet_pipeline.fleet import Hour
 
 HERE = Path(__file__).parent
 LIMIT_S = 900
+WEEK = 7 * 24
 SLOW = {"boto3_threads": 20_000, "duckdb_read_json": 20_000, "pyarrow_s3": 20_000, "obstore_asyncio": 50_000}
 """Contenders that are given fewer objects; their CPU seconds grow in step with the objects."""
 
@@ -42,11 +49,12 @@ COMPILED = {name: value for name, value in os.environ.items() if name != "PYTHON
 
 
 @contextmanager
-def server(objects, *, dirty, latency_ms=0, older=0):
+def server(objects, *, dirty, hours=1, latency_ms=0, older=0):
     """A loopback S3 that holds the messages, on the last core."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, HERE / "s3_server.py", "--port", str(port), "--objects", str(objects), "--latency-ms", str(latency_ms), "--older", str(older)]
+    chosen = {"port": port, "objects": objects, "hours": hours, "latency-ms": latency_ms, "older": older}
+    command = [sys.executable, HERE / "s3_server.py", *(text for name, value in chosen.items() for text in (f"--{name}", str(value)))]
     with _pinned(-1):
         process = subprocess.Popen([*command, *(["--dirty"] if dirty else [])], stdout=subprocess.PIPE)
     try:
@@ -137,6 +145,26 @@ def history(objects):
                 print(json.dumps({"older_keys": older} | race("fleet_pipeline", url, objects, dirty=False)), flush=True)
 
 
+def week(objects):
+    """Print the figures of a week of hours, by one process and by two, which share the cores with the server."""
+    hours = [Hour(HOUR.start + timedelta(hours=number)) for number in range(WEEK)]
+    for processes in (1, 2, 1, 2):
+        with server(objects, dirty=False, hours=WEEK) as url:
+            started, used = time.monotonic(), cpu_of_children()
+            work = Compaction(Aws(REGION, ACCOUNT, url), BUCKET, LAKE, "lake", RULE)
+            rows = sum(outcome.rows for _, outcome in compact_hours(work, hours, processes=processes))
+            wall, used = time.monotonic() - started, cpu_of_children() - used
+        print(
+            json.dumps({"processes": processes, "objects": objects, "complete": rows == objects, "wall_s": round(wall, 1), "cpu_s": round(used, 1)}), flush=True
+        )
+
+
+def cpu_of_children():
+    """CPU seconds of the processes that have ended by now."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return ended.ru_utime + ended.ru_stime
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--objects", type=int, default=100_000)
@@ -144,9 +172,12 @@ def main():
     parser.add_argument("--only", nargs="*", default=list(CONTENDERS), choices=list(CONTENDERS))
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--history", action="store_true")
+    parser.add_argument("--week", action="store_true")
     arguments = parser.parse_args()
     if arguments.history:
         history(arguments.objects)
+    elif arguments.week:
+        week(arguments.objects)
     else:
         race_all(arguments)
 

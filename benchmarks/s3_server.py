@@ -1,6 +1,6 @@
 """A loopback S3 to race against: one process, one epoll loop, objects in memory; as few microseconds a request as Python allows.
 
-    python benchmarks/s3_server.py --port 18080 --objects 100000 [--dirty] [--latency-ms 20] [--older 1000000]
+    python benchmarks/s3_server.py --port 18080 --objects 100000 [--hours 168] [--dirty] [--latency-ms 20] [--older 1000000]
 
 It lists (objects and versions), gets (whole and by range), heads and puts, checks no signature, and answers with the headers that S3 sends.
 """
@@ -191,11 +191,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--objects", type=int, required=True)
+    parser.add_argument("--hours", type=int, default=1, help="hours over which the objects are spread")
     parser.add_argument("--dirty", action="store_true")
     parser.add_argument("--latency-ms", type=float, default=0)
     parser.add_argument("--older", type=int, default=0, help="objects of the hours before, under the same prefix")
     arguments = parser.parse_args()
-    kept = chain(messages(arguments.objects, dirty=arguments.dirty), older(arguments.older))
+    kept = chain(messages(arguments.objects, dirty=arguments.dirty, hours=arguments.hours), older(arguments.older))
     bucket = Bucket((f"/{BUCKET}/{key}", payload) for key, payload in kept)
     server = Server(bucket, arguments.port, arguments.latency_ms / 1000)
     print("ready", flush=True)
