@@ -7,10 +7,12 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from dict_store import DictStore
+from faulty_s3 import FaultyS3
 
+from fleet_pipeline.aws import Aws
 from fleet_pipeline.errors import AwsRefused, AwsUnavailable
 from fleet_pipeline.store import S3Store, Version
-from fleet_pipeline.store.s3 import CA_BUNDLE, versions_of
+from fleet_pipeline.store.s3 import CA_BUNDLE, address, versions_of
 from fleet_pipeline.store.signing import Signer
 from fleet_pipeline.store.transfers import ATTEMPTS, Request, Transfers, Window
 
@@ -108,6 +110,30 @@ def test_s3_says_what_it_would_not_do(aws):
     store = S3Store(aws, "no-such-bucket")
     with pytest.raises(AwsRefused, match=r"AWS would not list x/ in bucket no-such-bucket: .* \(NoSuchBucket\)"):
         list(store.versions("x/"))
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "where"),
+    [
+        ("https://s3.eu-central-1.amazonaws.com", ("https://raw.s3.eu-central-1.amazonaws.com", "/")),
+        ("https://s3.cn-north-1.amazonaws.com.cn", ("https://raw.s3.cn-north-1.amazonaws.com.cn", "/")),
+        ("https://s3-fips.dualstack.us-east-1.amazonaws.com", ("https://raw.s3-fips.dualstack.us-east-1.amazonaws.com", "/")),
+        ("https://bucket.vpce-1-2.s3.eu-central-1.vpce.amazonaws.com", ("https://bucket.vpce-1-2.s3.eu-central-1.vpce.amazonaws.com", "/raw/")),
+        ("http://127.0.0.1:9000/", ("http://127.0.0.1:9000", "/raw/")),
+    ],
+)
+def test_a_bucket_has_a_host_of_its_own_at_s3_and_a_path_elsewhere(endpoint, where):
+    assert address(endpoint, "raw") == where
+
+
+def test_the_endpoint_that_awss_own_settings_name_is_used(monkeypatch):
+    raw = DictStore()
+    raw.put("a/1", b"here")
+    for name, value in (("ACCESS_KEY_ID", "id"), ("SECRET_ACCESS_KEY", "secret")):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    with FaultyS3(raw=raw) as s3:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3.url())
+        assert keys(S3Store(Aws("eu-central-1", ACCOUNT), "raw").versions("a/")) == ["a/1"]
 
 
 def test_a_signature_is_the_one_that_botocore_computes():

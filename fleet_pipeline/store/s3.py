@@ -26,6 +26,7 @@ _ENTRY = re.compile(
 )
 """A version as S3 writes it, in the order in which S3 writes it."""
 _FIELDS = [re.compile(f"<{name}>([^<]*)</{name}>") for name in ("Key", "VersionId", "IsLatest", "LastModified", "ETag", "Size")]
+_S3 = re.compile(r"s3[a-z0-9.-]*\.amazonaws\.com(\.cn)?")
 _PLAIN = re.compile(r"[A-Za-z0-9_./-]*")
 _DELETE_MARKER = re.compile("<DeleteMarker>.*?</DeleteMarker>", re.DOTALL)
 
@@ -38,8 +39,7 @@ class S3Store:
         self.requests: Counter[str] = Counter()
         """How many requests were sent, by kind (GET, LIST, PUT, DELETE), repeated ones included: S3 charges by them."""
         self._aws = aws
-        self._base = aws.endpoint_url or f"https://{bucket}.s3.{aws.region}.amazonaws.com{'.cn' if aws.region.startswith('cn-') else ''}"
-        self._root = f"/{bucket}/" if aws.endpoint_url else "/"
+        self._base, self._root = address(aws.endpoint_url or aws.s3.meta.endpoint_url, bucket)
         self._transfers = self._connect()
 
     def versions(self, prefix: str, after: str = "", until: str = "") -> Iterator[list[Version]]:
@@ -111,6 +111,12 @@ class S3Store:
         code, message = (_text(name, text) for name in ("Code", "Message"))
         kind = AwsUnavailable if answer.status == PRECONDITION_FAILED else AwsRefused
         raise kind(f"{deed} in bucket {self.bucket}", code or str(answer.status), message or "no reason given")
+
+
+def address(endpoint: str, bucket: str) -> tuple[str, str]:
+    """Return where a bucket is, and the path of its root: a host of its own at S3, below the endpoint where that is someone else's or a VPC's."""
+    scheme, host, *_ = urlsplit(endpoint)
+    return (f"{scheme}://{bucket}.{host}", "/") if _S3.fullmatch(host) else (endpoint.rstrip("/"), f"/{bucket}/")
 
 
 def versions_of(page: str) -> list[Version]:

@@ -46,9 +46,11 @@ def retire(fleet: Fleet, aws: Aws) -> list[str]:
     claims = Claims.of(fleet)
     with doing("retire the former claim certificates"):
         finish(claims, aws)
-        retired = [each.certificate_id for each in former(claims, aws) if delete(claims, aws, each)]
+        retired = former(claims, aws)
+        for each in retired:
+            delete(claims, aws, each)
         delete_versions(aws, claims.bucket, f"{FOLDER}/", noncurrent_only=True)
-        return retired
+        return [each.certificate_id for each in retired]
 
 
 def former(claims: Claims, aws: Aws) -> list[Held]:
@@ -56,13 +58,12 @@ def former(claims: Claims, aws: Aws) -> list[Held]:
     return [each for each in held(claims, aws) if not each.current]
 
 
-def delete(claims: Claims, aws: Aws, each: Held) -> bool:
+def delete(claims: Claims, aws: Aws, each: Held) -> None:
     """Deactivate, forget the key, delete: stopped anywhere, the policy still names the certificate, and the next run goes on."""
     set_status(aws, each.certificate_id, "INACTIVE")
     claims.keys.delete(aws, each.certificate_pem)
     with absent("ResourceNotFoundException"):
         aws.iot.delete_certificate(certificateId=each.certificate_id, forceDelete=True)
-    return True
 
 
 def revoke(fleet: Fleet, aws: Aws, certificate_id: str = "") -> str:
