@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from fleet_pipeline.assets import lake
+from fleet_pipeline.assets import catalog, lake
 from fleet_pipeline.checks.evaluations import Evaluation, last_evaluation
 from fleet_pipeline.checks.late_data import check_keys
 from fleet_pipeline.fleet import Fleet, Hour
@@ -24,7 +24,7 @@ BEFORE_BACKFILLS = {"dagster/priority": "5"}
 
 def lake_sensors(fleet: Fleet) -> list[dg.SensorDefinition]:
     """Return the sensors of the lake. On this machine they run by themselves; in an account somebody starts them."""
-    return [_late_data(fleet), _lost_runs(fleet)]
+    return [_late_data(fleet), _tables(fleet), _lost_runs(fleet)]
 
 
 def _status(fleet: Fleet) -> dg.DefaultSensorStatus:
@@ -65,6 +65,16 @@ def _due(evaluation: Evaluation, asked: dict[str, int]) -> list[Hour]:
 def _counted(evaluation: Evaluation, asked: dict[str, int], now: set[str]) -> dict[str, int]:
     """Return how often each hour that is still incomplete was asked for."""
     return {hour: asked.get(hour, 0) + (hour in now) for hour in evaluation.metadata["hours"]}
+
+
+def _tables(fleet: Fleet) -> dg.AutomationConditionSensorDefinition:
+    return dg.AutomationConditionSensorDefinition(
+        "tables_follow_the_lake",
+        target=dg.AssetSelection.groups(catalog.GROUP, "vehicles"),
+        minimum_interval_seconds=INTERVAL_S,
+        default_status=_status(fleet),
+        description="Asks for the tables about vehicles, and for those of the catalog once there is its database, where the lake has grown.",
+    )
 
 
 def _lost_runs(fleet: Fleet) -> dg.SensorDefinition:

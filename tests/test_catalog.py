@@ -166,7 +166,7 @@ def test_a_check_is_red_while_a_table_is_behind_the_lake_and_green_once_it_was_m
     assert not checked()[0]
 
 
-def test_a_table_follows_when_its_rule_was_compacted():
+def test_once_there_is_the_database_a_table_follows_when_its_rule_was_compacted():
     definitions, instance = build(replace(Fleet(), start="2026-11-22")), dg.DagsterInstance.ephemeral()
 
     def asked(cursor=None):
@@ -174,7 +174,18 @@ def test_a_table_follows_when_its_rule_was_compacted():
         result = dg.evaluate_automation_conditions(defs=definitions, instance=instance, asset_selection=keys, cursor=cursor)
         return result.cursor, {rule.key for rule in FLEET.rules if result.get_num_requested(catalog.key(rule))}
 
+    def compacted(hour):
+        instance.report_runless_asset_event(dg.AssetMaterialization(lake.key(RULE), partition=hour))
+
     cursor, first = asked()
-    instance.report_runless_asset_event(dg.AssetMaterialization(lake.key(RULE), partition=HOUR.partition_key.replace("23", "22")))
-    cursor, second = asked(cursor)
-    assert (first, second) == (set(), {RULE.key})
+    compacted("2026-11-22-10:00")
+    cursor, without = asked(cursor)
+    assert (first, without) == (set(), set())
+    instance.report_runless_asset_event(dg.AssetMaterialization(catalog.DATABASE))
+    cursor, made = asked(cursor)
+    assert made == {rule.key for rule in FLEET.rules}
+    for rule in FLEET.rules:
+        instance.report_runless_asset_event(dg.AssetMaterialization(catalog.key(rule)))
+    cursor, done = asked(cursor)
+    compacted("2026-11-22-11:00")
+    assert (done, asked(cursor)[1]) == (set(), {RULE.key})

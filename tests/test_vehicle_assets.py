@@ -3,7 +3,7 @@
 import json
 import uuid
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pytest
@@ -69,8 +69,8 @@ def test_an_hour_is_asked_for_again_when_late_messages_were_compacted_and_so_is_
     selection = dg.AssetSelection.assets(HOURLY_KEY, DAILY_KEY)
     rules = Fleet().rules
 
-    def asked(cursor=None):
-        result = dg.evaluate_automation_conditions(defs=definitions, instance=instance, asset_selection=selection, evaluation_time=NOON, cursor=cursor)
+    def asked(cursor=None, now=NOON):
+        result = dg.evaluate_automation_conditions(defs=definitions, instance=instance, asset_selection=selection, evaluation_time=now, cursor=cursor)
         return result.cursor, {key: result.get_requested_partitions(key) for key in (HOURLY_KEY, DAILY_KEY)}
 
     cursor, first = asked()
@@ -85,7 +85,12 @@ def test_an_hour_is_asked_for_again_when_late_messages_were_compacted_and_so_is_
     cursor, fourth = asked(cursor)
     assert fourth == {HOURLY_KEY: set(), DAILY_KEY: set()}
     report(instance, lake.key(rules[2]), TEN.partition_key)
-    assert asked(cursor)[1] == {HOURLY_KEY: {TEN.partition_key}, DAILY_KEY: set()}
+    cursor, late = asked(cursor)
+    assert late == {HOURLY_KEY: {TEN.partition_key}, DAILY_KEY: set()}
+    report(instance, HOURLY_KEY, TEN.partition_key)
+    cursor, _ = asked(cursor)
+    report(instance, DAILY_KEY, DAY)
+    assert asked(cursor, NOON + timedelta(days=2))[1] == first, "an hour that begins asks for nothing"
 
 
 def compacted(definitions, instance, keys, partitions):

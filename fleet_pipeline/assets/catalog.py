@@ -22,8 +22,8 @@ DATABASE = dg.AssetKey([GROUP, "database"])
 
 _RETRIES = dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL)
 
-# The hours of a rule are never all there, so what is missing must not keep the table from following.
-_WHEN_THE_LAKE_GREW = dg.AutomationCondition.eager().without(~dg.AutomationCondition.any_deps_missing())
+# Who does not use Glue never makes the database, and is left alone.
+_WHEN_THE_LAKE_GREW = lake.WHEN_IT_GREW & ~dg.AutomationCondition.any_deps_missing().allow(dg.AssetSelection.assets(DATABASE))
 
 
 def catalog_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:

@@ -29,6 +29,12 @@ POOL = "compaction"
 CODE_VERSION = "1"
 """Raised when the same raw objects would give other rows."""
 
+WHEN_IT_GREW = (
+    dg.AutomationCondition.any_deps_updated().since_last_handled() & ~dg.AutomationCondition.any_deps_in_progress() & ~dg.AutomationCondition.in_progress()
+)
+"""When what is made from the lake is made again: for each of its partitions, not the latest only, because messages come late. That a rule has no
+rows of an hour, or failed at it, is no reason to wait."""
+
 TELL_EVERY = 10.0
 """Seconds between two lines in the log that say how far an hour is."""
 

@@ -28,9 +28,6 @@ CODE_VERSION = "1"
 
 PREVIEW_ROWS = 5
 
-# Not only the latest partition, because messages come late; and an hour that one rule failed at is not kept from the others' vehicles.
-_WHEN_THE_LAKE_GREW = dg.AutomationCondition.eager().without(dg.AutomationCondition.in_latest_time_window()).without(~dg.AutomationCondition.any_deps_missing())
-
 
 def vehicle_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
     """Return the two tables about vehicles, hourly and daily."""
@@ -68,7 +65,7 @@ def _spec(key: dg.AssetKey, schema: pa.Schema, partitions: dg.PartitionsDefiniti
         group_name=GROUP,
         kinds={"s3", "parquet", "duckdb"},
         metadata={"dagster/column_schema": dg.TableSchema([dg.TableColumn(field.name, str(field.type)) for field in schema])},
-        automation_condition=_WHEN_THE_LAKE_GREW,
+        automation_condition=lake.WHEN_IT_GREW,
         code_version=CODE_VERSION,
         skippable=True,  # each partition is reported as it is finished
     )
