@@ -95,7 +95,7 @@ def test_a_changed_resource_is_red_with_what_differs_and_whom_to_ask_and_what_st
     assert [each.passed for each in found] == [False, False]
     for each in found:
         assert each.description.startswith("Someone changed it outside this fleet")
-        assert '-  "added": {' in each.description
+        assert '-  "added": {' in each.description.split("```diff\n")[1]
         assert "cloudtrail" in each.metadata["who"].value
         assert [row.data["field"] for row in each.metadata["plan"].records] == ["inline"]
     assert len(dagster.materializations("rule_role")) == before + 1

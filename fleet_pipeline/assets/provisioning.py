@@ -48,7 +48,12 @@ def live_version(live: Resource | None) -> str:
 
 def in_diff(text: str) -> dg.MarkdownMetadataValue:
     """Return a diff as the UI colours it."""
-    return dg.MetadataValue.md(f"```diff\n{text}\n```")
+    return dg.MetadataValue.md(fenced(text))
+
+
+def fenced(text: str) -> str:
+    """Return a diff in Markdown, which the UI makes of every description, too."""
+    return f"```diff\n{text}\n```"
 
 
 def _asset(name: str, part: Part, fleet: Fleet) -> dg.AssetsDefinition:

@@ -30,7 +30,7 @@ def _check(rule: Rule, fleet: Fleet) -> dg.AssetChecksDefinition:
                 return dg.AssetCheckResult(passed=True, description=NO_CATALOG)
             step = look(catalog.wanted_table(fleet, rule, account.aws), account.aws)
         differs = difference(step.changes)
-        said = str(step.refusal) if step.refusal else f"Athena reads it as it was: materialize the asset.\n{differs}"
+        said = str(step.refusal) if step.refusal else f"Athena reads it as it was: materialize the asset.\n\n{provisioning.fenced(differs)}"
         missing = "There is no such table: materialize the asset."
         return dg.AssetCheckResult(
             passed=step.action is Action.UNCHANGED,

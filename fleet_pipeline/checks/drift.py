@@ -4,6 +4,7 @@ Nothing in AWS is changed. What Dagster knows is: where someone else has changed
 on it shows as out of date. (Dagster looks at materializations only; a red check alone would leave everything downstream green.)
 """
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -69,7 +70,7 @@ def _sentence(step: Step, foreign: Sequence[Finding], *, by_others: bool) -> str
         Action.REPLACE: _remedy(by_others=by_others),
     }
     said = [str(step.refusal) if step.refusal else remedies[step.action], *map(str, foreign)]
-    return "\n".join([*said, *([difference(step.changes)] if step.live else [])])
+    return "\n\n".join([*said, *([provisioning.fenced(difference(step.changes))] if step.live and step.changes else [])])
 
 
 def _remedy(*, by_others: bool) -> str:
@@ -82,7 +83,7 @@ def _remedy(*, by_others: bool) -> str:
 
 def _metadata(step: Step, foreign: Sequence[Finding], fleet: Fleet) -> dict[str, Any]:
     console = f"https://{fleet.region}.console.aws.amazon.com"
-    rows = [dg.TableRecord({"field": change.field, "in AWS": str(change.found), "wanted": str(change.wanted)}) for change in step.changes]
+    rows = [dg.TableRecord({"field": change.field, "in AWS": _cell(change.found), "wanted": _cell(change.wanted)}) for change in step.changes]
     return {
         "action": str(step.action),
         "fields": _fields(step) or "none",
@@ -91,6 +92,10 @@ def _metadata(step: Step, foreign: Sequence[Finding], fleet: Fleet) -> dict[str,
         **({"plan": dg.MetadataValue.table(rows), "difference": provisioning.in_diff(difference(step.changes))} if rows else {}),
         **({"foreign": dg.MetadataValue.md("\n".join(f"- {each}" for each in foreign))} if foreign else {}),
     }
+
+
+def _cell(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
 def _fields(step: Step) -> str:

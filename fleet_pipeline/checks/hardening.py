@@ -75,11 +75,11 @@ def _virtual_vehicle(fleet: Fleet) -> dg.AssetChecksDefinition:
 
 
 def _sentences(found: Sequence[Finding]) -> str:
-    return "\n".join(f"{each.what}: {each.why}; {each.fix}." for each in found)
+    return "\n".join(f"- {each.what}: {each.why}; {each.fix}." for each in found)
 
 
 def _wrong(trials: Sequence[Trial]) -> str:
-    return "; ".join(f"not so: {trial.what} ({trial.said})" for trial in trials if not trial.so)
+    return "\n".join(f"- not so: {trial.what} ({trial.said})" for trial in trials if not trial.so)
 
 
 def _table(trials: Sequence[Trial]) -> dict[str, Any]:
