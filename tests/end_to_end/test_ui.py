@@ -220,4 +220,4 @@ def test_a_teardown_without_confirmation_says_in_the_page_what_would_be_lost(ui,
     page.get_by_role("button", name="Launch Run").click()
     page.wait_for_url("**/runs/**")
     page.get_by_text("cdk-s3-test-bucket").first.wait_for()
-    assert ui.ask("{runsOrError{...on Runs{results{jobName status}}}}")["runsOrError"]["results"][0]["jobName"] == "destroy"
+    assert ui.runs()[0]["jobName"] == "destroy"
