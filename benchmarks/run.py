@@ -49,11 +49,11 @@ COMPILED = {name: value for name, value in os.environ.items() if name != "PYTHON
 
 
 @contextmanager
-def server(objects, *, dirty, hours=1, latency_ms=0, older=0):
+def server(objects, *, dirty, **others):
     """A loopback S3 that holds the messages, on the last core."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    chosen = {"port": port, "objects": objects, "hours": hours, "latency-ms": latency_ms, "older": older}
+    chosen = {"port": port, "objects": objects} | {name.replace("_", "-"): value for name, value in others.items()}
     command = [sys.executable, HERE / "s3_server.py", *(text for name, value in chosen.items() for text in (f"--{name}", str(value)))]
     with _pinned(-1):
         process = subprocess.Popen([*command, *(["--dirty"] if dirty else [])], stdout=subprocess.PIPE)
@@ -203,6 +203,8 @@ def race_all(arguments):
     if "fleet_pipeline" in arguments.only:
         with server(arguments.objects, dirty=True, latency_ms=20) as url:
             note(race("fleet_pipeline", url, arguments.objects, dirty=True) | {"data": "dirty, 20 ms added to every answer"})
+        with server(arguments.objects, dirty=True, latency_ms=20, page_latency_ms=150) as url:
+            note(race("fleet_pipeline", url, arguments.objects, dirty=True) | {"data": "dirty, 20 ms added to every answer, 150 ms to every page"})
         for dirty in (False, True) if arguments.million else ():
             with server(1_000_000, dirty=dirty) as url:
                 note(race("fleet_pipeline", url, 1_000_000, dirty=dirty))

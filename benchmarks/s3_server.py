@@ -1,6 +1,6 @@
 """A loopback S3 to race against: one process, one epoll loop, objects in memory; as few microseconds a request as Python allows.
 
-    python benchmarks/s3_server.py --port 18080 --objects 100000 [--hours 168] [--dirty] [--latency-ms 20] [--older 1000000]
+    python benchmarks/s3_server.py --port 18080 --objects 100000 [--hours 168] [--dirty] [--latency-ms 20] [--page-latency-ms 150] [--older 1000000]
 
 It lists (objects and versions), gets (whole and by range), heads and puts, checks no signature, and answers with the headers that S3 sends.
 """
@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from bisect import bisect_right
-from collections import deque
+from heapq import heappop, heappush
 from itertools import chain
 from pathlib import Path
 from urllib.parse import parse_qs, unquote
@@ -87,16 +87,16 @@ def _response(status, body, etag="", *, head=False, extra=""):
 
 
 class Server:
-    """An epoll loop. Answers wait `latency_s` before they are sent, all at once and not one after the other."""
+    """An epoll loop. Answers wait `latency_s` before they are sent, pages of listings `page_latency_s`, all at once and not one after the other."""
 
-    def __init__(self, bucket, port, latency_s):
-        self.bucket, self.latency_s = bucket, latency_s
+    def __init__(self, bucket, port, latency_s, page_latency_s):
+        self.bucket, self.latency_s, self.page_latency_s = bucket, latency_s, page_latency_s
         self.listener = socket.create_server(("127.0.0.1", port), backlog=1024)
         self.listener.setblocking(False)
         self.epoll = select.epoll()
         self.epoll.register(self.listener, select.EPOLLIN)
         self.connections, self.buffers = {}, {}
-        self.delayed = deque()
+        self.delayed = []
 
     def serve(self):
         while True:
@@ -107,7 +107,7 @@ class Server:
                 else:
                     self._read(fileno)
             while self.delayed and self.delayed[0][0] <= time.monotonic():
-                _, fileno, answer = self.delayed.popleft()
+                _, fileno, answer = heappop(self.delayed)
                 self._send(fileno, answer)
 
     def _accept(self):
@@ -150,6 +150,7 @@ class Server:
         method, target, _ = head.split(b" ", 2)
         path, _, query = target.decode().partition("?")
         found = self.bucket.objects.get(path) if "%" not in path else self.bucket.objects.get(unquote(path))
+        latency_s = self.latency_s
         if method == b"PUT":
             answer = _response("200 OK" if self.bucket.put(unquote(path), body) else "412 Precondition Failed", b"", "0")
         elif found is not None:
@@ -157,10 +158,11 @@ class Server:
         elif path.count("/") == 1 or path.endswith("/"):
             values = {name: value[-1] for name, value in parse_qs(query, keep_blank_values=True).items()}
             answer = _response("200 OK", b"" if "location" in values else self.bucket.page(path, values), head=method == b"HEAD")
+            latency_s = self.page_latency_s
         else:
             answer = _response("404 Not Found", b"<Error><Code>NoSuchKey</Code><Message>no such key</Message></Error>", head=method == b"HEAD")
-        if self.latency_s:
-            self.delayed.append((time.monotonic() + self.latency_s, fileno, answer))
+        if latency_s:
+            heappush(self.delayed, (time.monotonic() + latency_s, fileno, answer))
         else:
             self._send(fileno, answer)
 
@@ -193,12 +195,14 @@ def main():
     parser.add_argument("--objects", type=int, required=True)
     parser.add_argument("--hours", type=int, default=1, help="hours over which the objects are spread")
     parser.add_argument("--dirty", action="store_true")
-    parser.add_argument("--latency-ms", type=float, default=0)
+    parser.add_argument("--latency-ms", type=float, default=0, help="milliseconds that every answer waits")
+    parser.add_argument("--page-latency-ms", type=float, help="milliseconds that a page of a listing waits; as long as every answer, unless told")
     parser.add_argument("--older", type=int, default=0, help="objects of the hours before, under the same prefix")
     arguments = parser.parse_args()
     kept = chain(messages(arguments.objects, dirty=arguments.dirty, hours=arguments.hours), older(arguments.older))
     bucket = Bucket((f"/{BUCKET}/{key}", payload) for key, payload in kept)
-    server = Server(bucket, arguments.port, arguments.latency_ms / 1000)
+    page_latency_ms = arguments.latency_ms if arguments.page_latency_ms is None else arguments.page_latency_ms
+    server = Server(bucket, arguments.port, arguments.latency_ms / 1000, page_latency_ms / 1000)
     print("ready", flush=True)
     server.serve()
 

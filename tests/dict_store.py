@@ -1,6 +1,7 @@
 """A bucket in a dict, for tests that need many. `test_store.py` holds it to the same contract as S3."""
 
 import hashlib
+import threading
 from collections import Counter
 from pathlib import Path
 
@@ -12,6 +13,7 @@ PAGE = 1000
 class DictStore:
     def __init__(self, *, versioned=True, page=PAGE):
         self.requests = Counter()
+        self._counting = threading.Lock()
         self.objects: dict[str, list[tuple[Version, bytes]]] = {}
         self._versioned, self._page, self._clock = versioned, page, 0
 
@@ -30,7 +32,8 @@ class DictStore:
             version for key in sorted(self.objects) if key.startswith(prefix) and key > after and (not until or key < until) for version, _ in self.objects[key]
         ]
         for start in range(0, max(len(found), 1), self._page):
-            self.requests["LIST"] += 1
+            with self._counting:  # listings may each have a thread of their own
+                self.requests["LIST"] += 1
             yield found[start : start + self._page]
 
     def bodies(self, versions):

@@ -1,11 +1,10 @@
-"""The raw objects of one hour: listed by the hour's keys alone, fetched ahead of whoever decodes them."""
+"""The raw objects of one hour: which of them are its own, fetched ahead of whoever decodes them."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TypeVar
 
+from fleet_pipeline.compaction.listing import pages
 from fleet_pipeline.compaction.rows import BLOCK_ROWS, LARGEST
 from fleet_pipeline.fleet import Hour, Rule
 from fleet_pipeline.store import Store, Version
@@ -13,16 +12,11 @@ from fleet_pipeline.store import Store, Version
 BLOCK_BYTES = 8 * 1024 * 1024
 """Bytes after which a block is closed, however few its versions. Parsed JSON takes up to 25 times as much."""
 
-PAGES_AHEAD = 4
-"""Pages of the listing that are fetched before they are needed."""
-
 BLOCKS_OPEN = 4
 """Blocks of which some bodies have come. Further ones wait for a straggler."""
 
 EXAMPLES = 10
 """Foreign keys that a report names."""
-
-_T = TypeVar("_T")
 
 
 @dataclass
@@ -59,10 +53,8 @@ class RawHour:
         return (name.millis + 1 - self.hour.start_ms) / (self.hour.end_ms - self.hour.start_ms) if name else 0.0
 
     def _own(self) -> Iterator[Version]:
-        prefix, last = self.rule.raw_prefix, ""
-        # "." follows "-" and precedes the digits: after every key of the millisecond before the hour, whatever it adds to it.
-        pages = self.store.versions(prefix, after=f"{prefix}{self.hour.start_ms - 1}.", until=f"{prefix}{self.hour.end_ms}")
-        for page in ahead(pages, PAGES_AHEAD):
+        last = ""
+        for page in pages(self.store, self.rule, self.hour):
             for version, name in zip(page, self.rule.parse_raw_keys(version.key for version in page), strict=True):
                 if name is None:
                     self._note_foreign(version.key)
@@ -77,16 +69,6 @@ class RawHour:
         self.foreign += 1
         if len(self.foreign_examples) < EXAMPLES:
             self.foreign_examples.append(key)
-
-
-def ahead(items: Iterator[_T], depth: int) -> Iterator[_T]:
-    """Yield items that are fetched in a thread of their own, a few before they are asked for."""
-    end = object()
-    with ThreadPoolExecutor(1) as pool:
-        coming = deque(pool.submit(next, items, end) for _ in range(depth))
-        while (item := coming.popleft().result()) is not end:
-            coming.append(pool.submit(next, items, end))
-            yield item  # type: ignore[misc]  # the sentinel has just been told apart
 
 
 def fetched(store: Store, blocks: Iterable[list[Version]]) -> Iterator[tuple[list[Version], list[bytes | None]]]:

@@ -2,8 +2,9 @@
 
 import hashlib
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from html import unescape
 from itertools import count
 from pathlib import Path
@@ -36,27 +37,32 @@ class S3Store:
 
     def __init__(self, aws: Aws, bucket: str) -> None:
         self.bucket = bucket
-        self.requests: Counter[str] = Counter()
-        """How many requests were sent, by kind (GET, LIST, PUT, DELETE), repeated ones included: S3 charges by them."""
         self._aws = aws
         self._base, self._root = address(aws.endpoint_url or aws.s3.meta.endpoint_url, bucket)
+        self._connected: list[Transfers] = []
+        self._listers: deque[Transfers] = deque()
         self._transfers = self._connect()
+
+    @property
+    def requests(self) -> Counter[str]:
+        """How many requests were sent so far, by kind (GET, LIST, PUT, DELETE), repeated ones included: S3 charges by them."""
+        return sum((transfers.sent for transfers in self._connected), Counter())
 
     def versions(self, prefix: str, after: str = "", until: str = "") -> Iterator[list[Version]]:
         """Yield pages of the versions of all keys with a prefix, in the order of keys, newest first, where `after` < key < `until`.
 
         Costs one request for a thousand versions within the limits, whatever lies outside them. Deletions are passed over.
         """
-        transfers = self._connect()
         marker = {"key-marker": after} if after else {}
-        while True:
-            query = _query({"encoding-type": "url", "prefix": prefix, "versions": ""} | marker)
-            page = self._done(transfers.one(Request(self._root, query, kind="LIST")), f"list {prefix}").decode()
-            found = versions_of(page)
-            yield [version for version in found if version.key < until] if until else found
-            marker = _next(page)
-            if not marker or (until and marker["key-marker"] >= until):
-                return
+        with self._lister() as transfers:
+            while True:
+                query = _query({"encoding-type": "url", "prefix": prefix, "versions": ""} | marker)
+                page = self._done(transfers.one(Request(self._root, query, kind="LIST")), f"list {prefix}").decode()
+                found = versions_of(page)
+                yield [version for version in found if version.key < until] if until else found
+                marker = _next(page)
+                if not marker or (until and marker["key-marker"] >= until):
+                    return
 
     def bodies(self, versions: Iterable[Version | None]) -> Iterator[tuple[int, bytes]]:
         """Yield the bytes of every version and its place among them, as they come, at one GET each.
@@ -90,13 +96,26 @@ class S3Store:
         for request, answer in self._transfers.all(wanted):
             self._done(answer, f"delete {unquote_plus(request.path)}")
 
+    @contextmanager
+    def _lister(self) -> Iterator[Transfers]:
+        """Lend a listing connections of its own: those of one that has ended, if there is any."""
+        try:
+            transfers = self._listers.pop()
+        except IndexError:
+            transfers = self._connect()
+        try:
+            yield transfers
+        finally:
+            self._listers.append(transfers)
+
     def _connect(self) -> Transfers:
         credentials = self._aws.session.get_credentials()
         if credentials is None:
             raise AwsRefused(f"let anyone use {self.bucket}", "NoCredentials", "no credentials were found; set AWS_PROFILE or AWS_ACCESS_KEY_ID")
         owner = {"x-amz-expected-bucket-owner": self._aws.account}
         signer = Signer(credentials, self._aws.region, urlsplit(self._base).netloc, owner)
-        return Transfers(self._base, signer, CA_BUNDLE, self.requests)
+        self._connected.append(Transfers(self._base, signer, CA_BUNDLE))
+        return self._connected[-1]
 
     def _get(self, place: int, version: Version) -> Request:
         # Without versions the key may be overwritten between listing and reading: the answer must be what was listed.
