@@ -7,6 +7,7 @@ are killed in the middle of a compaction, and again while messages come late. At
 every raw version is proven to be in the lake, or this fails. Prints a line of JSON for each figure.
 """
 
+import argparse
 import json
 import os
 import random
@@ -57,6 +58,13 @@ class Daemon:
         command = [sys.executable, "-m", "dagster._daemon", "run", "-w", str(HERE.parent / "workspace.yaml")]
         with (self.home / "daemon.log").open("a") as log:
             self.process = subprocess.Popen(command, cwd=self.home, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.kill()
 
     def kill(self):
         """SIGKILL for all of them at once: nothing is told that it ends."""
@@ -117,13 +125,22 @@ def wait(for_what, ready):
 
 
 def main():
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     home = Path(tempfile.mkdtemp(prefix="fleet-day-"))
     shutil.copy(HERE.parent / "dagster.yaml", home)
     os.chdir(home)
     os.environ |= {"DAGSTER_HOME": str(home), "FLEET_HOME": str(home / ".fleet"), "FLEET_GRACE_MINUTES": "0"}
     os.environ["FLEET_START"] = f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%d}"
+    world = World(home)
+    try:
+        live(home, world)
+    finally:
+        daemon.stop(Path(world.fleet.home))
+
+
+def live(home, world):
     hour = Hour.of(datetime.now(UTC) + timedelta(minutes=3))  # registering takes a while
-    world, instance = World(home), dg.DagsterInstance.get()
+    instance = dg.DagsterInstance.get()
     assert build(world.fleet).resolve_job_def("provision").execute_in_process(instance=instance, run_config=QUIET).success
     register_all(world.fleet, world.account, made_up_serials(world.fleet, VEHICLES))
     outage = [Hour(hour.start - timedelta(hours=ago)) for ago in range(OUTAGE_HOURS, 0, -1)]
@@ -131,9 +148,19 @@ def main():
         world.put(each, PER_HOUR)
     say(closes=hour.end.isoformat(), outage_messages=OUTAGE_HOURS * PER_HOUR, home=str(home))
 
-    drivers = threading.Thread(target=world.drive_until, args=(hour.end,))
+    drivers = threading.Thread(target=world.drive_until, args=(hour.end,), daemon=True)
     drivers.start()
-    dagster = Daemon(home)
+    with Daemon(home) as dagster:
+        survive(world, instance, dagster, [*outage, hour], drivers)
+    proven = [verify_hour(world.raw, world.lake, rule, each) for rule in world.fleet.rules for each in (*outage, hour)]
+    assert all(each.passed for each in proven), proven
+    assert set(world.rows.values()) == {1}, "a message is there twice"
+    assert len(world.rows) == sum(map(len, world.acknowledged.values())) == sum(each.versions for each in proven)
+    say(messages=len(world.rows), rows=sum(world.rows.values()), raw_versions=sum(each.versions for each in proven), kills=dagster.kills, wrong=0)
+
+
+def survive(world, instance, dagster, hours, drivers):
+    hour = hours[-1]
     at_work = dg.RunsFilter(job_name="compact", statuses=[dg.DagsterRunStatus.STARTED])
     wait("a compaction at work", lambda: instance.get_runs(at_work))
     dagster.kill()
@@ -142,7 +169,7 @@ def main():
 
     drivers.join()
     driven = sum(map(len, world.acknowledged.values())) - OUTAGE_HOURS * PER_HOUR
-    wait("the closed hour in the lake", lambda: datetime.now(UTC) > hour.end and world.complete([*outage, hour]))
+    wait("the closed hour in the lake", lambda: datetime.now(UTC) > hour.end and world.complete(hours))
     say(driven_messages=driven, seconds_from_close_to_parquet=(datetime.now(UTC) - hour.end).total_seconds())
 
     dagster.kill()
@@ -150,16 +177,8 @@ def main():
     time.sleep(DOWN_S)
     dagster.start()
     back = time.monotonic()
-    wait("the late messages in the lake", lambda: world.complete([*outage, hour]))
+    wait("the late messages in the lake", lambda: world.complete(hours))
     say(late_messages=LATE, down_s=DOWN_S, seconds_from_start_to_late_messages_in_the_lake=time.monotonic() - back)
-
-    dagster.kill()
-    proven = [verify_hour(world.raw, world.lake, rule, each) for rule in world.fleet.rules for each in (*outage, hour)]
-    assert all(each.passed for each in proven), proven
-    assert set(world.rows.values()) == {1}, "a message is there twice"
-    assert len(world.rows) == sum(map(len, world.acknowledged.values())) == sum(each.versions for each in proven)
-    say(messages=len(world.rows), rows=sum(world.rows.values()), raw_versions=sum(each.versions for each in proven), kills=dagster.kills, wrong=0)
-    daemon.stop(Path(world.fleet.home))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ python benchmarks/soak.py readers    10,000 reads by pyarrow and DuckDB while pa
 python benchmarks/soak.py fuzz       200,000 spoilt messages: each has a status, and columns and `_extra` together are the message
 """
 
+import argparse
 import json
 import random
 import sys
@@ -74,6 +75,13 @@ def _spoilt(chance, payload):
     return bytes(spoilt)
 
 
-if __name__ == "__main__":
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("form", choices=["kills", "readers", "fuzz"])
+    form = parser.parse_args().form
     started = time.monotonic()
-    print(sys.argv[1], {"kills": kills, "readers": readers, "fuzz": fuzz}[sys.argv[1]](), f"{time.monotonic() - started:.0f} s")
+    print(form, {"kills": kills, "readers": readers, "fuzz": fuzz}[form](), f"{time.monotonic() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
