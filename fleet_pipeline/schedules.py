@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import dagster as dg
+from dagster._core.storage.tags import SCHEDULE_NAME_TAG
 
 from fleet_pipeline.assets import lake
 from fleet_pipeline.checks.late_data import Look
@@ -18,6 +19,9 @@ LOOK_CRON = "*/10 * * * *"
 
 SWEEP_CRON = "40 3 * * *"
 """Once a day, when little else happens in Europe."""
+
+AT_WORK = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+"""Statuses of a run that will end, or that run monitoring ends."""
 
 DRIFT_CRON = "23 * * * *"
 """Once an hour, at a minute of its own: a plan makes about 60 reading calls, and AWS IoT allows some 10 a second to the whole account."""
@@ -81,9 +85,11 @@ def _looking(fleet: Fleet, name: str, cron: str, back: timedelta) -> dg.Schedule
         default_status=_status(fleet),
         description=f"Looks for messages of the last {hours} closed hours that are not in the lake.",
     )
-    def look(account: AccountResource) -> dg.RunRequest | dg.SkipReason:
+    def look(context: dg.ScheduleEvaluationContext, account: AccountResource) -> dg.RunRequest | dg.SkipReason:
         if not account.opened.has_bucket(fleet.lake_bucket):
             return dg.SkipReason(f"There is no bucket {fleet.lake_bucket} yet.")
+        if context.instance.get_runs_count(dg.RunsFilter(tags={SCHEDULE_NAME_TAG: name}, statuses=AT_WORK)):
+            return dg.SkipReason("The look before is not over yet. Where that is usual, set FLEET_LOOK_BACK_HOURS lower.")
         ops = {f"look_at_{rule.key}": Look(hours=hours) for rule in fleet.rules}
         return dg.RunRequest(run_config=dg.RunConfig(ops=ops), tags=BEFORE_BACKFILLS)
 

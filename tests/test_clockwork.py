@@ -15,8 +15,11 @@ from threading import Thread
 
 import dagster as dg
 import pytest
+from dagster._core.code_pointer import ModuleCodePointer
 from dagster._core.definitions.data_version import CachingStaleStatusResolver
 from dagster._core.loader import LoadingContextForTest
+from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster._core.remote_representation.external_data import RepositorySnap
 
 from fleet_pipeline.alerts import WAITS_S, alert_sensors, deliver
@@ -219,6 +222,34 @@ def test_late_messages_are_found_even_where_compacted_raw_objects_were_purged(fl
         aws.s3.delete_object(Bucket=fleet.bucket, Key=version["Key"], VersionId=version["VersionId"])
     put(recent, 1)
     assert look(fleet, instance)[late_data.UNCOMPACTED].metadata["hours"] == {recent.partition_key: 1}
+
+
+def origins(job):
+    """Where a job comes from. Dagster queues no run without."""
+    code = RepositoryPythonOrigin(sys.executable, ModuleCodePointer("fleet_pipeline.definitions", "defs"))
+    location = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("fleet_pipeline"), "__repository__")
+    return {"job_code_origin": JobPythonOrigin(job, code), "remote_job_origin": RemoteJobOrigin(location, job)}
+
+
+@pytest.mark.usefixtures("buckets")
+@pytest.mark.parametrize("name", ["look_for_late_data", "sweep_for_late_data"])
+def test_a_look_waits_for_the_one_before(fleet, instance, name):
+    schedule = next(each for each in lake_schedules(fleet) if each.name == name)
+
+    def asked():
+        resources = {"account": AccountResource.of(fleet)}
+        with dg.build_schedule_context(instance, scheduled_execution_time=NOON.start, resources=resources) as context:
+            return isinstance(schedule(context), dg.RunRequest)
+
+    assert asked()
+    job = build(fleet).resolve_job_def("look")
+    instance.create_run_for_job(job, tags={"dagster/schedule_name": "another"}, status=dg.DagsterRunStatus.STARTED)
+    assert asked()
+    for status in dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTED:
+        before = instance.create_run_for_job(job, tags={"dagster/schedule_name": name}, status=status, **origins("look"))
+        assert not asked()
+        instance.report_run_failed(before)
+        assert asked()
 
 
 def test_a_look_lists_closed_hours_and_no_others(fleet, instance, put):
