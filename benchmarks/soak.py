@@ -77,10 +77,11 @@ def _spoilt(chance, payload):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("form", choices=["kills", "readers", "fuzz"])
+    forms = {"kills": kills, "readers": readers, "fuzz": fuzz}
+    parser.add_argument("form", choices=forms)
     form = parser.parse_args().form
     started = time.monotonic()
-    print(form, {"kills": kills, "readers": readers, "fuzz": fuzz}[form](), f"{time.monotonic() - started:.0f} s")
+    print(form, forms[form](), f"{time.monotonic() - started:.0f} s")
 
 
 if __name__ == "__main__":

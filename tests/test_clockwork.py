@@ -57,8 +57,8 @@ def ago(hours):
     return Hour(NOON.start - timedelta(hours=hours))
 
 
-def tick(fleet, instance, minute=5):
-    schedule = next(each for each in lake_schedules(fleet) if each.name == "compact_closed_hours")
+def tick(fleet, instance, minute=5, name="compact_closed_hours"):
+    schedule = next(each for each in lake_schedules(fleet) if each.name == name)
     resources = {"account": AccountResource.of(fleet)}
     at = NOON.start + timedelta(minutes=minute)
     with dg.build_schedule_context(instance, scheduled_execution_time=at, repository_def=build(fleet).get_repository_def(), resources=resources) as context:
@@ -234,12 +234,8 @@ def origins(job):
 @pytest.mark.usefixtures("buckets")
 @pytest.mark.parametrize("name", ["look_for_late_data", "sweep_for_late_data"])
 def test_a_look_waits_for_the_one_before(fleet, instance, name):
-    schedule = next(each for each in lake_schedules(fleet) if each.name == name)
-
     def asked():
-        resources = {"account": AccountResource.of(fleet)}
-        with dg.build_schedule_context(instance, scheduled_execution_time=NOON.start, resources=resources) as context:
-            return isinstance(schedule(context), dg.RunRequest)
+        return isinstance(tick(fleet, instance, name=name), dg.RunRequest)
 
     assert asked()
     job = build(fleet).resolve_job_def("look")
