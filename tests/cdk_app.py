@@ -108,7 +108,7 @@ def _claim_statements(fleet: Fleet, iot: str) -> list[dict[str, Any]]:
 def _template(fleet: Fleet) -> dict[str, Any]:
     thing = {"ThingName": {"Fn::Join": ["", ["test-thing-", {"Ref": "SerialNumber"}]]}, "AttributePayload": {}, "ThingGroups": []}
     certificate = {"CertificateId": {"Ref": "AWS::IoT::Certificate::Id"}, "Status": "Active"}
-    overriding = {"AttributePayload": "MERGE", "ThingTypeName": "DO_NOTHING", "ThingGroups": "REPLACE"}
+    overriding = {"AttributePayload": "MERGE", "ThingTypeName": "REPLACE", "ThingGroups": "DO_NOTHING"}
     return {
         "Parameters": {"SerialNumber": {"Type": "String"}, "AWS::IoT::Certificate::Id": {"Type": "String"}},
         "Resources": {

@@ -83,6 +83,13 @@ def test_what_the_cdk_app_made_is_listed_with_its_differences_refused_and_not_to
     assert calls.writing == []
 
 
+def test_what_becomes_of_a_vehicle_that_exists_is_no_difference_to_the_cdk_app(new_cdk_app):
+    fleet, aws = new_cdk_app()
+    (template,) = (step for step in foreign(fleet, aws) if step.wanted.kind == "provisioning template")
+    (body,) = (change for change in template.changes if change.field == "body")
+    assert body.found["Resources"]["thing"]["OverrideSettings"] == body.wanted["Resources"]["thing"]["OverrideSettings"]
+
+
 def test_adopting_sets_tags_and_changes_nothing_else_and_a_second_time_nothing_at_all(new_cdk_app):
     fleet, aws = new_cdk_app()
     before = state(fleet, aws)

@@ -216,7 +216,7 @@ def test_the_template_makes_the_thing_of_the_serial_with_the_device_policy_as_th
                     "AttributePayload": {FLEET.registered_by: {"Ref": "ClaimCertificateId"}},
                     "ThingGroups": [],
                 },
-                "OverrideSettings": {"AttributePayload": "MERGE", "ThingTypeName": "DO_NOTHING", "ThingGroups": "REPLACE"},
+                "OverrideSettings": {"AttributePayload": "MERGE", "ThingTypeName": "REPLACE", "ThingGroups": "DO_NOTHING"},
             },
         },
     }

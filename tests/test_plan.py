@@ -1,6 +1,8 @@
 """A plan shows every resource with its differences and changes nothing; its exit code says whether there is something to do."""
 
+import copy
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -64,6 +66,17 @@ def test_a_plan_of_a_changed_setting_makes_no_writing_call_and_names_what_it_cha
         "Lambda function": ["environment"],
     }
     assert calls.writing == []
+
+
+def test_a_fleet_whose_template_would_take_a_replaced_vehicle_out_of_its_groups_is_planned_to_be_mended(fleet, aws):
+    wanted = blueprint(fleet)["provisioning_template"].resource
+    older = copy.deepcopy(wanted.body)
+    older["Resources"]["thing"]["OverrideSettings"] = {"AttributePayload": "MERGE", "ThingTypeName": "DO_NOTHING", "ThingGroups": "REPLACE"}
+    replace(wanted, body=older).update(aws, wanted)
+    (step,) = (step for step in plan_all(fleet, aws) if step.changes)
+    assert re.search(r'^\+ +"ThingGroups": "DO_NOTHING"', difference(step.changes), re.MULTILINE)
+    step.wanted.update(aws, step.wanted.read(aws))
+    assert {step.action for step in plan_all(fleet, aws)} == {Action.UNCHANGED}
 
 
 def test_the_exit_code_of_a_plan_is_0_for_nothing_2_for_changes_and_1_for_what_would_be_refused(fleet, aws, command):

@@ -137,6 +137,22 @@ def test_a_vehicle_whose_replacement_was_allowed_is_given_a_new_certificate(aws,
     assert identity_of(replaced).certificate_id == replaced.certificate_id
 
 
+def test_a_vehicle_that_is_replaced_keeps_its_groups_its_type_and_its_other_attributes(aws, enrol, serial, home):
+    vehicle = enrol(serial, home)
+    groups, thing_type = {f"{serial}-{name}" for name in ("north", "trial")}, f"{serial}-van"
+    for group in groups:
+        aws.iot.create_thing_group(thingGroupName=group)
+        aws.iot.add_thing_to_thing_group(thingGroupName=group, thingName=vehicle.thing_name)
+    aws.iot.create_thing_type(thingTypeName=thing_type)
+    told = {"attributes": {"replacement": "allowed", "colour": "red"}, "merge": True}
+    aws.iot.update_thing(thingName=vehicle.thing_name, thingTypeName=thing_type, attributePayload=told)
+    aws.iot.update_certificate(certificateId=vehicle.certificate_id, newStatus="INACTIVE")
+    assert enrol(serial, home).certificate_id != vehicle.certificate_id
+    described = aws.iot.describe_thing(thingName=vehicle.thing_name)
+    assert {each["groupName"] for each in aws.iot.list_thing_groups_for_thing(thingName=vehicle.thing_name)["thingGroups"]} == groups
+    assert (described["thingTypeName"], described["attributes"]["colour"]) == (thing_type, "red")
+
+
 def test_a_refused_serial_leaves_no_file_no_thing_and_no_certificate_that_works(aws, enrol, home):
     before = things(aws), active_certificates(aws)
     with pytest.raises(RegistrationRefused, match=r"'999999000001': Access Denied \(403 AccessDenied\); the log of the pre-provisioning hook"):
