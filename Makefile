@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test bench crash check lock clean
+.PHONY: help demo ui quick test coverage bench crash check lock clean
 
 help: ## what can be done here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,7 +18,13 @@ demo: $(STAMP) ## from an empty account to rows in Parquet, on this machine, in 
 ui: $(STAMP) ## Dagster's UI on http://127.0.0.1:3000 (PORT=3001 for another port)
 	DAGSTER_HOME=$(CURDIR) $(BIN)/python -W 'ignore:Function `dev_command` is superseded' -m dagster dev -w workspace.yaml -h 127.0.0.1 -p $(PORT)
 
+quick: $(STAMP) ## what can be proved in a minute, without AWS on this machine
+	$(BIN)/python -m pytest -n auto -m "not whole and not crash"
+
 test: $(STAMP) check ## everything that is promised, proved
+	$(BIN)/python -m pytest -n auto --dist loadscope
+
+coverage: $(STAMP) ## the same, and which lines and branches no test runs (half as much again)
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n auto --dist loadscope
 	$(BIN)/coverage combine --quiet

@@ -20,6 +20,13 @@ settings.register_profile("here", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("here")
 
 
+def pytest_collection_modifyitems(items):
+    """Mark what needs AWS on this machine, or goes the whole way: `make quick` leaves it out."""
+    for item in items:
+        if "local_aws" in item.fixturenames or "end_to_end" in item.path.parts:
+            item.add_marker("whole")
+
+
 @pytest.fixture(scope="session")
 def local_aws(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")

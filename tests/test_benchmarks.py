@@ -3,6 +3,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.whole  # it starts processes
+
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 

@@ -85,6 +85,7 @@ def killed_and_recovered(writers, kill_at, *, late):
     return ending
 
 
+@pytest.mark.whole
 def test_writers_at_once_that_are_killed_and_disturbed_lose_and_double_nothing():
     figures = soak(versions=400, kills=10, chance=0.05, seed=4)
     assert figures["kills"] >= 10

@@ -18,6 +18,8 @@ from fleet_pipeline.compaction.hours import Compaction, compact_hours
 from fleet_pipeline.compaction.rows import BLOCK_ROWS
 from fleet_pipeline.errors import PartsMissing, ProcessLost
 
+pytestmark = pytest.mark.whole  # it starts processes
+
 HOURS = [HOUR, HOUR.next, HOUR.next.next]
 
 

@@ -12,6 +12,8 @@ from fleet_pipeline.fleet import Fleet
 from fleet_pipeline.provision.blueprint import blueprint
 from fleet_pipeline.provision.cloudformation import CERTIFICATE, cloudformation
 
+pytestmark = pytest.mark.whole  # it starts processes
+
 FLEET = replace(Fleet(), allow_list="dynamodb")
 LINT = Path(sys.executable).with_name("cfn-lint")
 

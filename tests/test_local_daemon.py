@@ -21,6 +21,8 @@ from fleet_pipeline.errors import LocalAwsDidNotStart, LocalAwsUnsupported
 from fleet_pipeline.local import daemon, mends
 from fleet_pipeline.local.folder import Folder
 
+pytestmark = pytest.mark.whole  # it starts processes
+
 ACCOUNT, REGION = "123456789012", "eu-central-1"
 
 
