@@ -29,9 +29,12 @@
     └── CompactionError
         ├── PartsMissing          the lake's part numbers of an hour have a gap
         ├── PartDamaged           a part of the lake is not what was written
+        ├── RecordDamaged         a record of the lake, its columns or its generation, cannot be read
         ├── ContractBroken        a recorded column would change
         ├── ProcessLost           a process that compacted hours was killed (retryable)
-        └── NotVerified           lake and raw objects of an hour are not the same; nothing was purged
+        ├── NotVerified           lake and raw objects of an hour are not the same; nothing was purged
+        ├── NoRoom                this machine's disk or memory did not take what an hour needs (retryable)
+        └── Defect                an hour met what nobody foresaw: a mistake of this package
 
 Facts are attributes and constructor arguments, so every error survives pickling. No error holds a private key.
 """
@@ -346,6 +349,20 @@ class PartDamaged(CompactionError):
         return f"{self.key} in the lake is damaged: {self.why}; its raw objects are untouched, restore the version that was written first"
 
 
+class RecordDamaged(CompactionError):
+    """A record of the lake says nothing that can be used: it is not ours, was cut short, or comes from a newer version."""
+
+    def __init__(self, key: str, why: str) -> None:
+        super().__init__(key, why)
+        self.key, self.why = key, why
+
+    def __str__(self) -> str:
+        return (
+            f"{self.key} in the lake cannot be used: {self.why}; nothing was changed: "
+            "remove that object's version, or use the version of this package that wrote it"
+        )
+
+
 class ContractBroken(CompactionError):
     """Columns that stand in the lake would be taken away or changed."""
 
@@ -382,3 +399,30 @@ class NotVerified(CompactionError):
 
     def __str__(self) -> str:
         return f"{self.partition} was not purged: {self.why}; compact the hour and verify it again"
+
+
+class NoRoom(CompactionError):
+    """This machine has no room for what an hour needs meanwhile. The hour stays due, and the lake is as it was or has whole parts more."""
+
+    retryable = True
+
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(what, why)
+        self.what, self.why = what, why
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.why}; make room where temporary files go, or set TMPDIR to a folder with room (about the size of the hour's messages)"
+
+
+class Defect(CompactionError):
+    """An hour met what nobody foresaw. It stays due, and no other hour waits for it."""
+
+    def __init__(self, what: str, kind: str, said: str, place: str) -> None:
+        super().__init__(what, kind, said, place)
+        self.what, self.kind, self.said, self.place = what, kind, said, place
+
+    def __str__(self) -> str:
+        return (
+            f"{self.what}: a defect of fleet_pipeline, {self.kind} at {self.place}: {self.said}; "
+            "nothing is lost and the hour stays due, please report it with the traceback in the log"
+        )

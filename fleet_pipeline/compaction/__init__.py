@@ -1,6 +1,7 @@
 """Raw messages become Parquet: every object version of an hour is exactly one row, with its bytes and with typed columns.
 
     hour.py       compact_hour, the one verb; what it did, as a value
+    containment.py  the outermost frame of an hour: whatever happens in it ends this hour only
     payload.py    bytes -> a status and, when they are a readable message, its fields
     columns.py    many messages -> typed columns, and what fitted none
     contract.py   a rule's columns: learnt, recorded in the lake, only ever added to

@@ -14,6 +14,7 @@ from threading import Thread
 from typing import TypeAlias
 
 from fleet_pipeline.aws import Aws
+from fleet_pipeline.compaction.containment import contained
 from fleet_pipeline.compaction.hour import Compacted, Progress, compact_hour
 from fleet_pipeline.compaction.lake import Lake
 from fleet_pipeline.compaction.parts import Identities, opened
@@ -143,6 +144,7 @@ def _end_with_parent() -> None:
 
 def _outcome(compaction: Compaction, hour: Hour) -> Compacted | FleetError:
     try:
-        return compaction.run(hour, lambda progress: _told.put((hour, progress)))
+        with contained(f"{compaction.rule.key} {hour.partition_key}"):
+            return compaction.run(hour, lambda progress: _told.put((hour, progress)))
     except FleetError as error:
         return error
