@@ -21,6 +21,8 @@ OwnCa = Literal["none", "jitr", "jitp"]
 BulkRegistration = Literal["off", "on"]
 NestedObjects = Literal["columns", "structs"]
 Arrays = Literal["whole", "elements"]
+SeveralObjects = Literal["off", "on"]
+LenientNumbers = Literal["off", "on"]
 
 _CHOICES = {
     "raw_key_format": RawKeyFormat,
@@ -31,6 +33,8 @@ _CHOICES = {
     "bulk_registration": BulkRegistration,
     "nested_objects": NestedObjects,
     "arrays": Arrays,
+    "several_objects": SeveralObjects,
+    "lenient_numbers": LenientNumbers,
 }
 """Settings that are one of some words."""
 
@@ -199,6 +203,10 @@ class Form:
     """`columns`: a column for each of their fields, `position_lat`. `structs`: one struct column, `position.lat`."""
     arrays: Arrays = "whole"
     """`whole`: a message that is an array is one row. `elements`: an array of objects is a row for each of them."""
+    several_objects: SeveralObjects = "off"
+    """`on`: several objects one after another in one message are a row each. `off`: the message is not JSON."""
+    lenient_numbers: LenientNumbers = "off"
+    """`on`: `nan`, `inf` and their like, without quotes, are read as numbers that no column holds. `off`: the message is not JSON."""
 
 
 def _setting(default: Any, meaning: str, reason: str, *, secret: bool = False) -> Any:
@@ -233,6 +241,16 @@ class Fleet:
         "whole",
         "A message that is an array: `whole`, one row; or `elements`, a row for each object in it. For tables begun from now on.",
         "A row is then a message as AWS IoT received it.",
+    )
+    several_objects: SeveralObjects = _setting(
+        "off",
+        "Several objects in one message, one after another or a line each (NDJSON): `off`, malformed; or `on`, a row each. For tables begun from now on.",
+        "JSON is one value; AWS IoT's own rules read no more either.",
+    )
+    lenient_numbers: LenientNumbers = _setting(
+        "off",
+        "Bare `nan`, `inf` and `Infinity` in messages: `off`, malformed; or `on`, null in their column, spelt out in `_extra`. For tables begun from now on.",
+        "They are not JSON, and other readers of the raw objects refuse them.",
     )
     errors_prefix: str = _setting("errors", "Prefix of what a rule could not write.", "Outside the raw prefix, so it is never read as data.")
     raw_key_format: RawKeyFormat = _setting(
@@ -389,7 +407,7 @@ class Fleet:
     @property
     def form(self) -> Form:
         """How messages become rows of a table that is begun now."""
-        return Form(self.nested_objects, self.arrays)
+        return Form(self.nested_objects, self.arrays, self.several_objects, self.lenient_numbers)
 
     @property
     def tags(self) -> dict[str, str]:

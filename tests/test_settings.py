@@ -57,6 +57,8 @@ BAD_VARIABLES = [
     ("FLEET_RULE_KEYS", ",".join(f"rule{n}" for n in range(40)), "device policy would name 40 topics"),
     ("FLEET_NESTED_OBJECTS", "json", "choose one of columns, structs"),
     ("FLEET_ARRAYS", "rows", "choose one of whole, elements"),
+    ("FLEET_SEVERAL_OBJECTS", "yes", "choose one of off, on"),
+    ("FLEET_LENIENT_NUMBERS", "yes", "choose one of off, on"),
     ("FLEET_RAW_PREFIX", "test/rule", "no slash"),
     ("FLEET_RAW_PREFIX", "", "1 to 60"),
     ("FLEET_RAW_PREFIX", "t" * 61, "1 to 60"),

@@ -5,7 +5,9 @@ conflict costs the whole batch. Here every value keeps its column or is set asid
 """
 
 from itertools import chain
+from math import copysign
 from typing import Any
+from weakref import proxy
 
 import msgspec
 import pyarrow as pa
@@ -26,7 +28,7 @@ class Sheet:
         self._contract, self._rows = contract, rows
         self._owners: dict[str, tuple[Path, bool]] = {}
         self._values: dict[Path, list[Any]] = {}
-        self._root = _Object(self, ())
+        self._root = _Object(proxy(self), ())  # without a cycle, which would live until the garbage collector looks
         self.aside: dict[int, dict[str, Any]] = {}
         """By row, the part of the message that no column holds, in the message's own structure."""
 
@@ -115,7 +117,8 @@ def fit(value: Any, kind: str) -> Any:
 def _scalar(value: Any, kind: str) -> Any:
     exact = type(value) in {int, float} and -EXACT <= value <= EXACT
     if kind == "int64" and type(value) is float:
-        return int(value) if exact and value.is_integer() else _MISFIT
+        whole = exact and value.is_integer() and (value or copysign(1, value) > 0)  # no integer is -0.0
+        return int(value) if whole else _MISFIT
     if kind == "int64" and type(value) is int:
         return value if value in _INT64 else _MISFIT
     if kind == "double" and type(value) is int:

@@ -140,8 +140,9 @@ class Contract:
 
         Raises ContractBroken when the other's rows are of another form.
         """
-        if learnt.form.arrays != self.form.arrays:
-            raise ContractBroken((f"~ arrays: {self.form.arrays} -> {learnt.form.arrays}",))
+        mine, others = asdict(self.form), asdict(learnt.form)
+        if broken := tuple(f"~ {name}: {mine[name]} -> {others[name]}" for name in ("arrays", "several_objects") if mine[name] != others[name]):
+            raise ContractBroken(broken)
         new = [column for column in learnt.columns.values() if column.kind != "[]" and column.name not in self.columns and self.takes(column.path)]
         if not new and self.number >= 0:
             return self
@@ -191,9 +192,9 @@ class Contract:
 
 
 def kind_of(value: Any) -> str:
-    """Return the kind in which a single value, not None, is at home."""
+    """Return the kind in which a single value, not None, is at home. A number that is its own spelling counts among the doubles."""
     if type(value) is not list:
-        return SCALARS[type(value)]
+        return SCALARS.get(type(value), "double")
     kinds = {SCALARS.get(type(item), "json") for item in value if item is not None}
     if kinds == {"int64", "double"}:
         return "double[]"

@@ -1,10 +1,14 @@
 """One message's bytes, judged: a status, and the fields of a message that can be read without guessing.
 
-Devices send what they like. Whatever is refused here keeps its bytes in the lake, beside the status that says why.
+Devices send what they like. Whatever is refused here keeps its bytes in the lake, beside the status that says why. Numbers are judged as
+they were written: one that no column could hold as it is comes out as `msgspec.Raw`, which is its own spelling and fits no column.
 """
 
 import json
+import re
+from decimal import Decimal, InvalidOperation
 from enum import StrEnum
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -13,14 +17,34 @@ DEPTH = 32
 """Levels of nesting. Telemetry has three or four; parsers and engines give up between 64 and 1,000."""
 
 FIELDS = 1000
-"""Names in one message. 10,000 would make a single row cost 3 MB of Parquet."""
+"""Different fields of one message, by their paths. 10,000 would make a single row cost 3 MB of Parquet."""
 
 ELEMENTS = 10_000
 """Messages in one array. 128 KB hold 43,000 empty ones."""
 
+DIGITS = 512
+"""Digits in a row of one number. A double has 17; Python refuses integers of 4,300, and of 640 where it is set to."""
 
 _decoded = msgspec.json.Decoder().decode
 _encoded = msgspec.json.Encoder().encode
+
+_TEXT = rb'"[^"\\]*(?:\\.[^"\\]*)*"?'
+"""A text, also one without an end: it cannot fail, and so never looks twice at a byte."""
+_TEXTS = re.compile(_TEXT, re.DOTALL)
+_BRACKETS = re.compile(_TEXT + rb"|[\[{]|[\]}]", re.DOTALL)
+_MINUS_ZERO = re.compile(rb"-0(?![0-9.eE])")
+_MINUS_ZERO_OR_TEXT = re.compile(_TEXT + rb"|" + _MINUS_ZERO.pattern, re.DOTALL)
+_NO_NUMBER_OR_TEXT = re.compile(_TEXT + rb"|[+-]?(?:nan|inf(?:inity)?)\b|9e999", re.DOTALL | re.IGNORECASE)
+_MINUS_ZERO_WRITTEN = "-0.0e-00"
+"""How an integer -0 is handed to the parser, which would otherwise drop its sign."""
+_NO_NUMBER = "9e999"
+"""What stands for NaN and its like while a lenient parse runs: no double is as large."""
+_ZEROS = b"0" * (DIGITS + 1)
+_AS_ZEROS = bytes.maketrans(b"123456789", b"000000000")
+_STEPS = {ord("{"): 1, ord("["): 1, ord("}"): -1, ord("]"): -1}
+_NO_BRACKETS = bytes(set(range(256)) - set(_STEPS))
+
+Judged = tuple["Status", dict[str, Any]]
 
 
 class Status(StrEnum):
@@ -31,7 +55,7 @@ class Status(StrEnum):
     """Readable, and some values are in `_extra` because they fit no column."""
     EMPTY = "empty"
     MALFORMED = "malformed"
-    """Not JSON as RFC 8259 has it, in UTF-8; NaN and numbers beyond a double are not."""
+    """Not JSON as RFC 8259 has it, in UTF-8; NaN, numbers beyond a double and numbers of more than `DIGITS` digits are not."""
     NOT_AN_OBJECT = "not_an_object"
     DUPLICATE_NAMES = "duplicate_names"
     """One object says a name twice. Which value is meant cannot be known."""
@@ -47,66 +71,231 @@ class Status(StrEnum):
         return self in {Status.OK, Status.PARTIAL}
 
 
-def judged(payload: bytes) -> tuple[Status, dict[str, Any]]:
-    """Return a message's status and its fields, which are empty unless the status is OK."""
-    try:
-        message = _decoded(payload)
-    except RecursionError:
-        return Status.TOO_DEEP, {}
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return Status.MALFORMED if payload else Status.EMPTY, {}
-    status = _status(payload, message)
+def judged(payload: bytes, *, lenient: bool = False) -> Judged:
+    """Return a message's status and its fields, which are empty unless the status is OK. A lenient one may hold `nan` and its like."""
+    return _judged(*_parsed(payload, lenient=lenient))
+
+
+def judged_elements(payload: bytes, *, arrays: bool = True, several: bool = False, lenient: bool = False) -> list[Judged]:
+    """Return the judgement of each message in an array of objects, or of several objects one after another; else the one judgement."""
+    text, value = _parsed(payload, lenient=lenient)
+    if several and value is Status.MALFORMED and (pieces := _pieces(payload)):
+        return _each(pieces, lenient=lenient)
+    if arrays and type(value) is list and {*map(type, value)} == {dict}:
+        return _array(text, value)
+    return [_judged(text, value)]
+
+
+def written_as(text: bytes | str) -> Any:
+    """Return the value of a JSON text that was judged before, its numbers as they were written."""
+    text = text.encode() if isinstance(text, str) else text
+    value = _decoded(text)
+    return value if _encoded(value) == text else _spelled(text)
+
+
+def _judged(text: bytes, message: Any) -> Judged:
+    if type(message) is not dict:
+        return message if isinstance(message, Status) else Status.NOT_AN_OBJECT, {}
+    if text.count(b":") > FIELDS and _has_many_fields(message):
+        return Status.TOO_MANY_FIELDS, {}
+    status, message = _as_written(text, message)
     return status, message if status is Status.OK else {}
 
 
-def judged_elements(payload: bytes) -> list[tuple[Status, dict[str, Any]]]:
-    """Return the judgement of each message in an array of objects; of any other payload its one judgement."""
-    status, message = judged(payload)
-    array = _decoded(payload) if status is Status.NOT_AN_OBJECT else None
-    if type(array) is not list or {*map(type, array)} != {dict}:
-        return [(status, message)]
+def _array(text: bytes, array: list[dict[str, Any]]) -> list[Judged]:
     if len(array) > ELEMENTS:
         return [(Status.TOO_MANY_ELEMENTS, {})]
-    if _loses_a_name(payload, array):
-        return [(Status.DUPLICATE_NAMES, {})]
-    many = payload.count(b":") > FIELDS
-    return [(Status.TOO_MANY_FIELDS, {}) if many and _names(element) > FIELDS else (Status.OK, element) for element in array]
+    status, elements = _as_written(text, array)
+    if status is not Status.OK:
+        return [(status, {})]
+    many = text.count(b":") > FIELDS
+    return [(Status.TOO_MANY_FIELDS, {}) if many and _has_many_fields(element) else (Status.OK, element) for element in elements]
 
 
-def _status(payload: bytes, message: Any) -> Status:
-    """Judge what was parsed. Counting brackets and colons is an upper bound that spares nearly every message the exact count."""
-    if payload.count(b"{") + payload.count(b"[") > DEPTH and _depth(message) > DEPTH:
-        return Status.TOO_DEEP
-    if type(message) is not dict:
-        return Status.NOT_AN_OBJECT
-    if payload.count(b":") > FIELDS and _names(message) > FIELDS:
-        return Status.TOO_MANY_FIELDS
-    return Status.DUPLICATE_NAMES if _loses_a_name(payload, message) else Status.OK
+def _each(pieces: list[bytes], *, lenient: bool) -> list[Judged]:
+    """Judge objects that stood one after another. As in an array, what is wrong with the bytes of one makes them one row."""
+    if len(pieces) > ELEMENTS:
+        return [(Status.TOO_MANY_ELEMENTS, {})]
+    found = [judged(piece, lenient=lenient) for piece in pieces]
+    worst = next((status for status, _ in found if status not in {Status.OK, Status.TOO_MANY_FIELDS}), None)
+    return found if worst is None else [(worst, {})]
 
 
-def _loses_a_name(payload: bytes, message: Any) -> bool:
-    """Whether what was parsed has less than what was written.
-
-    Every written name has its colon. As long as no text is escaped, texts have as many in the payload as in the message written anew, so that
-    equal counts say that no name was lost, which is to say written twice. Only what they do not settle is parsed again.
-    """
-    return (b"\\" in payload or payload.count(b":") != _encoded(message).count(b":")) and _says_a_name_twice(payload)
-
-
-def _depth(value: Any) -> int:
-    inner = value.values() if type(value) is dict else value if type(value) is list else ()
-    return 1 + max(map(_depth, inner), default=0) if type(value) in {dict, list} else 0
-
-
-def _names(value: Any) -> int:
-    """Count the names in all objects of a value."""
-    inner = value.values() if type(value) is dict else value if type(value) is list else ()
-    return (len(value) if type(value) is dict else 0) + sum(map(_names, inner))
-
-
-def _says_a_name_twice(payload: bytes) -> bool:
+def _parsed(payload: bytes, *, lenient: bool) -> tuple[bytes, Any]:
+    """Return the text that was parsed and its value, or why there is none. Nothing that a payload holds raises."""
+    if len(payload) > DIGITS and _has_long_number(payload):
+        return payload, Status.MALFORMED
     try:
-        json.loads(payload, object_pairs_hook=_once)
+        value = _decoded(payload)
+    except (RecursionError, ValueError):  # msgspec's errors are ValueErrors, as are those of UTF-8 and of long integers
+        return _unparsed(payload, lenient=lenient)
+    if payload.count(b"{") + payload.count(b"[") > DEPTH and _is_too_deep(value):
+        return payload, Status.TOO_DEEP
+    return payload, value
+
+
+def _unparsed(payload: bytes, *, lenient: bool) -> tuple[bytes, Any]:
+    """Say why a payload could not be parsed: by its brackets, and not by when the parser gave up."""
+    if not payload:
+        return payload, Status.EMPTY
+    if _nests_too_deep(payload):
+        return payload, Status.TOO_DEEP
+    return _leniently(payload) if lenient else (payload, Status.MALFORMED)
+
+
+def _leniently(payload: bytes) -> tuple[bytes, Any]:
+    """Parse a payload in which `nan`, `-inf` and their like stand where numbers do. They come out as texts that fit no column."""
+    spellings: list[bytes] = []
+
+    def numbered(found: re.Match[bytes]) -> bytes:
+        if found[0][:1] == b'"':
+            return found[0]
+        spellings.append(found[0])
+        return f"{_NO_NUMBER}{len(spellings) - 1}".encode()
+
+    text = _NO_NUMBER_OR_TEXT.sub(numbered, payload)
+    if not spellings or any(each.lower() == _NO_NUMBER.encode() for each in spellings):
+        return payload, Status.MALFORMED  # the bytes have numbers of their own that are beyond a double
+
+    def number(written: str) -> Any:
+        if written.startswith(_NO_NUMBER):
+            return msgspec.Raw(b'"' + spellings[int(written[len(_NO_NUMBER) :])] + b'"')
+        return _number(written)
+
+    try:
+        return text, msgspec.json.Decoder(float_hook=number).decode(text)
+    except (RecursionError, ValueError):
+        return payload, Status.MALFORMED
+
+
+def _as_written(text: bytes, value: Any) -> tuple[Status, Any]:
+    """Return what was parsed, as it was written.
+
+    Written anew it is the text again, but for blanks, for nearly all messages: then no name was lost, which is to say written twice, and
+    every number is the shortest spelling of what was parsed. Only the others are looked at closely. Blanks within texts go on both sides.
+    """
+    if _NO_NUMBER.encode() in text and _holds_raw(value):
+        return (Status.DUPLICATE_NAMES, {}) if _says_a_name_twice(text) else (Status.OK, value)
+    anew = _encoded(value)
+    if anew == text or _dense(text) == _dense(anew):
+        return Status.OK, value
+    # Every written name has its colon. As long as no text is escaped, texts have as many in the payload as in the message written anew.
+    if (b"\\" in text or text.count(b":") != anew.count(b":")) and _says_a_name_twice(text):
+        return Status.DUPLICATE_NAMES, {}
+    return Status.OK, _spelled(text)
+
+
+def _dense(text: bytes) -> bytes:
+    return text.replace(b", ", b",").replace(b'": ', b'":')
+
+
+def _spelled(text: bytes) -> Any:
+    """Parse a text that parses, with every number that a double would change as its own spelling."""
+    if _MINUS_ZERO.search(text):
+        text = _MINUS_ZERO_OR_TEXT.sub(lambda found: found[0] if found[0][:1] == b'"' else _MINUS_ZERO_WRITTEN.encode(), text)
+    return _numbers_as_written(text)
+
+
+def _number(written: str) -> Any:
+    value = float(written)
+    if written == repr(value) or _denotes(written, value):
+        return value
+    if value in {float("inf"), -float("inf")}:
+        raise ValueError(written)
+    return msgspec.Raw(b"-0" if written == _MINUS_ZERO_WRITTEN else written.encode())
+
+
+def _denotes(written: str, value: float) -> bool:
+    """Whether a number as it was written is the very number that a double is shown as."""
+    if not value:
+        return written != _MINUS_ZERO_WRITTEN and not set(re.split("[eE]", written)[0]) & set("123456789")
+    try:
+        return Decimal(written) == Decimal(repr(value))
+    except InvalidOperation:  # an exponent that Decimal does not take
+        return False
+
+
+_numbers_as_written = msgspec.json.Decoder(float_hook=_number).decode
+
+
+def _holds_raw(value: Any) -> bool:
+    level = [value]
+    while level:
+        if any(type(each) is msgspec.Raw for each in level):
+            return True
+        level = [inner for each in level for inner in _inside(each)]
+    return False
+
+
+def _inside(value: Any) -> Any:
+    return value.values() if type(value) is dict else value if type(value) is list else ()
+
+
+def _is_too_deep(value: Any) -> bool:
+    """Whether a value nests deeper than `DEPTH`, level by level: recursion would end at the interpreter's limit."""
+    level = [value]
+    for _ in range(DEPTH):
+        level = [inner for each in level for inner in _inside(each) if type(inner) is dict or type(inner) is list]
+        if not level:
+            return False
+    return True
+
+
+def _nests_too_deep(payload: bytes) -> bool:
+    """Whether bytes that cannot be parsed open more than `DEPTH` brackets within each other."""
+    if payload.count(b"{") + payload.count(b"[") <= DEPTH:
+        return False
+    depth = 0
+    for bracket in _TEXTS.sub(b"", payload).translate(None, _NO_BRACKETS):
+        depth += _STEPS[bracket]
+        if depth > DEPTH:
+            return True
+    return False
+
+
+def _has_long_number(payload: bytes) -> bool:
+    return _ZEROS in payload.translate(_AS_ZEROS) and _ZEROS in _TEXTS.sub(b'"', payload).translate(_AS_ZEROS)
+
+
+def _pieces(payload: bytes) -> list[bytes]:
+    """Return the objects that stand one after another in a payload, or none. Between them is white space alone; one too many ends the search."""
+    ends, depth = [0], 0
+    for found in _BRACKETS.finditer(payload):
+        if found[0][:1] != b'"':
+            depth += _STEPS[payload[found.start()]]
+            if depth == 0:
+                ends.append(found.end())
+        if depth < 0 or depth > DEPTH or len(ends) > ELEMENTS + 1:
+            break
+    pieces = [payload[start:end].strip(b" \t\r\n") for start, end in pairwise(ends)]
+    whole = not payload[ends[-1] :].strip(b" \t\r\n") or len(pieces) > ELEMENTS
+    return pieces if whole and len(pieces) > 1 and all(piece[:1] == b"{" for piece in pieces) else []
+
+
+def _has_many_fields(message: Any) -> bool:
+    """Whether a message has more different fields than `FIELDS`. Objects of one array share theirs."""
+    known: dict[str, Any] = {}
+    level, fields = [(message, known)], 0
+    while level:
+        within = []
+        for value, names in level:
+            if type(value) is dict:
+                for name, inner in value.items():
+                    if name not in names:
+                        names[name] = {}
+                        fields += 1
+                    within.append((inner, names[name]))
+            elif type(value) is list:
+                within += [(inner, names) for inner in value]
+        if fields > FIELDS:
+            return True
+        level = [each for each in within if type(each[0]) is dict or type(each[0]) is list]
+    return False
+
+
+def _says_a_name_twice(text: bytes) -> bool:
+    try:
+        json.loads(text, object_pairs_hook=_once)
     except _SaidTwice:
         return True
     return False

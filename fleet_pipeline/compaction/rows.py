@@ -1,19 +1,19 @@
 """Blocks of rows: object versions and their bytes, with what was read out of them."""
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from fleet_pipeline.compaction.columns import Sheet, filled, put
 from fleet_pipeline.compaction.contract import KINDS, Column, Contract
-from fleet_pipeline.compaction.payload import Status, judged, judged_elements
+from fleet_pipeline.compaction.payload import Judged, Status, judged, judged_elements, written_as
 from fleet_pipeline.compaction.structs import folded
-from fleet_pipeline.fleet import CLIENT_ID_AT, MILLIS_DIGITS, Rule
+from fleet_pipeline.fleet import CLIENT_ID_AT, MILLIS_DIGITS, Form, Rule
 from fleet_pipeline.store import NULL_VERSION, Version
 
 LARGEST = 1_048_576
@@ -43,8 +43,6 @@ BLOCK_ROWS = 8192
 
 IDENTITY = 16
 """Characters of `_version` in the row that stands for a version, alone or as the first of its elements."""
-
-Judged = tuple[Status, dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +83,13 @@ def typed_again(origins: Sequence[pa.Array], payloads: Sequence[bytes | None], c
     One block of as many rows as there are versions; where arrays are unrolled there may be more rows, and then more blocks, but the rows of
     one version are never parted.
     """
-    if contract.form.arrays == "whole":
-        yield _typed(origins, payloads, map(_judged, payloads), contract)
+    form = contract.form
+    if form.arrays == "whole" and form.several_objects == "off":
+        lenient = form.lenient_numbers == "on"
+        judgements = ((Status.TOO_LARGE, {}) if payload is None else judged(payload, lenient=lenient) for payload in payloads)
+        yield _typed(origins, payloads, judgements, contract)
         return
-    for unrolled in _unrolled(origins, payloads):
+    for unrolled in _unrolled(origins, payloads, form):
         made, contract = _typed(*unrolled, contract)
         yield made, contract
 
@@ -111,9 +112,12 @@ def conformed(made: Block, contract: Contract) -> pa.Table:
     typed = [_conformed(made, column, aside) for column in contract.columns.values()]
     for column in made.columns.values():
         if column.kind == "[]":
-            continue  # nothing but empty arrays, for which no column is made until they hold something
+            # No column is made of empty arrays until one holds something: those of nulls have a length, and are kept.
+            if column.name not in contract.columns:
+                _all_aside([value or None for value in _values(made, column)], column, aside)
+            continue
         if contract.columns.get(column.name, column).path != column.path or column.name not in contract.columns:
-            _all_aside(made.table[column.name], column, aside)
+            _all_aside(_values(made, column), column, aside)
     table = _with_aside(made.table, aside) if aside else made.table
     if contract.structs:
         typed = folded({column.path: _whole(array) for column, array in zip(contract.columns.values(), typed, strict=True)})
@@ -132,15 +136,21 @@ def _conformed(made: Block, column: Column, aside: dict[int, dict[str, Any]]) ->
         return made.table[column.name]
     if was is None or was.path != column.path:
         return pa.nulls(made.table.num_rows, KINDS[column.kind])
-    values = made.table[column.name].to_pylist()
+    values = _values(made, was)
     array, misfits = filled(values, column.kind)
     for row in misfits:
         put(aside.setdefault(row, {}), column.path, values[row])
     return array
 
 
-def _all_aside(values: pa.ChunkedArray, column: Column, aside: dict[int, dict[str, Any]]) -> None:
-    for row, value in enumerate(values.to_pylist()):
+def _values(made: Block, column: Column) -> list[Any]:
+    """Return what a column of a block holds, as values: what is JSON text there was an array in its message, or a number among arrays."""
+    values = made.table[column.name].to_pylist()
+    return [value if value is None else written_as(value) for value in values] if column.kind == "json" else values
+
+
+def _all_aside(values: list[Any], column: Column, aside: dict[int, dict[str, Any]]) -> None:
+    for row, value in enumerate(values):
         if value is not None:
             put(aside.setdefault(row, {}), column.path, value)
 
@@ -148,7 +158,7 @@ def _all_aside(values: pa.ChunkedArray, column: Column, aside: dict[int, dict[st
 def _with_aside(table: pa.Table, aside: dict[int, dict[str, Any]]) -> pa.Table:
     statuses, extra = table["_status"].to_pylist(), table[EXTRA.name].to_pylist()
     for row, values in aside.items():
-        statuses[row], extra[row] = Status.PARTIAL, _text(_merged(json.loads(extra[row] or "{}"), values))
+        statuses[row], extra[row] = Status.PARTIAL, _text(_merged(written_as(extra[row] or "{}"), values))
     table = table.set_column(table.schema.get_field_index("_status"), "_status", pa.array(statuses, pa.string()))
     return table.set_column(table.schema.get_field_index(EXTRA.name), EXTRA, pa.array(extra, pa.string()))
 
@@ -175,11 +185,12 @@ def _stand_for_versions(rows: pa.Table) -> pa.ChunkedArray:
     return pc.equal(pc.utf8_length(rows["_version"]), IDENTITY)
 
 
-def _unrolled(origins: Sequence[pa.Array], payloads: Sequence[bytes | None]) -> Iterator[tuple[list[pa.Array], list[bytes | None], list[Judged]]]:
+def _unrolled(origins: Sequence[pa.Array], payloads: Sequence[bytes | None], form: Form) -> Iterator[tuple[list[pa.Array], list[bytes | None], list[Judged]]]:
     """Yield what `_typed` needs of rows, with a row for each element of an array. The first of them has the version's identity and payload."""
+    arrays, several, lenient = form.arrays == "elements", form.several_objects == "on", form.lenient_numbers == "on"
     versions, places, messages = pa.table(list(origins), ORIGINS), [], []
     for row, payload in enumerate(payloads):
-        elements = [_judged(payload)] if payload is None else judged_elements(payload)
+        elements = [(Status.TOO_LARGE, {})] if payload is None else judged_elements(payload, arrays=arrays, several=several, lenient=lenient)
         places += [(row, number) for number in range(len(elements))]
         messages += elements
         if len(messages) >= BLOCK_ROWS or row == len(payloads) - 1:
@@ -195,14 +206,10 @@ def _whole(array: pa.Array | pa.ChunkedArray) -> pa.Array:
     return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
 
 
-def _judged(payload: bytes | None) -> Judged:
-    return (Status.TOO_LARGE, {}) if payload is None else judged(payload)
-
-
 def _read(sheet: Sheet, row: int, status: Status, message: dict[str, Any]) -> Status:
     sheet.write(row, message)
     return status
 
 
 def _text(value: dict[str, Any]) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return msgspec.json.encode(value).decode()
