@@ -465,6 +465,11 @@ class Fleet:
         return "allow-list/serials.txt"
 
     @property
+    def temporary_claims_prefix(self) -> str:
+        """Prefix of S3 keys that name the claim certificates that were lent; the hook takes no other certificate that AWS IoT does not list."""
+        return "claim-certificate/temporary/"
+
+    @property
     def just_in_time_name(self) -> str:
         """Lambda function of just-in-time registration, when `own_ca` is `jitr`."""
         return f"{self.prefix}-just-in-time-lambda"
@@ -512,6 +517,11 @@ class Fleet:
     def requests_usd(self, gets: int, others: int) -> float:
         """Return what S3 asks for GET requests, and for PUT and LIST ones, in US dollars."""
         return (gets * self.price_get + others * self.price_put) / 1000
+
+    @property
+    def serial_form(self) -> str:
+        """Regular expression of the serials that the hook takes."""
+        return re.escape(self.serial_prefix) + _SERIAL.pattern
 
     def serial(self, text: str) -> str:
         """Return a serial that the hook would take, or raise InvalidName."""

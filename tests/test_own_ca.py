@@ -170,8 +170,14 @@ class Things:
     def describe(self, _):
         return {"attributes": self.attributes, "version": 1} if self.attributes else None
 
-    def use_replacement(self, *_):
+    def create(self, *_):
         return True
+
+    def change(self, *_):
+        return True
+
+    def has(self, *_):
+        return False
 
 
 DECISIONS = {

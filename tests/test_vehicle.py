@@ -2,17 +2,25 @@
 
 import json
 import logging
+import re
 import stat
 import uuid
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from threading import Barrier
 
 import pytest
+from awsiot import V2ServiceException
+from awsiot.iotidentity import CreateKeysAndCertificateRequest, IotIdentityClientV2, RegisterThingRequest
 
 from fleet_pipeline.aws import Aws
+from fleet_pipeline.documents import filled
 from fleet_pipeline.errors import ConnectionFailed, InvalidName, NotRegistered, PublishRefused, RegistrationRefused
 from fleet_pipeline.provision.blueprint import blueprint, resources
 from fleet_pipeline.provision.claim.claims import read_claim
+from fleet_pipeline.provision.hook_log import decisions
 from fleet_pipeline.provision.reconcile import reconcile
 from fleet_pipeline.vehicle import registration
 from fleet_pipeline.vehicle.connection import Broker, connected
@@ -170,6 +178,119 @@ def test_a_serial_that_is_taken_is_refused_to_another_vehicle(aws, enrol, vehicl
     with pytest.raises(RegistrationRefused):
         enrol(vehicle.serial, home)
     assert len(aws.iot.list_thing_principals(thingName=vehicle.thing_name)["principals"]) == 1
+
+
+@pytest.fixture
+def certified(fleet, broker, claim):
+    """Connect with the claim certificate and get a certificate; yield its id and what has it registered for a serial, True for yes."""
+
+    @contextmanager
+    def one():
+        with connected(broker, claim, fleet.claim_client_prefix + uuid.uuid4().hex) as connection:
+            aws_iot = IotIdentityClientV2(connection.client, registration._OPTIONS)
+            made = connection.answer(aws_iot.create_keys_and_certificate(CreateKeysAndCertificateRequest()))
+
+            def registers(serial, **more):
+                parameters = {"SerialNumber": serial, **more}
+                request = RegisterThingRequest(
+                    template_name=fleet.template_name, certificate_ownership_token=made.certificate_ownership_token, parameters=parameters
+                )
+                try:
+                    return connection.answer(aws_iot.register_thing(request)).thing_name == fleet.thing_name(serial)
+                except V2ServiceException as error:
+                    if error.modeled_error.error_code != "AccessDenied":
+                        raise
+                    return False
+
+            yield made.certificate_id, registers
+
+    return one
+
+
+def test_of_two_vehicles_that_register_with_one_serial_at_once_one_wins(aws, fleet, certified):
+    """Twenty pairs, each of two connections."""
+    for _ in range(20):
+        serial, together = f"297468{uuid.uuid4().hex[:12].upper()}", Barrier(2)
+        with certified() as (first_id, first), certified() as (second_id, second), ThreadPoolExecutor(2) as both:
+            won = list(both.map(lambda registers, serial=serial, together=together: together.wait(10) is not None and registers(serial), (first, second)))
+        principals = aws.iot.list_thing_principals(thingName=fleet.thing_name(serial))["principals"]
+        assert sorted(won) == [False, True]
+        assert [arn.rsplit("/", 1)[1] for arn in principals] == [first_id if won[0] else second_id]
+
+
+def test_a_vehicle_may_ask_again_with_the_certificate_that_it_has_registered(certified, serial):
+    with certified() as (certificate_id, registers), certified() as (_, another):
+        assert registers(serial)
+        assert not another(serial)
+        assert registers(serial, **{"AWS::IoT::Certificate::Id": certificate_id})
+
+
+def test_a_registration_that_died_half_way_keeps_others_away_for_a_minute_and_no_longer(aws, fleet, claim, certified, serial):
+    with certified() as (dead_id, _), certified() as (alive_id, registers):
+        event = {
+            "claimCertificateId": claim.certificate_id,
+            "certificateId": dead_id,
+            "templateArn": fleet.template_arn,
+            "clientId": "dead",
+            "parameters": {"SerialNumber": serial},
+        }
+        answer = aws.functions.invoke(FunctionName=fleet.hook_name, Payload=json.dumps(event).encode())["Payload"].read()
+        assert json.loads(answer)["allowProvisioning"]
+        assert not registers(serial)
+        thing = fleet.thing_name(serial)
+        former = aws.iot.describe_thing(thingName=thing)["attributes"][fleet.registered_by]
+        aged = f"{dead_id}/{int(former.split('/')[1]) - 61}"
+        aws.iot.update_thing(thingName=thing, attributePayload={"attributes": {fleet.registered_by: aged}, "merge": True})
+        assert registers(serial)
+        described = aws.iot.describe_thing(thingName=thing)
+        assert described["attributes"] == {fleet.registered_by: claim.certificate_id}
+        assert [arn.rsplit("/", 1)[1] for arn in aws.iot.list_thing_principals(thingName=thing)["principals"]] == [alive_id]
+
+
+def test_what_the_hook_reserves_becomes_what_the_template_alone_would_make(aws, fleet, enrol, serial, home):
+    vehicle = enrol(serial, home)
+    described = aws.iot.describe_thing(thingName=vehicle.thing_name)
+    template = filled.provisioning_template(fleet)["Resources"]["thing"]["Properties"]
+    assert described["attributes"].keys() == template["AttributePayload"].keys()
+    assert aws.iot.list_thing_groups_for_thing(thingName=vehicle.thing_name)["thingGroups"] == template["ThingGroups"] == []
+    assert (described.get("thingTypeName"), template.get("ThingTypeName"), template.get("BillingGroup")) == (None, None, None)
+
+
+def test_a_claim_certificate_that_was_deleted_registers_nothing_and_the_log_says_why(aws, fleet, serial):
+    deleted = aws.iot.create_keys_and_certificate(setAsActive=False)["certificateId"]
+    aws.iot.delete_certificate(certificateId=deleted)
+    event = {"claimCertificateId": deleted, "certificateId": "d" * 64, "templateArn": fleet.template_arn, "parameters": {"SerialNumber": serial}}
+    answer = aws.functions.invoke(FunctionName=fleet.hook_name, Payload=json.dumps(event).encode())["Payload"].read()
+    assert json.loads(answer) == {"allowProvisioning": False}
+    assert [each.reason for each in decisions(fleet, aws, serial)] == ["the claim certificate was deleted, or was lent more than five minutes ago"]
+
+
+ODD = {
+    "no serial at all": {"parameters": {}},
+    "no parameters": {"parameters": None},
+    "a number": {"parameters": {"SerialNumber": 297468000001}},
+    "a list": {"parameters": {"SerialNumber": ["297468000001"]}},
+    "a parameter of its own": {"parameters": {"SerialNumber": "297468000001", "Colour": "red"}},
+    "signs that a terminal obeys": {"parameters": {"SerialNumber": "297468\x1b[31m\u202e\n'\"[red]"}},
+    "another script": {"parameters": {"SerialNumber": "\u0661\u0662"}},
+    "100 KB": {"parameters": {"SerialNumber": "A" * 100_000}},
+}
+
+
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+def test_whatever_the_hook_was_asked_there_is_an_answer_why_by_client_by_serial_and_in_the_list_of_all(aws, fleet, command, odd):
+    client = f"claim-{uuid.uuid4().hex}"
+    aws.functions.invoke(FunctionName=fleet.hook_name, Payload=json.dumps({"clientId": client, "templateArn": fleet.template_arn, **odd}).encode())
+    (decided,) = decisions(fleet, aws, client_id=client)
+    assert not decided.allowed
+    _, by_client = command(fleet, "vehicle", "why", "--client", client)
+    _, all_of_them = command(fleet, "vehicle", "why")
+    assert "refused: " in by_client
+    assert client in all_of_them
+    assert not re.search(r"[^\n -~…]", by_client + all_of_them)
+    serial = (odd["parameters"] or {}).get("SerialNumber")
+    if isinstance(serial, str):
+        assert decided in decisions(fleet, aws, serial)
 
 
 @pytest.mark.parametrize("serial", ["297468../../ABC", "297468*", "297468${iot:ClientId}", "297468ABCDEF\n", "297468ABC/DEF", ""])

@@ -1,6 +1,8 @@
 """`fleet vehicle`: vehicles with the real AWS IoT SDK."""
 
+import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,8 +12,9 @@ from fleet_pipeline.account import Account
 from fleet_pipeline.cli.shown import console, progress
 from fleet_pipeline.errors import NoClaimCertificate
 from fleet_pipeline.fleet import Fleet
+from fleet_pipeline.plain import plain
 from fleet_pipeline.provision import allow_list
-from fleet_pipeline.provision.hook_log import decisions
+from fleet_pipeline.provision.hook_log import EVER, decisions
 
 if TYPE_CHECKING:
     from fleet_pipeline.vehicle.identity import Identity
@@ -53,15 +56,22 @@ def drive(fleet: Fleet, vehicles: int, messages: int) -> None:
 
 
 @vehicle.command()
-@click.option("--serial", required=True, help="Serial number of the vehicle.")
+@click.option("--serial", help="Serial number of the vehicle, as it was sent.")
+@click.option("--client", help="Client id of the vehicle, as it was sent.")
 @click.pass_obj
-def why(fleet: Fleet, serial: str) -> None:
-    """Say what the hook decided about a vehicle, and for what reason."""
-    decided = decisions(fleet, Account.of(fleet).aws, serial)
+def why(fleet: Fleet, serial: str | None, client: str | None) -> None:
+    """Say what the hook decided about a vehicle, and for what reason; about all of the last hour, when none is named.
+
+    What a request had as its serial may be anything: without --serial, what the hook was asked is listed as it was sent.
+    """
+    named = serial is not None or client is not None
+    since = EVER if named else datetime.now(UTC) - timedelta(hours=1)
+    decided = decisions(fleet, Account.of(fleet).aws, serial, client, since=since)
     for each in decided:
-        console.print(f"{'allowed' if each.allowed else 'refused'}: {each.reason}")
+        asked = "" if serial is not None else f" (serial {each.serial}, client {each.client_id})"
+        console.print(plain(f"{'allowed' if each.allowed else 'refused'}: {each.reason}{asked}"), markup=False)
     if not decided:
-        console.print("the hook was not asked about it, or its log is not yet stored")
+        console.print("the hook was not asked about it, or its log is not yet stored" if named else "the hook was not asked within the last hour")
 
 
 @vehicle.command()
@@ -74,6 +84,18 @@ def allow(fleet: Fleet, serials: tuple[str, ...], *, replace: bool) -> None:
     for serial in serials:
         (allow_list.allow_replacement if replace else allow_list.add)(fleet, account.aws, fleet.serial(serial))
         console.print(f"{serial}: {'may be replaced once' if replace else 'may register'}")
+
+
+@vehicle.command()
+@click.pass_obj
+def allowed(fleet: Fleet) -> None:
+    """Read the allow-list as the hook does: how many serials it names, and what of it is not clear. Exits with 1 when something is not."""
+    listed = allow_list.read(fleet, Account.of(fleet).aws)
+    console.print(f"{len(set(listed.serials)):,} serials may register")
+    for each in listed.unclear:
+        console.print(plain(f"not clear, so it names nobody: {each}"), markup=False)
+    if listed.unclear:
+        sys.exit(1)
 
 
 def register_all(fleet: Fleet, account: Account, serials: Sequence[str], claim_folder: Path | None = None) -> "list[Registered]":

@@ -41,7 +41,7 @@ def write_policy(fleet: Fleet, prefix: str) -> Document:
 
 
 def hook_policy(fleet: Fleet) -> Document:
-    """The hook writes its own log, looks for the thing, and reads the allow-list if there is one."""
+    """The hook writes its own log, reserves the thing, asks whether a claim certificate was lent, and reads the allow-list if there is one."""
     return _function_policy("hook-policy", fleet, fleet.hook_name)
 
 
@@ -51,7 +51,14 @@ def just_in_time_policy(fleet: Fleet) -> Document:
 
 
 def _function_policy(name: str, fleet: Fleet, function: str) -> Document:
-    document = filled_in(name, fleet, {"function": function, "thing-prefix": fleet.thing_prefix, "serial-prefix": fleet.serial_prefix})
+    values = {
+        "function": function,
+        "thing-prefix": fleet.thing_prefix,
+        "serial-prefix": fleet.serial_prefix,
+        "bucket": fleet.bucket,
+        "temporary-claims-prefix": fleet.temporary_claims_prefix,
+    }
+    document = filled_in(name, fleet, values)
     reading = {
         "none": None,
         "s3": ("s3:GetObject", fleet.arn("s3", f"{fleet.bucket}/{fleet.allow_list_key}")),

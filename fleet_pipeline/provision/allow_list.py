@@ -1,13 +1,17 @@
 """The allow-list of serials: the DynamoDB table, where the settings choose one, and adding to either form of list."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 from fleet_pipeline.aws import Aws, absent, doing
 from fleet_pipeline.errors import InvalidSetting
 from fleet_pipeline.fleet import Fleet
+from fleet_pipeline.provision import serial_list
 from fleet_pipeline.provision import tags as tagging
+
+_LINES = re.compile(r"[^\r\n]*(?:\r\n|\r|\n|\Z)")
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ def add(fleet: Fleet, aws: Aws, serial: str) -> None:
         if fleet.allow_list == "dynamodb":
             aws.dynamodb.put_item(TableName=fleet.allow_list_table, Item={"serial": {"S": serial}})
         else:
-            _edit_lines(aws, fleet.bucket, fleet.allow_list_key, lambda lines: lines if serial in lines else [*lines, serial])
+            _edit_object(fleet, aws, lambda text: text if _reads(fleet, text, serial) else _with(fleet, text, serial))
 
 
 def take_off(fleet: Fleet, aws: Aws, serial: str) -> None:
@@ -71,7 +75,7 @@ def take_off(fleet: Fleet, aws: Aws, serial: str) -> None:
         if fleet.allow_list == "dynamodb":
             aws.dynamodb.delete_item(TableName=fleet.allow_list_table, Key={"serial": {"S": serial}})
         elif fleet.allow_list == "s3":
-            _edit_lines(aws, fleet.bucket, fleet.allow_list_key, lambda lines: [line for line in lines if line != serial])
+            _edit_object(fleet, aws, lambda text: _without(fleet, text, serial))
 
 
 def allow_replacement(fleet: Fleet, aws: Aws, serial: str) -> None:
@@ -80,12 +84,82 @@ def allow_replacement(fleet: Fleet, aws: Aws, serial: str) -> None:
         aws.iot.update_thing(thingName=fleet.thing_name(serial), attributePayload={"attributes": {"replacement": "allowed"}, "merge": True})
 
 
-def _edit_lines(aws: Aws, bucket: str, key: str, edit: Callable[[list[str]], list[str]]) -> None:
-    condition: Any = {"IfNoneMatch": "*"}
-    lines: list[str] = []
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What the hook reads on the list: the serials, and what of it it cannot read, in words."""
+
+    serials: tuple[str, ...]
+    unclear: tuple[str, ...]
+
+
+def read(fleet: Fleet, aws: Aws) -> Listed:
+    """Return what the hook reads on the list; nothing when there is none. Raises InvalidSetting when the settings choose no list."""
+    if fleet.allow_list == "none":
+        raise InvalidSetting("FLEET_ALLOW_LIST", fleet.allow_list, "there is no list to read; choose s3 or dynamodb")
+    with doing("read the allow-list"):
+        lines = list(_items(fleet, aws) if fleet.allow_list == "dynamodb" else _lines(fleet, aws))
+    serials = tuple(serial for _, found, _ in lines for serial in found)
+    return Listed(serials, tuple(f"{where}: {wrong}" for where, _, wrong in lines if wrong))
+
+
+_Line = tuple[str, list[str], str]
+"""Where it stands, its serials, and what is wrong with it."""
+
+
+def _items(fleet: Fleet, aws: Aws) -> Iterator[_Line]:
+    with absent("ResourceNotFoundException"):
+        for page in aws.dynamodb.get_paginator("scan").paginate(TableName=fleet.allow_list_table):
+            for item in page["Items"]:
+                key = item["serial"].get("S", "")
+                right = re.fullmatch(fleet.serial_form, key) is not None
+                yield f"item {key!r}", [key] if right else [], "" if right else "it is no serial of this fleet"
+
+
+def _lines(fleet: Fleet, aws: Aws) -> Iterator[_Line]:
+    serials = serial_list.module()
     with absent("NoSuchKey"):
-        found = aws.s3.get_object(Bucket=bucket, Key=key)
+        body = aws.s3.get_object(Bucket=fleet.bucket, Key=fleet.allow_list_key)["Body"].read()
+        try:
+            for number, found, wrong in serials.serial_list(body, fleet.serial_form).read():
+                yield f"line {number}", found, wrong
+        except serials.Unclear as error:
+            yield "the list", [], str(error)
+
+
+def _reads(fleet: Fleet, text: str, serial: str) -> bool:
+    return any(serial in found for _, found, _ in serial_list.module().SerialList(text, fleet.serial_form).read())
+
+
+def _with(fleet: Fleet, text: str, serial: str) -> str:
+    line = serial_list.module().SerialList(text, fleet.serial_form).line(serial)
+    end = "" if not text or text.endswith(("\n", "\r")) else _line_end(text)
+    return f"{text}{end}{line}{_line_end(text)}"
+
+
+def _without(fleet: Fleet, text: str, serial: str) -> str:
+    """Return the text without this serial: its line goes, and what else the line named gets a line of its own."""
+    lines = _LINES.findall(text)
+    listed = serial_list.module().SerialList(text, fleet.serial_form)
+    for number, found, _ in listed.read():
+        if serial in found:
+            lines[number - 1] = "".join(f"{listed.line(other)}{_line_end(text)}" for other in found if other != serial)
+    return "".join(lines)
+
+
+def _line_end(text: str) -> str:
+    return next((end for end in ("\r\n", "\n", "\r") if end in text), "\n")
+
+
+def _edit_object(fleet: Fleet, aws: Aws, edit: Callable[[str], str]) -> None:
+    """Write the list anew if the edit changes it, in its own encoding, and only over what was read."""
+    condition: Any = {"IfNoneMatch": "*"}
+    text, codec = "", "utf-8"
+    with absent("NoSuchKey"):
+        found = aws.s3.get_object(Bucket=fleet.bucket, Key=fleet.allow_list_key)
         condition = {"IfMatch": found["ETag"]}
-        lines = found["Body"].read().decode().split()
-    if edit(lines) != lines:
-        aws.s3.put_object(Bucket=bucket, Key=key, Body="\n".join([*edit(lines), ""]).encode(), **condition)
+        body = found["Body"].read()
+        codec = serial_list.module().codec(body)
+        text = serial_list.module().decoded(body)
+    edited = edit(text)
+    if edited != text:
+        aws.s3.put_object(Bucket=fleet.bucket, Key=fleet.allow_list_key, Body=edited.encode(codec, "surrogateescape"), **condition)

@@ -65,7 +65,11 @@ def _hook(fleet: Fleet) -> dict[str, Part]:
         description="Decides which vehicles may register",
         role_arn=role.arn,
         runtime=fleet.hook_runtime,
-        environment=_hook_environment(fleet),
+        environment={
+            **_hook_environment(fleet),
+            "PARAMETERS": ",".join(filled.provisioning_template(fleet)["Parameters"]),
+            "TEMPORARY_CLAIMS": f"s3://{fleet.bucket}/{fleet.temporary_claims_prefix}",
+        },
         tags=fleet.tags,
         code_sha256=sha256_of(code),
         code=code,

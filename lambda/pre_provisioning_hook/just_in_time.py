@@ -9,11 +9,27 @@ Standard library and boto3 only. Source: docs.aws.amazon.com/iot/latest/develope
 
 import base64
 import os
-import re
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
-from lambda_function import AllowList, Decision, IotThings, Things, allow_list, client, decide_on_thing, log_line, matches
+from lambda_function import (
+    DEADLINE_S,
+    AllowList,
+    Deadline,
+    Decision,
+    IotThings,
+    Things,
+    TooLate,
+    Unclear,
+    allow_list,
+    client,
+    decide_on_thing,
+    log_line,
+    matches,
+    serial_form,
+    within,
+)
 
 _COMMON_NAME = bytes.fromhex("0603550403")
 """The object identifier 2.5.4.3 in DER."""
@@ -34,32 +50,43 @@ class Registry(Things, Protocol):
 
 def lambda_handler(event: Any, _context: object) -> dict[str, bool]:
     """Return `{"allowed": bool}`, whatever happens. Logs the certificate's id and the reason."""
-    serial = None
+    asked: dict[str, str] = {}  # what is known of the vehicle by now, for the log
     try:
-        things = IotRegistry(client("iot"))
-        certificate = _described(event, os.environ["CA_CERTIFICATE_ID"], things)
-        serial = common_name(certificate["certificatePem"])
-        decision = decide(serial, certificate, os.environ, things, allow_list(os.environ.get("ALLOW_LIST", "")))
-        if decision.allowed:
-            things.let_in(os.environ["THING_PREFIX"] + serial, certificate, os.environ["DEVICE_POLICY"])
+        decision = within(DEADLINE_S, lambda deadline: _decided(event, os.environ, asked, deadline))
+    except TooLate:
+        decision = Decision(allowed=False, reason=f"AWS did not answer the function within {DEADLINE_S} s")
     except Exception as error:  # noqa: BLE001 (the outermost frame: whatever went wrong, nothing is let in)
         decision = Decision(allowed=False, reason=f"the function failed: {error!r}"[:500])
-    print(log_line({"parameters": {"SerialNumber": serial}, "claimCertificateId": _certificate_id(event)}, decision))  # noqa: T201 (Lambda's log)
+    print(log_line({"parameters": dict(asked), "certificateId": _certificate_id(event)}, decision))  # noqa: T201 (Lambda's log)
     return {"allowed": decision.allowed}
+
+
+def _decided(event: Any, settings: Mapping[str, str], asked: dict[str, str], deadline: Deadline) -> Decision:
+    things = IotRegistry(client("iot"), deadline)
+    certificate = _described(event, settings["CA_CERTIFICATE_ID"], things)
+    serial = asked["SerialNumber"] = common_name(certificate["certificatePem"])
+    allowed = allow_list(settings.get("ALLOW_LIST", ""), serial_form(settings["SERIAL_PREFIX"]), deadline)
+    decision = decide(serial, certificate, settings, things, allowed)
+    if decision.allowed:
+        things.let_in(settings["THING_PREFIX"] + serial, certificate, settings["DEVICE_POLICY"])
+    return decision
 
 
 def decide(serial: str, certificate: dict[str, Any], settings: Any, things: Things, allowed: AllowList | None) -> Decision:
     """Decide on a certificate that waits for its activation."""
     if certificate["status"] != "PENDING_ACTIVATION":
         return Decision(allowed=False, reason="the certificate does not wait for its activation")
-    if not matches(re.escape(settings["SERIAL_PREFIX"]) + r"[0-9A-Z]{6,26}", serial):
+    if not matches(serial_form(settings["SERIAL_PREFIX"]), serial):
         return Decision(allowed=False, reason=f"the common name is not {settings['SERIAL_PREFIX']} and 6 to 26 of 0-9 and A-Z")
-    if allowed is not None and not allowed.names(serial):
-        return Decision(allowed=False, reason="the serial is not on the allow-list")
+    try:
+        if allowed is not None and not allowed.names(serial):
+            return Decision(allowed=False, reason="the serial is not on the allow-list")
+    except Unclear as error:
+        return Decision(allowed=False, reason=f"the allow-list is not clear: {error}; `fleet vehicle allowed` says more")
     thing = things.describe(settings["THING_PREFIX"] + serial)
     if thing is not None and thing.get("attributes", {}).get("registered_by") == certificate["certificateId"]:
         return Decision(allowed=True, reason="a registration that was stopped")
-    return decide_on_thing(settings["THING_PREFIX"] + serial, things)
+    return decide_on_thing(settings["THING_PREFIX"] + serial, certificate["certificateId"], things, time.time())
 
 
 def common_name(certificate_pem: str) -> str:
@@ -112,6 +139,7 @@ class IotRegistry(IotThings):
 
     def let_in(self, thing_name: str, certificate: dict[str, Any], policy: str) -> None:
         """Make or mark the thing, give it the certificate and the certificate its policy, and activate it last."""
+        self.deadline.check()
         marked = {"attributes": {"registered_by": certificate["certificateId"]}}
         if self.describe(thing_name) is None:
             self.iot.create_thing(thingName=thing_name, attributePayload=marked)
@@ -119,4 +147,5 @@ class IotRegistry(IotThings):
             self.iot.update_thing(thingName=thing_name, attributePayload={**marked, "merge": True})
         self.iot.attach_thing_principal(thingName=thing_name, principal=certificate["certificateArn"])
         self.iot.attach_policy(policyName=policy, target=certificate["certificateArn"])
+        self.deadline.check()
         self.iot.update_certificate(certificateId=certificate["certificateId"], newStatus="ACTIVE")

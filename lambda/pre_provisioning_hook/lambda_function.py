@@ -1,9 +1,10 @@
 """The pre-provisioning hook: AWS IoT asks it before it registers a vehicle, and goes on only when it says so.
 
-It denies by default. A serial is allowed when its form and prefix are right, the request came through our template with no
-parameter but the serial, the claim certificate works (so that one that was revoked registers nothing, not even over a connection
+It denies by default. A serial is allowed when its form and prefix are right, the request came through our template with none but its
+parameters, the claim certificate works (so that one that was revoked or deleted registers nothing, not even over a connection
 that is still open), the allow-list (if there is one) names it, and no thing of that name exists. A thing that exists is given a new
-certificate only when its attribute `replacement` is `allowed`, and that permission is used up in the same step.
+certificate only when its attribute `replacement` is `allowed`, and that permission is used up in the same step. Before the hook says
+yes it reserves the serial for the certificate: of two requests at once, one wins (`things`).
 
 The thing is told which claim certificate it was registered with, by the template's parameter `ClaimCertificateId`.
 
@@ -14,98 +15,110 @@ Source: docs.aws.amazon.com/iot/latest/developerguide/pre-provisioning-hook.html
 import json
 import os
 import re
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, Protocol
+from typing import Any
 
-import boto3
-from botocore.config import Config
+from clients import client, warm
+from deadline import DEADLINE_S, Deadline, TooLate, within
+from lists import ALLOW_LIST_LIMIT_BYTES, AllowList, DynamoDbAllowList, Lent, NobodyLent, S3AllowList, S3Lent, allow_list, lent
+from serials import Unclear
+from things import LEASE_S, REGISTERED_BY, REPLACEMENT, Decision, IotThings, Reservation, Things, decide_on_thing
 
-IMPATIENT = Config(connect_timeout=0.3, read_timeout=0.8, retries={"total_max_attempts": 1})
-"""Four calls at most, 4.4 s in all: AWS IoT waits 5 s for the answer."""
+__all__ = [
+    "ALLOW_LIST_LIMIT_BYTES",
+    "DEADLINE_S",
+    "LEASE_S",
+    "REGISTERED_BY",
+    "REPLACEMENT",
+    "AllowList",
+    "Deadline",
+    "Decision",
+    "DynamoDbAllowList",
+    "Expected",
+    "IotThings",
+    "Reservation",
+    "S3AllowList",
+    "S3Lent",
+    "Things",
+    "TooLate",
+    "Unclear",
+    "allow_list",
+    "client",
+    "decide",
+    "decide_on_thing",
+    "lambda_handler",
+    "log_line",
+    "matches",
+    "serial_form",
+    "within",
+]
 
-ALLOW_LIST_LIMIT_BYTES = 8_000_000
-"""An S3 allow-list beyond this would not be read in time; a longer one belongs in DynamoDB."""
+CERTIFICATE_PARAMETER = "AWS::IoT::Certificate::Id"
+CLAIM_PARAMETER = "ClaimCertificateId"
+PARAMETERS = frozenset({"SerialNumber", CLAIM_PARAMETER, CERTIFICATE_PARAMETER})
+"""What our template declares."""
 
-REPLACEMENT = "replacement"
-"""Thing attribute by which an operator lets an existing thing be given a new certificate, once."""
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What the hook answers, and why, in words for the log."""
-
-    allowed: bool
-    reason: str
-
-
-class Things(Protocol):
-    """The registry, as far as the hook needs it."""
-
-    def claim_status(self, certificate_id: str) -> str | None:
-        """Return the status of a claim certificate, or None for one that the registry does not list, as temporary ones are not."""
-
-    def describe(self, thing_name: str) -> dict[str, Any] | None:
-        """Return DescribeThing's answer, or None when there is no such thing."""
-
-    def use_replacement(self, thing_name: str, version: int) -> bool:
-        """Take the permission back, if the thing is still at this version; say whether it was ours to take."""
-
-
-class AllowList(Protocol):
-    """The serials that may register."""
-
-    def names(self, serial: str) -> bool:
-        """Say whether the list has this serial."""
+_SHOWN = 200
+"""Characters of a text that are logged."""
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What a request must look like."""
+    """What a request must look like. `parameters` are the names that the template declares."""
 
     serial_prefix: str
     thing_prefix: str
     template_arn: str
+    parameters: frozenset[str] = PARAMETERS
 
 
 def lambda_handler(event: Any, _context: object) -> dict[str, Any]:
-    """Return `{"allowProvisioning": bool}`, whatever happens. Logs the serial and the reason, never a certificate."""
+    """Return `{"allowProvisioning": bool}`, whatever happens, and in time. Logs the serial and the reason, never a certificate."""
     try:
-        expected = Expected(os.environ["SERIAL_PREFIX"], os.environ["THING_PREFIX"], os.environ["TEMPLATE_ARN"])
-        decision = decide(event, expected, IotThings(client("iot")), allow_list(os.environ.get("ALLOW_LIST", "")))
+        decision = within(DEADLINE_S, lambda deadline: _decided(event, os.environ, deadline))
+    except TooLate:
+        decision = Decision(allowed=False, reason=f"AWS did not answer the hook within {DEADLINE_S} s")
     except Exception as error:  # noqa: BLE001 (the outermost frame: whatever went wrong, the answer is no)
         decision = Decision(allowed=False, reason=f"the hook failed: {error!r}"[:500])
     print(log_line(event, decision))  # noqa: T201 (Lambda's log)
     if not decision.allowed:
         return {"allowProvisioning": False}
-    return {"allowProvisioning": True, "parameterOverrides": {"ClaimCertificateId": event["claimCertificateId"]}}
+    return {"allowProvisioning": True, "parameterOverrides": {CLAIM_PARAMETER: event["claimCertificateId"]}}
 
 
-def decide(event: Any, expected: Expected, things: Things, allowed: AllowList | None) -> Decision:
+def _decided(event: Any, settings: Mapping[str, str], deadline: Deadline) -> Decision:
+    declared = frozenset(filter(None, settings.get("PARAMETERS", "").split(","))) or PARAMETERS
+    expected = Expected(settings["SERIAL_PREFIX"], settings["THING_PREFIX"], settings["TEMPLATE_ARN"], declared)
+    allowed = allow_list(settings.get("ALLOW_LIST", ""), serial_form(expected.serial_prefix), deadline)
+    return decide(event, expected, IotThings(client("iot"), deadline), allowed, lent(settings.get("TEMPORARY_CLAIMS", "")))
+
+
+def decide(  # noqa: PLR0913, PLR0917 (all that it asks comes in by the front door)
+    event: Any,
+    expected: Expected,
+    things: Things,
+    allowed: AllowList | None,
+    temporary: Lent = NobodyLent(),  # noqa: B008 (has no state)
+    now: float | None = None,
+) -> Decision:
     """Decide on one request. `allowed` is None when there is no allow-list."""
-    wrong = _wrong(event, expected)
+    wrong = _wrong(event, expected) or _claim_wrong(event["claimCertificateId"], things, temporary)
     if wrong:
         return Decision(allowed=False, reason=wrong)
-    if things.claim_status(event["claimCertificateId"]) not in {"ACTIVE", None}:
-        return Decision(allowed=False, reason="the claim certificate is not active")
     serial = event["parameters"]["SerialNumber"]
-    if allowed is not None and not allowed.names(serial):
-        return Decision(allowed=False, reason="the serial is not on the allow-list")
-    return decide_on_thing(expected.thing_prefix + serial, things)
+    try:
+        if allowed is not None and not allowed.names(serial):
+            return Decision(allowed=False, reason="the serial is not on the allow-list")
+    except Unclear as error:
+        return Decision(allowed=False, reason=f"the allow-list is not clear: {error}; `fleet vehicle allowed` says more")
+    return decide_on_thing(expected.thing_prefix + serial, event["certificateId"], things, time.time() if now is None else now)
 
 
-def _wrong(event: Any, expected: Expected) -> str:
-    """Say what is wrong with the request itself, or nothing."""
-    serial = _serial(event)
-    if serial is None:
-        return "the request does not have SerialNumber as its one parameter"
-    if event.get("templateArn") != expected.template_arn:
-        return "the request came through another template"
-    if not matches(r"[0-9a-f]{64}", event.get("claimCertificateId")):
-        return "the request does not name its claim certificate"
-    if not matches(re.escape(expected.serial_prefix) + r"[0-9A-Z]{6,26}", serial):
-        return f"the serial is not {expected.serial_prefix} and 6 to 26 of 0-9 and A-Z"
-    return ""
+def serial_form(prefix: str) -> str:
+    """Return the regular expression of serials that begin so."""
+    return re.escape(prefix) + r"[0-9A-Z]{6,26}"
 
 
 def matches(pattern: str, text: object) -> bool:
@@ -113,113 +126,66 @@ def matches(pattern: str, text: object) -> bool:
     return isinstance(text, str) and re.fullmatch(pattern, text, re.ASCII) is not None
 
 
-def _serial(event: Any) -> str | None:
-    parameters = event.get("parameters") if isinstance(event, dict) else None
-    if not isinstance(parameters, dict) or set(parameters) != {"SerialNumber"}:
-        return None
-    serial = parameters["SerialNumber"]
-    return serial if isinstance(serial, str) else None
+def _wrong(event: Any, expected: Expected) -> str:
+    """Say what is wrong with the request itself, or nothing."""
+    if not isinstance(event, dict) or not isinstance(event.get("parameters"), dict):
+        return "the request has no parameters"
+    if event.get("templateArn") != expected.template_arn:
+        return "the request came through another template"
+    for name in ("claimCertificateId", "certificateId"):
+        if not matches(r"[0-9a-f]{64}", event.get(name)):
+            return f"the request does not name its {name}"
+    return _parameters_wrong(event, expected)
 
 
-def decide_on_thing(thing_name: str, things: Things) -> Decision:
-    """Decide on a vehicle about which nothing else is wrong: a new one, or one whose replacement was allowed."""
-    thing = things.describe(thing_name)
-    if thing is None:
-        return Decision(allowed=True, reason="a new vehicle")
-    if thing.get("attributes", {}).get(REPLACEMENT) != "allowed":
-        return Decision(allowed=False, reason="a thing of this serial exists and no replacement was allowed")
-    if not things.use_replacement(thing_name, thing["version"]):
-        return Decision(allowed=False, reason="the replacement that was allowed has just been used")
-    return Decision(allowed=True, reason="a replacement that was allowed")
+def _parameters_wrong(event: dict[str, Any], expected: Expected) -> str:
+    parameters = event["parameters"]
+    own = {CERTIFICATE_PARAMETER: event["certificateId"], CLAIM_PARAMETER: event["claimCertificateId"]}
+    for name, value in parameters.items():
+        if name not in expected.parameters:
+            return f"the template does not declare the parameter {_shown(name)}"
+        if not isinstance(value, str):
+            return f"the parameter {_shown(name)} is no text"
+        if value != own.get(name, value):
+            return f"the parameter {_shown(name)} is not the request's own"
+    if "SerialNumber" not in parameters:
+        return "the request does not have the parameter 'SerialNumber'"
+    if not matches(serial_form(expected.serial_prefix), parameters["SerialNumber"]):
+        return f"the serial is not {expected.serial_prefix} and 6 to 26 of 0-9 and A-Z"
+    return ""
+
+
+def _claim_wrong(certificate_id: str, things: Things, temporary: Lent) -> str:
+    """Say what is wrong with the claim certificate, or nothing. AWS IoT lists neither temporary ones nor those that were deleted."""
+    status = things.certificate_status(certificate_id)
+    if status is None and not temporary.names(certificate_id):
+        return "the claim certificate was deleted, or was lent more than five minutes ago"
+    return "" if status in {"ACTIVE", None} else "the claim certificate is not active"
 
 
 def log_line(event: Any, decision: Decision) -> str:
     """Return what is logged: one short line of JSON, whatever the request holds, and no certificate."""
     told = event if isinstance(event, dict) else {}
-    facts = {"serial": _serial(event), **{name: told.get(name) for name in ("clientId", "claimCertificateId", "templateArn")}}
-    shown = {name: repr(fact)[:200] if isinstance(fact, str) else type(fact).__name__ for name, fact in facts.items()}
-    return json.dumps({"allowed": decision.allowed, "reason": decision.reason, **shown})
+    parameters = told.get("parameters")
+    serial = _entry(parameters if isinstance(parameters, dict) else {}, "SerialNumber")
+    facts = {name: _entry(told, name) for name in ("clientId", "claimCertificateId", "certificateId", "templateArn")}
+    return json.dumps({"allowed": decision.allowed, "reason": decision.reason, "serial": serial, **facts})
 
 
-@cache
-def client(service: str) -> Any:
-    """Return the one impatient client of a service."""
-    session: Any = boto3  # the stubs overload by literal name
-    return session.client(service, config=IMPATIENT)
+def _entry(told: dict[str, Any], name: str) -> str:
+    return _shown(told[name]) if name in told else "missing"
 
 
-@dataclass(frozen=True)
-class IotThings:
-    """The registry of AWS IoT Core."""
-
-    iot: Any
-
-    def claim_status(self, certificate_id: str) -> str | None:
-        """Return DescribeCertificate's status, or None for one that AWS IoT does not list, as temporary ones are not."""
-        try:
-            return str(self.iot.describe_certificate(certificateId=certificate_id)["certificateDescription"]["status"])
-        except self.iot.exceptions.ResourceNotFoundException:
-            return None
-
-    def describe(self, thing_name: str) -> dict[str, Any] | None:
-        """Return DescribeThing's answer, or None when there is no such thing."""
-        try:
-            return dict(self.iot.describe_thing(thingName=thing_name))
-        except self.iot.exceptions.ResourceNotFoundException:
-            return None
-
-    def use_replacement(self, thing_name: str, version: int) -> bool:
-        """Remove the attribute under the condition that nobody else has; two requests at once cannot both succeed."""
-        without = {"attributes": {REPLACEMENT: ""}, "merge": True}
-        try:
-            self.iot.update_thing(thingName=thing_name, attributePayload=without, expectedVersion=version)
-        except self.iot.exceptions.VersionConflictException:
-            return False
-        return True
+def _shown(value: object) -> str:
+    """Return a value in few characters, all of them ASCII and none a control character; a text in quotation marks."""
+    if isinstance(value, str):
+        return ascii(value)[:_SHOWN]
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    if isinstance(value, int | float) and abs(value) < 10**30:
+        return f"the number {value}"
+    kinds = {list: "a list", dict: "an object", int: "a number", float: "a number"}
+    return kinds.get(type(value), type(value).__name__)
 
 
-def allow_list(where: str) -> AllowList | None:
-    """Return the list that `s3://bucket/key` or `dynamodb://table` names; None for an empty name."""
-    scheme, _, rest = where.partition("://")
-    if not where:
-        return None
-    if scheme == "s3":
-        return S3AllowList(client("s3"), *rest.split("/", 1))
-    if scheme == "dynamodb":
-        return DynamoDbAllowList(client("dynamodb"), rest)
-    raise ValueError("ALLOW_LIST must begin with s3:// or dynamodb://")
-
-
-@dataclass(frozen=True)
-class S3AllowList:
-    """An object with one serial a line."""
-
-    s3: Any
-    bucket: str
-    key: str
-
-    def names(self, serial: str) -> bool:
-        """Say whether a line is this serial; a missing object names nobody."""
-        try:
-            answer = self.s3.get_object(Bucket=self.bucket, Key=self.key)
-        except self.s3.exceptions.NoSuchKey:
-            return False
-        if answer["ContentLength"] > ALLOW_LIST_LIMIT_BYTES:
-            raise ValueError("the allow-list is too long to be read in time: use DynamoDB")
-        return serial.encode() in (line.strip() for line in answer["Body"].iter_lines())
-
-
-@dataclass(frozen=True)
-class DynamoDbAllowList:
-    """A table with the key `serial`."""
-
-    dynamodb: Any
-    table: str
-
-    def names(self, serial: str) -> bool:
-        """Say whether the table has an item of this serial; a missing table names nobody."""
-        try:
-            answer = self.dynamodb.get_item(TableName=self.table, Key={"serial": {"S": serial}}, ConsistentRead=True)
-        except self.dynamodb.exceptions.ResourceNotFoundException:
-            return False
-        return "Item" in answer
+warm(os.environ)

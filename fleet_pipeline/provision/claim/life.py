@@ -2,13 +2,17 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from fleet_pipeline.aws import Aws, absent, doing
 from fleet_pipeline.errors import ClaimNotRetired, NoClaimCertificate
 from fleet_pipeline.fleet import Fleet
 from fleet_pipeline.provision.claim.claims import CERTIFICATE, FOLDER, Claim, Claims, Held, delete_versions, held, set_status, stored_certificate_id
 from fleet_pipeline.provision.claim.making import finish, replace_current
+
+LENT_FOR = timedelta(minutes=5)
+"""How long a certificate of CreateProvisioningClaim works. Source: API_CreateProvisioningClaim."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +92,25 @@ def registered_with(fleet: Fleet, aws: Aws, certificate_id: str, since: datetime
 
 
 def temporary(fleet: Fleet, aws: Aws) -> Claim:
-    """Return a claim certificate for one trusted person, such as a mechanic: it works for five minutes and no list names it."""
+    """Return a claim certificate for one trusted person, such as a mechanic: it works for five minutes and no list of AWS IoT names it.
+
+    The hook believes that it was lent because of an object with its id; without one, it would be a certificate that was deleted.
+    """
     with doing("give out a temporary claim certificate"):
+        _forget_lent(fleet, aws)
         made = aws.iot.create_provisioning_claim(templateName=fleet.template_name)
+        aws.s3.put_object(Bucket=fleet.bucket, Key=fleet.temporary_claims_prefix + made["certificateId"], Body=b"")
     return Claim(made["certificatePem"], made["keyPair"]["PrivateKey"])
+
+
+def _forget_lent(fleet: Fleet, aws: Aws) -> None:
+    """Delete what told the hook of certificates that no longer work."""
+    over = datetime.now(UTC) - LENT_FOR
+    for page in aws.s3.get_paginator("list_object_versions").paginate(Bucket=fleet.bucket, Prefix=fleet.temporary_claims_prefix):
+        entries: list[Any] = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
+        for each in entries:
+            if each["LastModified"] < over:
+                aws.s3.delete_object(Bucket=fleet.bucket, Key=each["Key"], VersionId=each["VersionId"])
 
 
 def _certificates(aws: Aws, thing: str) -> Iterator[RegisteredBy]:
