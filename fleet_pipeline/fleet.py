@@ -23,6 +23,7 @@ NestedObjects = Literal["columns", "structs"]
 Arrays = Literal["whole", "elements"]
 SeveralObjects = Literal["off", "on"]
 LenientNumbers = Literal["off", "on"]
+Numbers = Literal["double", "exact"]
 
 _CHOICES = {
     "raw_key_format": RawKeyFormat,
@@ -35,6 +36,7 @@ _CHOICES = {
     "arrays": Arrays,
     "several_objects": SeveralObjects,
     "lenient_numbers": LenientNumbers,
+    "numbers": Numbers,
 }
 """Settings that are one of some words."""
 
@@ -207,6 +209,8 @@ class Form:
     """`on`: several objects one after another in one message are a row each. `off`: the message is not JSON."""
     lenient_numbers: LenientNumbers = "off"
     """`on`: `nan`, `inf` and their like, without quotes, are read as numbers that no column holds. `off`: the message is not JSON."""
+    numbers: Numbers = "exact"
+    """`double`: every new column of numbers is of doubles. `exact`: one of integers alone is int64, as in records that do not say it."""
 
 
 def _setting(default: Any, meaning: str, reason: str, *, secret: bool = False) -> Any:
@@ -251,6 +255,11 @@ class Fleet:
         "off",
         "Bare `nan`, `inf` and `Infinity` in messages: `off`, malformed; or `on`, null in their column, spelt out in `_extra`. For tables begun from now on.",
         "They are not JSON, and other readers of the raw objects refuse them.",
+    )
+    numbers: Numbers = _setting(
+        "double",
+        "Kind of a column of numbers: `double`, whatever they are; or `exact`, int64 where its first hour has integers alone. For tables begun from now on.",
+        "A speed of 0 in the first hour must not keep 12.5 out of its column for good.",
     )
     errors_prefix: str = _setting("errors", "Prefix of what a rule could not write.", "Outside the raw prefix, so it is never read as data.")
     raw_key_format: RawKeyFormat = _setting(
@@ -407,7 +416,7 @@ class Fleet:
     @property
     def form(self) -> Form:
         """How messages become rows of a table that is begun now."""
-        return Form(self.nested_objects, self.arrays, self.several_objects, self.lenient_numbers)
+        return Form(self.nested_objects, self.arrays, self.several_objects, self.lenient_numbers, self.numbers)
 
     @property
     def tags(self) -> dict[str, str]:

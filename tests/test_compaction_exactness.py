@@ -181,8 +181,9 @@ def _rows(payloads, form):
 
 @pytest.mark.parametrize("arrays", ["whole", "elements"])
 @pytest.mark.parametrize("nested", ["columns", "structs"])
-def test_a_row_gives_its_message_back_number_by_number(nested, arrays):
-    chance, form = random.Random(f"{nested} {arrays}"), Form(nested_objects=nested, arrays=arrays)
+@pytest.mark.parametrize("numbers", ["double", "exact"])
+def test_a_row_gives_its_message_back_number_by_number(numbers, nested, arrays):
+    chance, form = random.Random(f"{numbers} {nested} {arrays}"), Form(nested_objects=nested, arrays=arrays, numbers=numbers)
     texts = [[_object(chance) for _ in range(chance.choice([1, 1, 2, 3]) if arrays == "elements" else 1)] for _ in range(MESSAGES)]
     payloads = [("[" + ",".join(some) + "]" if arrays == "elements" else some[0]).encode() for some in texts]
     read = 0
@@ -295,3 +296,39 @@ def test_several_objects_in_one_message_are_a_row_each_where_that_is_chosen():
     }.items():
         assert judged_elements(payload, arrays=False, several=True) == [(status, {})]
     assert judged(b'{"a":1}{"a":2}') == (Status.MALFORMED, {})
+
+
+DOUBLES = Form(numbers="double")
+
+
+def test_integers_in_the_first_hour_do_not_keep_decimals_out_of_the_next():
+    rows = [row for row, _ in _rows([b'{"speed":0,"d":[2]}', b'{"speed":12.5,"d":[2.5,null,3]}'], DOUBLES)]
+    assert [(row["speed"], row["d"], row["_status"]) for row in rows] == [(0.0, [2.0], "ok"), (12.5, [2.5, None, 3.0], "ok")]
+    assert {type(row["speed"]) for row in rows} == {float}
+
+
+def test_an_integer_that_no_double_is_goes_aside_and_its_neighbours_do_not():
+    rows = [row for row, _ in _rows([b'{"n":1}', b'{"n":2}', b'{"n":9007199254740993}', b'{"n":18446744073709551616}', b'{"n":3}'], DOUBLES)]
+    assert [(row["n"], row["_extra"]) for row in rows] == [
+        (1.0, None),
+        (2.0, None),
+        (None, '{"n":9007199254740993}'),
+        (None, '{"n":18446744073709551616}'),
+        (3.0, None),
+    ]
+
+
+def test_a_table_whose_record_says_nothing_of_numbers_keeps_its_integers():
+    record = Contract.of_json(b'{"pinned":false,"form":{"nested_objects":"columns","arrays":"whole"},"columns":[{"name":"a","path":["a"],"kind":"int64"}]}', 0)
+    versions = [Version(key(1), "v", 1, "e", "m", latest=True)]
+    [(block, learnt)] = blocks(RULE, versions, [b'{"a":5,"b":7,"c":[1]}'], record)
+    assert {name: column.kind for name, column in record.adding(learnt).columns.items()} == {"a": "int64", "b": "int64", "c": "int64[]"}
+    assert conformed(block, record.adding(learnt))["a"].to_pylist() == [5]
+
+
+@pytest.mark.parametrize("nested", ["columns", "structs"])
+def test_a_message_of_a_thousand_new_names_does_not_keep_others_out_of_recorded_columns(nested):
+    normal, poison = b'{"speed":1.5,"at":{"lat":48.1}}', json.dumps({f"f{number}": number for number in range(1000)}).encode()
+    rows = [row for row, _ in _rows([normal, normal, poison, normal], Form(nested_objects=nested))]
+    lat = [row["at_lat"] if nested == "columns" else row["at"]["lat"] for row in (rows[0], rows[1], rows[3])]
+    assert (lat, rows[3]["speed"], rows[3]["_status"]) == ([48.1] * 3, 1.5, "ok")

@@ -28,6 +28,7 @@ class Sheet:
         self._contract, self._rows = contract, rows
         self._owners: dict[str, tuple[Path, bool]] = {}
         self._values: dict[Path, list[Any]] = {}
+        self._new = 0
         self._root = _Object(proxy(self), ())  # without a cycle, which would live until the garbage collector looks
         self.aside: dict[int, dict[str, Any]] = {}
         """By row, the part of the message that no column holds, in the message's own structure."""
@@ -48,8 +49,11 @@ class Sheet:
         """Return where the values of a field go: a list with a place for each row, or aside."""
         if path in self._values:
             return self._values[path]
-        if len(self._values) >= COLUMNS or not self._contract.takes(path) or not self._claims(path):
-            return _Aside(self, path)
+        known = self._contract.columns.get(self._contract.name(path))
+        if known is None or known.path != path:  # a column that stands is never refused, whatever else stands in the block
+            if self._new >= COLUMNS or not self._contract.takes(path) or not self._claims(path):
+                return _Aside(self, path)
+            self._new += 1
         return self._values.setdefault(path, [None] * self._rows)
 
     def _claims(self, path: Path) -> bool:
@@ -68,6 +72,8 @@ class Sheet:
         if known and known.name in self._contract.fixed:
             return known.kind
         observed = _one_kind(values) or common_kind(value for value in values if value is not None)
+        if self._contract.form.numbers == "double":
+            observed = observed.replace("int64", "double")
         return (join(known.kind, observed) or known.kind) if known else observed
 
 
@@ -87,12 +93,23 @@ def filled(values: list[Any], kind: str) -> tuple[pa.Array, list[int]]:
             return pa.array(values, KINDS[kind]), []
         except OverflowError:
             pass  # an integer beyond 64 bits: value by value, then
+    if kind in {"double", "double[]"} and _are_numbers(values, kind):
+        try:
+            return pa.array(values, KINDS[kind]), []
+        except (pa.ArrowInvalid, OverflowError):
+            pass  # an integer that no double is: value by value, then
     at_home = {_NONE} if kind == "int64" else {_NONE, _TYPES.get(kind)}
     fitted = [value if type(value) in at_home else fit(value, kind) for value in values]
     misfits = [row for row, value in enumerate(fitted) if value is _MISFIT]
     for row in misfits:
         fitted[row] = None
     return pa.array(fitted, KINDS[kind]), misfits
+
+
+def _are_numbers(values: list[Any], kind: str) -> bool:
+    if kind == "double[]":
+        return set(map(type, values)) <= {list, _NONE} and _are_numbers(list(chain.from_iterable(filter(None, values))), "double")
+    return set(map(type, values)) <= {int, float, _NONE}
 
 
 def put(message: dict[str, Any], path: Path, value: Any) -> None:
