@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fleet_pipeline.compaction.lake import Part
-from fleet_pipeline.compaction.parts import FOOTER, opened
+from fleet_pipeline.compaction.reading import FOOTER, opened
 from fleet_pipeline.store import Store
 
 REVISION = pa.field("revision", pa.int32())
@@ -62,7 +62,7 @@ class DerivedTable:
             inputs = look()
             digest = self._digest(inputs)
             if found and self._inputs_of(found[-1]) == digest:
-                return Revised(found[-1].key, opened(self.store, found[-1]).read(), digest, written=False)
+                return Revised(found[-1].key, opened(self.store, found[-1], self.schema).read(), digest, written=False)
             if not found and not inputs:
                 return Revised(None, self.schema.append(REVISION).empty_table(), digest, written=False)
             rows = _numbered(compute(inputs).cast(self.schema), len(found))
@@ -82,8 +82,7 @@ class DerivedTable:
         return sha256("\n".join([f"{self.name} {self.version}", *(part.key for part in inputs)]).encode()).hexdigest()
 
     def _inputs_of(self, revision: Part) -> str:
-        facts = opened(self.store, revision).schema_arrow.metadata[FOOTER]
-        return str(json.loads(facts)["inputs"])
+        return str(opened(self.store, revision, self.schema).facts["inputs"])
 
     def _put(self, key: str, rows: pa.Table, inputs: str) -> bool:
         with TemporaryDirectory(prefix="fleet-") as folder:

@@ -8,11 +8,10 @@ from datetime import UTC, date, datetime, timedelta
 
 import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from fleet_pipeline.analytics.revisions import DerivedTable, Revised
 from fleet_pipeline.compaction.lake import Lake, Part
-from fleet_pipeline.compaction.parts import opened
+from fleet_pipeline.compaction.reading import PartFile, opened
 from fleet_pipeline.compaction.structs import leaves, unfolded
 from fleet_pipeline.fleet import Fleet, Hour
 from fleet_pipeline.store import Store
@@ -122,7 +121,7 @@ def rolled_up(store: Store, day: date) -> Revised:
 
     def vehicles(inputs: Sequence[Part]) -> pa.Table:
         with _database() as database:
-            database.register("hours", pa.concat_tables(opened(store, part).read() for part in inputs))
+            database.register("hours", pa.concat_tables(opened(store, part, HOURLY).read() for part in inputs))
             return database.execute(_ROLLED_UP).to_arrow_table()
 
     return daily_table(store).recompute(f"date={day}", revisions, vehicles)
@@ -139,9 +138,9 @@ def _database() -> duckdb.DuckDBPyConnection:
     return duckdb.connect(config={"threads": 2})
 
 
-def _take_over(database: duckdb.DuckDBPyConnection, part: pq.ParquetFile) -> None:
-    stored = {name.replace(".", "_"): name for name in leaves(part.schema_arrow)}
+def _take_over(database: duckdb.DuckDBPyConnection, part: PartFile) -> None:
+    stored = {name.replace(".", "_"): name for name in leaves(part.schema)}
     wanted = ", ".join(f'try_cast("{stored[name]}" AS {kind})' if name in stored else "NULL" for name, kind in _FIELDS.items())
-    for batch in part.iter_batches(BATCH_ROWS, columns=[stored[name] for name in _FIELDS if name in stored]):
-        database.register("batch", unfolded(pa.table(batch)))
+    for batch in part.batches([stored[name] for name in _FIELDS if name in stored], BATCH_ROWS):
+        database.register("batch", unfolded(batch))
         database.execute(f"INSERT INTO messages SELECT {wanted} FROM batch")  # noqa: S608 (the names are constants of this file)

@@ -7,8 +7,8 @@ import pyarrow.compute as pc
 
 from fleet_pipeline.compaction.contract import Contract
 from fleet_pipeline.compaction.lake import Lake, Part
-from fleet_pipeline.compaction.parts import opened
 from fleet_pipeline.compaction.payload import Status
+from fleet_pipeline.compaction.reading import opened
 from fleet_pipeline.compaction.rows import count_versions
 from fleet_pipeline.compaction.structs import leaves, unfolded
 from fleet_pipeline.fleet import Hour, Rule
@@ -61,7 +61,7 @@ def inspect(lake: Lake, rule: Rule, hour: Hour, contract: Contract) -> Inspectio
     place = _place(contract)
     wanted = [*_HEAD, *(name for name in (_VEHICLE, *place) if name in contract.columns)]
     files = [opened(lake.store, part) for part in parts]
-    tables = [unfolded(file.read([name for name in wanted if name in leaves(file.schema_arrow)])) for file in files]
+    tables = [unfolded(file.read([name for name in wanted if name in leaves(file.schema)])) for file in files]
     rows = pa.concat_tables(tables, promote_options="permissive") if tables else _no_rows(wanted)
     identities = rows.group_by(["_key", "_version"]).aggregate([])
     return Inspection(
@@ -75,7 +75,7 @@ def inspect(lake: Lake, rule: Rule, hour: Hour, contract: Contract) -> Inspectio
         minutes=_minutes(rows["_ts"], hour),
         vehicles=_vehicles(rows),
         track=_track(rows, place),
-        preview=next(files[-1].iter_batches(PREVIEW_ROWS), None) if files else None,
+        preview=next(files[-1].batches(files[-1].schema.names, PREVIEW_ROWS), None) if files else None,
     )
 
 

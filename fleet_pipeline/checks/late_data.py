@@ -10,14 +10,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
-import pyarrow.parquet as pq
 
 from fleet_pipeline.assets import lake, provenance, raw
 from fleet_pipeline.assets.failures import reported
 from fleet_pipeline.assets.verdicts import named
 from fleet_pipeline.compaction.lake import Lake
-from fleet_pipeline.compaction.parts import Identities, opened, versions_in
 from fleet_pipeline.compaction.raw import RawHour
+from fleet_pipeline.compaction.reading import Identities, PartFile, opened
 from fleet_pipeline.errors import CompactionError
 from fleet_pipeline.fleet import Fleet, Hour, Rule
 from fleet_pipeline.partitions import closed_hours
@@ -66,15 +65,15 @@ def look(raw_store: Store, target: Lake, rule: Rule, hour: Hour) -> Seen:
         files = [opened(target.store, part) for part in target.parts(rule, hour)]
     except CompactionError:
         files = []
-    held = sum(map(versions_in, files))
+    held = sum(file.versions for file in files)
     uncompacted = versions - held if versions >= held else _missing(raw_store, rule, hour, files)
     return Seen(versions, listed.bytes, held, uncompacted, tuple(listed.foreign_examples))
 
 
-def _missing(raw_store: Store, rule: Rule, hour: Hour, files: list[pq.ParquetFile]) -> int:
+def _missing(raw_store: Store, rule: Rule, hour: Hour, files: list[PartFile]) -> int:
     known = Identities()
     for file in files:
-        known.add(file.read(["_key", "_version"]))
+        known.add(file)
     return sum(len(known.missing(block)) for block in RawHour(raw_store, rule, hour).blocks())
 
 

@@ -3,7 +3,8 @@
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,11 +15,12 @@ from rich.table import Table
 
 from fleet_pipeline.account import Account
 from fleet_pipeline.cli.shown import console, progress
+from fleet_pipeline.compaction.containment import contained
 from fleet_pipeline.compaction.contract import Contract
 from fleet_pipeline.compaction.hour import Compacted, Progress
 from fleet_pipeline.compaction.hours import Compaction, compact_hours, forecast_hour
-from fleet_pipeline.compaction.lake import Lake
-from fleet_pipeline.compaction.rewrite import rewrite_hour
+from fleet_pipeline.compaction.lake import Lake, contract_of
+from fleet_pipeline.compaction.rewrite import Rewritten, has_grown, learnt, rewrite_hour
 from fleet_pipeline.compaction.verification import purge_hour, verify_hour
 from fleet_pipeline.errors import FleetError, InvalidName, NotVerified
 from fleet_pipeline.fleet import Fleet, Hour, Rule
@@ -102,15 +104,20 @@ class _Far:
 
 def _forecast(fleet: Fleet, jobs: Sequence[Compaction], hours: Sequence[Hour]) -> None:
     table, usd = Table("rule", "raw versions", "rows there", "to be read", "bytes", "LIST", "GET", "PUT"), 0.0
+    failed: list[str] = []
     for job in jobs:
         raw, lake = job.raw, job.lake
         with progress() as bar:
-            found = [forecast_hour(raw, lake, job.rule, hour) for hour in bar.track(hours, description=f"{job.rule.key}: hours looked at")]
+            found = []
+            for hour in bar.track(hours, description=f"{job.rule.key}: hours looked at"):
+                with _noted(failed, job.rule, hour):
+                    found.append(forecast_hour(raw, lake, job.rule, hour))
         names = ("raw_versions", "rows", "missing", "missing_bytes", "list_requests", "missing", "put_requests")
         table.add_row(job.rule.key, *(str(sum(getattr(each, name) for each in found)) for name in names))
         usd += sum(fleet.requests_usd(each.missing, each.list_requests + each.put_requests) for each in found)
     console.print(table)
     console.print(f"the requests would cost about {usd:.4f} USD; nothing was changed")
+    _end(failed)
 
 
 @click.group()
@@ -173,16 +180,15 @@ def purge(fleet: Fleet, *, keys: tuple[str, ...], start: Hour, end: Hour, dry_ru
     if not (dry_run or yes):
         click.confirm(f"Delete the raw messages from {start.partition_key} until {end.partition_key} for good? Their rows stay.", abort=True)
     aws, lake = Account.of(fleet).aws, _lake(fleet)
-    store, table, failed = S3Store(aws, fleet.bucket), Table("rule", "versions", "deleted"), []
+    failed: list[str] = []
+    store, table = S3Store(aws, fleet.bucket), Table("rule", "versions", "deleted")
     for rule in _rules(fleet, keys):
         versions = deleted = 0
         with progress() as bar:
             for each in bar.track(hours, description=f"{rule.key}: hours verified"):
-                try:
+                with _noted(failed, rule, each):
                     counts = _verified(store, lake, rule, each) if dry_run else _purged(store, lake, rule, each)
                     versions, deleted = versions + counts[0], deleted + counts[1]
-                except NotVerified as refusal:
-                    failed.append(f"{rule.key} {each.partition_key}: {refusal}")
         table.add_row(rule.key, str(versions), str(deleted))
     console.print(table)
     _end(failed)
@@ -219,29 +225,87 @@ def print_ddl(fleet: Fleet, keys: tuple[str, ...]) -> None:
 
 
 @lake.command()
-@click.option("--dry-run", is_flag=True, help="Say how many hours would be written anew.")
+@click.option("--dry-run", is_flag=True, help="Say how many hours would be written anew, and with which columns.")
+@click.option(
+    "--contract", "contracts", multiple=True, help="RULE=FILE: the columns of a rule, as `fleet schema show --json` prints them; FILE alone: of every rule."
+)
 @click.pass_obj
-def rewrite(fleet: Fleet, *, dry_run: bool) -> None:
+def rewrite(fleet: Fleet, *, dry_run: bool, contracts: tuple[str, ...]) -> None:
     """Write the table anew as its next generation, and let readers switch to it once every row is there. The old one stays.
 
-    Let no compaction run meanwhile. Stopped, the next call goes on. Then materialize the catalog, whose tables name the generation.
+    Columns are those of the contracts that are given; of the other rules, what all of their messages teach. Compactions may go on meanwhile.
+    Stopped, the next call goes on. Then materialize the catalog, whose tables name the generation.
     """
     old = _lake(fleet)
     new = old.next_generation
-    work = [(rule, hour) for rule in fleet.rules for hour in old.hours(rule)]
+    chosen = _contracts(fleet, contracts)
+    hours = {rule: old.hours(rule) for rule in fleet.rules}
     if dry_run:
-        console.print(f"{len(work)} hours would be written from {old.root} to {new.root}; nothing was changed")
+        for rule, its_hours in hours.items():
+            columns = f"the {len(chosen[rule].columns)} columns that are given" if rule in chosen else "the columns that its messages teach"
+            console.print(f"{rule.key}: {len(its_hours)} hours would be written from {old.root} to {new.root} with {columns}; nothing was changed")
         return
-    failed = []
-    with progress() as bar:
-        for rule, hour in bar.track(work, description=f"hours written to {new.root}"):
-            done = rewrite_hour(old, new, rule, hour)
-            if not done.complete:
-                failed.append(f"{rule.key} {hour.partition_key}: {done.versions} messages of {done.versions_before}")
+    failed = _columns_chosen(old, new, chosen, hours)
+    new.begin()
+    failed = failed or _written_anew(old, new, fleet.rules)
     if not failed:
         new.switch()
         console.print(f"readers use {new.root} from now on; {old.root} stays")
     _end(failed)
+
+
+def _contracts(fleet: Fleet, given: Sequence[str]) -> dict[Rule, Contract]:
+    found: dict[Rule, Contract] = {}
+    for each in given:
+        key, named, file = each.rpartition("=")
+        contract = _read(Path(file))
+        found |= dict.fromkeys([fleet.rule(key)] if named else fleet.rules, contract)
+    return found
+
+
+def _columns_chosen(old: Lake, new: Lake, chosen: Mapping[Rule, Contract], hours: Mapping[Rule, Sequence[Hour]]) -> list[str]:
+    """Record the columns of each rule's new generation: before any row is written, and so before any compaction adds rows there."""
+    failed: list[str] = []
+    for rule, its_hours in hours.items():
+        if rule in chosen:
+            new.pin(rule, chosen[rule])
+        elif (taught := new.contract(rule)).number < 0:
+            with progress() as bar:
+                for each in bar.track(its_hours, description=f"{rule.key}: hours learnt from"):
+                    with _noted(failed, rule, each):
+                        taught = learnt(old, taught, rule, each)
+            if not failed:
+                new.record(rule, taught)
+    return failed
+
+
+def _written_anew(old: Lake, new: Lake, rules: Sequence[Rule]) -> list[str]:
+    """Write every hour anew, and again those that grew meanwhile, until none has. Return what failed."""
+    failed: list[str] = []
+    done: dict[tuple[Rule, Hour], Rewritten] = {}
+    while not failed and (work := [(rule, each) for rule in rules for each in old.hours(rule) if _is_due(old, rule, each, done.get((rule, each)))]):
+        with progress() as bar:
+            for rule, each in bar.track(work, description=f"hours written to {new.root}"):
+                with _noted(failed, rule, each):
+                    done[rule, each] = rewrite_hour(old, new, rule, each)
+                    if not done[rule, each].complete:
+                        failed.append(f"{rule.key} {each.partition_key}: {done[rule, each].versions} messages of {done[rule, each].versions_before}")
+    return failed
+
+
+def _is_due(old: Lake, rule: Rule, hour: Hour, done: Rewritten | None) -> bool:
+    return done is None or has_grown(old, rule, hour, done)
+
+
+@contextmanager
+def _noted(failed: list[str], rule: Rule, hour: Hour) -> Iterator[None]:
+    """Note an hour that fails, whatever the reason, and go on with the next."""
+    name = f"{rule.key} {hour.partition_key}"
+    try:
+        with contained(name):
+            yield
+    except FleetError as error:
+        failed.append(f"{name}: {error}")
 
 
 def _lake(fleet: Fleet) -> Lake:
@@ -261,7 +325,11 @@ def _hours(start: Hour, end: Hour) -> list[Hour]:
 
 
 def _read(file: Path) -> Contract:
-    return Contract.of_json(file.read_bytes(), -1)
+    try:
+        text = file.read_bytes()
+    except OSError as error:
+        raise InvalidName("contract", str(file), f"it cannot be read ({error.strerror})") from error
+    return contract_of(text, -1, str(file))
 
 
 def _end(failed: Sequence[str]) -> None:

@@ -8,9 +8,14 @@ from typing import Protocol
 from fleet_pipeline import __version__
 from fleet_pipeline.compaction.contract import Contract
 from fleet_pipeline.compaction.lake import Lake, Part
-from fleet_pipeline.compaction.parts import Identities, Spool, opened, write
+from fleet_pipeline.compaction.parts import Spool, write
+from fleet_pipeline.compaction.reading import Identities, opened
 from fleet_pipeline.compaction.rows import Block, conformed, row_schema
 from fleet_pipeline.fleet import Hour, Rule
+
+
+class GenerationBegun(Exception):
+    """A new generation was begun meanwhile: what is to be added must be there first, since readers will switch to it."""
 
 
 class Slots(Protocol):
@@ -53,6 +58,8 @@ class Appending:
     """Where the spool and the next part lie until they are written."""
     learnt: Contract
     """The rule's columns, with those that the added blocks taught."""
+    coming: list[Lake] | None = None
+    """The generations that are known to be written beside this one; None for whoever writes one of them."""
     known: Identities = field(default_factory=Identities)
     """The rows of the parts seen so far."""
     statuses: Counter[str] = field(default_factory=Counter)
@@ -81,11 +88,16 @@ class Appending:
         return self._spool.rows
 
     def put(self, number: int) -> bool:
-        """Write the pending rows as this part, if the number is free. Their columns are recorded before."""
+        """Write the pending rows as this part, if the number is free. Their columns are recorded before.
+
+        Raises GenerationBegun, and writes nothing, when a new generation was begun that the caller does not know.
+        """
         self.learnt = self.lake.record(self.rule, self.learnt)
         file, key = self.folder / "part.parquet", self.lake.part_key(self.rule, self.hour, number)
         facts = {"writer": f"fleet-pipeline {__version__}", "rule": self.rule.key, "hour": self.hour.partition_key, "contract": self.learnt.number}
         written = write(file, (conformed(block, self.learnt) for block in self._spool), row_schema(self.learnt), facts)
+        if self.coming is not None and self.lake.coming() != self.coming:
+            raise GenerationBegun
         if not self.lake.store.put_new(key, file):
             return False
         part = Part(key, file.stat().st_size)
@@ -99,6 +111,6 @@ class Appending:
         """See the parts that have come, and drop their rows from what is pending."""
         parts = self.lake.parts(self.rule, self.hour)
         for part in parts[self.known.parts :]:
-            self.known.add(opened(self.lake.store, part).read(["_key", "_version"]))
+            self.known.add(opened(self.lake.store, part))
         self._spool.drop(self.known)
         return len(parts)

@@ -2,21 +2,23 @@
 
 import gc
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from threading import Lock
 
 import pyarrow as pa
 
-from fleet_pipeline.compaction.appending import Appending
+from fleet_pipeline.compaction.appending import Appending, GenerationBegun
 from fleet_pipeline.compaction.lake import Lake
 from fleet_pipeline.compaction.payload import Status
 from fleet_pipeline.compaction.raw import RawHour, fetched
+from fleet_pipeline.compaction.reading import Identities, opened
 from fleet_pipeline.compaction.rows import blocks
+from fleet_pipeline.compaction.workplace import workplace
 from fleet_pipeline.fleet import Hour, Rule
-from fleet_pipeline.store import Store
+from fleet_pipeline.store import Store, Version
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +87,20 @@ def compact_hour(raw: Store, lake: Lake, rule: Rule, hour: Hour, *, on_progress:
 
     A second run adds nothing and writes nothing. Messages that came late are added as one more part. Two runs at once add every row once.
     An empty hour writes nothing. Stopped at any moment, the lake is as it was or has whole parts more, and the next run adds the rest.
+    While a new generation is being written, or when readers have switched to one meanwhile, the added messages are rows there, too.
 
     Raises PartsMissing when the lake's parts have a gap, AwsUnavailable when S3 gave no answer for long, AwsRefused when it said no.
     """
-    with TemporaryDirectory(prefix="fleet-") as folder, _garbage_seldom_sought():
-        run = _Run(raw, lake, rule, hour, Path(folder))
-        run.compact(on_progress)
-        return run.report()
+    while True:
+        coming = lake.coming()
+        for other in coming:
+            compact_hour(raw, other, rule, hour)
+        with suppress(GenerationBegun), workplace() as folder, _garbage_seldom_sought:
+            run = _Run(raw, lake, rule, hour, folder, coming)
+            run.compact(on_progress)
+            report = run.report()
+            if not report.rows_added or lake.coming() == coming:
+                return report
 
 
 SEEK_GARBAGE_AFTER = 50_000
@@ -99,17 +108,30 @@ SEEK_GARBAGE_AFTER = 50_000
 yet are searched while they live: 8 % of an hour's processor time."""
 
 
-@contextmanager
-def _garbage_seldom_sought() -> Iterator[None]:
-    """Have the garbage collector pass over what was there before, and look seldom at what comes."""
-    usual = gc.get_threshold()
-    gc.freeze()
-    gc.set_threshold(SEEK_GARBAGE_AFTER, *usual[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*usual)
-        gc.unfreeze()
+class _GarbageSeldomSought:
+    """Have the garbage collector pass over what was there before, and look seldom at what comes, while any hour of the process is at work."""
+
+    def __init__(self) -> None:
+        self._lock, self._at_work, self._usual = Lock(), 0, gc.get_threshold()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._at_work += 1
+            if self._at_work == 1:
+                self._usual = gc.get_threshold()
+                gc.freeze()
+                gc.set_threshold(SEEK_GARBAGE_AFTER, *self._usual[1:])
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._at_work -= 1
+            if self._at_work == 0:
+                gc.set_threshold(*self._usual)
+                gc.unfreeze()
+
+
+_garbage_seldom_sought = _GarbageSeldomSought()
+"""One for the process: hours may be compacted within each other and in several threads."""
 
 
 @dataclass
@@ -121,23 +143,32 @@ class _Run:
     rule: Rule
     hour: Hour
     folder: Path
+    coming: list[Lake]
+    """Generations that are being written beside this one. Of a message that the last of them lacks, no row is added: readers will switch to it."""
 
     def __post_init__(self) -> None:
         self.started = time.monotonic()
         self.asked_before = self.raw.requests + self.lake.store.requests
         self.listed = RawHour(self.raw, self.rule, self.hour)
-        self.into = Appending(self.lake, self.rule, self.hour, self.folder, self.lake.contract(self.rule))
+        self.into = Appending(self.lake, self.rule, self.hour, self.folder, self.lake.contract(self.rule), self.coming)
         self.rows_before = self.into.known.rows
 
     def compact(self, on_progress: Callable[[Progress], None]) -> None:
         read = 0
-        missing = (self.into.known.missing(versions) for versions in self.listed.blocks())
+        there = [self._held_by(other) for other in self.coming[-1:]]
+        missing = (self.into.known.missing(_held(there, versions)) for versions in self.listed.blocks())
         for versions, payloads in fetched(self.raw, (versions for versions in missing if versions)):
             for made in blocks(self.rule, versions, payloads, self.into.learnt):
                 self.into.add(*made)
             read += len(versions)
             on_progress(Progress(read, time.monotonic() - self.started, self.listed.share(versions[-1])))
         self.into.commit()
+
+    def _held_by(self, other: Lake) -> Identities:
+        known = Identities()
+        for part in other.parts(self.rule, self.hour):
+            known.add(opened(other.store, part))
+        return known
 
     def report(self) -> Compacted:
         asked = self.raw.requests + self.lake.store.requests
@@ -161,3 +192,11 @@ class _Run:
             put_requests=asked["PUT"],
             seconds=time.monotonic() - self.started,
         )
+
+
+def _held(there: list[Identities], versions: list[Version]) -> list[Version]:
+    """Return those of some versions that each of some generations holds."""
+    for known in there:
+        lacking = {(version.key, version.id) for version in known.missing(versions)}
+        versions = [version for version in versions if (version.key, version.id) not in lacking]
+    return versions

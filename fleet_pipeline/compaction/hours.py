@@ -17,8 +17,8 @@ from fleet_pipeline.aws import Aws
 from fleet_pipeline.compaction.containment import contained
 from fleet_pipeline.compaction.hour import Compacted, Progress, compact_hour
 from fleet_pipeline.compaction.lake import Lake
-from fleet_pipeline.compaction.parts import Identities, opened
 from fleet_pipeline.compaction.raw import RawHour
+from fleet_pipeline.compaction.reading import Identities, opened
 from fleet_pipeline.errors import FleetError, ProcessLost
 from fleet_pipeline.fleet import Form, Hour, Rule
 from fleet_pipeline.store import S3Store, Store
@@ -54,7 +54,7 @@ def forecast_hour(raw: Store, lake: Lake, rule: Rule, hour: Hour) -> Forecast:
     asked = raw.requests["LIST"] + lake.store.requests["LIST"]
     known = Identities()
     for part in lake.parts(rule, hour):
-        known.add(opened(lake.store, part).read(["_key", "_version"]))
+        known.add(opened(lake.store, part))
     listed = RawHour(raw, rule, hour)
     missing = missing_bytes = 0
     for versions in listed.blocks():

@@ -5,13 +5,15 @@ write at once, however they die. Nothing is overwritten or deleted.
 """
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from fleet_pipeline.compaction.contract import Contract
-from fleet_pipeline.errors import PartDamaged, PartsMissing
+from fleet_pipeline.compaction.contract import KINDS, Contract
+from fleet_pipeline.errors import InvalidName, PartDamaged, PartsMissing, RecordDamaged
 from fleet_pipeline.fleet import Form, Hour, Rule
+from fleet_pipeline.plain import plain
 from fleet_pipeline.store import Store
 
 _HOUR = re.compile(r"date=([0-9]{4}-[0-9]{2}-[0-9]{2})/hour=([0-9]{2})")
@@ -20,6 +22,9 @@ TAIL = 65_536
 """Bytes at a part's end that are read back after it was written: the footer of any but the widest."""
 
 _NUMBER = re.compile(r"part-([0-9]{5})\.parquet")
+_RECORD = re.compile(r"([0-9]{5})\.json")
+_GENERATION = re.compile(r"v([0-9]{5})")
+_BEGUN = re.compile(r"(?:oming|urrent)/v([0-9]{5})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +48,11 @@ class Lake:
     @classmethod
     def current(cls, store: Store, prefix: str, form: Form | None = None) -> Self:
         """Return the generation that readers use: the one switched to last, or the first."""
-        marks = [version.key for page in store.versions(f"{prefix}/_current/") for version in page if version.latest]
-        return cls(store, prefix, int(marks[-1].rpartition("/v")[2]) if marks else 1, form or Form())
+        return cls(store, prefix, max(_numbered(store, f"{prefix}/_current/", _GENERATION), default=1), form or Form())
+
+    def begin(self) -> None:
+        """Say that this generation is being written: from now on whoever compacts an hour adds its rows here, too. A second time changes nothing."""
+        self.store.put_new(f"{self.prefix}/_coming/v{self.generation:05d}", b"")
 
     def switch(self) -> None:
         """Make this the generation that readers use. A second time changes nothing."""
@@ -54,6 +62,11 @@ class Lake:
     def next_generation(self) -> Self:
         """The same table, to be written anew."""
         return replace(self, generation=self.generation + 1)
+
+    def coming(self) -> list[Self]:
+        """Return the generations that are being written beside this one, or that readers have switched to meanwhile, oldest first."""
+        begun = _numbered(self.store, f"{self.prefix}/_c", _BEGUN)  # one request for both folders
+        return [replace(self, generation=number) for number in sorted({*begun}) if number > self.generation]
 
     @property
     def root(self) -> str:
@@ -84,7 +97,7 @@ class Lake:
         """Return the hours of which there are parts, in their order."""
         prefix = f"{self.root}rule={rule.key}/"
         paths = {version.key[len(prefix) :].rpartition("/")[0] for page in self.store.versions(prefix) for version in page if version.latest}
-        return sorted(Hour.parse(f"{found[1]}-{found[2]}:00") for found in map(_HOUR.fullmatch, paths) if found)
+        return sorted(hour for found in map(_HOUR.fullmatch, paths) if found and (hour := _hour(*found.groups())))
 
     def check(self, part: Part, file: Path) -> None:
         """Return when the lake holds a part as it was written, to its size and the bytes of its footer; raise PartDamaged otherwise."""
@@ -95,11 +108,18 @@ class Lake:
                 raise PartDamaged(part.key, "its footer is not the one that was written")
 
     def contract(self, rule: Rule) -> Contract:
-        """Return the rule's contract as it was recorded last; an empty one before the first record."""
-        live = [version for page in self.store.versions(self._records(rule)) for version in page if version.latest]
-        if not live:
-            return Contract(form=self.form)
-        return Contract.of_json(self.store.read(live[-1].key, 0, live[-1].size), len(live) - 1)
+        """Return the rule's contract as it was recorded last; an empty one before the first record. Raises RecordDamaged."""
+        found = self._last_record(rule)
+        return found or Contract(form=self.form)
+
+    def _last_record(self, rule: Rule) -> Contract | None:
+        records = self._records(rule)
+        live = {version.key: version for page in self.store.versions(records) for version in page if version.latest}
+        numbers = [int(found[1]) for key in live if (found := _RECORD.fullmatch(key[len(records) :]))]
+        if not numbers:
+            return None
+        last = live[f"{records}{max(numbers):05d}.json"]
+        return contract_of(self.store.read(last.key, 0, last.size), max(numbers), last.key)
 
     def record(self, rule: Rule, learnt: Contract) -> Contract:
         """Return the recorded contract once it has every column that was learnt and that it may have. Others may be recording too."""
@@ -122,3 +142,27 @@ class Lake:
 
     def _records(self, rule: Rule) -> str:
         return f"{self.prefix}/_schema/v{self.generation}/rule={rule.key}/"
+
+
+def contract_of(text: bytes, number: int, name: str) -> Contract:
+    """Return the contract that a record holds. Raises RecordDamaged, which names it, when it is none."""
+    try:
+        contract = Contract.of_json(text, number)
+        sound = all(column.kind in KINDS and column.path and all(isinstance(each, str) for each in column.path) for column in contract.columns.values())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # msgspec's errors are ValueErrors
+        raise RecordDamaged(name, f"it is no record of columns that this version knows ({type(error).__name__}: {plain(error, 200)})") from error
+    if not sound:
+        raise RecordDamaged(name, "it names a kind or a path that this version does not know")
+    return contract
+
+
+def _numbered(store: Store, folder: str, name: re.Pattern[str]) -> list[int]:
+    """Return the numbers of the objects in a folder whose name is of this form. Others are not ours."""
+    live = (version.key[len(folder) :] for page in store.versions(folder) for version in page if version.latest)
+    return [int(found[1]) for found in map(name.fullmatch, live) if found]
+
+
+def _hour(day: str, hour: str) -> Hour | None:
+    with suppress(InvalidName):  # such as date=2026-13-45, which somebody else made
+        return Hour.parse(f"{day}-{hour}:00")
+    return None

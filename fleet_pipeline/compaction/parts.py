@@ -1,10 +1,8 @@
-"""One part of an hour: blocks of rows into a Parquet file, and back to the identities that it holds."""
+"""One part of an hour: blocks of rows into a Parquet file. How parts are read back stands in `reading.py`."""
 
-import io
 import json
-from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -14,10 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fleet_pipeline.compaction.contract import Column
-from fleet_pipeline.compaction.lake import Part
-from fleet_pipeline.compaction.rows import Block, count_versions, identity
+from fleet_pipeline.compaction.reading import FOOTER, Identities
+from fleet_pipeline.compaction.rows import Block, count_versions
 from fleet_pipeline.compaction.structs import leaves
-from fleet_pipeline.store import Store, Version
 
 ROW_GROUP = 65_536
 """Rows of a row group, some 20 MB of payloads: the writer holds one in memory, and a reader one of each column that it wants."""
@@ -31,71 +28,11 @@ PART_ROWS = 1_048_576
 PART_BYTES = 1024 * 1024 * 1024
 """Bytes of the spool after which a part is closed: the disk that an hour needs, however long it is."""
 
-FOOTER = b"fleet_pipeline"
-"""Key of our own facts among a file's metadata."""
-
 _RANDOM = {"_key", "_version", "_payload", "_ts", "_extra"}
 """Columns without repetition: a dictionary would be built and thrown away."""
 
 _UNSORTABLE = {"_version", "_payload", "_extra"}
 """Columns that nobody looks for by range: statistics would only swell the footer."""
-
-
-class Identities:
-    """The rows that an hour holds, part by part, each sorted by key."""
-
-    def __init__(self) -> None:
-        self._parts: list[pa.Table] = []
-        self.parts = 0
-        """How many parts there are."""
-        self.rows = self.versions = 0
-        """How many rows they hold, and of how many versions."""
-
-    @property
-    def doubled(self) -> int:
-        """How many of them are there once more than once."""
-        held = pa.concat_tables([part.select(["_key", "_version"]) for part in self._parts]) if self._parts else None
-        return self.rows - held.group_by(["_key", "_version"]).aggregate([]).num_rows if held else 0
-
-    def add(self, part: pa.Table) -> None:
-        """Note the rows of the next part."""
-        self._parts.append(part)
-        self.note(part.num_rows, count_versions(part))
-
-    def note(self, rows: int, versions: int) -> None:
-        """Note the next part by its size alone, because none of its rows will be asked for: at a million rows, 90 MB less."""
-        self.parts += 1
-        self.rows += rows
-        self.versions += versions
-
-    def between(self, first: str, last: str) -> list[tuple[str, ...]]:
-        """Return what is known of every row from one key to another, both included: `_key`, `_version`, and what else was added."""
-        return [row for part in self._parts for row in _between(part, first, last)]
-
-    def missing(self, versions: Sequence[Version]) -> list[Version]:
-        """Return those of some versions, which are sorted by key, that no part holds."""
-        if not self._parts or not versions:
-            return list(versions)
-        known = set(self.between(versions[0].key, versions[-1].key))
-        return [version for version in versions if (version.key, identity(version)) not in known]
-
-    def without(self, rows: pa.Table) -> pa.Table:
-        """Return those of some rows, which are sorted by key, that no part holds."""
-        if not self._parts or not rows.num_rows:
-            return rows
-        known = set(self.between(_text(rows["_key"][0]), _text(rows["_key"][-1])))
-        pairs = zip(rows["_key"].to_pylist(), rows["_version"].to_pylist(), strict=True)
-        return rows.filter(pa.array([pair not in known for pair in pairs])) if known else rows
-
-
-def _between(part: pa.Table, first: str, last: str) -> Iterator[tuple[str, ...]]:
-    keys = part["_key"]
-    start, stop = bisect_left(keys, first, key=_text), bisect_right(keys, last, key=_text)
-    return zip(*(column.to_pylist() for column in part.slice(start, stop - start).columns), strict=True)
-
-
-def _text(value: pa.Scalar) -> str:
-    return str(value.as_py())
 
 
 class Spool:
@@ -166,11 +103,6 @@ def write(path: Path, tables: Iterable[pa.Table], schema: pa.Schema, facts: dict
     return written
 
 
-def versions_in(part: pq.ParquetFile) -> int:
-    """Return how many versions a part has rows of. Before arrays could be unrolled, parts did not say it: each row was one."""
-    return int(json.loads(part.metadata.metadata[FOOTER]).get("versions", part.metadata.num_rows))
-
-
 def _noted(tables: Iterable[pa.Table], digest: Any, written: Written) -> Iterator[pa.Table]:
     """Yield the tables, once what a part says of its rows was taken from each."""
     for table in tables:
@@ -195,35 +127,3 @@ def _groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
             held, rows, size = [rest], rest.num_rows, rest.nbytes
     if rows:
         yield pa.concat_tables(held)
-
-
-def opened(store: Store, part: Part) -> pq.ParquetFile:
-    """Return a part of the lake for reading; only what is read of it is fetched."""
-    return pq.ParquetFile(_Remote(store, part.key, part.size))
-
-
-class _Remote(io.RawIOBase):
-    """An object as a file that can be read anywhere."""
-
-    def __init__(self, store: Store, key: str, size: int) -> None:
-        self._store, self._key, self._size, self._place = store, key, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._place
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._place = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence]
-        return self._place
-
-    def read(self, size: int = -1) -> bytes:
-        stop = self._size if size < 0 else min(self._size, self._place + size)
-        if stop <= self._place:
-            return b""
-        start, self._place = self._place, stop
-        return self._store.read(self._key, start, stop)

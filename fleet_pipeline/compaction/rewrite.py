@@ -1,19 +1,22 @@
 """A new generation of the table: the same rows, their columns learnt or pinned anew, from Parquet alone and without a GET of raw objects.
 
 Nothing is changed in place: readers stay on the old generation until `Lake.switch`, and the old one stays until a person removes it.
+
+Compactions may go on meanwhile. `Lake.begin` comes first: who compacts an hour from then on adds its messages to the new generation before the
+old one. What was added before is found by the rewrite, which looks at every hour after that. So readers that switch never see a row less.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 
 from fleet_pipeline.compaction.appending import Appending
 from fleet_pipeline.compaction.contract import Contract
 from fleet_pipeline.compaction.lake import Lake
-from fleet_pipeline.compaction.parts import opened
-from fleet_pipeline.compaction.rows import BLOCK_ROWS, ORIGINS, of_versions, row_schema, typed_again
+from fleet_pipeline.compaction.reading import PartFile, merged, opened
+from fleet_pipeline.compaction.rows import BLOCK_ROWS, ORIGINS, Block, of_versions, typed_again
+from fleet_pipeline.compaction.workplace import workplace
 from fleet_pipeline.fleet import Hour, Rule
 
 
@@ -33,8 +36,15 @@ class Rewritten:
 
     @property
     def complete(self) -> bool:
-        """Whether the new generation has a row of every version that the old one has."""
-        return self.versions == self.versions_before
+        """Whether the new generation has a row of every version that the old one has. It may have more: of messages that came meanwhile."""
+        return self.versions >= self.versions_before
+
+
+def learnt(old: Lake, contract: Contract, rule: Rule, hour: Hour) -> Contract:
+    """Return a contract with what the messages of an hour teach. For whoever learns over all hours before the first is written."""
+    for block in _versions(_files(old, rule, hour)):
+        *_, (_, contract) = _typed(block, contract)
+    return contract
 
 
 def rewrite_hour(old: Lake, new: Lake, rule: Rule, hour: Hour) -> Rewritten:
@@ -42,18 +52,35 @@ def rewrite_hour(old: Lake, new: Lake, rule: Rule, hour: Hour) -> Rewritten:
 
     A second run adds nothing; stopped, the next run adds the rest. Pin a contract in the new generation first to choose its columns.
     """
-    with TemporaryDirectory(prefix="fleet-") as folder:
-        into = Appending(new, rule, hour, Path(folder), new.contract(rule))
+    with workplace() as folder:
+        into = Appending(new, rule, hour, folder, new.contract(rule))
         before = into.known.rows
-        held = [opened(old.store, part).read([*ORIGINS, "_payload"]) for part in old.parts(rule, hour)]
-        rows = pa.concat_tables(held) if held else row_schema(Contract()).empty_table()
-        versions = of_versions(rows).sort_by([("_key", "ascending"), ("_version", "ascending")])
-        for start in range(0, versions.num_rows, BLOCK_ROWS):
-            block = into.known.without(versions.slice(start, BLOCK_ROWS))
-            if block.num_rows:
-                origins = [block[name].combine_chunks() for name in ORIGINS]
-                for made in typed_again(origins, block["_payload"].to_pylist(), into.learnt):
+        files = _files(old, rule, hour)
+        for block in _versions(files):
+            if (lacking := into.known.without(block)).num_rows:
+                for made in _typed(lacking, into.learnt):
                     into.add(*made)
         into.commit()
-        known = into.known
-        return Rewritten(rows.num_rows, known.rows - before, known.rows, versions.num_rows, known.versions, len(held), known.parts)
+        rows, versions = (sum(getattr(file, name) for file in files) for name in ("rows", "versions"))
+        return Rewritten(rows, into.known.rows - before, into.known.rows, versions, into.known.versions, len(files), into.known.parts)
+
+
+def has_grown(old: Lake, rule: Rule, hour: Hour, done: Rewritten) -> bool:
+    """Whether the old generation got parts of an hour since it was rewritten."""
+    return len(old.parts(rule, hour)) > done.parts_before
+
+
+def _files(lake: Lake, rule: Rule, hour: Hour) -> list[PartFile]:
+    return [opened(lake.store, part) for part in lake.parts(rule, hour)]
+
+
+def _versions(files: Sequence[PartFile]) -> Iterator[pa.Table]:
+    """Yield the rows that stand for versions, with what they are made of, in the order of keys."""
+    for rows in merged(files, [*ORIGINS, "_payload"]):
+        versions = of_versions(rows)
+        for start in range(0, versions.num_rows, BLOCK_ROWS):
+            yield versions.slice(start, BLOCK_ROWS)
+
+
+def _typed(block: pa.Table, contract: Contract) -> Iterator[tuple[Block, Contract]]:
+    return typed_again([block[name].combine_chunks() for name in ORIGINS], block["_payload"].to_pylist(), contract)

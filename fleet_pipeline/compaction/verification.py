@@ -1,17 +1,20 @@
 """The proof that the lake holds an hour: every raw version read again, its SHA-256 compared with that of its row. And what may follow: the purge."""
 
+import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
+from pathlib import Path
 
 import pyarrow as pa
 
 from fleet_pipeline.compaction.lake import Lake
-from fleet_pipeline.compaction.parts import ROW_GROUP, Identities, opened
 from fleet_pipeline.compaction.raw import RawHour, fetched
+from fleet_pipeline.compaction.reading import IDENTITY_COLUMNS, Identities, opened
 from fleet_pipeline.compaction.rows import identity
+from fleet_pipeline.compaction.workplace import workplace
 from fleet_pipeline.errors import NotVerified
 from fleet_pipeline.fleet import Hour, Rule
 from fleet_pipeline.store import NULL_VERSION, Purgeable, Store, Version
@@ -45,14 +48,19 @@ class Verified:
         return not (self.missing or self.altered or self.doubled)
 
 
-def verify_hour(raw: Store, lake: Lake, rule: Rule, hour: Hour) -> Verified:
-    """Return what a comparison finds, at one GET for each raw version. Changes nothing. Rows whose raw objects were purged are no fault."""
+def verify_hour(raw: Store, lake: Lake, rule: Rule, hour: Hour, proven: Callable[[Version], None] = lambda _: None) -> Verified:
+    """Return what a comparison finds, at one GET for each raw version. Changes nothing. Rows whose raw objects were purged are no fault.
+
+    `proven` is told of each version whose bytes are those of its row.
+    """
     held = _held(lake, rule, hour)
     found: Counter[str] = Counter()
     examples: list[str] = []
     for versions, payloads in fetched(raw, RawHour(raw, rule, hour).blocks()):
         for version, verdict in zip(versions, _verdicts(held, versions, payloads), strict=True):
             found[verdict] += 1
+            if verdict == SAME:
+                proven(version)
             if verdict in {MISSING, ALTERED} and len(examples) < EXAMPLES:
                 examples.append(version.key)
     return Verified(found.total(), held.rows, found[MISSING], found[ALTERED], held.doubled, found[WITHOUT_PAYLOAD], tuple(examples))
@@ -71,44 +79,67 @@ class Purged:
 def purge_hour(raw: Purgeable, lake: Lake, rule: Rule, hour: Hour, *, now: datetime) -> Purged:
     """Delete the raw versions of an hour, by version id, after the hour passed verification just now. Its rows stay.
 
-    A version that came after the verification is not deleted. A second time finds nothing. Raises NotVerified, and deletes nothing, when the hour
-    is not over or any version of it is missing, altered or doubled in the lake.
+    Exactly those versions are deleted whose bytes were compared with their rows in this very call. A second time finds nothing. Raises
+    NotVerified, and deletes nothing, when the hour is not over, when any version of it is missing, altered or doubled in the lake, or while
+    readers are about to use, or use by now, another generation of the table than this one.
     """
     partition = lake.partition(rule, hour)
     if now < hour.end:
         raise NotVerified(partition, f"the hour ends at {hour.end.isoformat()}")
-    verified = verify_hour(raw, lake, rule, hour)
-    if not verified.passed:
-        why = (
-            f"of {verified.versions} raw versions {verified.missing} have no row and {verified.altered} another payload, and {verified.doubled} rows are double"
-        )
-        raise NotVerified(partition, why)
-    held, deleted, size = _held(lake, rule, hour), 0, 0
-    listed = RawHour(raw, rule, hour)
-    for versions in listed.blocks():
-        known = {row[:2] for row in held.between(versions[0].key, versions[-1].key) if row[2] is not None}
-        proven = [version for version in versions if version.id != NULL_VERSION and (version.key, identity(version)) in known]
+    with workplace() as folder:
+        proven = _Proven(folder / "proven")
+        verified = verify_hour(raw, lake, rule, hour, proven.add)
+        if not verified.passed:
+            why = (
+                f"of {verified.versions} raw versions {verified.missing} have no row and {verified.altered} another payload, "
+                f"and {verified.doubled} rows are double"
+            )
+            raise NotVerified(partition, why)
+        if lake.coming():
+            raise NotVerified(partition, "a new generation of the table is being written, or readers use it by now: end the rewrite first")
         raw.delete(proven)
-        deleted, size = deleted + len(proven), size + sum(version.size for version in proven)
-    return Purged(deleted, size, listed.versions - deleted)
+        return Purged(proven.count, proven.bytes, verified.versions - proven.count)
+
+
+class _Proven:
+    """Versions whose bytes are in the lake and that can be deleted by their id alone: in a file, however many they are."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.count = self.bytes = 0
+
+    def add(self, version: Version) -> None:
+        """Note a version."""
+        if version.id == NULL_VERSION:
+            return
+        with self._path.open("a", encoding="utf-8") as file:
+            json.dump(version, file)
+            file.write("\n")
+        self.count += 1
+        self.bytes += version.size
+
+    def __iter__(self) -> Iterator[Version]:
+        """Yield the versions that were noted."""
+        if self.count:
+            with self._path.open(encoding="utf-8") as file:
+                yield from (Version(*json.loads(line)) for line in file)
 
 
 def _held(lake: Lake, rule: Rule, hour: Hour) -> Identities:
-    """Return the hour's rows with the SHA-256 of each payload, part by part."""
-    held = Identities()
+    """Return the hour's rows, each with the SHA-256 of its payload."""
+    held = Identities([*IDENTITY_COLUMNS, "_payload"], _digests)
     for part in lake.parts(rule, hour):
-        batches = opened(lake.store, part).iter_batches(ROW_GROUP, columns=["_key", "_version", "_payload"])
-        held.add(pa.concat_tables(_digests(batch) for batch in batches))
+        held.add(opened(lake.store, part))
     return held
 
 
-def _digests(batch: pa.RecordBatch) -> pa.Table:
-    digests = [None if payload is None else sha256(payload).hexdigest() for payload in batch["_payload"].to_pylist()]
-    return pa.table([batch["_key"], batch["_version"], pa.array(digests, pa.string())], ["_key", "_version", "_sha256"])
+def _digests(rows: pa.Table) -> pa.Table:
+    digests = [None if payload is None else sha256(payload).digest() for payload in rows["_payload"].to_pylist()]
+    return rows.set_column(rows.schema.get_field_index("_payload"), "_payload", pa.array(digests, pa.binary()))
 
 
 def _verdicts(held: Identities, versions: list[Version], payloads: Sequence[bytes | None]) -> Iterator[str]:
-    rows = {row[:2]: row[2] for row in held.between(versions[0].key, versions[-1].key)}
+    rows = {row[:2]: row[2] for row in held.of_keys([version.key for version in versions])}
     for version, payload in zip(versions, payloads, strict=True):
         found = (version.key, identity(version))
         if found not in rows:
@@ -116,4 +147,4 @@ def _verdicts(held: Identities, versions: list[Version], payloads: Sequence[byte
         elif payload is None:
             yield WITHOUT_PAYLOAD
         else:
-            yield SAME if rows[found] == sha256(payload).hexdigest() else ALTERED
+            yield SAME if rows[found] == sha256(payload).digest() else ALTERED
