@@ -37,7 +37,7 @@ class Account:
 
         Raises WrongAccount, AwsRefused or LocalAwsError before anything can be changed.
         """
-        aws = Aws(self.region, self.account_id, self._local.url if self._local else None)
+        aws = Aws(self.region, self.account_id, self._local.url, self._local.secret) if self._local else Aws(self.region, self.account_id)
         check_whereabouts(aws)
         return aws
 
@@ -64,7 +64,9 @@ class Account:
         if not self._local:
             return fs.S3FileSystem(region=self.region)
         where = urlsplit(self._local.url)
-        return fs.S3FileSystem(access_key=self.account_id, secret_key="local", region=self.region, scheme=where.scheme, endpoint_override=where.netloc)  # noqa: S106 (there is no secret)
+        return fs.S3FileSystem(
+            access_key=self.account_id, secret_key=self._local.secret, region=self.region, scheme=where.scheme, endpoint_override=where.netloc
+        )
 
     @cached_property
     def _local(self) -> daemon.LocalAws | None:

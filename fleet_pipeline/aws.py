@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 RETRIES = Config(retries={"mode": "adaptive", "max_attempts": 8}, connect_timeout=5, read_timeout=30)
 """IoT's control plane allows 10 to 15 calls a second: `adaptive` slows down when it is told to."""
+
+_NO_PROXY = Config(proxies={"http": "", "https": ""})
+"""For AWS on this machine, which is never behind the proxy that HTTP_PROXY names."""
 
 _PASSING = {
     "ConditionalRequestConflict",
@@ -58,24 +61,27 @@ for _name in ("boto3", "botocore", "s3transfer", "urllib3"):
 class Aws:
     """The clients of one account and region.
 
-    `endpoint_url` is None for AWS itself. AWS on this machine has one, and takes the account's id as the access key.
+    `endpoint_url` is None for AWS itself. AWS on this machine has one, takes the account's id as the access key, and has a secret for all of them.
     Every S3 call names the account as the expected owner of the bucket, so that a bucket of someone else's is never used.
     """
 
     region: str
     account: str
     endpoint_url: str | None = None
+    secret: str = field(default="local", repr=False)
+    """The secret access key at the endpoint. Not used for AWS itself; a server that verifies none takes any."""
 
     @cached_property
     def session(self) -> boto3.Session:
         """The one session, on AWS's ordinary chain of credentials."""
         if self.endpoint_url:
-            return boto3.Session(aws_access_key_id=self.account, aws_secret_access_key="local", region_name=self.region)  # noqa: S106 (there is no secret)
+            return boto3.Session(aws_access_key_id=self.account, aws_secret_access_key=self.secret, region_name=self.region)
         return boto3.Session(region_name=self.region)
 
     def _client(self, service: str) -> Any:
         session: Any = self.session  # the stubs overload by literal name
-        client = session.client(service, endpoint_url=self.endpoint_url, config=RETRIES)
+        config = RETRIES.merge(_NO_PROXY) if self.endpoint_url else RETRIES
+        client = session.client(service, endpoint_url=self.endpoint_url, config=config)
         client.meta.events.register("provide-client-params.s3", self._name_the_owner)
         return client
 

@@ -12,6 +12,7 @@ from fleet_pipeline.aws import Aws
 from fleet_pipeline.cli.main import fleet_command
 from fleet_pipeline.fleet import Fleet
 from fleet_pipeline.local import daemon
+from fleet_pipeline.local.folder import Folder
 
 BASE = Fleet()
 
@@ -30,6 +31,10 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def local_aws(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
+    folder = Folder.of(home)
+    folder.path.mkdir(mode=0o700)
+    folder.secret.write_text(Aws.__dataclass_fields__["secret"].default)  # so that tests and their processes know it
+    folder.secret.chmod(0o600)
     yield daemon.ensure_running(home, account=BASE.account, region=BASE.region)
     daemon.stop(home)
 

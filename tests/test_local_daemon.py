@@ -37,7 +37,7 @@ def start(home):
 
 
 def aws_of(server):
-    return Aws(region=REGION, account=ACCOUNT, endpoint_url=server.url)
+    return Aws(region=REGION, account=ACCOUNT, endpoint_url=server.url, secret=server.secret)
 
 
 def until(true, seconds=20):

@@ -86,7 +86,7 @@ def here(fleet, lake, local_aws):
     for key, [(_, body)] in lake.store.objects.items():
         aws.s3.put_object(Bucket=fleet.lake_bucket, Key=key, Body=body, IfNoneMatch="*")
     address = local_aws.url.removeprefix("http://")
-    said = {"cdk-s3-test-bucket-lake": fleet.lake_bucket, "123456789012": fleet.account, "127.0.0.1:4566": address}
+    said = {"cdk-s3-test-bucket-lake": fleet.lake_bucket, "123456789012": fleet.account, "127.0.0.1:4566": address, "the-secret": local_aws.secret}
     return lambda text: re.sub("|".join(said), lambda found: said[found[0]], text)
 
 

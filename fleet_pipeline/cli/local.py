@@ -57,6 +57,7 @@ def _show_local(server: daemon.LocalAws) -> None:
     table.add_row("AWS", server.url)
     table.add_row("MQTT", f"{server.mqtt_host}:{server.mqtt_port} (mTLS)")
     table.add_row("CA", str(server.ca_path))
+    table.add_row("secret", str(server.ca_path.with_name("secret")))
     table.add_row("process", str(server.pid))
     table.add_row("log", str(server.log_path))
     console.print(table)

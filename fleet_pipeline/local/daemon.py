@@ -13,7 +13,7 @@ import threading
 import time
 import urllib.request
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fleet_pipeline.errors import LocalAwsDidNotStart
@@ -31,6 +31,9 @@ ANSWER_PATIENCE_S = 5
 
 _POLL_S = 0.05
 
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""This machine is never behind a proxy, whatever HTTP_PROXY says."""
+
 
 @dataclass(frozen=True, slots=True)
 class LocalAws:
@@ -42,6 +45,8 @@ class LocalAws:
     ca_path: Path
     pid: int
     log_path: Path
+    secret: str = field(repr=False)
+    """The secret access key of every account. The access key's id is the account's 12 digits."""
 
 
 def ensure_running(home: Path, *, account: str, region: str) -> LocalAws:
@@ -60,6 +65,8 @@ def ensure_running(home: Path, *, account: str, region: str) -> LocalAws:
     check_version()
     folder = Folder.of(home)
     with folder.changing():
+        if folder.has_server() and not folder.secret.exists():
+            _stop(folder)  # a former version's, which answers everyone
         folder.make()
         if folder.has_server():
             return _answering(home, None)
@@ -149,15 +156,15 @@ def record(folder: Folder, url: str, mqtt_port: int) -> None:
 
 def recorded(folder: Folder) -> LocalAws | None:
     """Return what the last server of this folder said of itself, whether or not it lives."""
-    if not folder.record.exists():
+    if not folder.record.exists() or not folder.secret.exists():
         return None
     said = json.loads(folder.record.read_text())
-    return LocalAws(said["url"], said["mqtt_host"], said["mqtt_port"], folder.ca, said["pid"], folder.log)
+    return LocalAws(said["url"], said["mqtt_host"], said["mqtt_port"], folder.ca, said["pid"], folder.log, folder.secret.read_text(encoding="ascii").strip())
 
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{url}/_ministack/health", timeout=ANSWER_PATIENCE_S) as answer:  # noqa: S310 (the URL is http://127.0.0.1)
+        with _DIRECT.open(f"{url}/_ministack/health", timeout=ANSWER_PATIENCE_S) as answer:
             return bool(json.load(answer)["iot_mtls"] == "listening")
     except OSError:  # refused, reset or out of time
         return False

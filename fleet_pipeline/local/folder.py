@@ -6,6 +6,7 @@ lives, so a server is known to live by its lock and never by a process id, which
 
 import fcntl
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,6 +46,11 @@ class Folder:
         return self.path / "server.former.log"
 
     @property
+    def secret(self) -> Path:
+        """The secret access key of every account: who cannot read it gets nothing from the server."""
+        return self.path / "secret"
+
+    @property
     def ca(self) -> Path:
         """The certificate of the authority that signs the MQTT server's and the vehicles' certificates."""
         return self.path / "ca.pem"
@@ -60,13 +66,20 @@ class Folder:
         return self.path / "s3"
 
     def make(self) -> None:
-        """Make the folder, for its owner alone."""
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """Make the folder with its secret, for its owner alone. One that others could read is closed to them."""
+        made_private(self.path.parent)
+        made_private(self.path)
+        if not self.secret.exists():
+            new = self.secret.with_suffix(".new")
+            new.unlink(missing_ok=True)
+            with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+                file.write(secrets.token_hex(32))
+            new.replace(self.secret)
 
     @contextmanager
     def changing(self) -> Iterator[None]:
         """Wait until nobody else starts or stops a server here, and keep others waiting."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        made_private(self.path.parent)
         with _opened(self.path.with_suffix(".lock")) as descriptor:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
@@ -95,6 +108,13 @@ class Folder:
             return os.path.samestat(os.fstat(descriptor), self.lock.stat())
         except FileNotFoundError:
             return False
+
+
+def made_private(folder: Path) -> None:
+    """Make a folder that none but its owner may enter; close one that is there already to all others."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_mode & 0o077:
+        folder.chmod(0o700)
 
 
 @contextmanager

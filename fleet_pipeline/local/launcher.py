@@ -15,6 +15,7 @@ import sys
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from hypercorn.asyncio import serve
@@ -23,6 +24,7 @@ from hypercorn.config import Config
 from fleet_pipeline.errors import LocalAwsUnsupported
 from fleet_pipeline.local.daemon import record, recorded
 from fleet_pipeline.local.folder import Folder
+from fleet_pipeline.local.guard import Guard
 from fleet_pipeline.local.mends import mend
 
 CHECKPOINT_S = 5
@@ -48,6 +50,7 @@ def emulator_environment(folder: Folder, account: str, region: str, web_port: in
         "AUTH": "true",
         "AWS_CONFIG_FILE": os.devnull,  # a function must not find this machine's own credentials
         "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_SECRET_ACCESS_KEY": folder.secret.read_text(encoding="ascii").strip(),  # by which it knows presigned URLs
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "BIND_HOST": _LOOPBACK,
         "GATEWAY_PORT": str(web_port),
@@ -83,14 +86,16 @@ def _port(listener: socket.socket) -> int:
 async def _serve(folder: Folder, lock: int, web: socket.socket, mqtt: socket.socket) -> None:
     from ministack import app  # noqa: PLC0415 (it reads its environment when it is imported)
 
-    mend(mqtt, folder.ca)
+    signatures = mend(mqtt, folder.ca, os.environ["AWS_SECRET_ACCESS_KEY"])
     logging.getLogger("persistence").setLevel(logging.WARNING)  # every checkpoint would add a line for each service
     _allow_many_connections()
+    port = _port(web)
     config = Config()
     config.bind = [f"fd://{web.detach()}"]
     config.keep_alive_timeout = 75
     config.graceful_timeout = 1
-    await serve(app.app, config, shutdown_trigger=partial(_checkpoints, folder, lock))
+    guarded: Any = Guard(app.app, port, signatures)  # hypercorn has a type for each message of ASGI
+    await serve(guarded, config, shutdown_trigger=partial(_checkpoints, folder, lock))
 
 
 async def _checkpoints(folder: Folder, lock: int) -> None:

@@ -11,7 +11,7 @@ import json
 import re
 import socket
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from fleet_pipeline.errors import LocalAwsUnsupported
+from fleet_pipeline.local.guard import Signatures, secret_of_function
 
 MINISTACK = "1.5.33"
 """The version whose source the mends were written for; also in pyproject.toml."""
@@ -27,8 +28,18 @@ MINISTACK = "1.5.33"
 NAMES = {
     "ministack.app": ("_build_persistence_save_dict", "pin_request_origin"),
     "ministack.core.iam_actions": ("extract_resource_arn",),
+    "ministack.core.iam_evaluator": ("CredentialResolutionError", "find_iam_access_key_account", "is_root_access_key", "resolve_credential"),
+    "ministack.core.lambda_runtime": ("execution_credentials",),
     "ministack.core.persistence": ("save_all",),
-    "ministack.core.responses": ("request_scope",),
+    "ministack.core.responses": ("_account_from_sts_session", "request_scope"),
+    "ministack.core.sigv4": (
+        "SIGNATURE_MISMATCH",
+        "header_signature_failure",
+        "parse_header_signature",
+        "parse_query_signature",
+        "presigned_request_is_expired",
+        "request_time_failure",
+    ),
     "ministack.services.iot": (
         "_MISSING",
         "_MtlsAcceptor",
@@ -52,7 +63,9 @@ NAMES = {
         "get_ca_cert_pem",
         "json_response",
     ),
+    "ministack.services.lambda_svc": ("execution_credentials",),
     "ministack.services.s3": ("_put_object",),
+    "ministack.services.sts": ("_sessions", "register_session"),
 }
 """What the launcher and its mends take from the emulator."""
 
@@ -74,8 +87,8 @@ def check_names(module: object, names: Iterable[str]) -> None:
         raise LocalAwsUnsupported(f"{getattr(module, '__name__', module)} no longer has {', '.join(gone)}")
 
 
-def mend(mqtt: socket.socket, ca_path: Path) -> None:
-    """Apply every mend to the emulator in this process; MQTT is to be served on the given socket."""
+def mend(mqtt: socket.socket, ca_path: Path, secret: str) -> Signatures:
+    """Apply every mend to the emulator in this process; MQTT is to be served on the given socket. Return how it knows its keys."""
     check_version()
     modules = {name: import_module(name) for name in NAMES}
     for name, module in modules.items():
@@ -88,6 +101,8 @@ def mend(mqtt: socket.socket, ca_path: Path) -> None:
     check_expected_version(iot)
     authorize_policies_on_their_target(modules["ministack.core.iam_actions"])
     count_loopback_as_tls(modules["ministack.app"])
+    keep_function_keys_secret(modules, secret)
+    return Signatures(modules["ministack.core.sigv4"], modules["ministack.core.iam_evaluator"], modules["ministack.core.responses"], secret)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +197,7 @@ def listen(iot: Any, mqtt: socket.socket, ca_path: Path) -> None:
 
     def write_authority() -> None:
         ca_path.write_text(iot.get_ca_cert_pem())
-        ca_path.chmod(0o644)
+        ca_path.chmod(0o600)
 
     async def start() -> None:
         await asyncio.to_thread(write_authority)
@@ -250,3 +265,18 @@ def count_loopback_as_tls(app: Any) -> None:
         pin(source_ip, secure_transport=True)
 
     app.pin_request_origin = pin_request_origin
+
+
+def keep_function_keys_secret(modules: Mapping[str, Any], secret: str) -> None:
+    """Give functions a secret key that nobody can guess; the emulator makes it from the names of the function and its role."""
+    runtime, functions, sts = (modules[f"ministack.{name}"] for name in ("core.lambda_runtime", "services.lambda_svc", "services.sts"))
+    given = runtime.execution_credentials
+
+    def execution_credentials(config: dict[str, Any]) -> dict[str, str]:
+        credentials: dict[str, str] = given(config)
+        key = credentials["AWS_ACCESS_KEY_ID"]
+        own = secret_of_function(secret, f"{config.get('FunctionArn', '')}:{config.get('Role', '')}")
+        sts.register_session(key, {**sts._sessions[key], "SecretAccessKey": own})
+        return {**credentials, "AWS_SECRET_ACCESS_KEY": own}
+
+    runtime.execution_credentials = functions.execution_credentials = execution_credentials
