@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 RETRIES = Config(retries={"mode": "adaptive", "max_attempts": 8}, connect_timeout=5, read_timeout=30)
 """IoT's control plane allows 10 to 15 calls a second: `adaptive` slows down when it is told to."""
 
-_NO_PROXY = Config(proxies={"http": "", "https": ""})
+_NO_PROXY = Config(proxies={})
 """For AWS on this machine, which is never behind the proxy that HTTP_PROXY names."""
 
 _PASSING = {
