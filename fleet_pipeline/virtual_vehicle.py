@@ -63,16 +63,23 @@ class _Trials:
         """A serial that does not begin as ours do."""
         return ("8" if self.serial.startswith("9") else "9") + self.serial[1:]
 
+    @property
+    def own_key(self) -> str:
+        """The serial of a second vehicle, which makes its key itself."""
+        return f"{self.serial}K"
+
     def all(self) -> Iterator[Trial]:
         claim = read_claim(self.fleet, self.account.aws)
         identity = Identity(claim.certificate_pem, claim.private_key)
         yield self._refused("a foreign serial is refused", lambda: self._register(identity, self.foreign, "foreign"))
         if self.fleet.allow_list != "none":
-            allow_list.add(self.fleet, self.account.aws, self.serial)
+            for serial in (self.serial, self.own_key):
+                allow_list.add(self.fleet, self.account.aws, serial)
         registers = self._succeeds("an allowed serial registers", lambda: self._register(identity, self.serial, "own"))
         yield registers
         if registers.so:
             yield self._refused("a registered vehicle cannot be taken over", lambda: self._register(identity, self.serial, "thief"))
+            yield self._succeeds("a vehicle registers with a key of its own", lambda: self._register(identity, self.own_key, "own-key", own_key=True))
             yield from (self._succeeds(f"a message of {rule.key} arrives", partial(self._arrives, rule)) for rule in self.fleet.rules)
             yield self._refused("a foreign topic is refused", self._publishes_elsewhere)
             yield self._succeeds("and the vehicle can still connect", self._connects)
@@ -80,12 +87,13 @@ class _Trials:
     def clean_up(self) -> None:
         """Leave nothing behind, whatever succeeded that should not have."""
         aws = self.account.aws
-        for serial in (self.serial, self.foreign):
+        for serial in (self.serial, self.own_key, self.foreign):
             _remove(self.fleet, aws, self.fleet.thing_name(serial))
-        allow_list.take_off(self.fleet, aws, self.serial)
+        for serial in (self.serial, self.own_key):
+            allow_list.take_off(self.fleet, aws, serial)
 
-    def _register(self, claim: Identity, serial: str, folder: str) -> None:
-        register(self.fleet, self.account.broker, claim, serial, self.home / folder)
+    def _register(self, claim: Identity, serial: str, folder: str, *, own_key: bool = False) -> None:
+        register(self.fleet, self.account.broker, claim, serial, self.home / folder, own_key=own_key)
 
     def _connects(self) -> None:
         with connected(self.account.broker, self._identity, self.fleet.thing_name(self.serial)):

@@ -13,7 +13,7 @@ from threading import Barrier
 
 import pytest
 from awsiot import V2ServiceException
-from awsiot.iotidentity import CreateKeysAndCertificateRequest, IotIdentityClientV2, RegisterThingRequest
+from awsiot.iotidentity import CreateCertificateFromCsrRequest, IotIdentityClientV2, RegisterThingRequest
 
 from fleet_pipeline.aws import Aws
 from fleet_pipeline.documents import filled
@@ -27,6 +27,7 @@ from fleet_pipeline.vehicle.connection import Broker, connected
 from fleet_pipeline.vehicle.driving import drive, made_up_serials
 from fleet_pipeline.vehicle.identity import Folder, Identity
 from fleet_pipeline.vehicle.registration import register
+from fleet_pipeline.vehicle.requesting import new_key, request_for
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +189,9 @@ def certified(fleet, broker, claim):
     def one():
         with connected(broker, claim, fleet.claim_client_prefix + uuid.uuid4().hex) as connection:
             aws_iot = IotIdentityClientV2(connection.client, registration._OPTIONS)
-            made = connection.answer(aws_iot.create_keys_and_certificate(CreateKeysAndCertificateRequest()))
+            key, _ = new_key()
+            asked = CreateCertificateFromCsrRequest(certificate_signing_request=request_for(key, "vehicle"))
+            made = connection.answer(aws_iot.create_certificate_from_csr(asked))
 
             def registers(serial, **more):
                 parameters = {"SerialNumber": serial, **more}

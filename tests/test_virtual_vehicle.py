@@ -59,7 +59,7 @@ def test_on_a_sound_fleet_every_trial_goes_as_it_should_and_nothing_is_left(flee
     before = traces(fleet, account)
     trials = tried(fleet, account)
     assert [trial for trial in trials if not trial.so] == []
-    assert len(trials) == 6
+    assert len(trials) == 7
     assert traces(fleet, account) == before
 
 

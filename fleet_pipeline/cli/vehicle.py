@@ -29,10 +29,11 @@ def vehicle() -> None:
 @vehicle.command("register")
 @click.option("--serial", required=True, help="Serial number, such as 297468000001.")
 @click.option("--claim", type=click.Path(path_type=Path, exists=True), help="Folder of another claim certificate, as `fleet claim temporary` makes it.")
+@click.option("--own-key", is_flag=True, help="The vehicle makes its key itself and never shows it; AWS IoT certifies it.")
 @click.pass_obj
-def register_one(fleet: Fleet, serial: str, claim: Path | None) -> None:
+def register_one(fleet: Fleet, serial: str, claim: Path | None, *, own_key: bool) -> None:
     """Register a vehicle with the claim certificate and save its own certificate."""
-    for registered in register_all(fleet, Account.of(fleet), [serial], claim):
+    for registered in register_all(fleet, Account.of(fleet), [serial], claim, own_key=own_key):
         console.print(f"registered {registered.thing_name}, certificate {registered.certificate_id}, kept in {registered.folder}")
 
 
@@ -98,13 +99,15 @@ def allowed(fleet: Fleet) -> None:
         sys.exit(1)
 
 
-def register_all(fleet: Fleet, account: Account, serials: Sequence[str], claim_folder: Path | None = None) -> "list[Registered]":
+def register_all(fleet: Fleet, account: Account, serials: Sequence[str], claim_folder: Path | None = None, *, own_key: bool = False) -> "list[Registered]":
     """Register vehicles with the claim certificate, or the one in a folder, those that have a certificate of their own already excepted; show how far it is."""
     from fleet_pipeline.vehicle.registration import register
 
     identity = _claim(fleet, account, claim_folder)
     with progress() as bar:
-        return [register(fleet, account.broker, identity, serial, account.home) for serial in bar.track(serials, description="vehicles registered")]
+        return [
+            register(fleet, account.broker, identity, serial, account.home, own_key=own_key) for serial in bar.track(serials, description="vehicles registered")
+        ]
 
 
 def _claim(fleet: Fleet, account: Account, folder: Path | None) -> "Identity":

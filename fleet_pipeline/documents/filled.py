@@ -26,8 +26,12 @@ def device_policy(fleet: Fleet) -> Document:
 
 
 def claim_policy(fleet: Fleet) -> Document:
-    """The shared certificate may ask for a certificate and register through our template, nothing else."""
-    return filled_in("claim-policy", fleet, {"template": fleet.template_name, "claim-client-prefix": fleet.claim_client_prefix})
+    """The shared certificate may ask for a certificate, for keys of AWS IoT's or of its own, and register through our template, in JSON or CBOR; nothing else.
+
+    `????` stands for json and cbor where answers are heard: spelled out, the document would have up to 2,224 characters of the 2,048 that AWS IoT takes.
+    """
+    requests = ("certificates/create", "certificates/create-from-csr", f"provisioning-templates/{fleet.template_name}/provision")
+    return filled_in("claim-policy", fleet, {"requests": requests, "spellings": ("json", "cbor"), "claim-client-prefix": fleet.claim_client_prefix})
 
 
 def provisioning_template(fleet: Fleet) -> Document:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from fleet_pipeline.errors import LocalAwsUnsupported
+from fleet_pipeline.local import provisioning_topics
 from fleet_pipeline.local.guard import Signatures, secret_of_function
 
 MINISTACK = "1.5.33"
@@ -99,6 +100,8 @@ def mend(mqtt: socket.socket, ca_path: Path, secret: str) -> Signatures:
     require_certificates(iot)
     name_the_endpoint(iot)
     check_expected_version(iot)
+    check_names(iot, provisioning_topics.NAMES)
+    provisioning_topics.answer_all_provisioning_topics(iot, modules["ministack.core.responses"])
     authorize_policies_on_their_target(modules["ministack.core.iam_actions"])
     count_loopback_as_tls(modules["ministack.app"])
     keep_function_keys_secret(modules, secret)

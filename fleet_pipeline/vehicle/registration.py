@@ -1,7 +1,7 @@
 """How a vehicle gets a certificate of its own: fleet provisioning by claim.
 
-With the claim certificate it asks for keys and a certificate and has them registered for its serial; from then on it connects as
-its own thing. Its client id is its thing's name, as the device policy demands.
+With the claim certificate it asks for keys and a certificate, or for a certificate of a key that it has made and that never leaves it, and
+has it registered for its serial; from then on it connects as its own thing. Its client id is its thing's name, as the device policy demands.
 
 Sources: AWS IoT Core Developer Guide, provision-wo-cert and fleet-provision-api.
 """
@@ -10,19 +10,20 @@ import uuid
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from awscrt.mqtt_request_response import ClientOptions
 from awsiot import V2ServiceException
-from awsiot.iotidentity import CreateKeysAndCertificateRequest, IotIdentityClientV2, RegisterThingRequest
+from awsiot.iotidentity import CreateCertificateFromCsrRequest, CreateKeysAndCertificateRequest, IotIdentityClientV2, RegisterThingRequest
 
 from fleet_pipeline.errors import ConnectionFailed, RegistrationRefused
 from fleet_pipeline.fleet import Fleet
 from fleet_pipeline.vehicle.connection import PATIENCE_S, Broker, Connection, connected
 from fleet_pipeline.vehicle.identity import Folder, Identity
+from fleet_pipeline.vehicle.requesting import new_key, request_for
 
 _OPTIONS = ClientOptions(max_request_response_subscriptions=4, max_streaming_subscriptions=1, operation_timeout_in_seconds=PATIENCE_S)
-"""Four subscriptions: `accepted` and `rejected` of the two operations. The SDK wants at least one for streams, which are not used."""
+"""Four subscriptions: `accepted` and `rejected` of two operations. The SDK wants at least one for streams, which are not used."""
 
 T = TypeVar("T")
 
@@ -37,8 +38,10 @@ class Registered:
     folder: Path
 
 
-def register(fleet: Fleet, broker: Broker, claim: Identity, serial: str, home: Path) -> Registered:
-    """Register a vehicle, keep its identity in its folder below `home`, and reconnect with it.
+def register(  # noqa: PLR0913 (all that it works on comes in by the front door)
+    fleet: Fleet, broker: Broker, claim: Identity, serial: str, home: Path, *, own_key: bool = False
+) -> Registered:
+    """Register a vehicle, with a key that it makes itself or one of AWS IoT's; keep its identity in its folder below `home`, and reconnect with it.
 
     A vehicle that can connect with what it has kept is not registered again; so an answer of AWS IoT that was lost on its way is made
     good by the next call. A refusal leaves no file; the certificate that was asked for never becomes active, and AWS IoT deletes it
@@ -51,7 +54,7 @@ def register(fleet: Fleet, broker: Broker, claim: Identity, serial: str, home: P
     """
     thing_name = fleet.thing_name(serial)
     folder = Folder.of(home, thing_name)
-    identity = _kept(broker, folder, thing_name) or _provisioned(fleet, broker, claim, serial, folder)
+    identity = _kept(broker, folder, thing_name) or _provisioned(fleet, broker, claim, serial, folder, own_key=own_key)
     return Registered(serial, thing_name, identity.certificate_id, folder.path)
 
 
@@ -73,23 +76,22 @@ def _is_let_in(broker: Broker, identity: Identity, thing_name: str) -> bool:
         return False
 
 
-def _provisioned(fleet: Fleet, broker: Broker, claim: Identity, serial: str, folder: Folder) -> Identity:
+def _provisioned(  # noqa: PLR0913 (as above)
+    fleet: Fleet, broker: Broker, claim: Identity, serial: str, folder: Folder, *, own_key: bool
+) -> Identity:
     # A client id that nobody else has: many vehicles use the claim certificate at once, and of two clients with one id the broker keeps one.
     with connected(broker, claim, fleet.claim_client_prefix + uuid.uuid4().hex) as connection:
-        identity = _accepted(fleet, connection, serial, folder)
+        identity = _accepted(fleet, connection, serial, folder, own_key=own_key)
     with connected(broker, identity, fleet.thing_name(serial)):
         return identity
 
 
-def _accepted(fleet: Fleet, connection: Connection, serial: str, folder: Folder) -> Identity:
+def _accepted(fleet: Fleet, connection: Connection, serial: str, folder: Folder, *, own_key: bool = False) -> Identity:
     """Return a new identity, kept before AWS IoT is asked to accept it: the thing can be registered once, even if its answer is lost."""
     aws_iot = IotIdentityClientV2(connection.client, _OPTIONS)
-    made = _answer(connection, serial, aws_iot.create_keys_and_certificate(CreateKeysAndCertificateRequest()))
-    identity = Identity(made.certificate_pem, made.private_key)
+    identity, token = (_certified if own_key else _given)(aws_iot, connection, serial, fleet.thing_name(serial))
     folder.unconfirmed.write(identity)
-    wanted = RegisterThingRequest(
-        template_name=fleet.template_name, certificate_ownership_token=made.certificate_ownership_token, parameters={"SerialNumber": serial}
-    )
+    wanted = RegisterThingRequest(template_name=fleet.template_name, certificate_ownership_token=token, parameters={"SerialNumber": serial})
     try:
         _answer(connection, serial, aws_iot.register_thing(wanted))
     except RegistrationRefused:
@@ -97,6 +99,20 @@ def _accepted(fleet: Fleet, connection: Connection, serial: str, folder: Folder)
         raise
     folder.unconfirmed.move_to(folder)
     return identity
+
+
+def _given(aws_iot: Any, connection: Connection, serial: str, _thing_name: str) -> tuple[Identity, str]:
+    """Return a certificate with a key that AWS IoT has made, and the token with which it may be registered."""
+    made = _answer(connection, serial, aws_iot.create_keys_and_certificate(CreateKeysAndCertificateRequest()))
+    return Identity(made.certificate_pem, made.private_key), made.certificate_ownership_token
+
+
+def _certified(aws_iot: Any, connection: Connection, serial: str, thing_name: str) -> tuple[Identity, str]:
+    """Return a certificate of a key that is made here, and the token with which it may be registered."""
+    key, pem = new_key()
+    request = CreateCertificateFromCsrRequest(certificate_signing_request=request_for(key, thing_name))
+    made = _answer(connection, serial, aws_iot.create_certificate_from_csr(request))
+    return Identity(made.certificate_pem, pem), made.certificate_ownership_token
 
 
 def _answer(connection: Connection, serial: str, future: "Future[T]") -> T:

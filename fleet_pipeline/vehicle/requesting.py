@@ -23,7 +23,17 @@ _PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re
 
 def request(home: Path, thing_name: str) -> str:
     """Return a request for the vehicle's certificate, PEM; its key is made once and kept in the vehicle's folder, for its owner only."""
-    key = _kept(Folder.of(home, thing_name).path)
+    return request_for(_kept(Folder.of(home, thing_name).path), thing_name)
+
+
+def new_key() -> tuple[Any, str]:
+    """Return a new private key, and its PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    return key, key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()).decode()
+
+
+def request_for(key: Any, thing_name: str) -> str:
+    """Return a request for a certificate of this key, PEM."""
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, thing_name)])
     builder = x509.CertificateSigningRequestBuilder().subject_name(subject)
     return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
@@ -49,8 +59,8 @@ def _kept(folder: Path) -> Any:
     waiting = folder.with_name(folder.name + _ASKED)
     if not (waiting / PRIVATE_KEY).exists():
         waiting.mkdir(mode=0o700, parents=True, exist_ok=True)
-        pem = ec.generate_private_key(ec.SECP256R1()).private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
-        with os.fdopen(os.open(waiting / PRIVATE_KEY, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        _, pem = new_key()
+        with os.fdopen(os.open(waiting / PRIVATE_KEY, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(pem)
     return _load(waiting)
 

@@ -56,25 +56,28 @@ def device_deeds(fleet: Fleet, serial: str = OWN) -> tuple[Deed, ...]:
 
 def claim_deeds(fleet: Fleet) -> tuple[Deed, ...]:
     """Return what a vehicle does with the claim certificate, and what someone who has stolen it would try."""
-    create, provision = "$aws/certificates/create/json", f"$aws/provisioning-templates/{fleet.template_name}/provision/json"
+    requests = ("certificates/create", "certificates/create-from-csr", f"provisioning-templates/{fleet.template_name}/provision")
+    topics = [f"$aws/{request}/{spelling}" for request in requests for spelling in ("json", "cbor")]
+    create = topics[0]
     claimant, other, first = Connection(f"{fleet.claim_client_prefix}{OWN}"), fleet.thing_name(OTHER), fleet.rules[0]
     answers = [
-        Deed(f"{verb} {topic.split('/')[1]} {answer}", claimant, action, f"{kind}/{topic}/{answer}", legitimate=True)
+        Deed(f"{verb} {topic.removeprefix('$aws/')} {answer}", claimant, action, f"{kind}/{topic}/{answer}", legitimate=True)
         for verb, action, kind in (("awaits", "iot:Subscribe", "topicfilter"), ("hears", "iot:Receive", "topic"))
-        for topic in (create, provision)
+        for topic in topics
         for answer in ("accepted", "rejected")
     ]
     return (
         Deed("connects", claimant, "iot:Connect", f"client/{claimant.client_id}", legitimate=True),
-        Deed("asks for a certificate", claimant, "iot:Publish", f"topic/{create}", legitimate=True),
-        Deed("registers", claimant, "iot:Publish", f"topic/{provision}", legitimate=True),
+        *(Deed(f"asks by {topic.removeprefix('$aws/')}", claimant, "iot:Publish", f"topic/{topic}", legitimate=True) for topic in topics),
         *answers,
         Deed("connects as a vehicle and so cuts it off", Connection(other), "iot:Connect", f"client/{other}"),
         Deed("connects as the wildcard client", Connection("+"), "iot:Connect", "client/+"),
         Deed("publishes messages", claimant, "iot:Publish", f"topic/{first.publish_topic}"),
         Deed("publishes to the rule's topic itself", claimant, "iot:Publish", f"topic/{first.topic}"),
         Deed("registers by another template", claimant, "iot:Publish", "topic/$aws/provisioning-templates/other/provision/json"),
-        Deed("has a key of its own certified", claimant, "iot:Publish", "topic/$aws/certificates/create-from-csr/json"),
+        Deed("asks in another spelling", claimant, "iot:Publish", "topic/$aws/certificates/create/yaml"),
+        Deed("hears all answers to those who ask for a certificate", claimant, "iot:Subscribe", "topicfilter/$aws/certificates/create/+/accepted"),
+        Deed("hears what everyone asks for", claimant, "iot:Subscribe", f"topicfilter/{create}"),
         Deed("retains a request", claimant, "iot:RetainPublish", f"topic/{create}"),
         Deed("forges an answer", claimant, "iot:Publish", f"topic/{create}/accepted"),
         Deed("hears everything", claimant, "iot:Subscribe", "topicfilter/#"),
