@@ -281,9 +281,9 @@ class Fleet:
         "s3", "Where the claim certificate's private key lies: `s3`, beside the certificate, or `secretsmanager`.", "As in the CDK app."
     )
     claim_keys: ClaimKeys = _setting(
-        "aws",
-        "Who makes the claim certificate's key: `aws`, or `own`: here, and AWS IoT signs a request for it (CSR).",
-        "As in the CDK app. With `own` the key never crosses the network before it is stored.",
+        "own",
+        "Who makes the claim certificate's key: `own`: here, and AWS IoT signs a request for it (CSR); or `aws`, as in the CDK app.",
+        "A certificate whose making was interrupted is then known by its key, among those of others in the account.",
     )
     own_ca: OwnCa = _setting(
         "none",

@@ -13,13 +13,18 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import count
 
 from aws_calls import READING, watch
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
 from fleet_pipeline.aws import Aws
 from fleet_pipeline.documents import filled
 from fleet_pipeline.errors import ClaimNotRetired
 from fleet_pipeline.fleet import Fleet
 from fleet_pipeline.provision.attachment import PolicyAttachment
-from fleet_pipeline.provision.claim import life
+from fleet_pipeline.provision.claim import life, making
 from fleet_pipeline.provision.claim.claims import CERTIFICATE, PUBLIC_KEY, Claims, held, stored_certificate_id
 from fleet_pipeline.provision.claim.keys import PRIVATE_KEY
 from fleet_pipeline.provision.claim_certificate import ClaimCertificate
@@ -46,6 +51,9 @@ class Crash:
     objects: list[str]
     versions: int
     written_again: list[str]
+    neighbours: int
+    neighbours_lost: list[str]
+    noted: list[str]
 
 
 @dataclass
@@ -62,6 +70,39 @@ class Killer:
                 os.write(self.tell, event_name.encode())
                 os.kill(os.getpid(), signal.SIGKILL)
             self.calls_left -= 1
+
+
+class Neighbour:
+    """Another team of the account: it makes an inactive certificate that stands on nothing, before, after and amid our own making of one."""
+
+    NAME = "another team"
+
+    def __init__(self, killer):
+        self.killer, self.busy = killer, False
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, self.NAME)])
+        self.request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
+
+    def make(self, aws):
+        """Make one, at a call of ours that does not count."""
+        left, self.killer.calls_left, self.busy = self.killer.calls_left, None, True
+        aws.iot.create_certificate_from_csr(certificateSigningRequest=self.request, setAsActive=False)
+        self.killer.calls_left, self.busy = left, False
+
+    def beside(self, aws):
+        """Make one before and after each certificate of ours."""
+
+        def make(**_):
+            if not self.busy:
+                self.make(aws)
+
+        for call in ("CreateCertificateFromCsr", "CreateKeysAndCertificate"):
+            for when in ("before-call", "after-call"):
+                aws.iot.meta.events.register_first(f"{when}.iot.{call}", make)
+
+    def has(self, pem):
+        """Whether a certificate is one of theirs."""
+        return self.NAME in x509.load_pem_x509_certificate(pem.encode()).subject.rfc4514_string()
 
 
 def nothing(fleet, aws):
@@ -121,18 +162,22 @@ def crashes(url, deed, **settings):
         aws.session.events.register(when, killer)
     calls = watch(aws.session)
     for when, killer in killers.items():
+        neighbour = Neighbour(killer)
         for number in count():
             fleet = _fleet(aws, **settings)
             prepare(fleet, aws)
-            at = _killed(lambda fleet=fleet: killed(fleet, aws), killer, number, aws)
+            neighbour.make(aws)
+            at = _killed(lambda fleet=fleet: killed(fleet, aws), killer, number, aws, neighbour)
             if not at:
                 break
-            at_once = _certificates(fleet, aws)
+            theirs, at_once = _theirs(aws, neighbour), _certificates(fleet, aws, neighbour)
             again(fleet, aws)
-            then = _certificates(fleet, aws)
+            then = _certificates(fleet, aws, neighbour)
             calls.made.clear()
             again(fleet, aws)
-            yield Crash(f"{when} {at}", at_once, then, *_objects(fleet, aws), list(calls.writing))
+            lost = sorted(theirs - _theirs(aws, neighbour))
+            noted = list(making.left(aws, fleet.bucket))
+            yield Crash(f"{when} {at}", at_once, then, *_objects(fleet, aws), list(calls.writing), len(theirs), lost, noted)
             _forget(aws)
         _forget(aws)
 
@@ -147,13 +192,14 @@ def _fleet(aws, **settings):
     return fleet
 
 
-def _killed(deed, killer, number, aws):
+def _killed(deed, killer, number, aws, neighbour):
     """Return the call at which a child that does the deed was killed; nothing when the deed was over before."""
     read, write = os.pipe()
     child = os.fork()
     if not child:
         for client in (aws.iot, aws.s3, aws.secrets):
             client.close()  # the parent's connections are the parent's
+        neighbour.beside(aws)
         killer.calls_left, killer.tell = number, write
         deed()
         os._exit(0)
@@ -165,10 +211,15 @@ def _killed(deed, killer, number, aws):
     return at.split(".", 1)[-1] if at else ""
 
 
-def _certificates(fleet, aws):
+def _certificates(fleet, aws, neighbour):
     claims = Claims.of(fleet)
-    ours = {each.certificate_id: each for each in held(claims, aws)}
-    return [_certificate(claims, aws, listed, ours) for listed in aws.iot.list_certificates()["certificates"]]
+    ours, theirs = {each.certificate_id: each for each in held(claims, aws)}, _theirs(aws, neighbour)
+    return [_certificate(claims, aws, listed, ours) for listed in aws.iot.list_certificates()["certificates"] if listed["certificateId"] not in theirs]
+
+
+def _theirs(aws, neighbour):
+    listed = [each["certificateId"] for each in aws.iot.list_certificates()["certificates"]]
+    return {each for each in listed if neighbour.has(aws.iot.describe_certificate(certificateId=each)["certificateDescription"]["certificatePem"])}
 
 
 def _certificate(claims, aws, listed, ours):

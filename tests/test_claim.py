@@ -19,6 +19,7 @@ from fleet_pipeline.provision.blueprint import blueprint, resources
 from fleet_pipeline.provision.claim import life, making
 from fleet_pipeline.provision.claim.claims import CERTIFICATE, Claims, held, read_claim
 from fleet_pipeline.provision.claim.keys import PRIVATE_KEY, fits
+from fleet_pipeline.provision.foreign import findings
 from fleet_pipeline.provision.lock import Lock
 from fleet_pipeline.provision.reconcile import Action, plan, reconcile, remove
 from fleet_pipeline.vehicle import registration
@@ -192,21 +193,41 @@ def test_with_own_keys_aws_never_sees_the_private_key(aws, elsewhere):
 
 
 def test_a_certificate_made_twice_because_its_answer_was_lost_is_there_once(aws, elsewhere):
-    lost = []
+    made = []
+
+    def make_another(params, **_):
+        if not made:
+            made.append("begun")
+            request = json.loads(params["body"])["certificateSigningRequest"]
+            made.append(aws.iot.create_certificate_from_csr(certificateSigningRequest=request, setAsActive=False)["certificateId"])
+
+    aws.iot.meta.events.register("before-call.iot.CreateCertificateFromCsr", make_another)
+    fleet = elsewhere()
+    aws.iot.meta.events.unregister("before-call.iot.CreateCertificateFromCsr", make_another)
+    assert made[1] not in {each["certificateId"] for each in aws.iot.list_certificates()["certificates"]}
+    assert [status for _, status, _ in statuses(fleet, aws)] == ["ACTIVE"]
+
+
+def test_with_keys_of_aws_one_made_twice_is_reported_and_not_deleted(aws, elsewhere):
+    made = []
 
     def make_another(**_):
-        if not lost:
-            lost.append("begun")
-            lost.append(aws.iot.create_keys_and_certificate(setAsActive=False)["certificateId"])
+        if not made:
+            made.append("begun")
+            made.append(aws.iot.create_keys_and_certificate(setAsActive=False)["certificateId"])
 
     aws.iot.meta.events.register("before-call.iot.CreateKeysAndCertificate", make_another)
-    elsewhere()
+    fleet = elsewhere(claim_keys="aws")
     aws.iot.meta.events.unregister("before-call.iot.CreateKeysAndCertificate", make_another)
-    assert lost[1] not in {each["certificateId"] for each in aws.iot.list_certificates()["certificates"]}
+    found = [str(each) for each in findings(fleet, aws, "claim_certificate")]
+    assert [f"delete-certificate --certificate-id {made[1]}" in each for each in found] == [True]
+    aws.iot.delete_certificate(certificateId=made[1])
+    assert findings(fleet, aws, "claim_certificate") == []
 
 
-def test_of_two_that_make_it_at_once_one_is_told_so_and_one_certificate_is_there(fleet, aws):
-    other = replace(fleet, environment="rivals", bucket=f"rivals-{uuid.uuid4().hex}", lake_bucket="")
+@pytest.mark.parametrize(("keys", "call"), [("own", "CreateCertificateFromCsr"), ("aws", "CreateKeysAndCertificate")])
+def test_of_two_that_make_it_at_once_one_is_told_so_and_one_certificate_is_there(fleet, aws, keys, call):
+    other = replace(fleet, environment="rivals", bucket=f"rivals-{uuid.uuid4().hex}", lake_bucket="", claim_keys=keys)
     for part in ("bucket", "claim_policy"):
         reconcile(blueprint(other)[part].resource, aws)
     rival, before = Aws(aws.region, aws.account, aws.endpoint_url), aws.iot.list_certificates()["certificates"]
@@ -217,21 +238,29 @@ def test_of_two_that_make_it_at_once_one_is_told_so_and_one_certificate_is_there
             overtaken.append(True)
             making.create(Claims.of(other), rival)
 
-    aws.iot.meta.events.register("after-call.iot.CreateKeysAndCertificate", overtake)
+    aws.iot.meta.events.register(f"after-call.iot.{call}", overtake)
     with pytest.raises(AwsUnavailable, match="someone else is making one at this moment"):
         making.create(Claims.of(other), aws)
-    aws.iot.meta.events.unregister("after-call.iot.CreateKeysAndCertificate", overtake)
+    aws.iot.meta.events.unregister(f"after-call.iot.{call}", overtake)
     assert len(aws.iot.list_certificates()["certificates"]) == len(before) + 1
     assert fits((claim := read_claim(other, aws)).certificate_pem, claim.private_key.encode())
 
 
-def test_an_inactive_certificate_of_someone_else_survives_whatever_is_undone(aws, elsewhere):
-    theirs = aws.iot.create_keys_and_certificate(setAsActive=False)["certificateId"]
-    fleet = elsewhere()
-    answer(aws.s3, "PutObject", by=Refusals("AccessDenied", "Access Denied", times=1, skip=1))
+@pytest.mark.parametrize("keys", ["own", "aws"])
+@pytest.mark.parametrize("skip", [1, 2])
+def test_an_inactive_certificate_of_someone_else_made_meanwhile_survives_whatever_is_undone(aws, elsewhere, keys, skip):
+    fleet, theirs = elsewhere(claim_keys=keys), []
+
+    def theirs_too(**_):
+        theirs.append(aws.iot.create_keys_and_certificate(setAsActive=False)["certificateId"])
+
+    aws.s3.meta.events.register("before-call.s3.PutObject", theirs_too)
+    answer(aws.s3, "PutObject", by=Refusals("AccessDenied", "Access Denied", times=1, skip=skip))
     with pytest.raises(AwsRefused):
         life.rotate(fleet, aws)
-    assert aws.iot.describe_certificate(certificateId=theirs)["certificateDescription"]["status"] == "INACTIVE"
+    aws.s3.meta.events.unregister("before-call.s3.PutObject", theirs_too)
+    assert len(theirs) > skip
+    assert {aws.iot.describe_certificate(certificateId=each)["certificateDescription"]["status"] for each in theirs} == {"INACTIVE"}
     assert len(held(Claims.of(fleet), aws)) == 1
 
 
@@ -261,7 +290,9 @@ def test_while_someone_else_changes_the_fleet_nothing_is_rotated_or_retired_but_
 def test_no_error_no_log_and_no_command_shows_a_private_key(fleet, aws, local_aws, tmp_path, command, caplog):  # noqa: PLR0917 (fixtures)
     caplog.set_level(logging.DEBUG)
     keys, shown = [read_claim(fleet, aws).private_key], []
-    aws.iot.meta.events.register("after-call.iot.CreateKeysAndCertificate", lambda parsed, **_: keys.append(parsed["keyPair"]["PrivateKey"]))
+    aws.s3.meta.events.register(
+        "provide-client-params.s3.PutObject", lambda params, **_: keys.append(params["Body"].decode()) if params["Key"] == PRIVATE_KEY else None
+    )
     for skip in range(3):
         answer(aws.s3, "PutObject", by=Refusals("AccessDenied", "Access Denied", times=1, skip=skip))
         with pytest.raises(AwsRefused) as caught:

@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 DEEDS = {
     "create": (1, ()),
     "rotate, then rotate": (2, ()),
-    "rotate, then apply": (2, ("claim_store=secretsmanager", "claim_keys=own")),
+    "rotate, then apply": (2, ("claim_store=secretsmanager",)),
     "retire": (1, ()),
 }
 """How many certificates there are once the deed is done, and settings to do it with."""
@@ -26,11 +26,12 @@ def crashes(local_aws):
     made = {}
 
     def crashes(deed, *settings):
-        if deed not in made:
+        key = (deed, *settings)
+        if key not in made:
             ran = subprocess.run([sys.executable, HERE / "crashes.py", local_aws.url, deed, *settings], cwd=HERE.parent, capture_output=True, check=False)
             assert ran.returncode == 0, ran.stderr.decode()
-            made[deed] = [json.loads(line) for line in ran.stdout.splitlines()]
-        return made[deed]
+            made[key] = [json.loads(line) for line in ran.stdout.splitlines()]
+        return made[key]
 
     return crashes
 
@@ -66,6 +67,22 @@ def test_no_certificate_works_before_its_key_is_stored_and_its_policy_attached_n
 def test_while_a_rotation_is_stopped_a_certificate_that_works_is_given_out(crashes, deed):
     given_out = [[each for each in crash["at_once"] if each["current"]] for crash in crashes(deed, *DEEDS[deed][1])]
     assert all(len(current) == 1 and current[0]["status"] == "ACTIVE" and current[0]["has_key"] for current in given_out)
+
+
+@pytest.mark.parametrize("deed", DEEDS)
+def test_another_teams_inactive_certificates_survive_every_kill_even_those_made_in_the_same_second(crashes, deed):
+    found = crashes(deed, *DEEDS[deed][1])
+    assert max(crash["neighbours"] for crash in found) >= (1 if deed == "retire" else 3)
+    assert [crash["killed"] for crash in found if crash["neighbours_lost"]] == []
+    assert not any(crash["noted"] for crash in found)
+
+
+def test_with_keys_of_aws_what_a_kill_may_have_left_is_noted_among_the_neighbours_and_nothing_of_theirs_is_deleted(crashes):
+    found = crashes("create", "claim_keys=aws")
+    assert [crash["killed"] for crash in found if crash["neighbours_lost"] or leaked(crash["then"])] == []
+    lost = [crash for crash in found if len(crash["then"]) > 1]
+    assert {crash["killed"] for crash in lost} == {"after-call iot.CreateKeysAndCertificate", "before-send s3.PutObject"}
+    assert all(crash["noted"] for crash in lost)
 
 
 def test_once_retired_no_former_version_of_a_key_is_left(crashes):

@@ -217,7 +217,7 @@ def test_no_error_and_no_log_of_a_claim_certificate_holds_its_private_key(fleet,
     make("bucket")
     certificate = blueprint(fleet)["claim_certificate"].resource
     keys = []
-    aws.iot.meta.events.register("after-call.iot.CreateKeysAndCertificate", lambda parsed, **_: keys.append(parsed["keyPair"]["PrivateKey"]))
+    aws.s3.meta.events.register("provide-client-params.s3.PutObject", lambda params, **_: keys.extend(_key_in(params)))
     answer(aws.s3, "PutObject", by=Refusals("AccessDenied", "Access Denied", times=1, skip=2))
     with pytest.raises(AwsRefused) as caught:
         reconcile(certificate, aws)
@@ -226,11 +226,15 @@ def test_no_error_and_no_log_of_a_claim_certificate_holds_its_private_key(fleet,
     assert len(keys) == 1
 
 
+def _key_in(params):
+    return [params["Body"].decode()] if params["Key"] == PRIVATE_KEY else []
+
+
 def test_botocore_would_log_the_private_key_if_it_were_let(fleet, aws, make, caplog):
     """The control of the test above."""
     make("bucket")
     with caplog.at_level(logging.DEBUG, logger="botocore"):
-        reconcile(blueprint(fleet)["claim_certificate"].resource, aws)
+        reconcile(blueprint(replace(fleet, claim_keys="aws"))["claim_certificate"].resource, aws)
     assert read_claim(fleet, aws).private_key.splitlines()[1] in caplog.text
 
 

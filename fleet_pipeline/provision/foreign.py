@@ -5,9 +5,11 @@ It is reported and never taken away: it may be somebody's intent.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 from fleet_pipeline.aws import Aws, absent, doing
 from fleet_pipeline.fleet import Fleet
+from fleet_pipeline.provision.claim import making
 from fleet_pipeline.provision.claim.claims import CERTIFICATE, Claims, held, stored_certificate_id
 from fleet_pipeline.provision.claim.keys import certificate_id
 
@@ -53,6 +55,18 @@ def _other_claim_certificates(fleet: Fleet, aws: Aws) -> Iterator[Finding]:
             yield Finding("claim_certificate", what, f"turn it off with `{stop}`")
 
 
+def _perhaps_left(fleet: Fleet, aws: Aws) -> Iterator[Finding]:
+    """A making of a claim certificate that was killed may have left one, inactive, its key lost. It looks like anybody's."""
+    for each in making.left(aws, fleet.bucket):
+        what = f"the certificate {each} is inactive and on nothing; it was made while the making of a claim certificate was killed, and may be what that left"
+        remedy = f"if nobody else made it, delete it with `aws iot delete-certificate --certificate-id {each}`"
+        yield Finding("claim_certificate", what, f"{remedy}; if somebody did, delete s3://{fleet.bucket}/{making.LEFT}")
+
+
+def _both(*searches: Callable[[Fleet, Aws], Iterator[Finding]]) -> Callable[[Fleet, Aws], Iterator[Finding]]:
+    return lambda fleet, aws: chain.from_iterable(search(fleet, aws) for search in searches)
+
+
 def _once_given_out(fleet: Fleet, aws: Aws) -> set[str]:
     """Return the ids of the claim certificates whose PEM the bucket still has a version of."""
     pages = aws.s3.get_paginator("list_object_versions").paginate(Bucket=fleet.bucket, Prefix=CERTIFICATE)
@@ -63,6 +77,6 @@ def _once_given_out(fleet: Fleet, aws: Aws) -> set[str]:
 
 SEARCHES: Mapping[str, Callable[[Fleet, Aws], Iterator[Finding]]] = {
     "claim_attachment": _other_policies,
-    "claim_certificate": _other_claim_certificates,
+    "claim_certificate": _both(_other_claim_certificates, _perhaps_left),
 }
 """What is looked for, by the part of the blueprint beside which it stands."""

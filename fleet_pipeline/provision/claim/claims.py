@@ -35,7 +35,7 @@ class Claims:
     arn_prefix: str
     policy_name: str
     keys: KeyStore
-    own_keys: bool = False
+    own_keys: bool = True
 
     @classmethod
     def of(cls, fleet: Fleet) -> Self:
@@ -77,7 +77,8 @@ def read_claim(fleet: Fleet, aws: Aws) -> Claim:
 
 def held(claims: Claims, aws: Aws) -> list[Held]:
     """Return every claim certificate that AWS IoT knows, the current one first, then the newest."""
-    found = [_held(aws, each, current=each == stored_certificate_id(aws, claims.bucket)) for each in _ids(claims, aws)]
+    current = stored_certificate_id(aws, claims.bucket)
+    found = [_held(aws, each, current=each == current) for each in _ids(claims, aws, current)]
     return sorted((each for each in found if each), key=lambda each: (each.current, each.created), reverse=True)
 
 
@@ -115,8 +116,7 @@ def delete_versions(aws: Aws, bucket: str, prefix: str, *, noncurrent_only: bool
                 aws.s3.delete_object(Bucket=bucket, Key=entry["Key"], VersionId=entry["VersionId"])
 
 
-def _ids(claims: Claims, aws: Aws) -> Iterator[str]:
-    current = stored_certificate_id(aws, claims.bucket)
+def _ids(claims: Claims, aws: Aws, current: str | None) -> Iterator[str]:
     if current:
         yield current
     with absent("ResourceNotFoundException"):
