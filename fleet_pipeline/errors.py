@@ -14,7 +14,9 @@
     │   ├── WouldLose             removing would lose what cannot be had again, and was not confirmed
     │   ├── NoClaimCertificate    there is none to give out or to replace, or its key is gone
     │   ├── ClaimRevoked          someone revoked the claim certificate; no run activates it again
-    │   └── ClaimNotRetired       the claim certificate before the current one still works
+    │   ├── ClaimNotRetired       the claim certificate before the current one still works
+    │   ├── ClaimStillNeeded      none but a former claim certificate works, so it is not retired
+    │   └── WhichClaim            several claim certificates work, and none was named
     ├── CannotJudge               a policy says what our evaluation does not know
     ├── LocalAwsError             AWS on this machine
     │   ├── LocalAwsUnsupported   the installed emulator is not the one whose mends are known
@@ -206,6 +208,31 @@ class ClaimNotRetired(AwsError):
 
     def __str__(self) -> str:
         return f"the former claim certificate {self.certificate_id} still works: end the last rotation with `fleet claim retire` before the next"
+
+
+class ClaimStillNeeded(AwsError):
+    """The claim certificate that is given out does not work, and a former one does: retiring it would leave none."""
+
+    def __init__(self, certificate_id: str) -> None:
+        super().__init__(certificate_id)
+        self.certificate_id = certificate_id
+
+    def __str__(self) -> str:
+        return (
+            f"the claim certificate that is given out does not work, and the former one {self.certificate_id} does: "
+            "make a new one with `fleet claim rotate`, then name what is to be retired with `--certificate`"
+        )
+
+
+class WhichClaim(AwsError):
+    """Several claim certificates work, and none was named."""
+
+    def __init__(self, certificate_ids: tuple[str, ...]) -> None:
+        super().__init__(certificate_ids)
+        self.certificate_ids = certificate_ids
+
+    def __str__(self) -> str:
+        return f"a rotation lasts, and {' and '.join(self.certificate_ids)} work, the one that is given out first: name the stolen one (`--certificate`)"
 
 
 class CannotJudge(FleetError):

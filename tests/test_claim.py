@@ -2,10 +2,12 @@
 
 import json
 import logging
+import re
 import traceback
 import uuid
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -14,14 +16,27 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from fleet_pipeline.aws import Aws
 from fleet_pipeline.definitions import build
-from fleet_pipeline.errors import AwsRefused, AwsUnavailable, ClaimNotRetired, ClaimRevoked, ConnectionFailed, NoClaimCertificate, RegistrationRefused
+from fleet_pipeline.errors import (
+    AwsError,
+    AwsRefused,
+    AwsUnavailable,
+    ClaimNotRetired,
+    ClaimRevoked,
+    ClaimStillNeeded,
+    ConnectionFailed,
+    InvalidName,
+    NoClaimCertificate,
+    RegistrationRefused,
+    WhichClaim,
+)
+from fleet_pipeline.provision.apply import plan_all
 from fleet_pipeline.provision.blueprint import blueprint, resources
 from fleet_pipeline.provision.claim import life, making
 from fleet_pipeline.provision.claim.claims import CERTIFICATE, Claims, held, read_claim
 from fleet_pipeline.provision.claim.keys import PRIVATE_KEY, fits
 from fleet_pipeline.provision.foreign import findings
 from fleet_pipeline.provision.lock import Lock
-from fleet_pipeline.provision.reconcile import Action, plan, reconcile, remove
+from fleet_pipeline.provision.reconcile import Action, look, reconcile, remove
 from fleet_pipeline.vehicle import registration
 from fleet_pipeline.vehicle.connection import Broker, connected
 from fleet_pipeline.vehicle.identity import Folder, Identity
@@ -112,7 +127,8 @@ def test_a_revoked_claim_certificate_registers_nothing_and_no_run_activates_it_a
         enrol(stolen)
     with pytest.raises(ClaimRevoked, match="make a new one with `fleet claim rotate`"):
         apply(fleet, aws)
-    step = plan(blueprint(fleet)["claim_attachment"].resource, aws)
+    step = look(blueprint(fleet)["claim_attachment"].resource, aws)
+    assert (step.action, type(step.refusal)) == (Action.CANNOT_CHANGE, ClaimRevoked)
     assert [(change.field, change.found) for change in step.changes] == [("status", "REVOKED")]
     assert statuses(fleet, aws) == [(revoked, "REVOKED", True)]
     life.rotate(fleet, aws)
@@ -147,6 +163,116 @@ def test_a_temporary_claim_certificate_registers_a_vehicle_and_is_on_no_list(fle
     serial = enrol(life.temporary(fleet, aws))
     assert "registered_by" in aws.iot.describe_thing(thingName=fleet.thing_name(serial))["attributes"]
     assert statuses(fleet, aws) == before
+
+
+def test_a_certificate_of_others_is_neither_revoked_nor_retired_whatever_is_named(fleet, aws):
+    theirs = aws.iot.create_keys_and_certificate(setAsActive=True)["certificateId"]
+    for deed in (life.revoke, life.retire):
+        with pytest.raises(InvalidName, match=theirs):
+            deed(fleet, aws, theirs)
+    assert aws.iot.describe_certificate(certificateId=theirs)["certificateDescription"]["status"] == "ACTIVE"
+
+
+RUNBOOK = re.findall(
+    r"^\| ([^|]+) \| `([abc])` \| ([^|]+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$",
+    (Path(__file__).parents[1] / "docs" / "operations.md").read_text(),
+    re.MULTILINE,
+)
+"""The table of docs/operations.md: when it was stolen, which, and the certificates at first and after each step, the one given out first."""
+
+
+class Runbook:
+    """The steps after a theft, on certificates that are called a, b and c in the order in which they were made."""
+
+    def __init__(self, fleet, aws):
+        self.fleet, self.aws, self.names = fleet, aws, {}
+        self.shown()
+
+    def shown(self):
+        found = held(Claims.of(self.fleet), self.aws)
+        for each in sorted(found, key=lambda each: each.created):
+            self.names.setdefault(each.certificate_id, "abcd"[len(self.names)])
+        return ", ".join(
+            f"{self.names[each.certificate_id]} {each.status}" for each in [*found[:1], *sorted(found[1:], key=lambda each: self.names[each.certificate_id])]
+        )
+
+    def id_of(self, name):
+        return next(certificate for certificate, its in self.names.items() if its == name)
+
+    def rotate(self):
+        life.rotate(self.fleet, self.aws)
+        self.shown()
+
+    def stop_a_rotation(self, after):
+        answer(
+            self.aws.iot, "AttachPolicy" if after == "its key was stored" else "CreateCertificateFromCsr", by=Refusals("UnauthorizedException", "stop", times=1)
+        )
+        with pytest.raises(AwsRefused):
+            life.rotate(self.fleet, self.aws)
+
+    def plan_and_apply_agree(self):
+        refused = [step.refusal for step in plan_all(self.fleet, self.aws) if step.refusal]
+        try:
+            apply(self.fleet, self.aws)
+        except AwsError as error:
+            return [str(error)] == [str(each) for each in refused]
+        return refused == []
+
+
+BEGUN = {
+    "no rotation": [],
+    "while a rotation lasts": [Runbook.rotate],
+    "while a rotation is stopped": [lambda book: book.stop_a_rotation("its key was stored")],
+    "after a rotation": [Runbook.rotate, lambda book: life.retire(book.fleet, book.aws), lambda book: book.names.clear()],
+}
+
+
+@pytest.mark.parametrize(("when", "stolen", "first", "revoked", "rotated", "retired"), RUNBOOK)
+def test_after_a_theft_each_step_of_the_runbook_works_and_the_good_certificate_survives(new_fleet, when, stolen, first, revoked, rotated, retired):  # noqa: PLR0917 (a row)
+    fleet, aws = new_fleet()
+    book = Runbook(fleet, aws)
+    for deed in BEGUN[when]:
+        deed(book)
+    assert book.shown() == first
+    life.revoke(fleet, aws, book.id_of(stolen))
+    assert book.shown() == revoked
+    if when != "while a rotation is stopped":  # an apply would end it
+        assert book.plan_and_apply_agree()
+    life.rotate(fleet, aws)
+    assert book.shown() == rotated
+    assert book.plan_and_apply_agree()
+    life.retire(fleet, aws, book.id_of(stolen))
+    assert book.shown() == retired
+    assert book.plan_and_apply_agree()
+    assert all(Claims.of(fleet).keys.get(aws, each.certificate_pem) for each in held(Claims.of(fleet), aws))
+
+
+def test_the_runbooks_table_has_a_row_for_each_time_of_a_theft():
+    assert {row[0] for row in RUNBOOK} == set(BEGUN)
+    assert len(RUNBOOK) == 5
+
+
+def test_while_the_given_out_one_does_not_work_the_former_one_that_does_is_not_retired(new_fleet):
+    fleet, aws = new_fleet()
+    life.rotate(fleet, aws)
+    with pytest.raises(WhichClaim):
+        life.revoke(fleet, aws)
+    [new, old] = held(Claims.of(fleet), aws)
+    life.revoke(fleet, aws, new.certificate_id)
+    with pytest.raises(ClaimStillNeeded, match=old.certificate_id):
+        life.retire(fleet, aws)
+    assert statuses(fleet, aws) == [(new.certificate_id, "REVOKED", True), (old.certificate_id, "ACTIVE", False)]
+
+
+@pytest.fixture
+def new_fleet(make_fleet, local_aws):
+    def new():
+        fleet = make_fleet(rule_keys=("rule1",))
+        aws = Aws(fleet.region, fleet.account, local_aws.url)
+        apply(fleet, aws)
+        return fleet, aws
+
+    return new
 
 
 @pytest.fixture

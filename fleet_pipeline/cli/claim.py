@@ -51,20 +51,21 @@ def rotate(fleet: Fleet) -> None:
 
 @claim.command()
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--certificate", default="", help="The id of the one to delete, such as one that was stolen; otherwise all former ones.")
 @click.pass_obj
-def retire(fleet: Fleet, *, yes: bool) -> None:
+def retire(fleet: Fleet, certificate: str, *, yes: bool) -> None:
     """End a rotation: delete the former claim certificates, with every version of their keys."""
     from fleet_pipeline.provision.claim import life
 
     if not yes:
         click.confirm("Vehicles that were shipped with a former claim certificate and have not registered yet never will. Go on?", abort=True)
     with _alone(fleet) as aws:
-        retired = life.retire(fleet, aws)
+        retired = life.retire(fleet, aws, certificate)
     console.print("\n".join(f"retired: {each}" for each in retired) or "there is no former claim certificate")
 
 
 @claim.command()
-@click.option("--certificate", default="", help="Its id, when it is not the one that is given out.")
+@click.option("--certificate", default="", help="Its id; may be left out when only one works.")
 @click.option("--since", type=click.DateTime(), help="List the vehicles registered with it since then (UTC); otherwise all.")
 @click.pass_obj
 def revoke(fleet: Fleet, certificate: str, since: datetime | None) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self
 
 from fleet_pipeline.aws import Aws, absent
-from fleet_pipeline.errors import AwsUnavailable, ClaimRevoked
+from fleet_pipeline.errors import AwsError, AwsUnavailable, ClaimRevoked
 from fleet_pipeline.provision.claim import life
 from fleet_pipeline.provision.claim.claims import Claims, set_status, status, stored_certificate_id
 
@@ -45,6 +45,10 @@ class PolicyAttachment:
                 return target
         return None
 
+    def refuse(self, found: Self) -> AwsError | None:
+        """Return why what was found is not brought to what is wanted: a revoked certificate was someone's decision."""
+        return ClaimRevoked(found.certificate_id) if found.status == "REVOKED" else None
+
     def create(self, aws: Aws) -> None:
         """Attach the policy, then activate the certificate. Raises ClaimRevoked for one that was revoked."""
         target = self._target(aws)
@@ -56,8 +60,9 @@ class PolicyAttachment:
 
     def update(self, aws: Aws, found: Self) -> None:
         """Activate the certificate. Raises ClaimRevoked for one that was revoked: that was someone's decision, and is not undone by a run."""
-        if found.status == "REVOKED":
-            raise ClaimRevoked(found.certificate_id)
+        refusal = self.refuse(found)
+        if refusal:
+            raise refusal
         set_status(aws, found.certificate_id, self.status)
 
     def delete(self, aws: Aws) -> None:

@@ -110,6 +110,9 @@ class Step:
         """Why `reconcile` would not do it, or None."""
         if self.action is Action.NOT_OURS:
             return NotOurs(self.title)
+        refused = _refused(self.wanted, self.live)
+        if refused:
+            return refused
         if self.action is Action.CANNOT_CHANGE:
             fixed = next(change for change in self.changes if change.field in self.wanted.fixed)
             return CannotChange(self.title, fixed.field, fixed.found, fixed.wanted)
@@ -191,12 +194,18 @@ def _action(wanted: Resource, found: Resource | None, changes: tuple[Change, ...
         return Action.CREATE
     if _foreign(wanted, found):
         return Action.NOT_OURS
-    if any(change.field in wanted.fixed for change in changes):
+    if _refused(wanted, found) or any(change.field in wanted.fixed for change in changes):
         return Action.CANNOT_CHANGE
     if not changes:
         return Action.UNCHANGED
     replaced: frozenset[str] = getattr(wanted, "replaced", frozenset())
     return Action.REPLACE if any(change.field in replaced for change in changes) else Action.UPDATE
+
+
+def _refused(wanted: Resource, found: Resource | None) -> AwsError | None:
+    """Ask a kind that has reasons of its own not to be changed, so that a plan says what an apply would."""
+    refuse: Callable[[Resource], AwsError | None] | None = getattr(wanted, "refuse", None)
+    return refuse(found) if refuse and found is not None else None
 
 
 def _foreign(wanted: Resource, found: Resource) -> bool:

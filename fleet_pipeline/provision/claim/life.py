@@ -1,14 +1,14 @@
 """What becomes of a claim certificate: replaced while the old one still works, retired, revoked, or lent for five minutes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from fleet_pipeline.aws import Aws, absent, doing
-from fleet_pipeline.errors import ClaimNotRetired, NoClaimCertificate
+from fleet_pipeline.errors import ClaimNotRetired, ClaimStillNeeded, InvalidName, NoClaimCertificate, WhichClaim
 from fleet_pipeline.fleet import Fleet
-from fleet_pipeline.provision.claim.claims import CERTIFICATE, FOLDER, Claim, Claims, Held, delete_versions, held, set_status, stored_certificate_id
+from fleet_pipeline.provision.claim.claims import CERTIFICATE, FOLDER, Claim, Claims, Held, delete_versions, held, set_status
 from fleet_pipeline.provision.claim.making import finish, replace_current
 
 LENT_FOR = timedelta(minutes=5)
@@ -29,7 +29,7 @@ def rotate(fleet: Fleet, aws: Aws) -> str:
     """Give out a new claim certificate beside the old one, which works until it is retired; return the new one's id.
 
     A rotation that was stopped is finished, and no other begun. Raises NoClaimCertificate when there is none to replace, ClaimNotRetired while
-    an older one than the current still works.
+    the current one works and an older one, too.
     """
     claims = Claims.of(fleet)
     with doing("rotate the claim certificate"):
@@ -39,22 +39,46 @@ def rotate(fleet: Fleet, aws: Aws) -> str:
         found = held(claims, aws)
         if not any(each.current for each in found):
             raise NoClaimCertificate(f"s3://{fleet.bucket}/{CERTIFICATE}")
-        for each in found:
-            if each.status == "ACTIVE" and not each.current:
-                raise ClaimNotRetired(each.certificate_id)
+        former_ones = [each for each in found if each.status == "ACTIVE" and not each.current]
+        if former_ones and _current_works(found):
+            raise ClaimNotRetired(former_ones[0].certificate_id)
         return replace_current(claims, aws)
 
 
-def retire(fleet: Fleet, aws: Aws) -> list[str]:
-    """Deactivate and delete every claim certificate but the current one, with its keys; return their ids, none the second time."""
+def retire(fleet: Fleet, aws: Aws, certificate_id: str = "") -> list[str]:
+    """Deactivate and delete the former claim certificates, or the one that is named, with their keys; return their ids, none the second time.
+
+    Raises ClaimStillNeeded when only a former one works and none is named, InvalidName for one that is no former claim certificate of this fleet.
+    """
     claims = Claims.of(fleet)
     with doing("retire the former claim certificates"):
         finish(claims, aws)
-        retired = former(claims, aws)
+        found = held(claims, aws)
+        retired = _named(found, certificate_id) if certificate_id else _all_former(found)
         for each in retired:
             delete(claims, aws, each)
-        delete_versions(aws, claims.bucket, f"{FOLDER}/", noncurrent_only=True)
+        if len(retired) == len([each for each in found if not each.current]):  # otherwise keys of others are among the versions
+            delete_versions(aws, claims.bucket, f"{FOLDER}/", noncurrent_only=True)
         return [each.certificate_id for each in retired]
+
+
+def _all_former(found: Sequence[Held]) -> list[Held]:
+    retired = [each for each in found if not each.current]
+    works = [each for each in retired if each.status == "ACTIVE"]
+    if works and not _current_works(found):
+        raise ClaimStillNeeded(works[0].certificate_id)
+    return retired
+
+
+def _named(found: Sequence[Held], certificate_id: str) -> list[Held]:
+    former_ones = [each for each in found if not each.current]
+    if certificate_id not in {each.certificate_id for each in former_ones}:
+        raise InvalidName("former claim certificate", certificate_id, f"there are {', '.join(each.certificate_id for each in former_ones) or 'none'}")
+    return [each for each in former_ones if each.certificate_id == certificate_id]
+
+
+def _current_works(found: Sequence[Held]) -> bool:
+    return any(each.current and each.status == "ACTIVE" for each in found)
 
 
 def former(claims: Claims, aws: Aws) -> list[Held]:
@@ -71,16 +95,29 @@ def delete(claims: Claims, aws: Aws, each: Held) -> None:
 
 
 def revoke(fleet: Fleet, aws: Aws, certificate_id: str = "") -> str:
-    """Revoke a claim certificate, or the current one, and return its id: AWS IoT ends its connections and the hook refuses it from now on.
+    """Revoke a claim certificate, or the only one that works, and return its id: AWS IoT ends its connections and the hook refuses it from now on.
 
-    It stays, so that nothing makes a new one by itself, and is not activated again. Raises NoClaimCertificate when there is none.
+    It stays, so that nothing makes a new one by itself, and is not activated again. Raises NoClaimCertificate when there is none, WhichClaim when
+    several work and none is named, InvalidName for a certificate that is no claim certificate of this fleet.
     """
+    claims = Claims.of(fleet)
     with doing("revoke a claim certificate"):
-        found = certificate_id or stored_certificate_id(aws, fleet.bucket)
-        if found is None:
-            raise NoClaimCertificate(f"s3://{fleet.bucket}/{CERTIFICATE}")
-        set_status(aws, found, "REVOKED")
-        return found
+        found = held(claims, aws)
+        revoked = certificate_id or _only_one(fleet, found)
+        if revoked not in {each.certificate_id for each in found}:
+            raise InvalidName("claim certificate", revoked, f"this fleet has {', '.join(each.certificate_id for each in found) or 'none'}")
+        set_status(aws, revoked, "REVOKED")
+        return revoked
+
+
+def _only_one(fleet: Fleet, found: Sequence[Held]) -> str:
+    works = [each.certificate_id for each in found if each.status == "ACTIVE"]
+    if len(works) > 1:
+        raise WhichClaim(tuple(works))
+    current = [each.certificate_id for each in found if each.current]
+    if not works and not current:
+        raise NoClaimCertificate(f"s3://{fleet.bucket}/{CERTIFICATE}")
+    return (works or current)[0]
 
 
 def registered_with(fleet: Fleet, aws: Aws, certificate_id: str, since: datetime) -> Iterator[RegisteredBy]:
