@@ -184,10 +184,7 @@ DRIFTS = {
         "tags": lambda aws, it: tag_bucket(aws, it, it.tags | OTHER_TAG),
         "public_access_blocked": lambda aws, it: aws.s3.delete_public_access_block(Bucket=it.name),
         "versioned": lambda aws, it: aws.s3.put_bucket_versioning(Bucket=it.name, VersioningConfiguration={"Status": "Suspended"}),
-        "encryption": lambda aws, it: aws.s3.put_bucket_encryption(
-            Bucket=it.name,
-            ServerSideEncryptionConfiguration={"Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms"}}]},
-        ),
+        "encryption": lambda aws, it: aws.s3.delete_bucket_encryption(Bucket=it.name),
     },
     Role: {
         "description": lambda aws, it: aws.iam.update_role(RoleName=it.name, Description="another"),

@@ -1,8 +1,10 @@
 """Provisioning when something is in the way: roles that spread slowly, uploads that fail, the wrong account, AWS's own order and limits."""
 
+import io
 import json
 import logging
 import traceback
+import zipfile
 from dataclasses import replace
 
 import pytest
@@ -18,6 +20,7 @@ from fleet_pipeline.fleet import Fleet
 from fleet_pipeline.provision.blueprint import blueprint
 from fleet_pipeline.provision.claim.claims import read_claim
 from fleet_pipeline.provision.claim.keys import PRIVATE_KEY
+from fleet_pipeline.provision.function import HOOK_FOLDER, ZIP_EPOCH, zipped
 from fleet_pipeline.provision.reconcile import PAUSES_S, Action, plan, reconcile, remove
 from fleet_pipeline.provision.tags import spelled
 
@@ -236,6 +239,64 @@ def test_botocore_would_log_the_private_key_if_it_were_let(fleet, aws, make, cap
     with caplog.at_level(logging.DEBUG, logger="botocore"):
         reconcile(blueprint(replace(fleet, claim_keys="aws"))["claim_certificate"].resource, aws)
     assert read_claim(fleet, aws).private_key.splitlines()[1] in caplog.text
+
+
+def test_while_the_permission_is_replaced_aws_iot_may_invoke_the_hook_at_every_moment(fleet, aws, make):
+    make("hook_role", "hook", "hook_permission")
+    permission, calls = blueprint(fleet)["hook_permission"].resource, []
+    for number in range(3):  # the ids take turns
+        wanted = replace(permission, source_arn=f"{permission.source_arn}-{number}")
+        changing = Aws(aws.region, aws.account, aws.endpoint_url)
+        calls = watch(changing.session)
+        assert reconcile(wanted, changing).live == wanted
+        assert calls.writing == ["lambda.AddPermission", "lambda.RemovePermission"]
+        assert len(json.loads(aws.functions.get_policy(FunctionName=permission.name)["Policy"])["Statement"]) == 1
+
+
+def test_where_a_bucket_cannot_be_born_with_tags_it_is_tagged_at_once(fleet, aws):
+    bucket = blueprint(fleet)["bucket"].resource
+    answer(aws.s3, "CreateBucket", by=Refusals("UnsupportedArgument", "Tags are not supported", times=1))
+    assert reconcile(bucket, aws).live == bucket
+
+
+@pytest.mark.parametrize("kind", ["aws:kms", "aws:kms:dsse"])
+def test_the_default_encryption_of_a_company_is_left_alone(fleet, aws, make, kind):
+    make("bucket")
+    rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": kind, "KMSMasterKeyID": "theirs"}}
+    aws.s3.put_bucket_encryption(Bucket=fleet.bucket, ServerSideEncryptionConfiguration={"Rules": [rule]})
+    assert plan(blueprint(fleet)["bucket"].resource, aws).action is Action.UNCHANGED
+
+
+def test_a_rule_of_encryption_that_names_no_default_is_a_difference_and_no_crash(fleet, aws, make):
+    make("bucket")
+    bare = {"ServerSideEncryptionConfiguration": {"Rules": [{"BucketKeyEnabled": True}]}}
+    answer(aws.s3, "GetBucketEncryption", by=lambda **_: (AWSResponse("", 200, {}, None), bare))
+    assert [(change.field, change.found) for change in plan(blueprint(fleet)["bucket"].resource, aws).changes] == [("encryption", "none")]
+
+
+def test_what_stands_on_a_later_page_of_a_roles_policies_and_tags_is_seen(fleet, aws, make):
+    make("bucket", "rule_role")
+    role = blueprint(fleet)["rule_role"].resource
+    name, document = next(iter(role.inline.items()))
+    aws.iam.put_role_policy(RoleName=role.name, PolicyName="zz-another", PolicyDocument=json.dumps(document))
+
+    def second(items, what):
+        def page(params, **_):
+            last = b"Marker=2" in params["body"] if isinstance(params["body"], bytes) else params["body"].get("Marker") == "2"
+            return AWSResponse("", 200, {}, None), {what: items[1:] if last else items[:1], "IsTruncated": not last, **({} if last else {"Marker": "2"})}
+
+        return page
+
+    answer(aws.iam, "ListRolePolicies", by=second([name, "zz-another"], "PolicyNames"))
+    answer(aws.iam, "ListRoleTags", by=second(spelled(fleet.tags), "Tags"))
+    assert set(role.read(aws).inline) == {name, "zz-another"}
+    assert role.read(aws).tags == fleet.tags
+
+
+def test_the_hooks_zip_is_the_same_on_every_machine():
+    with zipfile.ZipFile(io.BytesIO(zipped(HOOK_FOLDER))) as archive:
+        found = {(each.compress_type, each.create_system, each.external_attr, each.date_time) for each in archive.infolist()}
+    assert found == {(zipfile.ZIP_STORED, 3, 0o644 << 16, ZIP_EPOCH)}
 
 
 @pytest.fixture

@@ -34,7 +34,8 @@ class AllowListTable:
         """Return the table as it is, or None."""
         with absent("ResourceNotFoundException"):
             table: Any = aws.dynamodb.describe_table(TableName=self.name)["Table"]
-            tags = aws.dynamodb.list_tags_of_resource(ResourceArn=self.arn)["Tags"]
+            pages = aws.dynamodb.get_paginator("list_tags_of_resource").paginate(ResourceArn=self.arn)
+            tags = [tag for page in pages for tag in page["Tags"]]
             return replace(self, key="+".join(each["AttributeName"] for each in table["KeySchema"]), tags=tagging.found(self.tags, tags))
         return None
 

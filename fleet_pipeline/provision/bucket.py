@@ -10,6 +10,12 @@ from fleet_pipeline.aws import Aws, absent, error_code
 from fleet_pipeline.errors import AwsRefused
 from fleet_pipeline.provision import tags as tagging
 
+NO_TAGS_AT_CREATION = {"MalformedXML", "NotImplemented", "UnsupportedArgument"}
+"""What S3 answers where a bucket cannot be born with tags. Killed between the two calls, `fleet adopt` takes the bucket over."""
+
+STRONGER = {"aws:kms", "aws:kms:dsse"}
+"""Default encryption by a key of KMS: somebody's rule for the account, and never put back."""
+
 
 @dataclass(frozen=True)
 class Bucket:
@@ -49,7 +55,13 @@ class Bucket:
         """Make the bucket, then close it, before anything is written to it."""
         # The tags come with it: a bucket of which only the making was done would not be known as ours.
         where: Any = {} if self.region == "us-east-1" else {"LocationConstraint": self.region}
-        aws.s3.create_bucket(Bucket=self.name, CreateBucketConfiguration=where | {"Tags": tagging.spelled(self.tags)})
+        try:
+            aws.s3.create_bucket(Bucket=self.name, CreateBucketConfiguration=where | {"Tags": tagging.spelled(self.tags)})
+        except ClientError as error:
+            if error_code(error) not in NO_TAGS_AT_CREATION:
+                raise
+            aws.s3.create_bucket(Bucket=self.name, **({"CreateBucketConfiguration": where} if where else {}))
+            aws.s3.put_bucket_tagging(Bucket=self.name, Tagging={"TagSet": tagging.spelled(self.tags)})
         self._guard(aws, {"public_access_blocked", "versioned", "encryption", "policy"})
 
     def update(self, aws: Aws, found: Self) -> None:
@@ -110,5 +122,6 @@ class Bucket:
     def _found_encryption(self, aws: Aws) -> str:
         with absent("ServerSideEncryptionConfigurationNotFoundError"):
             rules = aws.s3.get_bucket_encryption(Bucket=self.name)["ServerSideEncryptionConfiguration"]["Rules"]
-            return rules[0]["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"]
+            found = next((rule["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] for rule in rules if "ApplyServerSideEncryptionByDefault" in rule), "none")
+            return self.encryption if found in STRONGER else found
         return "none"

@@ -79,5 +79,6 @@ def remove_leaving_things(fleet: Fleet, aws: Aws) -> None:
 
 
 def _delete_if_bare(aws: Aws, thing: str) -> None:
-    if not aws.iot.list_thing_principals(thingName=thing)["principals"]:
+    pages = aws.iot.get_paginator("list_thing_principals").paginate(thingName=thing)
+    if not any(page["principals"] for page in pages):
         aws.iot.delete_thing(thingName=thing)

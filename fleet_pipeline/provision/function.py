@@ -17,6 +17,10 @@ ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 """The oldest time that a zip file can hold: the same source always gives the same bytes, and so no needless update."""
 
 
+UNIX = 3
+"""The system that a zip file says it was made on, whatever machine it is."""
+
+
 @dataclass(frozen=True)
 class Function:
     """A Python function. What is compared of its code is the SHA-256 that AWS reports."""
@@ -96,13 +100,13 @@ class Function:
 
 
 def zipped(folder: Path) -> bytes:
-    """Return a folder's Python files as a zip, the same bytes for the same source."""
+    """Return a folder's Python files as a zip, the same bytes for the same source on every machine."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(buffer, "w") as archive:
         for path in sorted(folder.glob("*.py")):
             entry = zipfile.ZipInfo(path.name, ZIP_EPOCH)
-            entry.external_attr = 0o644 << 16
-            archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)
+            entry.external_attr, entry.create_system = 0o644 << 16, UNIX
+            archive.writestr(entry, path.read_bytes(), zipfile.ZIP_STORED)  # compressed bytes differ from one zlib to the next
     return buffer.getvalue()
 
 

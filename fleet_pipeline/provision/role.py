@@ -31,13 +31,13 @@ class Role:
         """Return the role as it is, or None."""
         with absent("NoSuchEntity"):
             role = aws.iam.get_role(RoleName=self.name)["Role"]
-            attached = aws.iam.list_attached_role_policies(RoleName=self.name)["AttachedPolicies"]
+            attached = self._listed(aws.iam.get_paginator("list_attached_role_policies"), "AttachedPolicies")
             return replace(
                 self,
                 description=role.get("Description", ""),
                 trust=_document(role["AssumeRolePolicyDocument"]),
-                tags=tagging.found(self.tags, aws.iam.list_role_tags(RoleName=self.name)["Tags"]),
-                inline={name: self._inline(aws, name) for name in aws.iam.list_role_policies(RoleName=self.name)["PolicyNames"]},
+                tags=tagging.found(self.tags, self._listed(aws.iam.get_paginator("list_role_tags"), "Tags")),
+                inline={name: self._inline(aws, name) for name in self._listed(aws.iam.get_paginator("list_role_policies"), "PolicyNames")},
                 managed=tuple(sorted(policy["PolicyArn"] for policy in attached)),
             )
         return None
@@ -73,6 +73,9 @@ class Role:
             aws.iam.detach_role_policy(RoleName=self.name, PolicyArn=arn)
         for arn in set(self.managed) - set(managed):
             aws.iam.attach_role_policy(RoleName=self.name, PolicyArn=arn)
+
+    def _listed(self, pages: Any, what: str) -> list[Any]:
+        return [each for page in pages.paginate(RoleName=self.name) for each in page[what]]
 
     def _inline(self, aws: Aws, name: str) -> dict[str, Any]:
         return _document(aws.iam.get_role_policy(RoleName=self.name, PolicyName=name)["PolicyDocument"])

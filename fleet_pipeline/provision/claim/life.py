@@ -152,6 +152,7 @@ def _forget_lent(fleet: Fleet, aws: Aws) -> None:
 
 def _certificates(aws: Aws, thing: str) -> Iterator[RegisteredBy]:
     with absent("ResourceNotFoundException"):
-        for arn in aws.iot.list_thing_principals(thingName=thing)["principals"]:
+        pages = aws.iot.get_paginator("list_thing_principals").paginate(thingName=thing)
+        for arn in [principal for page in pages for principal in page["principals"]]:
             found = aws.iot.describe_certificate(certificateId=arn.rsplit("/", 1)[1])["certificateDescription"]
             yield RegisteredBy(thing, found["certificateId"], found["status"], found["creationDate"])

@@ -330,7 +330,9 @@ def _note(claims: Claims, aws: Aws, certificates: list[str]) -> None:
 
 def _is_unused(aws: Aws, arn: str) -> bool:
     with absent("ResourceNotFoundException"):  # its owner may delete it meanwhile
-        return not aws.iot.list_attached_policies(target=arn)["policies"] and not aws.iot.list_principal_things(principal=arn)["things"]
+        policies = aws.iot.get_paginator("list_attached_policies").paginate(target=arn)
+        things = aws.iot.get_paginator("list_principal_things").paginate(principal=arn)
+        return not any(page["policies"] for page in policies) and not any(page["things"] for page in things)
     return False
 
 
