@@ -191,8 +191,8 @@ def test_a_rotation_that_was_stopped_leaves_no_certificate_behind(new_stack, far
         with pytest.raises(iot.exceptions.UnauthorizedException):
             making.replace_current(claims, stack.aws)
     else:
-        making._begin(claims, stack.aws)
-        iot.create_keys_and_certificate(setAsActive=False)
+        intent = making._begin(claims, stack.aws)
+        iot.create_certificate_from_csr(certificateSigningRequest=intent.request, setAsActive=False)
     assert len(stack.left()["certificates"]) == 2
     stack.destroy()
     assert stack.left()["certificates"] == []

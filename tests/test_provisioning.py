@@ -152,10 +152,15 @@ def configure(**changed):
     return lambda aws, it: aws.functions.update_function_configuration(FunctionName=it.name, **changed)
 
 
+def without_statements(aws, it):
+    for statement in json.loads(aws.functions.get_policy(FunctionName=it.name)["Policy"])["Statement"]:
+        aws.functions.remove_permission(FunctionName=it.name, StatementId=statement["Sid"])
+
+
 def permit(**changed):
     def inject(aws, it):
         said = {"Action": it.action, "Principal": it.principal, "SourceArn": it.source_arn, "SourceAccount": it.source_account}
-        aws.functions.remove_permission(FunctionName=it.name, StatementId=it.statement)
+        without_statements(aws, it)
         aws.functions.add_permission(FunctionName=it.name, StatementId=it.statement, **(said | changed))
 
     return inject
@@ -184,7 +189,7 @@ DRIFTS = {
         "tags": lambda aws, it: tag_bucket(aws, it, it.tags | OTHER_TAG),
         "public_access_blocked": lambda aws, it: aws.s3.delete_public_access_block(Bucket=it.name),
         "versioned": lambda aws, it: aws.s3.put_bucket_versioning(Bucket=it.name, VersioningConfiguration={"Status": "Suspended"}),
-        "encryption": lambda aws, it: aws.s3.delete_bucket_encryption(Bucket=it.name),
+        "encryption": lambda aws, it: aws.s3.put_bucket_encryption(Bucket=it.name, ServerSideEncryptionConfiguration={"Rules": [{"BucketKeyEnabled": True}]}),
     },
     Role: {
         "description": lambda aws, it: aws.iam.update_role(RoleName=it.name, Description="another"),
@@ -276,7 +281,7 @@ def test_a_field_that_someone_changed_is_named_and_repaired(stack, part, drifted
 
 
 REMOVED = {
-    "hook_permission": lambda aws, it: aws.functions.remove_permission(FunctionName=it.name, StatementId=it.statement),
+    "hook_permission": without_statements,
     "claim_attachment": lambda aws, it: aws.iot.detach_policy(policyName=it.name, target=it.read(aws).arn),
     "topic_rule_rule1": lambda aws, it: aws.iot.delete_topic_rule(ruleName=it.name),
     "provisioning_template": lambda aws, it: aws.iot.delete_provisioning_template(templateName=it.name),
