@@ -24,6 +24,8 @@ Arrays = Literal["whole", "elements"]
 SeveralObjects = Literal["off", "on"]
 LenientNumbers = Literal["off", "on"]
 Numbers = Literal["double", "exact"]
+Previews = Literal["", "off", "on"]
+ValuesAsRuleKeys = Literal["refuse", "allow"]
 
 _CHOICES = {
     "raw_key_format": RawKeyFormat,
@@ -37,6 +39,8 @@ _CHOICES = {
     "several_objects": SeveralObjects,
     "lenient_numbers": LenientNumbers,
     "numbers": Numbers,
+    "previews": Previews,
+    "values_as_rule_keys": ValuesAsRuleKeys,
 }
 """Settings that are one of some words."""
 
@@ -59,6 +63,12 @@ _UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _CLIENT_ID = "[a-zA-Z0-9:_-]{1,128}|n/a"  # clientid() is `n/a` for a message that did not come by MQTT
 _RAW_NAME = re.compile(rf"([0-9]{{13}})(?:-({_UUID})(?:-({_CLIENT_ID}))?)?")
 _RULE_KEY = re.compile(r"[a-zA-Z0-9_]{1,64}")
+_VALUE = re.compile(
+    r"[0-9_]*|0x[0-9a-f_]*(p[0-9_]*)?|0[bo][0-9_]*|_*[0-9][0-9_]*[dfltz]?|[0-9_]*e[0-9_]+[dfl]?|[0-9_]+e[0-9_]*|[0-9_]+t[0-9_]*z?"
+    r"|inf|infinity|nan|nat|null|none|na|true|false|epoch|now|today|tomorrow|yesterday|__hive_default_partition__",
+    re.IGNORECASE,
+)
+"""What some reader of hive partitions takes for a number, a truth, an instant or nothing. Java, and so Spark, reads `1d` as a number, Python `1_0`."""
 _TOPIC_LEVEL = re.compile(r"[a-zA-Z0-9_-]{1,60}")
 _BUCKET = re.compile(r"(?!xn--|sthree-|amzn-s3-demo-)(?!.*(?:-s3alias|--ol-s3|--x-s3|--table-s3)$)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-[0-9]")
@@ -261,6 +271,21 @@ class Fleet:
         "Kind of a column of numbers: `double`, whatever they are; or `exact`, int64 where its first hour has integers alone. For tables begun from now on.",
         "A speed of 0 in the first hour must not keep 12.5 out of its column for good.",
     )
+    vehicle_field: str = _setting(
+        "serial",
+        'The field that names the vehicle where the raw key has no client id: `serial`, or `vehicle.id` for `{"vehicle": {"id": …}}`.',
+        "The virtual vehicle's name for it. A dot that belongs to a name is written `\\.`.",
+    )
+    previews: Previews = _setting(
+        "",
+        "Whether Dagster shows some rows and positions of each hour and day: `on`, `off`, or empty: on this machine only.",
+        "They lie in Dagster's event log, which outlives the lake's rows: a purge does not reach them.",
+    )
+    values_as_rule_keys: ValuesAsRuleKeys = _setting(
+        "refuse",
+        "Rule keys that readers of Parquet take for a number, a date or nothing, as `1`, `1e5` or `null`: `refuse`; or `allow`, for a fleet that has them.",
+        "`1` and `01` are one rule to pyarrow, pandas, Polars and DuckDB, unless each query says that `rule` is a text.",
+    )
     errors_prefix: str = _setting("errors", "Prefix of what a rule could not write.", "Outside the raw prefix, so it is never read as data.")
     raw_key_format: RawKeyFormat = _setting(
         "timestamp-uuid",
@@ -340,6 +365,8 @@ class Fleet:
         for name, choices in _CHOICES.items():
             _one_of(name, getattr(self, name), get_args(choices))
         _matches("claim_client_prefix", self.claim_client_prefix, r"[a-zA-Z0-9_-]{0,40}", "use at most 40 of a-z, A-Z, 0-9, - and _")
+        if not self.vehicle_field.isprintable() or "" in self.vehicle_path or "\\" in "".join(self.vehicle_path):
+            raise InvalidSetting("FLEET_VEHICLE_FIELD", self.vehicle_field, r"write a field's name, or names with dots between them; a dot within one is \.")
         _within("grace_minutes", self.grace_minutes, 0, 59)
         _within("catch_up_hours", self.catch_up_hours, 1, 744)
         _within("look_back_hours", self.look_back_hours, 1, 168)
@@ -391,6 +418,12 @@ class Fleet:
         except InvalidName as error:
             raise InvalidSetting("FLEET_RULE_KEYS", self.rule_keys, str(error)) from error
         topics = sum(len(self.arn("iot", f"topic/{rule.publish_topic}")) + len('"",') for rule in rules)
+        if self.values_as_rule_keys == "refuse" and (values := [key for key in self.rule_keys if _VALUE.fullmatch(key)]):
+            why = (
+                f"readers of Parquet take {', '.join(values)} for a number, a date or nothing, and so confuse rules: give it a letter, such as rule{values[0]}"
+            )
+            way = "; a fleet that has such rules goes on with FLEET_VALUES_AS_RULE_KEYS=allow, and its readers must be told that `rule` is a text"
+            raise InvalidSetting("FLEET_RULE_KEYS", self.rule_keys, why + way)
         if topics > POLICY_DOCUMENT_LIMIT - 400:  # 400: the rest of the device policy
             room = f"and AWS IoT takes {POLICY_DOCUMENT_LIMIT} in all; use fewer rules or shorter names"
             why = f"the device policy would name {len(rules)} topics in {topics} characters, {room}"
@@ -417,6 +450,16 @@ class Fleet:
     def form(self) -> Form:
         """How messages become rows of a table that is begun now."""
         return Form(self.nested_objects, self.arrays, self.several_objects, self.lenient_numbers, self.numbers)
+
+    @property
+    def vehicle_path(self) -> tuple[str, ...]:
+        """The path through nested objects to the field that names the vehicle."""
+        return tuple(name.replace("\\.", ".") for name in re.split(r"(?<!\\)\.", self.vehicle_field))
+
+    @property
+    def shows_previews(self) -> bool:
+        """Whether rows and positions may be shown in Dagster."""
+        return self.previews == "on" or (not self.previews and self.profile == "local")
 
     @property
     def tags(self) -> dict[str, str]:

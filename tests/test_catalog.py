@@ -28,6 +28,8 @@ FLEET, HOUR = Fleet(), Hour.parse("2026-11-23-07:00")
 RULE = FLEET.rules[0]
 IN_STRUCTS = Contract(form=Form("structs"))
 IN_STRUCTS = IN_STRUCTS.learning([IN_STRUCTS.column(("Position", "lat"), "double"), IN_STRUCTS.column(("Position", "at", "Time"), "string[]")])
+RESERVED = Contract(form=Form("structs"))
+RESERVED = RESERVED.learning([RESERVED.column(path, "double") for path in (("select",), ("table", "date"), ("table", "from", "2%-ä"), ("odd.name", "x"))])
 LEARNT = Contract().learning([Column((f"a_{kind.replace('[]', 's')}",), kind) for kind in KINDS])
 
 
@@ -67,16 +69,26 @@ def test_projection_computes_the_very_place_of_every_hour(parts, hour):
     assert low <= hour.start.hour <= high
 
 
-@pytest.mark.parametrize("learnt", [LEARNT, IN_STRUCTS], ids=["columns", "structs"])
+@pytest.mark.parametrize("learnt", [LEARNT, IN_STRUCTS, RESERVED], ids=["columns", "structs", "reserved words"])
 def test_the_ddl_says_the_same_in_athenas_words(parts, learnt):
     wanted = table(FLEET, parts, RULE, replace(learnt, columns={}).adding(learnt))
     parsed = sqlglot.parse_one(ddl(wanted), read="athena")
-    declared = {column.name: column.args["kind"].sql("hive").lower().replace(": ", ":").replace(", ", ",") for column in parsed.this.expressions}
+    declared = {
+        column.name: column.args["kind"].sql("hive").lower().replace(": ", ":").replace(", ", ",").replace("`", "") for column in parsed.this.expressions
+    }
     assert declared == wanted.columns
     text = " ".join(ddl(wanted).split())
     assert "PARTITIONED BY (`rule` string, `date` string, `hour` int) STORED AS PARQUET" in text
     assert f"LOCATION '{wanted.location}'" in text
     assert all(f"'{name}' = '{value}'" in text for name, value in wanted.projection.items())
+
+
+def test_every_name_that_a_vehicle_chose_is_quoted_in_the_ddl(parts):
+    text = ddl(table(FLEET, parts, RULE, replace(RESERVED, columns={}).adding(RESERVED)))
+    assert "`table` struct<`date`:double,`from`:struct<`2%-ä`:double>>" in text
+    assert "`select` double" in text
+    odd = replace(table(FLEET, parts, RULE, Contract()), columns={"a`b": "decimal(20,0)", "s": "struct<a:decimal(20,0),b:array<double>>"})
+    assert "`a``b` decimal(20,0),\n  `s` struct<`a`:decimal(20,0),`b`:array<double>>" in ddl(odd)
 
 
 def test_nested_objects_are_structs_in_glues_words(parts):

@@ -27,7 +27,7 @@ from fleet_pipeline.compaction.rewrite import rewrite_hour
 from fleet_pipeline.compaction.rows import BLOCK_ROWS, HEAD, ORIGINS, typed_again
 from fleet_pipeline.compaction.verification import purge_hour, verify_hour
 from fleet_pipeline.errors import ContractBroken
-from fleet_pipeline.fleet import Form
+from fleet_pipeline.fleet import Fleet, Form
 
 STRUCTS, ELEMENTWISE = Form(nested_objects="structs"), Form(arrays="elements")
 BATCH = b'[{"speed": 1}, {"speed": 2, "at": {"lat": 48.1}}, {"speed": "fast"}]'
@@ -121,7 +121,7 @@ def test_an_inspection_finds_vehicles_and_positions_in_structs(raw, structs):
     compact(raw, structs)
     raw.put(key(2), b'{"serial": "B", "position": {"latitude": 48.2, "longitude": 11.7, "altitude": 500}}')
     compact(raw, structs)
-    found = inspect(structs, RULE, HOUR, structs.contract(RULE))
+    found = inspect(Fleet(), structs, RULE, HOUR, structs.contract(RULE))
     assert (found.vehicles, found.track) == (2, ((48.1, 11.6), (48.2, 11.7)))
 
 
@@ -190,7 +190,7 @@ def test_a_finished_hour_of_arrays_is_not_written_to_again_and_late_ones_are_add
     raw.put(key(3), BATCH)
     late = compact(raw, elements)
     assert (late.rows_before, late.rows_added, late.rows, late.held, len(late.parts_added)) == (15, 3, 18, 6, 1)
-    found = inspect(elements, RULE, HOUR, elements.contract(RULE))
+    found = inspect(Fleet(), elements, RULE, HOUR, elements.contract(RULE))
     assert (found.rows, found.identities, found.versions, found.keys) == (18, 18, 6, 2)
 
 

@@ -22,7 +22,7 @@ LONGEST = Fleet(
     serial_prefix="1" * 20,
     raw_prefix="r" * 60,
     errors_prefix="e" * 60,
-    rule_keys=tuple(f"{n}".zfill(64) for n in range(4)),
+    rule_keys=tuple(f"rule{n}".ljust(64, "_") for n in range(4)),
     claim_client_prefix="c" * 40,
     allow_list="dynamodb",
 )

@@ -2,11 +2,19 @@
 
 import json
 import re
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import duckdb
+import polars as pl
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from fleet_pipeline.errors import InvalidName, InvalidSetting
@@ -262,3 +270,52 @@ def test_settings_that_are_taken_give_no_name_that_aws_would_refuse(service, env
     for policy in ("device_policy", "claim_policy"):
         document = blueprint(fleet)[policy].resource.document
         assert len(json.dumps(document, separators=(",", ":"))) <= POLICY_DOCUMENT_LIMIT
+
+
+VALUES = ["1", "01", "1e5", "inf", "Infinity", "nan", "null", "true", "False", "20261128", "20261128T101010", "0x1F", "0b1", "1d", "1_000", "epoch", "_"]
+WORDS = ["rule1", "r1", "2nd", "4g", "e", "d", "x", "no", "t", "may1", "nano", "1st", "E_Bike", "date", "hour"]
+
+
+def read_by_every_reader(folder, key):
+    """Return what each reader takes the rule of a hive partition for."""
+    path = folder / f"rule={key}"
+    path.mkdir()
+    pq.write_table(pa.table({"a": [1]}), path / "part-00000.parquet")
+    by_duckdb = duckdb.sql(f"SELECT rule FROM read_parquet('{folder}/*/*.parquet', hive_partitioning = true)")
+    return {
+        "pyarrow": ds.dataset(folder, partitioning="hive").to_table()["rule"].to_pylist(),
+        "DuckDB": [value for (value,) in by_duckdb.fetchall()],
+        "Polars": pl.scan_parquet(f"{folder}/**/*.parquet", hive_partitioning=True).collect()["rule"].to_list(),
+    }
+
+
+@pytest.mark.parametrize("key", WORDS)
+def test_a_rule_key_is_a_text_to_every_reader(key, tmp_path):
+    assert Fleet(rule_keys=(key,)).rules
+    assert set(map(tuple, read_by_every_reader(tmp_path, key).values())) == {(key,)}
+
+
+@pytest.mark.parametrize("key", VALUES)
+def test_a_rule_key_that_some_reader_takes_for_a_value_is_refused_unless_the_fleet_has_it_already(key):
+    with pytest.raises(InvalidSetting, match=f"take {key} for a number, a date or nothing.*FLEET_VALUES_AS_RULE_KEYS=allow"):
+        Fleet(rule_keys=("rule1", key))
+    assert Fleet(rule_keys=(key,), values_as_rule_keys="allow").rule(key).key == key
+
+
+@given(st.from_regex(r"\A[a-zA-Z0-9_]{1,12}\Z"))
+@settings(deadline=None, max_examples=60)
+@example("1")
+def test_whatever_is_allowed_as_a_rule_key_comes_back_from_every_reader_as_it_is(key):
+    with suppress(InvalidSetting), TemporaryDirectory() as folder:
+        Fleet(rule_keys=(key,))
+        assert set(map(tuple, read_by_every_reader(Path(folder), key).values())) == {(key,)}
+
+
+def test_the_field_that_names_the_vehicle_is_a_path():
+    assert Fleet().vehicle_path == ("serial",)
+    assert Fleet(vehicle_field=r"header.vehicle\.id.vin").vehicle_path == ("header", "vehicle.id", "vin")
+
+
+def test_rows_and_positions_are_shown_on_this_machine_and_in_an_account_only_when_asked_for():
+    shows = {(profile, previews): Fleet(profile=profile, previews=previews).shows_previews for profile in ("local", "aws") for previews in ("", "off", "on")}
+    assert [key for key, shown in shows.items() if shown] == [("local", ""), ("local", "on"), ("aws", "on")]

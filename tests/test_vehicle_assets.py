@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 
 from fleet_pipeline.assets import lake
-from fleet_pipeline.assets.vehicles import DAILY_KEY, HOURLY_KEY
+from fleet_pipeline.assets.vehicles import DAILY_KEY, HOURLY_KEY, NAMED
 from fleet_pipeline.definitions import build
 from fleet_pipeline.fleet import Fleet, Hour, RawName
 from fleet_pipeline.provision.blueprint import blueprint
@@ -58,10 +58,32 @@ def test_both_tables_are_computed_from_what_was_compacted_and_report_it(definiti
         ELEVEN.partition_key: (1, 1, "written"),
     }
     assert reported(instance, DAILY_KEY, "messages", "revision") == {DAY: (3, f"vehicles_daily/date={DAY}/revision-00000.parquet")}
-    shown = instance.fetch_materializations(DAILY_KEY, limit=1).records[0].asset_materialization.metadata["first rows"].value
-    assert "297468000001" in shown
+    shown = instance.fetch_materializations(DAILY_KEY, limit=1).records[0].asset_materialization.metadata["first rows"].records
+    assert [row.data["vehicle"] for row in shown] == ["297468000001"]
     compacted(definitions, instance, [HOURLY_KEY], dg.PartitionKeyRange(TEN.partition_key, TEN.partition_key))
     assert reported(instance, HOURLY_KEY, "action")[TEN.partition_key] == ("unchanged",)
+
+
+def test_an_hour_whose_messages_name_no_vehicle_is_said_until_it_is_computed_with_one(fleet, aws, instance):
+    fleet = replace(fleet, previews="off")
+    for part in ("bucket", "lake_bucket"):
+        reconcile(blueprint(fleet)[part].resource, aws)
+    for hour, body in ((TEN, b'{"vehicle": {"vin": "A"}}'), (ELEVEN, b'{"serial": "B"}')):
+        aws.s3.put_object(Bucket=fleet.bucket, Key=fleet.rules[0].raw_key(RawName(hour.start_ms, str(uuid.uuid4()))), Body=body)
+
+    def said(fleet, hour):
+        definitions = build(fleet)
+        for key in (lake.key(fleet.rules[0]), HOURLY_KEY):
+            compacted(definitions, instance, [key], dg.PartitionKeyRange(hour.partition_key, hour.partition_key))
+        [record] = instance.event_log_storage.get_asset_check_execution_history(dg.AssetCheckKey(HOURLY_KEY, NAMED), limit=1)
+        found = record.event.dagster_event.asset_check_evaluation_data
+        return found.passed, found.severity, TEN.partition_key in found.description
+
+    assert said(fleet, TEN) == (False, dg.AssetCheckSeverity.WARN, True)
+    assert said(fleet, ELEVEN) == (False, dg.AssetCheckSeverity.WARN, True), "another hour does not clear it"
+    assert said(replace(fleet, vehicle_field="vehicle.vin"), TEN)[0]
+    shown = [set(each.asset_materialization.metadata) for each in instance.fetch_materializations(HOURLY_KEY, limit=9).records]
+    assert not any("first rows" in metadata for metadata in shown), "previews are off"
 
 
 def test_an_hour_is_asked_for_again_when_late_messages_were_compacted_and_so_is_its_day(instance):

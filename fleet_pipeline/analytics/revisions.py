@@ -7,10 +7,11 @@ what is being read never changes. The highest revision of a partition is the one
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,6 +22,9 @@ from fleet_pipeline.store import Store
 
 REVISION = pa.field("revision", pa.int32())
 """The column by which a query takes the last revision of each partition."""
+
+Computed = tuple[pa.Table, dict[str, int]]
+"""The rows of a partition, and what is said beside them."""
 
 _NAME = re.compile(r"revision-[0-9]{5}\.parquet")
 
@@ -36,22 +40,24 @@ class Revised:
     """A digest of what the rows were computed from."""
     written: bool
     """Whether this run wrote the revision. If not, nothing had changed."""
+    notes: dict[str, int] = field(default_factory=dict)
+    """What the revision says beside its rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class DerivedTable:
-    """A table computed from others, partition by partition. `version` is raised when the same inputs would give other rows."""
+    """A table computed from others, partition by partition. `version` is another one when the same inputs would give other rows."""
 
     store: Store
     name: str
     schema: pa.Schema
-    version: int = 1
+    version: str = "1"
 
     def last(self, partition: str) -> Part | None:
         """Return the revision of a partition that counts, or None before the first."""
         return next(reversed(self._revisions(partition)), None)
 
-    def recompute(self, partition: str, look: Callable[[], Sequence[Part]], compute: Callable[[Sequence[Part]], pa.Table]) -> Revised:
+    def recompute(self, partition: str, look: Callable[[], Sequence[Part]], compute: Callable[[Sequence[Part]], Computed]) -> Revised:
         """Return what a partition says, once a revision says it; unchanged inputs write nothing.
 
         `look` returns the inputs: objects that never change, so that their keys say all. Whoever writes a revision looked at the inputs
@@ -61,14 +67,15 @@ class DerivedTable:
             found = self._revisions(partition)
             inputs = look()
             digest = self._digest(inputs)
-            if found and self._inputs_of(found[-1]) == digest:
-                return Revised(found[-1].key, opened(self.store, found[-1], self.schema).read(), digest, written=False)
+            if found and (facts := self._facts(found[-1]))["inputs"] == digest:
+                return Revised(found[-1].key, opened(self.store, found[-1], self.schema).read(), digest, written=False, notes=facts.get("notes", {}))
             if not found and not inputs:
                 return Revised(None, self.schema.append(REVISION).empty_table(), digest, written=False)
-            rows = _numbered(compute(inputs).cast(self.schema), len(found))
+            computed, notes = compute(inputs)
+            rows = _numbered(computed.cast(self.schema), len(found))
             key = f"{self._folder(partition)}revision-{len(found):05d}.parquet"
-            if self._put(key, rows, digest):
-                return Revised(key, rows, digest, written=True)
+            if self._put(key, rows, {"inputs": digest, "notes": notes}):
+                return Revised(key, rows, digest, written=True, notes=notes)
 
     def _folder(self, partition: str) -> str:
         return f"{self.name}/{partition}/"
@@ -81,13 +88,13 @@ class DerivedTable:
     def _digest(self, inputs: Sequence[Part]) -> str:
         return sha256("\n".join([f"{self.name} {self.version}", *(part.key for part in inputs)]).encode()).hexdigest()
 
-    def _inputs_of(self, revision: Part) -> str:
-        return str(opened(self.store, revision, self.schema).facts["inputs"])
+    def _facts(self, revision: Part) -> dict[str, Any]:
+        return opened(self.store, revision, self.schema).facts
 
-    def _put(self, key: str, rows: pa.Table, inputs: str) -> bool:
+    def _put(self, key: str, rows: pa.Table, said: dict[str, Any]) -> bool:
         with TemporaryDirectory(prefix="fleet-") as folder:
             file = Path(folder, "revision.parquet")
-            facts = {FOOTER: json.dumps({"table": self.name, "version": self.version, "inputs": inputs})}
+            facts = {FOOTER: json.dumps({"table": self.name, "version": self.version, **said})}
             pq.write_table(rows.replace_schema_metadata(facts), file, compression="zstd")
             return self.store.put_new(key, file)
 

@@ -1,6 +1,6 @@
 """Which vehicles were seen in an hour, and what each of them did on a day.
 
-A vehicle is known by the client id that AWS IoT wrote into the raw key, where the key's form has it, and else by the `serial` of its message.
+A vehicle is known by the client id that AWS IoT wrote into the raw key, where the key's form has it, and else by a field of its message.
 """
 
 from collections.abc import Iterator, Sequence
@@ -8,12 +8,16 @@ from datetime import UTC, date, datetime, timedelta
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from fleet_pipeline.analytics.revisions import DerivedTable, Revised
+from fleet_pipeline.analytics.fields import as_number, as_text, column_of, read, vehicles
+from fleet_pipeline.analytics.revisions import Computed, DerivedTable, Revised
+from fleet_pipeline.compaction.contract import Contract
 from fleet_pipeline.compaction.lake import Lake, Part
+from fleet_pipeline.compaction.payload import Status
 from fleet_pipeline.compaction.reading import PartFile, opened
-from fleet_pipeline.compaction.structs import leaves, unfolded
-from fleet_pipeline.fleet import Fleet, Hour
+from fleet_pipeline.compaction.structs import leaves
+from fleet_pipeline.fleet import Fleet, Hour, Rule
 from fleet_pipeline.store import Store
 
 BATCH_ROWS = 65_536
@@ -56,25 +60,35 @@ DAILY = pa.schema(
 )
 """One row for each vehicle seen on a day. The distance is what the odometer gained between the day's first and last message."""
 
-_FIELDS = {
-    "_ts": "TIMESTAMPTZ",
-    "_client_id": "VARCHAR",
-    "serial": "VARCHAR",
-    "odometer_km": "DOUBLE",
-    "speed_kmh": "DOUBLE",
-    "battery_charge_percent": "DOUBLE",
-}
-"""What is read of a message, and as what. A rule that does not know a column, or knows it as another kind, gives nulls."""
+UNNAMED = "messages without a vehicle"
+"""Note of an hour: messages that can be read, of which neither the raw key nor the message says whose they are."""
 
-_SEEN = """
-    SELECT coalesce(replace(nullif(_client_id, 'n/a'), ?, ''), serial) AS vehicle,
-           count(*) AS messages, min(_ts) AS first_message, max(_ts) AS last_message,
-           min(odometer_km) AS odometer_first_km, max(odometer_km) AS odometer_last_km,
-           count(speed_kmh) AS speed_samples, avg(speed_kmh) AS speed_mean_kmh, max(speed_kmh) AS speed_max_kmh,
-           min(battery_charge_percent) AS battery_min_percent, max(battery_charge_percent) AS battery_max_percent,
-           arg_max(battery_charge_percent, _ts) AS battery_last_percent
-    FROM messages GROUP BY ALL HAVING vehicle IS NOT NULL ORDER BY vehicle
+MERGE_ROWS = 262_144
+"""Rows of partial results after which those of one vehicle are made one: what memory holds, but for the vehicles themselves."""
+
+_ODOMETER, _SPEED, _BATTERY = ("odometer_km",), ("speed_kmh",), ("battery", "charge_percent")
+
+_PARTIAL = """
+    SELECT vehicle, count(*) AS messages, min(_ts) AS first_message, max(_ts) AS last_message,
+           min(odometer) AS odometer_first_km, max(odometer) AS odometer_last_km,
+           count(speed) AS speed_samples, sum(speed) AS speed_sum, max(speed) AS speed_max_kmh,
+           min(battery) AS battery_min_percent, max(battery) AS battery_max_percent,
+           arg_max(battery, _ts) AS battery_last_percent, max(_ts) FILTER (battery IS NOT NULL) AS battery_last
+    FROM batch WHERE vehicle IS NOT NULL GROUP BY vehicle
 """
+
+_MERGED = """
+    SELECT vehicle, sum(messages)::BIGINT AS messages, min(first_message) AS first_message, max(last_message) AS last_message,
+           min(odometer_first_km) AS odometer_first_km, max(odometer_last_km) AS odometer_last_km,
+           sum(speed_samples)::BIGINT AS speed_samples, sum(speed_sum) AS speed_sum, max(speed_max_kmh) AS speed_max_kmh,
+           min(battery_min_percent) AS battery_min_percent, max(battery_max_percent) AS battery_max_percent,
+           arg_max(battery_last_percent, battery_last) AS battery_last_percent, max(battery_last) AS battery_last
+    FROM partial GROUP BY vehicle
+"""
+
+_SEEN = f"""
+    SELECT * EXCLUDE (speed_sum, battery_last), speed_sum / nullif(speed_samples, 0) AS speed_mean_kmh FROM ({_MERGED}) ORDER BY vehicle
+"""  # noqa: S608 (a constant of this file)
 
 _ROLLED_UP = """
     SELECT vehicle, count(*) AS hours_seen, sum(messages) AS messages, min(first_message) AS first_message, max(last_message) AS last_message,
@@ -86,9 +100,9 @@ _ROLLED_UP = """
 """
 
 
-def hourly_table(store: Store) -> DerivedTable:
-    """Return the table of vehicles seen each hour."""
-    return DerivedTable(store, "vehicles_hourly", HOURLY)
+def hourly_table(store: Store, vehicle_field: str = "serial") -> DerivedTable:
+    """Return the table of vehicles seen each hour, where messages name them in this field."""
+    return DerivedTable(store, "vehicles_hourly", HOURLY, f"2 {vehicle_field}")
 
 
 def daily_table(store: Store) -> DerivedTable:
@@ -97,19 +111,27 @@ def daily_table(store: Store) -> DerivedTable:
 
 
 def seen(fleet: Fleet, lake: Lake, hour: Hour) -> Revised:
-    """Return the vehicles seen in an hour on any rule, computed again if the lake has got more of the hour since."""
+    """Return the vehicles seen in an hour on any rule, computed again if the lake has got more of the hour since.
+
+    Its notes say how many messages are nobody's.
+    """
+    origin: dict[str, Rule] = {}
 
     def parts() -> list[Part]:
-        return [part for rule in fleet.rules for part in lake.parts(rule, hour)]
+        found = {part: rule for rule in fleet.rules for part in lake.parts(rule, hour)}
+        origin.update({part.key: rule for part, rule in found.items()})
+        return list(found)
 
-    def vehicles(inputs: Sequence[Part]) -> pa.Table:
+    def vehicles_of(inputs: Sequence[Part]) -> Computed:
+        contracts = {rule: lake.contract(rule) for rule in {origin[part.key] for part in inputs}}
         with _database() as database:
-            database.execute(f"CREATE TABLE messages ({', '.join(f'{name} {kind}' for name, kind in _FIELDS.items())})")
+            partial = _Partial(database)
             for part in inputs:
-                _take_over(database, opened(lake.store, part))
-            return database.execute(_SEEN, [fleet.thing_prefix]).to_arrow_table()
+                for batch in _batches(fleet, opened(lake.store, part), contracts[origin[part.key]]):
+                    partial.add(batch)
+            return _finite(database.execute(_SEEN).to_arrow_table().select(HOURLY.names)), {UNNAMED: partial.unnamed}
 
-    return hourly_table(lake.store).recompute(hour.path, parts, vehicles)
+    return hourly_table(lake.store, fleet.vehicle_field).recompute(hour.path, parts, vehicles_of)
 
 
 def rolled_up(store: Store, day: date) -> Revised:
@@ -119,12 +141,12 @@ def rolled_up(store: Store, day: date) -> Revised:
     def revisions() -> list[Part]:
         return [last for hour in hours_of(day) if (last := hourly.last(hour.path))]
 
-    def vehicles(inputs: Sequence[Part]) -> pa.Table:
+    def vehicles_of(inputs: Sequence[Part]) -> Computed:
         with _database() as database:
             database.register("hours", pa.concat_tables(opened(store, part, HOURLY).read() for part in inputs))
-            return database.execute(_ROLLED_UP).to_arrow_table()
+            return _finite(database.execute(_ROLLED_UP).to_arrow_table()), {}
 
-    return daily_table(store).recompute(f"date={day}", revisions, vehicles)
+    return daily_table(store).recompute(f"date={day}", revisions, vehicles_of)
 
 
 def hours_of(day: date) -> Iterator[Hour]:
@@ -138,9 +160,50 @@ def _database() -> duckdb.DuckDBPyConnection:
     return duckdb.connect(config={"threads": 2})
 
 
-def _take_over(database: duckdb.DuckDBPyConnection, part: PartFile) -> None:
-    stored = {name.replace(".", "_"): name for name in leaves(part.schema)}
-    wanted = ", ".join(f'try_cast("{stored[name]}" AS {kind})' if name in stored else "NULL" for name, kind in _FIELDS.items())
-    for batch in part.batches([stored[name] for name in _FIELDS if name in stored], BATCH_ROWS):
-        database.register("batch", unfolded(batch))
-        database.execute(f"INSERT INTO messages SELECT {wanted} FROM batch")  # noqa: S608 (the names are constants of this file)
+def _finite(rows: pa.Table) -> pa.Table:
+    """Return rows with null for a number too large to be computed: the mean of two speeds of 1e308 is no infinity."""
+    columns = [pc.if_else(pc.is_finite(each), each, None) if pa.types.is_floating(each.type) else each for each in rows.columns]
+    return pa.table(columns, names=rows.column_names)
+
+
+class _Partial:
+    """Partial results in a database, of rows that come in batches."""
+
+    def __init__(self, database: duckdb.DuckDBPyConnection) -> None:
+        self._database, self._rows = database, 0
+        self.unnamed = 0
+        """Messages that can be read and are nobody's."""
+        self._insert("CREATE TABLE partial AS", _NO_MESSAGES)
+
+    def add(self, batch: pa.Table) -> None:
+        """Compute with a batch of `_NO_MESSAGES`' columns."""
+        self.unnamed += pc.sum(pc.and_(batch["readable"], batch["vehicle"].is_null())).as_py() or 0
+        self._insert("INSERT INTO partial", batch)
+        self._rows += batch.num_rows
+        if self._rows >= MERGE_ROWS:
+            self._database.execute(f"CREATE OR REPLACE TABLE partial AS {_MERGED}")
+            self._rows = 0
+
+    def _insert(self, where: str, batch: pa.Table) -> None:
+        self._database.register("batch", batch)
+        self._database.execute(f"{where} {_PARTIAL}")
+        self._database.unregister("batch")
+
+
+_NO_MESSAGES = pa.schema(
+    [("_ts", _INSTANT), ("readable", pa.bool_()), ("vehicle", pa.string()), *((name, pa.float64()) for name in ("odometer", "speed", "battery"))]
+).empty_table()
+
+
+def _batches(fleet: Fleet, file: PartFile, contract: Contract) -> Iterator[pa.Table]:
+    """Yield the messages of a part, with what its rule's columns say as what it means. What is missing, or of another kind, is null."""
+    said, *numbers = (column_of(contract, path) for path in (fleet.vehicle_path, _ODOMETER, _SPEED, _BATTERY))
+    wanted = {"_ts", "_client_id", "_status", *(column.name for column in (said, *numbers) if column)}
+    for batch in file.batches([name for name in leaves(file.schema) if name in wanted], BATCH_ROWS):
+        rows = batch.num_rows
+        named = vehicles(batch["_client_id"], as_text(read(batch, said), rows), fleet.thing_prefix)
+        readable = pc.is_in(batch["_status"], _READABLE)
+        yield pa.table([batch["_ts"], readable, named, *(as_number(read(batch, column), rows) for column in numbers)], schema=_NO_MESSAGES.schema)
+
+
+_READABLE = pa.array([status for status in Status if status.readable], pa.string())

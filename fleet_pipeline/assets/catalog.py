@@ -13,6 +13,7 @@ from fleet_pipeline.catalog.glue import Table
 from fleet_pipeline.catalog.tables import database, ddl, table
 from fleet_pipeline.compaction.lake import Lake
 from fleet_pipeline.fleet import Fleet, Rule
+from fleet_pipeline.plain import fence
 from fleet_pipeline.provision.reconcile import Step, declared, reconcile
 from fleet_pipeline.resources.account import AccountResource
 from fleet_pipeline.store import S3Store
@@ -95,7 +96,7 @@ def _columns(wanted: Table) -> dict[str, Any]:
     return {
         "dagster/table_name": f"{wanted.database}.{wanted.name}",
         "dagster/column_schema": dg.TableSchema([dg.TableColumn(name, kind) for name, kind in columns.items()]),
-        "DDL": dg.MetadataValue.md(f"```sql\n{ddl(wanted)}\n```"),
+        "DDL": dg.MetadataValue.md(fence(ddl(wanted), "sql")),
     }
 
 

@@ -1,27 +1,26 @@
 """What Dagster shows of an hour of the lake: numbers that it plots over the hours, pictures, some rows, columns and where they come from."""
 
+from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
-import pyarrow as pa
 
 from fleet_pipeline.assets import raw
 from fleet_pipeline.assets.pictures import bars, dots
+from fleet_pipeline.assets.shown import attempted, table
 from fleet_pipeline.assets.verdicts import Outcome
 from fleet_pipeline.compaction.contract import Contract
 from fleet_pipeline.fleet import Fleet, Rule
+from fleet_pipeline.plain import in_markdown, plain
 
-CELL = 80
-"""Characters of a value in the preview."""
+_NOT_IN_THE_PREVIEW = {"_version", "_topic"}
 
 
 def hour_metadata(fleet: Fleet, rule: Rule, outcome: Outcome, contract: Contract) -> dict[str, Any]:
-    """Return the metadata of an hour that was compacted."""
+    """Return the metadata of an hour that was compacted. Never fails: what cannot be shown says so."""
     compacted, found = outcome.compacted, outcome.found
     return {
         "dagster/partition_row_count": found.rows,
-        "dagster/column_schema": _columns(contract),
-        "dagster/column_lineage": _lineage(rule, contract),
         "rows added": compacted.rows_added,
         "raw versions": compacted.raw_versions,
         "raw bytes": compacted.raw_bytes,
@@ -35,7 +34,8 @@ def hour_metadata(fleet: Fleet, rule: Rule, outcome: Outcome, contract: Contract
         "foreign keys": compacted.foreign_keys,
         "seconds": round(compacted.seconds, 3),
         **_rates(fleet, outcome),
-        **_shown(outcome),
+        **_columns(rule, contract),
+        **_shown(fleet, outcome),
     }
 
 
@@ -51,36 +51,27 @@ def _rates(fleet: Fleet, outcome: Outcome) -> dict[str, float]:
     }
 
 
-def _shown(outcome: Outcome) -> dict[str, Any]:
-    """Return the pictures and some rows; nothing of an empty hour."""
+def _shown(fleet: Fleet, outcome: Outcome) -> dict[str, Any]:
+    """Return the pictures and some rows; nothing of an empty hour, and of what vehicles said only what may be shown."""
     found = outcome.found
-    if not found.rows:
-        return {}
-    where = {"where vehicles were": dg.MetadataValue.md(dots(found.track, "a sample of positions, north up"))} if found.track else {}
-    return {
-        "messages a minute": dg.MetadataValue.md(bars(found.minutes, f"at most {max(found.minutes)} a minute")),
-        **where,
-        "some rows": _table(found.preview),
+    shown: dict[str, Callable[[], Any]] = {}
+    if found.rows:
+        shown["messages a minute"] = lambda: dg.MetadataValue.md(bars(found.minutes, f"at most {max(found.minutes)} a minute"))
+    if found.track and fleet.shows_previews:
+        shown["where vehicles were"] = lambda: dg.MetadataValue.md(dots(found.track, "a sample of positions, north up"))
+    if (preview := found.preview) and fleet.shows_previews:
+        shown["some rows"] = lambda: table(preview.select([name for name in preview.schema.names if name not in _NOT_IN_THE_PREVIEW]))
+    return attempted(shown)
+
+
+def _columns(rule: Rule, contract: Contract) -> dict[str, Any]:
+    """Return the columns, and the field of the raw message that each holds. A message chose their names."""
+    paths = {plain(name): ".".join(column.path) for name, column in contract.columns.items()}
+    kinds = [column.kind for column in contract.columns.values()]
+    described = {
+        "dagster/column_schema": lambda: dg.TableSchema(
+            [dg.TableColumn(name, kind, f"{in_markdown(path)} of the message") for (name, path), kind in zip(paths.items(), kinds, strict=True)]
+        ),
+        "dagster/column_lineage": lambda: dg.TableColumnLineage({name: [dg.TableColumnDep(raw.key(rule), plain(path))] for name, path in paths.items()}),
     }
-
-
-def _table(rows: pa.RecordBatch) -> dg.TableMetadataValue:
-    columns = [name for name in rows.schema.names if name not in {"_version", "_topic"}]
-    shown = [{name: _cell(value) for name, value in row.items() if name in columns} for row in rows.to_pylist()]
-    return dg.MetadataValue.table([dg.TableRecord(row) for row in shown], dg.TableSchema([dg.TableColumn(name) for name in columns]))
-
-
-def _cell(value: Any) -> str | float | bool | None:
-    if value is None or isinstance(value, int | float | bool):
-        return value
-    text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-    return text if len(text) <= CELL else text[: CELL - 1] + "…"
-
-
-def _columns(contract: Contract) -> dg.TableSchema:
-    return dg.TableSchema([dg.TableColumn(name, column.kind, f"`{'.'.join(column.path)}` of the message") for name, column in contract.columns.items()])
-
-
-def _lineage(rule: Rule, contract: Contract) -> dg.TableColumnLineage:
-    """Return the field of the raw message that each column holds."""
-    return dg.TableColumnLineage({name: [dg.TableColumnDep(raw.key(rule), ".".join(column.path))] for name, column in contract.columns.items()})
+    return {name: value for name, value in attempted(described).items() if not isinstance(value, dg.TextMetadataValue)}

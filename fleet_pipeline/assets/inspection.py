@@ -1,30 +1,38 @@
 """What the lake says of an hour, read back from its Parquet and not from whoever wrote it."""
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fleet_pipeline.compaction.contract import Contract
+from fleet_pipeline.analytics.fields import as_number, as_text, column_of, read, vehicles
+from fleet_pipeline.assets.pictures import MOST_EAST, MOST_NORTH
+from fleet_pipeline.assets.shown import or_none
+from fleet_pipeline.compaction.contract import KINDS, Column, Contract
 from fleet_pipeline.compaction.lake import Lake, Part
 from fleet_pipeline.compaction.payload import Status
-from fleet_pipeline.compaction.reading import opened
+from fleet_pipeline.compaction.reading import PartFile, opened
 from fleet_pipeline.compaction.rows import count_versions
-from fleet_pipeline.compaction.structs import leaves, unfolded
-from fleet_pipeline.fleet import Hour, Rule
+from fleet_pipeline.compaction.structs import leaves
+from fleet_pipeline.fleet import Fleet, Hour, Rule
 
 PREVIEW_ROWS = 5
 """Rows that are shown."""
 
 TRACK_POINTS = 200
-"""Positions that are kept, spread over the hour."""
+"""Positions that are kept at least, spread over the hour, if there are so many; and less than twice as many."""
+
+BATCH_ROWS = 65_536
+"""Rows that are held at once, of all parts together."""
 
 _MINUTE_MS = 60_000
 _LATITUDES = ("latitude", "lat")
 _LONGITUDES = ("longitude", "lon", "lng")
 _HEAD = ("_key", "_version", "_ts", "_status", "_client_id")
-_VEHICLE = "serial"
-"""The column that names a vehicle where the raw key does not."""
+_READABLE = {status for status in Status if status.readable}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +55,8 @@ class Inspection:
     vehicles: int
     track: tuple[tuple[float, float], ...]
     """Latitude and longitude of some positions, where the messages have such fields."""
-    preview: pa.Table
+    preview: pa.Table | None
+    """Some rows; None of an hour without any, and where previews are off."""
 
     @property
     def bytes(self) -> int:
@@ -55,62 +64,159 @@ class Inspection:
         return sum(part.size for part in self.parts)
 
 
-def inspect(lake: Lake, rule: Rule, hour: Hour, contract: Contract) -> Inspection:
-    """Return what an hour of the lake holds. Reads the columns that are named here, of every part. Raises PartsMissing as compaction does."""
+def inspect(fleet: Fleet, lake: Lake, rule: Rule, hour: Hour, contract: Contract) -> Inspection:
+    """Return what an hour of the lake holds. Reads the columns that are named here, of every part, some rows at a time.
+
+    Raises PartsMissing and PartDamaged as compaction does.
+    """
     parts = lake.parts(rule, hour)
-    place = _place(contract)
-    wanted = [*_HEAD, *(name for name in (_VEHICLE, *place) if name in contract.columns)]
     files = [opened(lake.store, part) for part in parts]
-    tables = [unfolded(file.read([name for name in wanted if name in leaves(file.schema)])) for file in files]
-    rows = pa.concat_tables(tables, promote_options="permissive") if tables else _no_rows(wanted)
-    identities = rows.group_by(["_key", "_version"]).aggregate([])
+    wanted = _Wanted(column_of(contract, fleet.vehicle_path), *(_place(contract) if fleet.shows_previews else (None, None)))
+    counted = _Counted(hour)
+    for rows in by_key([_rows(file, wanted, fleet.thing_prefix, max(1, BATCH_ROWS // len(files))) for file in files]):
+        counted.add(rows)
     return Inspection(
         parts=tuple(parts),
-        rows=rows.num_rows,
-        identities=identities.num_rows,
-        versions=count_versions(identities),
-        keys=pc.count_distinct(rows["_key"]).as_py(),
-        unreadable=_count(rows, [status for status in Status if not status.readable]),
-        set_aside=_count(rows, [Status.PARTIAL]),
-        minutes=_minutes(rows["_ts"], hour),
-        vehicles=_vehicles(rows),
-        track=_track(rows, place),
-        preview=next(files[-1].batches(files[-1].schema.names, PREVIEW_ROWS), None) if files else None,
+        rows=counted.rows,
+        identities=counted.identities,
+        versions=counted.versions,
+        keys=counted.keys,
+        unreadable=sum(count for status, count in counted.statuses.items() if status not in _READABLE),
+        set_aside=counted.statuses[Status.PARTIAL],
+        minutes=tuple(counted.minutes[number] for number in range(60)),
+        vehicles=len(counted.vehicles),
+        track=tuple(counted.track.points),
+        preview=or_none("some rows", lambda: next(files[-1].batches(files[-1].schema.names, PREVIEW_ROWS), None)) if files and fleet.shows_previews else None,
     )
 
 
-def _no_rows(names: list[str]) -> pa.Table:
-    return pa.table({name: pa.array([], pa.timestamp("ms", "UTC") if name == "_ts" else pa.string()) for name in names})
+def by_key(streams: list[Iterator[pa.Table]]) -> Iterator[pa.Table]:
+    """Yield the rows of streams that are each sorted by `_key`, all rows of a key in one table. Holds a table of each stream, and a key's rows."""
+    heads = [_Head(stream) for stream in streams]
+    while ahead := [head for head in heads if head.more]:
+        border = min(head.last for head in ahead)
+        yield pa.concat_tables([head.before(border) for head in heads])
+        for head in ahead:
+            if head.last == border:
+                head.read()
+    if rests := [head.rows for head in heads if head.rows]:
+        yield pa.concat_tables(rests)
 
 
-def _place(contract: Contract) -> tuple[str, ...]:
-    """Return the columns of latitude and longitude, if there are such: the first whose last name says so."""
-    named = {name: column.path[-1].casefold() for name, column in contract.columns.items() if column.kind in {"double", "int64"}}
-    found = [next((name for name, last in named.items() if last in wanted), None) for wanted in (_LATITUDES, _LONGITUDES)]
-    return tuple(name for name in found if name) if all(found) else ()
+class _Head:
+    """The next rows of a stream."""
+
+    def __init__(self, stream: Iterator[pa.Table]) -> None:
+        self._stream, self.more = stream, True
+        self.rows = _NO_ROWS
+        self.read()
+
+    def read(self) -> None:
+        """Hold more rows, if there are any."""
+        found = next((table for table in self._stream if table.num_rows), None)
+        self.more = found is not None
+        self.rows = pa.concat_tables([self.rows, found]) if found else self.rows
+
+    @property
+    def last(self) -> str:
+        """The key of the last row that is held."""
+        return str(self.rows["_key"][-1].as_py())
+
+    def before(self, key: str) -> pa.Table:
+        """Return the rows before a key, and hold them no longer."""
+        count = pc.sum(pc.less(self.rows["_key"], key)).as_py() or 0
+        rows, self.rows = self.rows.slice(0, count), self.rows.slice(count)
+        return rows
 
 
-def _count(rows: pa.Table, statuses: list[Status]) -> int:
-    return int(pc.sum(pc.is_in(rows["_status"], pa.array(statuses, pa.string()))).as_py() or 0)
+class _Counted:
+    """What rows come to, of which all of a key are added together."""
+
+    def __init__(self, hour: Hour) -> None:
+        self._hour = hour
+        self.rows = self.identities = self.versions = self.keys = 0
+        self.statuses: Counter[str] = Counter()
+        self.minutes: Counter[int] = Counter()
+        self.vehicles = pa.array([], pa.string())
+        self.track = _Track()
+
+    def add(self, rows: pa.Table) -> None:
+        """Count some rows."""
+        identities = rows.select(["_key", "_version"]).group_by(["_key", "_version"]).aggregate([])
+        self.rows += rows.num_rows
+        self.identities += identities.num_rows
+        self.versions += count_versions(identities)
+        self.keys += pc.count_distinct(rows["_key"]).as_py()
+        self.statuses.update(_counts(rows["_status"]))
+        self.minutes.update(_counts(pc.divide(pc.subtract(rows["_ts"].cast(pa.int64()), self._hour.start_ms), _MINUTE_MS)))
+        self.vehicles = pc.unique(pa.chunked_array([self.vehicles, *rows["vehicle"].drop_null().chunks]))
+        self.track.add(rows.select(["latitude", "longitude"]))
 
 
-def _minutes(instants: pa.ChunkedArray, hour: Hour) -> tuple[int, ...]:
-    minute = pc.divide(pc.subtract(instants.cast(pa.int64()), hour.start_ms), _MINUTE_MS)
-    counts = {count["values"]: count["counts"] for count in pc.value_counts(minute).to_pylist()}
-    return tuple(counts.get(number, 0) for number in range(60))
+@dataclass(slots=True)
+class _Track:
+    """Every so many-th of the places that were added, so that there are neither few nor many."""
+
+    points: list[tuple[float, float]] = field(default_factory=list)
+    _step: int = 1
+    _seen: int = 0
+
+    def add(self, places: pa.Table) -> None:
+        """Add places in the order of their time; what is no place on Earth is none."""
+        known = places.filter(pc.and_(_within(places["latitude"], MOST_NORTH), _within(places["longitude"], MOST_EAST)))
+        while self._seen // self._step + known.num_rows // self._step >= 2 * TRACK_POINTS:
+            self.points, self._step = self.points[::2], 2 * self._step
+        some = known.take(pa.array(range(-self._seen % self._step, known.num_rows, self._step), pa.int64()))
+        self.points += zip(*(column.to_pylist() for column in some.columns), strict=True)
+        self._seen += known.num_rows
 
 
-def _vehicles(rows: pa.Table) -> int:
-    said = rows["_client_id"]
-    named = pc.if_else(pc.equal(said, "n/a"), None, said)
-    if _VEHICLE in rows.column_names:
-        named = pc.coalesce(named, rows[_VEHICLE].cast(pa.string()))
-    return int(pc.count_distinct(named, mode="only_valid").as_py())
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """The columns that are read beside what each row says of its message."""
+
+    vehicle: Column | None
+    latitude: Column | None
+    longitude: Column | None
+
+    def names(self, file: PartFile) -> list[str]:
+        """Return those that a part has."""
+        wanted = {*_HEAD, *(column.name for column in (self.vehicle, self.latitude, self.longitude) if column)}
+        return [name for name in leaves(file.schema) if name in wanted]
 
 
-def _track(rows: pa.Table, place: tuple[str, ...]) -> tuple[tuple[float, float], ...]:
-    if not place or not set(place) <= set(rows.column_names):
-        return ()
-    where = rows.select(place).drop_null()
-    some = where.take(pa.array(range(0, where.num_rows, max(1, where.num_rows // TRACK_POINTS)), pa.int64()))
-    return tuple(zip(*(column.to_pylist() for column in some.columns), strict=True))
+def _rows(file: PartFile, wanted: _Wanted, thing_prefix: str, size: int) -> Iterator[pa.Table]:
+    """Yield the rows of a part as `_NO_ROWS` has them, so many at once."""
+    for batch in file.batches(wanted.names(file), size):
+        count = batch.num_rows
+        named = vehicles(batch["_client_id"], as_text(read(batch, wanted.vehicle), count), thing_prefix)
+        place = [as_number(read(batch, column), count) for column in (wanted.latitude, wanted.longitude)]
+        yield pa.table([*(batch[name] for name in _HEAD[:4]), named, *place], schema=_NO_ROWS.schema)
+
+
+_NO_ROWS = pa.schema(
+    [
+        ("_key", pa.string()),
+        ("_version", pa.string()),
+        ("_ts", pa.timestamp("ms", "UTC")),
+        ("_status", pa.string()),
+        ("vehicle", pa.string()),
+        ("latitude", pa.float64()),
+        ("longitude", pa.float64()),
+    ]
+).empty_table()
+
+
+def _place(contract: Contract) -> tuple[Column | None, Column | None]:
+    """Return the columns of latitude and longitude, if there are both: the first whose last name says so."""
+    numbers = [column for column in contract.columns.values() if pa.types.is_floating(KINDS[column.kind]) or pa.types.is_integer(KINDS[column.kind])]
+    latitude, longitude = (next((each for each in numbers if each.path[-1].casefold() in names), None) for names in (_LATITUDES, _LONGITUDES))
+    return (latitude, longitude) if latitude and longitude else (None, None)
+
+
+def _within(degrees: pa.ChunkedArray, most: int) -> pa.ChunkedArray:
+    return pc.fill_null(pc.less_equal(pc.abs(degrees), most), fill_value=False)
+
+
+def _counts(values: pa.ChunkedArray) -> dict[Any, int]:
+    return {each["values"]: each["counts"] for each in pc.value_counts(values).to_pylist()}

@@ -116,7 +116,7 @@ class _Work:
             compacted = compact_hour(self._raw, self._lake, self._rule, hour, on_progress=_Told(self._log, partition))
             if compacted.schema != before.schema:
                 self.learnt = self._lake.contract(self._rule)
-            found = inspect(self._lake, self._rule, hour, self.learnt)
+            found = inspect(self._fleet, self._lake, self._rule, hour, self.learnt)
         except FleetError as error:
             self.failed[partition] = error
             return None

@@ -17,6 +17,9 @@ MOST_BARS = 60
 MOST_DOTS = 50
 """Dots that fit into an inline picture."""
 
+MOST_NORTH, MOST_EAST = 90, 180
+"""Degrees of the poles, and of the meridian that is east and west at once."""
+
 _COLOUR = "#4f43dd"
 _STEP, _HEIGHT = 4, 48
 _BOX = (150, 75)
@@ -31,10 +34,16 @@ def bars(values: Sequence[int], title: str) -> str:
 
 
 def dots(points: Sequence[tuple[float, float]], title: str) -> str:
-    """Return a dot for each of some places (latitude, longitude), north up, at most fifty of them and spread over all."""
-    shown = points[:: max(1, math.ceil(len(points) / MOST_DOTS))]
+    """Return a dot for each of some places (latitude, longitude), north up, at most fifty of them and spread over all. What is no place on Earth has none."""
+    places = [point for point in points if on_earth(*point)]
+    shown = places[:: max(1, math.ceil(len(places) / MOST_DOTS))]
     path = "".join(f"M{x} {y}h0" for x, y in _placed(shown))
     return _image(title, _BOX, f'<path d="{path}" stroke="{_COLOUR}" stroke-width="4" stroke-linecap="round"/>')
+
+
+def on_earth(latitude: float | None, longitude: float | None) -> bool:
+    """Whether two numbers, of which a vehicle may have sent any, are degrees of a place: neither missing nor infinite, NaN or beyond a pole."""
+    return latitude is not None and longitude is not None and abs(latitude) <= MOST_NORTH and abs(longitude) <= MOST_EAST
 
 
 def _placed(points: Sequence[tuple[float, float]]) -> list[tuple[int, int]]:

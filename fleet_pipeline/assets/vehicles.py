@@ -9,11 +9,13 @@ from typing import Any
 
 import dagster as dg
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fleet_pipeline.analytics.revisions import Revised
-from fleet_pipeline.analytics.vehicles import DAILY, HOURLY, rolled_up, seen
+from fleet_pipeline.analytics.vehicles import DAILY, HOURLY, UNNAMED, rolled_up, seen
 from fleet_pipeline.assets import lake
 from fleet_pipeline.assets.failures import reported
+from fleet_pipeline.assets.shown import attempted, table
 from fleet_pipeline.compaction.lake import Lake
 from fleet_pipeline.fleet import Fleet, Hour
 from fleet_pipeline.partitions import days, hours, hours_of_the_day
@@ -23,10 +25,20 @@ from fleet_pipeline.store import S3Store
 GROUP = "vehicles"
 HOURLY_KEY = dg.AssetKey([GROUP, "hourly"])
 DAILY_KEY = dg.AssetKey([GROUP, "daily"])
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 """Raised together with the version of a derived table."""
 
 PREVIEW_ROWS = 5
+
+NAMED = "vehicles_are_named"
+"""The check that an hour with messages has vehicles."""
+
+JUDGED = 500
+"""Computations, the last ones, of which the check judges the hours: three weeks. An hour that is computed again is judged by its last."""
+
+_REMEDY = (
+    "Name the field that says whose a message is, FLEET_VEHICLE_FIELD, or put the client id into the raw keys: FLEET_RAW_KEY_FORMAT=timestamp-uuid-client."
+)
 
 
 def vehicle_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
@@ -42,7 +54,8 @@ def _hourly(fleet: Fleet) -> dg.AssetsDefinition:
         [lake.key(rule) for rule in fleet.rules],
         "The vehicles seen in the hour, on any rule: messages, the first and the last of them, odometer, speed, battery.",
     )
-    return _asset(fleet, spec, lambda store, partition: seen(fleet, Lake.current(store, fleet.parquet_prefix), Hour.parse(partition)))
+    named = dg.AssetCheckSpec(NAMED, asset=HOURLY_KEY, description=f"An hour with messages has vehicles. If not: {_REMEDY}")
+    return _asset(fleet, spec, lambda store, partition: seen(fleet, Lake.current(store, fleet.parquet_prefix), Hour.parse(partition)), [named])
 
 
 def _daily(fleet: Fleet) -> dg.AssetsDefinition:
@@ -71,39 +84,52 @@ def _spec(key: dg.AssetKey, schema: pa.Schema, partitions: dg.PartitionsDefiniti
     )
 
 
-def _asset(fleet: Fleet, spec: dg.AssetSpec, compute: Callable[[S3Store, str], Revised]) -> dg.AssetsDefinition:
+def _asset(fleet: Fleet, spec: dg.AssetSpec, compute: Callable[[S3Store, str], Revised], checks: Sequence[dg.AssetCheckSpec] = ()) -> dg.AssetsDefinition:
     @dg.multi_asset(
         name=spec.key.to_python_identifier(),
         specs=[spec],
+        check_specs=checks,
         backfill_policy=dg.BackfillPolicy.single_run(),
         retry_policy=dg.RetryPolicy(max_retries=2, delay=10, backoff=dg.Backoff.EXPONENTIAL),
     )
-    def materialize(context: dg.AssetExecutionContext, account: AccountResource) -> Iterator[dg.AssetMaterialization]:
+    def materialize(context: dg.AssetExecutionContext, account: AccountResource) -> Iterator[dg.AssetMaterialization | dg.AssetCheckResult]:
         store = S3Store(account.aws, fleet.lake_bucket)
         for partition in context.partition_keys:
             with reported():
                 revised = compute(store, partition)
             tags = {"dagster/code_version": CODE_VERSION, "dagster/data_version": revised.inputs[:16]}
-            yield dg.AssetMaterialization(spec.key, partition=partition, metadata=_metadata(revised), tags=tags)
+            yield dg.AssetMaterialization(spec.key, partition=partition, metadata=_metadata(fleet, revised), tags=tags)
+        for check in checks:
+            yield _named(check, context.instance)
 
     return materialize
 
 
-def _metadata(revised: Revised) -> dict[str, Any]:
+def _named(check: dg.AssetCheckSpec, instance: dg.DagsterInstance) -> dg.AssetCheckResult:
+    """Return which hours have messages and no vehicle, by what was reported of each last: an hour without fault does not clear another."""
+    said: dict[str, dict[str, Any]] = {}
+    for record in instance.fetch_materializations(HOURLY_KEY, limit=JUDGED).records:
+        if (partition := record.partition_key) and (found := record.asset_materialization):
+            said.setdefault(partition, {name: found.metadata[name].value for name in (UNNAMED, "dagster/partition_row_count") if name in found.metadata})
+    broken = sorted(hour for hour, of in said.items() if of.get(UNNAMED) and not of["dagster/partition_row_count"])
+    more = f" and {len(broken) - PREVIEW_ROWS} hours more" if len(broken) > PREVIEW_ROWS else ""
+    return dg.AssetCheckResult(
+        check_name=check.name,
+        asset_key=check.asset_key,
+        passed=not broken,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"No message of {', '.join(broken[:PREVIEW_ROWS])}{more} says whose it is. {_REMEDY}" if broken else "Hours with messages have vehicles.",
+        metadata={"hours judged": len(said), "hours that break it": len(broken)},
+    )
+
+
+def _metadata(fleet: Fleet, revised: Revised) -> dict[str, Any]:
     rows = revised.rows
     return {
         "dagster/partition_row_count": rows.num_rows,
-        "messages": sum(rows["messages"].to_pylist()),
+        "messages": pc.sum(rows["messages"]).as_py() or 0,
+        **revised.notes,
         "revision": revised.key or "none: there were no messages",
         "action": "written" if revised.written else "unchanged",
-        "first rows": dg.MetadataValue.md(_table(rows.slice(0, PREVIEW_ROWS))),
+        **attempted({"first rows": lambda: table(rows.slice(0, PREVIEW_ROWS))} if fleet.shows_previews else {}),
     }
-
-
-def _table(rows: pa.Table) -> str:
-    lines = [rows.column_names, ["---"] * rows.num_columns, *(map(_shown, row.values()) for row in rows.to_pylist())]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _shown(value: object) -> str:
-    return "" if value is None else f"{value:.1f}" if isinstance(value, float) else f"{value:%H:%M:%S}" if isinstance(value, date) else str(value)

@@ -4,6 +4,8 @@ Partition projection spares the crawler and `MSCK REPAIR TABLE`: from the date's
 lie, so an hour can be queried the moment its first part is written. Source: Amazon Athena User Guide, partition-projection-supported-types.
 """
 
+import re
+
 import pyarrow as pa
 
 from fleet_pipeline.catalog.glue import Database, Table
@@ -24,6 +26,9 @@ _TYPES = {
     pa.timestamp("ms", "UTC"): "timestamp",
 }
 """What Glue and Athena call the types of the lake's columns."""
+
+_IN_STRUCT = re.compile("([^<>,:]+):")
+"""A field of a struct in Glue's words, which quote no name; a contract takes none there with one of these characters. Athena's DDL wants `date` quoted."""
 
 
 def database(fleet: Fleet) -> Database:
@@ -62,7 +67,7 @@ def table(fleet: Fleet, lake: Lake, rule: Rule, contract: Contract) -> Table:
 
 def ddl(wanted: Table) -> str:
     """Return the statement that makes a table in Athena, for those who keep no Glue tables by this package."""
-    columns = ",\n".join(f"  {_quoted(name)} {kind}" for name, kind in wanted.columns.items())
+    columns = ",\n".join(f"  {_quoted(name)} {_IN_STRUCT.sub(_quoted_field, kind)}" for name, kind in wanted.columns.items())
     partitions = ", ".join(f"{_quoted(name)} {kind}" for name, kind in wanted.partition_keys.items())
     properties = ",\n".join(f"  '{name}' = '{value}'" for name, value in wanted.projection.items())
     return (
@@ -74,9 +79,14 @@ def ddl(wanted: Table) -> str:
 def _type(of: pa.DataType) -> str:
     if pa.types.is_struct(of):
         return f"struct<{','.join(f'{field.name.lower()}:{_type(field.type)}' for field in of)}>"
+    if pa.types.is_decimal(of):
+        return f"decimal({of.precision},{of.scale})"
     return f"array<{_type(of.value_type)}>" if pa.types.is_list(of) else _TYPES[of]
 
 
 def _quoted(name: str) -> str:
-    # A contract takes no name with a back quote in it.
-    return f"`{name}`"
+    return f"`{name.replace('`', '``')}`"
+
+
+def _quoted_field(found: re.Match[str]) -> str:
+    return f"{_quoted(found[1])}:"
