@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from typing import Any
 import boto3
 import lambda_function as hook
 import pytest
+from botocore.exceptions import ClientError
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from moto import mock_aws
@@ -631,7 +633,17 @@ def test_a_missing_allow_list_names_nobody(registry, environment, claim, capsys,
     environment.setenv("ALLOW_LIST", where)
     make(where)
     assert not answer(request(claimCertificateId=claim))
-    assert "not on the allow-list" in capsys.readouterr().out
+    assert re.search("there is no list|not on the allow-list", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(("code", "reason"), [("NoSuchKey", "there is no list"), ("AccessDenied", "there is no list"), ("SlowDown", None)])
+def test_s3_says_access_denied_of_a_missing_list_to_whoever_may_not_list_the_bucket(code, reason):
+    class S3:
+        def get_object(self, **_):
+            raise ClientError({"Error": {"Code": code}}, "GetObject")
+
+    with pytest.raises(hook.Unclear if reason else ClientError, match=reason):
+        hook.S3AllowList(S3(), "bucket", "serials.txt").names(LISTED)
 
 
 def test_an_allow_list_too_long_to_be_read_in_time_denies(registry, environment, claim, capsys):

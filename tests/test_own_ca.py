@@ -1,5 +1,6 @@
 """Vehicles with certificates of a CA of the user's: let in by our function when the hook's own rules allow, and otherwise left outside."""
 
+import time
 from pathlib import Path
 
 import just_in_time
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from fleet_pipeline.aws import Aws
 from fleet_pipeline.errors import ConnectionFailed, InvalidSetting, NoAuthority
 from fleet_pipeline.provision.blueprint import blueprint, resources
+from fleet_pipeline.provision.hook_log import decisions
 from fleet_pipeline.provision.own_ca import registration_code
 from fleet_pipeline.provision.reconcile import Action, plan, reconcile, remove
 from fleet_pipeline.vehicle.authority import VERIFICATION, Authority, _certificate, _name
@@ -64,6 +66,14 @@ def test_a_vehicle_with_a_certificate_of_the_ca_is_let_in_and_publishes(jitr, br
     assert join(fleet, broker, authority, "297468JITR01", tmp_path) == joined
 
 
+def awaited(look):
+    """Return what there is to see, as soon as there is something: nobody waits for the function."""
+    give_up = time.monotonic() + 60
+    while not (seen := look()) and time.monotonic() < give_up:
+        time.sleep(0.2)
+    return seen
+
+
 REFUSED = {"another maker's serial": "999999JITR01", "a thing that exists": "297468TAKEN1"}
 
 
@@ -77,6 +87,7 @@ def test_what_the_hook_would_refuse_is_left_outside(jitr, broker, tmp_path, seri
     described = aws.iot.describe_certificate(certificateId=certificate_id)["certificateDescription"]
     assert described["status"] == "PENDING_ACTIVATION"
     assert aws.iot.list_attached_policies(target=described["certificateArn"])["policies"] == []
+    assert {each.allowed for each in awaited(lambda: decisions(fleet, aws, serial))} == {False}
 
 
 def test_a_certificate_of_another_ca_is_not_even_noted(jitr, broker, tmp_path):
@@ -193,6 +204,14 @@ DECISIONS = {
 def test_each_certificate_is_decided_about_for_a_reason(reason):
     allowed, certificate, things = DECISIONS[reason]
     assert just_in_time.decide("297468ABCDEF", certificate, SETTINGS, things, None) == hook.Decision(allowed=allowed, reason=reason)
+
+
+def test_of_two_certificates_with_one_common_name_at_once_one_is_left_outside():
+    class Overtaken(Things):
+        def create(self, *_):
+            return False
+
+    assert not just_in_time.decide("297468ABCDEF", WAITING, SETTINGS, Overtaken(), None).allowed
 
 
 @pytest.mark.parametrize("event", [None, [], {}, {"certificateId": "x"}, {"certificateId": "d" * 64, "caCertificateId": "another"}])

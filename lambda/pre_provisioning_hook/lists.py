@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from botocore.exceptions import ClientError
 from clients import client
 from deadline import Deadline
-from serials import serial_list
+from serials import Unclear, serial_list
 
 ALLOW_LIST_LIMIT_BYTES = 8_000_000
 """An S3 allow-list beyond this would not be read in time; a longer one belongs in DynamoDB."""
@@ -64,11 +64,13 @@ class S3AllowList:
     deadline: Deadline = Deadline()
 
     def names(self, serial: str) -> bool:
-        """Say whether a line names this serial; a missing object names nobody."""
+        """Say whether a line names this serial; a missing object, or one that may not be read, names nobody."""
         try:
             answer = self.s3.get_object(Bucket=self.bucket, Key=self.key)
-        except self.s3.exceptions.NoSuchKey:
-            return False
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in _NOT_THERE:
+                raise
+            raise Unclear("there is no list, or the hook may not read it") from error
         if answer["ContentLength"] > ALLOW_LIST_LIMIT_BYTES:
             raise ValueError("the allow-list is too long to be read in time: use DynamoDB")
         return serial_list(b"".join(self._chunks(answer["Body"])), self.form).names(serial)
