@@ -6,7 +6,10 @@ from dataclasses import replace
 from itertools import chain, count, pairwise
 
 import dagster as dg
+import duckdb
+import polars as pl
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pytest
 from dict_store import DictStore
 from hypothesis import example, given, settings
@@ -203,3 +206,19 @@ def test_rows_of_several_parts_come_once_and_all_of_a_key_together(parts):
 def _others():
     texts = [(name, pa.string()) for name in ("_status", "vehicle")]
     return [("_version", pa.string()), ("_ts", pa.timestamp("ms", "UTC")), *texts, ("latitude", pa.float64()), ("longitude", pa.float64())]
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_fields_that_are_called_like_the_partitions_leave_them_to_every_reader(form, tmp_path):
+    own = {"date": "1999-01-01", "hour": 99, "rule": "evil", "Date": 1, "HOUR": [1], "Rule": {"rule": 1, "x": 2}, "serial": "A"}
+    trial = Trial(form).send(*([[own, own]] if form.arrays == "elements" else [own, own]))
+    for key, [(_, body)] in trial.lake.store.objects.items():
+        (tmp_path / key).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / key).write_bytes(body)
+    root, wanted = tmp_path / trial.lake.root, [("rule1", "2026-11-23", "10", "A")] * 2
+    types = "hive_types = {'rule': VARCHAR, 'date': VARCHAR}"
+    by_duckdb = duckdb.sql(f"SELECT rule, date, hour, serial FROM read_parquet('{root}/*/*/*/*.parquet', {types})").fetchall()
+    by_pyarrow = ds.dataset(root, partitioning="hive").to_table(["rule", "date", "hour", "serial"])
+    by_polars = pl.scan_parquet(f"{root}/**/*.parquet", hive_partitioning=True, try_parse_hive_dates=False).select("rule", "date", "hour", "serial").collect()
+    for rows in (by_duckdb, by_polars.rows(), zip(*(column.to_pylist() for column in by_pyarrow.columns), strict=True)):
+        assert [tuple(map(str, row)) for row in rows] == wanted

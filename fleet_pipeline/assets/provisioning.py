@@ -8,6 +8,7 @@ import dagster as dg
 
 from fleet_pipeline.assets.failures import reported
 from fleet_pipeline.fleet import Fleet
+from fleet_pipeline.plain import fence
 from fleet_pipeline.provision.blueprint import Part, blueprint
 from fleet_pipeline.provision.difference import difference
 from fleet_pipeline.provision.reconcile import Action, Resource, Step, declared, reconcile
@@ -53,7 +54,7 @@ def in_diff(text: str) -> dg.MarkdownMetadataValue:
 
 def fenced(text: str) -> str:
     """Return a diff in Markdown, which the UI makes of every description, too."""
-    return f"```diff\n{text}\n```"
+    return fence(text, "diff")
 
 
 def _asset(name: str, part: Part, fleet: Fleet) -> dg.AssetsDefinition:
