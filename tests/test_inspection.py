@@ -108,6 +108,8 @@ def test_a_field_whose_name_is_spelled_like_a_path_feeds_and_blanks_nothing(form
     trial.send(*(evil | {"serial": "A"} for _ in range(3)))
     [row] = trial.vehicles.rows.to_pylist()
     assert (row["messages"], row["speed_samples"], row["speed_mean_kmh"], row["battery_min_percent"]) == (6, 3, 50.0, 80.0)
+    [alone] = Trial(form).send({"serial": "A", "speed.kmh": 999, "battery.charge_percent": 1}).vehicles.rows.to_pylist()
+    assert (alone["speed_samples"], alone["battery_min_percent"]) == (0, None)
 
 
 @pytest.mark.parametrize("form", FORMS, ids=str)
