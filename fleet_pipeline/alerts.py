@@ -2,9 +2,12 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from http.client import HTTPException
+from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -14,6 +17,7 @@ from dagster._core.storage.tags import WILL_RETRY_TAG
 from fleet_pipeline.checks.evaluations import last_evaluation
 from fleet_pipeline.errors import AlertNotDelivered
 from fleet_pipeline.fleet import Fleet
+from fleet_pipeline.plain import plain
 
 PATIENCE_S = 10
 """For one answer of the webhook."""
@@ -24,6 +28,18 @@ WAITS_S = (1, 2, 4)
 INTERVAL_S = 30
 LONGEST = 2000
 """Characters of a text; Slack cuts at 4,000."""
+
+LINE, ROOM = 400, 200
+"""Characters of one alert in a text of several, and those that are left for the title and for how many more there are."""
+
+KEPT = 100
+"""Alerts that wait for a webhook that is down, by their words; further ones are counted. A cursor is no place for more."""
+
+FIRST_LOOK = timedelta(minutes=10)
+"""How old a failed run may be that the very first tick tells."""
+
+OVERLAP = timedelta(minutes=1)
+"""Runs are asked for from so long before the last tick on: a run's last change may be noted late."""
 
 
 def alert_sensors(fleet: Fleet) -> list[dg.SensorDefinition]:
@@ -54,26 +70,90 @@ def _posted(url: str, text: str) -> tuple[str, bool]:
         return type(error).__name__, True
 
 
+@dataclass(slots=True)
+class _Waiting:
+    """What the webhook has not taken yet. It is kept in the sensor's cursor, and told in one text once the webhook answers again."""
+
+    lines: list[str]
+    more: int = 0
+    """Alerts beyond those lines, which are only counted."""
+
+    def add(self, lines: Iterable[str]) -> None:
+        """Note alerts, the newest last."""
+        self.lines += lines
+        self.more += max(0, len(self.lines) - KEPT)
+        self.lines = self.lines[:KEPT]
+
+    def told(self, url: str, title: str) -> str:
+        """Return nothing once the webhook took all of it in one text; else why it did not, and all of it waits."""
+        if not self.lines:
+            return ""
+        try:
+            deliver(url, summary(title, self.lines, self.more))
+        except AlertNotDelivered as error:
+            return f"{error}; {len(self.lines) + self.more} alerts wait and are told later"
+        self.lines, self.more = [], 0
+        return ""
+
+
+def summary(title: str, lines: Sequence[str], more: int = 0) -> str:
+    """Return a text of bounded length that names the first alerts and counts the others, so that whoever reads it knows of all."""
+    shown: list[str] = []
+    for line in lines:
+        cut = line if len(line) <= LINE else f"{line[:LINE]}…"
+        if sum(map(len, shown)) + len(shown) + len(cut) > LONGEST - ROOM:
+            break
+        shown.append(cut)
+    rest = len(lines) - len(shown) + more
+    return "\n".join([f":red_circle: {title}", *shown, *([f"and {rest} more; Dagster's UI shows all of them"] if rest else [])])
+
+
 def _failed_runs(url: str) -> dg.SensorDefinition:
-    @dg.run_failure_sensor(
+    @dg.sensor(
         name="alert_of_failed_runs",
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=INTERVAL_S,
-        description="Tells the webhook of each run that failed for good.",
+        description="Tells the webhook of each run that failed for good. What the webhook does not take is told later.",
     )
-    def alert_of_failed_runs(context: dg.RunFailureSensorContext) -> None:
-        if context.dagster_run.tags.get(WILL_RETRY_TAG) != "true":
-            deliver(url, _failure(context))
+    def alert_of_failed_runs(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        before = _cursor(context)
+        now = datetime.now(UTC)
+        since = datetime.fromisoformat(before["since"]) if "since" in before else now - FIRST_LOOK
+        failed = context.instance.get_run_records(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=since - OVERLAP))
+        seen = set(before.get("seen", []))
+        fresh = [record.dagster_run for record in reversed(failed) if record.dagster_run.run_id not in seen]
+        waiting = _Waiting(list(before.get("waiting", [])), int(before.get("more", 0)))
+        waiting.add(_failure(context.instance, run) for run in fresh if _is_final(run) and _is_ours(context, run))
+        problem = waiting.told(url, "runs failed")
+        kept = {"since": now.isoformat(), "seen": [record.dagster_run.run_id for record in failed], "waiting": waiting.lines, "more": waiting.more}
+        return dg.SensorResult(skip_reason=problem or f"{len(fresh)} more runs have failed.", cursor=json.dumps(kept))
 
     return alert_of_failed_runs
 
 
-def _failure(context: dg.RunFailureSensorContext) -> str:
-    run = context.dagster_run
+def _cursor(context: dg.SensorEvaluationContext) -> dict[str, Any]:
+    """Return what the sensor noted last. What an earlier version noted has other words, and is passed over."""
+    found = json.loads(context.cursor or "{}")
+    return found if isinstance(found, dict) else {}
+
+
+def _is_final(run: dg.DagsterRun) -> bool:
+    return run.tags.get(WILL_RETRY_TAG) != "true"
+
+
+def _is_ours(context: dg.SensorEvaluationContext, run: dg.DagsterRun) -> bool:
+    """Whether a run is of this code location, as far as both are known: an instance may have several."""
+    of, here = run.remote_job_origin, context.code_location_origin
+    return of is None or here is None or of.location_name == here.location_name
+
+
+def _failure(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
     first, last = (run.tags.get(f"dagster/{name}") for name in ("asset_partition_range_start", "asset_partition_range_end"))
     hours = run.tags.get("dagster/partition") or (f"{first} to {last}" if first else "")
-    reasons = [_reason(event) for event in context.get_step_failure_events()] or [context.failure_event.message or "no reason given"]
-    return "\n".join([f":red_circle: *{run.job_name}* failed{f' for {hours}' if hours else ''} (run {run.run_id})", *reasons])
+    steps = [event for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE) if (event := entry.dagster_event)]
+    ends = [entry.message or "" for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)]
+    reasons = [*map(_reason, steps)] or ends or ["no reason given"]
+    return plain(f"*{run.job_name}* failed{f' for {hours}' if hours else ''} (run {run.run_id}): {'; '.join(reasons)}", LONGEST)
 
 
 def _reason(event: dg.DagsterEvent) -> str:
@@ -87,28 +167,27 @@ def _failed_checks(url: str) -> dg.SensorDefinition:
         name="alert_of_failed_checks",
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=INTERVAL_S,
-        description="Tells the webhook of each check that turned red, once until it has been green again.",
+        description="Tells the webhook of each check that turned red, once until it has been green again. What the webhook does not take is told later.",
     )
     def alert_of_failed_checks(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         repository = context.repository_def
         if repository is None:
             return dg.SkipReason("There are no definitions to look at.")
-        told = set(json.loads(context.cursor or "[]"))
-        red = dict(_red(context.instance, sorted(repository.asset_graph.asset_check_keys), told))
-        fresh = [f"*{name}*: {said}" for name, said in red.items() if name not in told]
-        if fresh:
-            deliver(url, "\n".join([":red_circle: checks failed", *fresh]))
-        return dg.SensorResult(cursor=json.dumps(sorted(red)))
+        found = json.loads(context.cursor or "{}")
+        before: dict[str, Any] = {"red": found} if isinstance(found, list) else found  # a list, before alerts could wait
+        red = dict(_red(context.instance, sorted(repository.asset_graph.asset_check_keys)))
+        waiting = _Waiting(list(before.get("waiting", [])), int(before.get("more", 0)))
+        waiting.add(plain(f"*{name}*: {said}", LONGEST) for name, said in red.items() if name not in before.get("red", []))
+        problem = waiting.told(url, "checks failed")
+        kept = {"red": sorted(red), "waiting": waiting.lines, "more": waiting.more}
+        return dg.SensorResult(skip_reason=problem or f"{len(red)} checks are red.", cursor=json.dumps(kept))
 
     return alert_of_failed_checks
 
 
-def _red(instance: dg.DagsterInstance, checks: list[dg.AssetCheckKey], told: set[str]) -> Iterator[tuple[str, str]]:
-    """Yield the checks that are broken as an error, and what they say. One that is being asked is as it was."""
+def _red(instance: dg.DagsterInstance, checks: list[dg.AssetCheckKey]) -> Iterator[tuple[str, str]]:
+    """Yield the checks that are broken as an error, and what they say."""
     for check in checks:
-        name, evaluation = check.to_user_string(), last_evaluation(instance, check)
-        if evaluation is None:
-            if name in told:
-                yield name, ""
-        elif not evaluation.passed and evaluation.severity is dg.AssetCheckSeverity.ERROR:
-            yield name, evaluation.description
+        evaluation = last_evaluation(instance, check)
+        if evaluation and not evaluation.passed and evaluation.severity is dg.AssetCheckSeverity.ERROR:
+            yield check.to_user_string(), evaluation.description

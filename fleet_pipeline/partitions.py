@@ -13,6 +13,9 @@ from fleet_pipeline.fleet import Fleet, Hour
 # The parameter has been beta since 1.6; the warning would greet every user at every start.
 warnings.filterwarnings("ignore", message="Parameter `allow_nonexistent_upstream_partitions`", category=dg.BetaWarning)
 
+CLOSED_HOURS, LATE_HOURS = {"dagster/priority": "10"}, {"dagster/priority": "5"}
+"""Tags by which runs leave the queue: hours that have just closed, and looks, first; then hours that got late messages; then backfills."""
+
 RECORDS = 1000
 """Materializations that are looked at, newest first, to tell which hours were compacted before they had ended."""
 

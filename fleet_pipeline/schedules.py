@@ -8,11 +8,8 @@ from dagster._core.storage.tags import SCHEDULE_NAME_TAG
 from fleet_pipeline.assets import lake
 from fleet_pipeline.checks.late_data import Look
 from fleet_pipeline.fleet import Fleet
-from fleet_pipeline.partitions import closed_hours, run_requests, untouched
+from fleet_pipeline.partitions import CLOSED_HOURS, closed_hours, run_requests, untouched
 from fleet_pipeline.resources.account import AccountResource
-
-BEFORE_BACKFILLS = {"dagster/priority": "10"}
-"""Runs of the clock leave the queue before those of a backfill."""
 
 LOOK_CRON = "*/10 * * * *"
 """A late message is in the lake some ten minutes after it came."""
@@ -59,9 +56,7 @@ def _compact(fleet: Fleet) -> dg.ScheduleDefinition:
         closed = closed_hours(fleet, context.scheduled_execution_time, fleet.catch_up_hours)
         # Hours that failed are left to the sensor late_data, which gives up after some attempts.
         wanted = {lake.key(rule): untouched(context.instance, lake.key(rule), fleet, closed) for rule in fleet.rules}
-        return list(run_requests(wanted, lake.own_checks(fleet), "closed", BEFORE_BACKFILLS)) or dg.SkipReason(
-            "Every closed hour is compacted, or a run is at it."
-        )
+        return list(run_requests(wanted, lake.own_checks(fleet), "closed", CLOSED_HOURS)) or dg.SkipReason("Every closed hour is compacted, or a run is at it.")
 
     return compact_closed_hours
 
@@ -91,6 +86,6 @@ def _looking(fleet: Fleet, name: str, cron: str, back: timedelta) -> dg.Schedule
         if context.instance.get_runs_count(dg.RunsFilter(tags={SCHEDULE_NAME_TAG: name}, statuses=AT_WORK)):
             return dg.SkipReason("The look before is not over yet. Where that is usual, set FLEET_LOOK_BACK_HOURS lower.")
         ops = {f"look_at_{rule.key}": Look(hours=hours) for rule in fleet.rules}
-        return dg.RunRequest(run_config=dg.RunConfig(ops=ops), tags=BEFORE_BACKFILLS)
+        return dg.RunRequest(run_config=dg.RunConfig(ops=ops), tags=CLOSED_HOURS)
 
     return look

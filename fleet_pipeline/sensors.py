@@ -1,25 +1,19 @@
 """What happens because something was seen: late messages bring their hour into the lake, and a run whose process is gone is ended."""
 
 import json
-import os
-from contextlib import suppress
-from typing import Any
 
 import dagster as dg
 
-from fleet_pipeline.assets import catalog, lake
+from fleet_pipeline.assets import catalog, lake, own_process
+from fleet_pipeline.assets.verdicts import ATTEMPTS
 from fleet_pipeline.checks.evaluations import Evaluation, last_evaluation
 from fleet_pipeline.checks.late_data import check_keys
+from fleet_pipeline.compaction.ledger import UNCOMPACTED
 from fleet_pipeline.fleet import Fleet, Hour
-from fleet_pipeline.partitions import idle, run_requests
-
-ATTEMPTS = 3
-"""Times that an hour is asked for before it is left to a person. The check stays red and says so."""
+from fleet_pipeline.partitions import LATE_HOURS, idle, run_requests
+from fleet_pipeline.resources.account import AccountResource
 
 INTERVAL_S = 30
-
-BEFORE_BACKFILLS = {"dagster/priority": "5"}
-"""Late hours leave the queue before those of a backfill, and after those that have just closed."""
 
 
 def lake_sensors(fleet: Fleet) -> list[dg.SensorDefinition]:
@@ -39,32 +33,27 @@ def _late_data(fleet: Fleet) -> dg.SensorDefinition:
         default_status=_status(fleet),
         description=f"Asks for the hours of which a look found messages that are not in the lake, at most {ATTEMPTS} times each. It lists nothing itself.",
     )
-    def late_data(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        asked: dict[str, dict[str, Any]] = json.loads(context.cursor or "{}")
+    def late_data(context: dg.SensorEvaluationContext, account: AccountResource) -> dg.SensorResult:
+        seen: dict[str, int] = json.loads(context.cursor or "{}")
         wanted: dict[dg.AssetKey, list[Hour]] = {}
         looks: list[str] = []
         for rule, check in check_keys(fleet).items():
             evaluation = last_evaluation(context.instance, check)
-            before = asked.get(rule.key, {"look": 0, "hours": {}})
-            if evaluation is None or evaluation.id == before["look"]:
+            if evaluation is None or evaluation.id == seen.get(rule.key):
                 continue
-            now = idle(context.instance, lake.key(rule), fleet, _due(evaluation, before["hours"]))
-            asked[rule.key] = {"look": evaluation.id, "hours": _counted(evaluation, before["hours"], {hour.partition_key for hour in now})}
-            wanted[lake.key(rule)] = now
+            seen[rule.key] = evaluation.id
+            hours = idle(context.instance, lake.key(rule), fleet, _hours(evaluation))
+            if hours:
+                wanted[lake.key(rule)] = lake.ledger(fleet, account, rule).ask(UNCOMPACTED, hours, ATTEMPTS)
             looks.append(str(evaluation.id))
-        requests = run_requests(wanted, lake.own_checks(fleet), f"late data of looks {', '.join(looks)}", BEFORE_BACKFILLS)
-        return dg.SensorResult(run_requests=list(requests), cursor=json.dumps(asked))
+        requests = run_requests(wanted, lake.own_checks(fleet), f"late data of looks {', '.join(looks)}", LATE_HOURS)
+        return dg.SensorResult(run_requests=list(requests), cursor=json.dumps(seen))
 
     return late_data
 
 
-def _due(evaluation: Evaluation, asked: dict[str, int]) -> list[Hour]:
-    return [Hour.parse(hour) for hour in evaluation.metadata["hours"] if asked.get(hour, 0) < ATTEMPTS]
-
-
-def _counted(evaluation: Evaluation, asked: dict[str, int], now: set[str]) -> dict[str, int]:
-    """Return how often each hour that is still incomplete was asked for."""
-    return {hour: asked.get(hour, 0) + (hour in now) for hour in evaluation.metadata["hours"]}
+def _hours(evaluation: Evaluation) -> list[Hour]:
+    return [Hour.parse(hour) for hour in evaluation.metadata.get("hours", {})]
 
 
 def _tables(fleet: Fleet) -> dg.AutomationConditionSensorDefinition:
@@ -91,22 +80,9 @@ def _lost_runs(fleet: Fleet) -> dg.SensorDefinition:
     )
     def lost_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         running = context.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
-        lost = [run for run in running if not context.instance.run_launcher.supports_check_run_worker_health and _is_gone(context.instance, run)]
+        lost = [run for run in running if not context.instance.run_launcher.supports_check_run_worker_health and own_process.is_gone(run)]
         for run in lost:
             context.instance.report_run_failed(run, "The run's process is gone: it was killed, or the machine was started anew.")
         return dg.SkipReason(f"{len(lost)} of {len(running)} running runs had lost their process.")
 
     return lost_runs
-
-
-def _is_gone(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    started = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_START)
-    pids = [event.pid for entry in started if (event := entry.dagster_event) and event.pid]
-    return bool(pids) and not any(map(_lives, pids))
-
-
-def _lives(pid: int) -> bool:
-    with suppress(ProcessLookupError):
-        os.kill(pid, 0)
-        return True
-    return False

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import uuid
@@ -16,14 +17,17 @@ from threading import Thread
 import dagster as dg
 import pytest
 from dagster._core.code_pointer import ModuleCodePointer
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationPlanned
 from dagster._core.definitions.data_version import CachingStaleStatusResolver
 from dagster._core.loader import LoadingContextForTest
 from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster._core.remote_representation.external_data import RepositorySnap
 
-from fleet_pipeline.alerts import WAITS_S, alert_sensors, deliver
-from fleet_pipeline.assets import lake, raw
+from fleet_pipeline import alerts
+from fleet_pipeline.alerts import WAITS_S, alert_sensors, deliver, summary
+from fleet_pipeline.assets import lake, own_process, raw
+from fleet_pipeline.assets.verdicts import ATTEMPTS
 from fleet_pipeline.checks import late_data
 from fleet_pipeline.checks.evaluations import last_evaluation
 from fleet_pipeline.compaction.hour import compact_hour
@@ -34,7 +38,7 @@ from fleet_pipeline.fleet import Fleet, Hour, RawName
 from fleet_pipeline.partitions import closed_hours, stretches, untouched
 from fleet_pipeline.resources.account import AccountResource
 from fleet_pipeline.schedules import lake_schedules
-from fleet_pipeline.sensors import ATTEMPTS, lake_sensors
+from fleet_pipeline.sensors import lake_sensors
 from fleet_pipeline.store import S3Store
 
 NOON = Hour.parse("2026-11-20-12:00")
@@ -154,7 +158,7 @@ def recent():
 def look(fleet, instance):
     assert build(fleet).resolve_job_def("look").execute_in_process(instance=instance).success
     rule = fleet.rules[0]
-    names = {late_data.UNCOMPACTED: lake.key(rule), late_data.FRESH: lake.key(rule), late_data.FOREIGN: raw.key(rule)}
+    names = {late_data.UNCOMPACTED: raw.key(rule), late_data.FRESH: raw.key(rule), late_data.FOREIGN: raw.key(rule)}
     return {name: last_evaluation(instance, dg.AssetCheckKey(asset, name)) for name, asset in names.items()}
 
 
@@ -164,7 +168,7 @@ def compacted(fleet, aws, hour):
 
 def sense(fleet, instance, cursor):
     (sensor,) = (each for each in lake_sensors(fleet) if each.name == "late_data")
-    return sensor(dg.build_sensor_context(instance, cursor=cursor))
+    return sensor(dg.build_sensor_context(instance, cursor=cursor, resources={"account": AccountResource.of(fleet)}))
 
 
 def test_a_message_that_came_late_is_found_and_its_hour_is_asked_for_once_a_look(fleet, instance, aws, put, recent):
@@ -257,9 +261,11 @@ def test_a_look_lists_closed_hours_and_no_others(fleet, instance, put):
 KILLED = """
 import os, signal
 import dagster as dg
+from fleet_pipeline.assets import own_process
 
 @dg.op
-def work():
+def work(context):
+    own_process.tag(context.instance, context.run_id)
     os.kill(os.getpid(), signal.SIGKILL)
 
 @dg.job(executor_def=dg.in_process_executor)
@@ -281,6 +287,21 @@ def test_a_run_that_was_killed_with_dagster_is_ended_so_that_it_can_start_again(
         assert run.status is dg.DagsterRunStatus.STARTED
         sensor(dg.build_sensor_context(other))
         assert other.get_run_by_id(run.run_id).status is dg.DagsterRunStatus.FAILURE
+
+
+def test_a_run_of_another_host_another_user_or_another_team_is_left_alone():
+    host, gone = socket.gethostname(), subprocess.Popen(["true"])
+    gone.wait()
+    said = {
+        "": False,  # nobody said whose it is
+        f"elsewhere {gone.pid} 1": False,
+        f"{host} {gone.pid} 1": True,
+        f"{host} 1 {own_process._began(1)}": False,  # alive, and perhaps another user's
+        f"{host} {os.getpid()} {own_process._began(os.getpid())}": False,
+        f"{host} {os.getpid()} 1": True,  # this process has its number by now
+    }
+    runs = {text: dg.DagsterRun(job_name="compact", tags={own_process.TAG: text} if text else {}) for text in said}
+    assert {text: own_process.is_gone(run) for text, run in runs.items()} == said
 
 
 @contextmanager
@@ -338,10 +359,11 @@ def test_a_failed_run_is_told_with_its_hours_and_reasons(fleet, instance, aws, p
     aws.s3.put_object(Bucket=fleet.lake_bucket, Key=bad, Body=b"no part")
     job = build(fleet).resolve_job_def("compact")
     result = job.execute_in_process(instance=instance, partition_key=recent.partition_key, raise_on_error=False)
+    assert not result.success
     with webhook() as (url, heard):
-        sensor = alert_sensors(replace(fleet, alert_url=url))[0]
-        failed = next(event for event in result.all_events if event.is_failure and not event.is_step_failure)
-        sensor(dg.build_run_status_sensor_context(sensor.name, failed, instance, result.dagster_run).for_run_failure())
+        sensor, cursor = alert_sensors(replace(fleet, alert_url=url))[0], None
+        for _ in range(3):
+            cursor = sensor(dg.build_sensor_context(instance, cursor=cursor)).cursor
     (text,) = heard
     assert f"*compact* failed for {recent.partition_key}" in text
     assert "part-00003.parquet" in text
@@ -360,6 +382,61 @@ def test_a_check_that_turned_red_is_told_once_until_it_was_green_again(fleet, in
     assert len(heard) == 2
     assert "lake/rule1:the_lake_is_fresh" in heard[0].replace("`", "")
     assert "it waits" in heard[0]
+
+
+def test_what_turned_red_while_the_webhook_was_down_is_told_once_it_answers_though_it_is_green_again(fleet, instance, monkeypatch):
+    monkeypatch.setattr(alerts, "WAITS_S", ())
+    check = dg.AssetCheckKey(raw.key(fleet.rules[0]), late_data.FRESH)
+    with webhook(*[503] * 3) as (url, heard):
+        sensor = alert_sensors(replace(fleet, alert_url=url))[1]
+        repository, cursor, said = build(replace(fleet, alert_url=url)).get_repository_def(), None, []
+        for passed in (False, True, True, True, True):
+            evaluation = dg.AssetCheckEvaluation(asset_key=check.asset_key, check_name=check.name, passed=passed, metadata={}, description="it waits")
+            instance.report_runless_asset_event(evaluation)
+            result = sensor(dg.build_sensor_context(instance, cursor=cursor, repository_def=repository))
+            cursor = result.cursor
+            said.append(result.skip_reason.skip_message)
+    assert len(heard) == 1
+    assert "it waits" in heard[0]
+    assert "1 alerts wait" in said[0]
+
+
+def test_failed_runs_of_an_outage_of_the_webhook_are_told_in_one_text(fleet, instance, monkeypatch):
+    monkeypatch.setattr(alerts, "WAITS_S", ())
+    job = build(fleet).resolve_job_def("look")
+    with webhook(*[503] * 4) as (url, heard):
+        sensor, cursor = alert_sensors(replace(fleet, alert_url=url))[0], None
+        for tick in range(6):
+            if tick < 4:
+                instance.report_run_failed(instance.create_run_for_job(job, tags={"dagster/partition": f"hour {tick}"}))
+            cursor = sensor(dg.build_sensor_context(instance, cursor=cursor)).cursor
+    assert len(heard) == 1
+    assert all(f"failed for hour {tick}" in heard[0] for tick in range(4))
+
+
+def test_a_text_names_what_fits_and_counts_the_rest():
+    text = summary("checks failed", [f"check {number} " + "x" * 600 for number in range(40)], 7)
+    assert len(text) <= alerts.LONGEST
+    shown = text.count("check ")
+    assert f"and {40 - shown + 7} more" in text
+
+
+def test_a_check_that_is_planned_has_said_nothing_and_leaves_what_it_said_before(instance):
+    check = dg.AssetCheckKey(dg.AssetKey("a"), "b")
+    said = dg.AssetCheckEvaluation(asset_key=check.asset_key, check_name=check.name, passed=False, metadata={})
+    instance.report_runless_asset_event(said)
+    event = dg.DagsterEvent("ASSET_CHECK_EVALUATION_PLANNED", "job", event_specific_data=AssetCheckEvaluationPlanned(check.asset_key, check.name))
+    run = instance.create_run_for_job(work_job())
+    instance.report_dagster_event(event, run.run_id)
+    assert last_evaluation(instance, check).passed is False
+
+
+def work_job():
+    @dg.job
+    def planned():
+        """Plan a check."""
+
+    return planned
 
 
 def test_the_address_of_the_webhook_is_in_nothing_that_the_code_server_says(fleet):

@@ -2,17 +2,21 @@
 
 import warnings
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import dagster as dg
 
-from fleet_pipeline.assets import provenance, provisioning, raw, verdicts
+from fleet_pipeline.assets import own_process, provenance, provisioning, raw, verdicts
 from fleet_pipeline.assets.failures import reported
 from fleet_pipeline.assets.hour_metadata import hour_metadata
 from fleet_pipeline.assets.inspection import inspect
 from fleet_pipeline.assets.verdicts import Outcome
+from fleet_pipeline.compaction.containment import contained
 from fleet_pipeline.compaction.contract import Contract
 from fleet_pipeline.compaction.hour import Progress, compact_hour
 from fleet_pipeline.compaction.lake import Lake
+from fleet_pipeline.compaction.ledger import Ledger
 from fleet_pipeline.errors import FleetError
 from fleet_pipeline.fleet import Fleet, Hour, Rule
 from fleet_pipeline.partitions import hours
@@ -62,6 +66,18 @@ def stores(fleet: Fleet, account: AccountResource) -> tuple[S3Store, Lake]:
     return S3Store(account.aws, fleet.bucket), Lake.current(S3Store(account.aws, fleet.lake_bucket), fleet.parquet_prefix, fleet.form)
 
 
+def healed(instance: dg.DagsterInstance, rule: Rule, hour: Hour, rows: int) -> dg.AssetMaterialization:
+    """Return what Dagster is told of an hour that was compacted without it, by `fleet compact`: what is made from the lake then follows."""
+    tags = provenance.own(CODE_VERSION, str(rows)) | provenance.of(instance, raw.key(rule), is_external=True, partition=hour.partition_key)
+    metadata: dict[str, Any] = {"dagster/partition_row_count": rows, "compacted": "without Dagster, by a command; seen by a look"}
+    return dg.AssetMaterialization(key(rule), partition=hour.partition_key, metadata=metadata, tags=tags)
+
+
+def ledger(fleet: Fleet, account: AccountResource, rule: Rule) -> Ledger:
+    """Return where the verdicts on a rule's hours are kept."""
+    return Ledger(S3Store(account.aws, fleet.lake_bucket), fleet.parquet_prefix, rule, timedelta(days=fleet.sweep_days))
+
+
 def _asset(rule: Rule, fleet: Fleet) -> dg.AssetsDefinition:
     @dg.asset(
         key=key(rule),
@@ -80,6 +96,7 @@ def _asset(rule: Rule, fleet: Fleet) -> dg.AssetsDefinition:
         output_required=False,
     )
     def compact(context: dg.AssetExecutionContext, account: AccountResource) -> Iterator[dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckResult]:
+        own_process.tag(context.instance, context.run.run_id)
         with reported():
             work = _Work(fleet, rule, *stores(fleet, account), context.log)
         bucket = provenance.of(context.instance, provisioning.key("lake_bucket"))
@@ -94,7 +111,9 @@ def _asset(rule: Rule, fleet: Fleet) -> dg.AssetsDefinition:
             tags = provenance.own(CODE_VERSION, str(compacted.rows)) | bucket
             tags |= provenance.of(context.instance, raw.key(rule), is_external=True, partition=partition)
             yield dg.AssetMaterialization(key(rule), partition=partition, metadata=hour_metadata(fleet, rule, outcome, work.learnt), tags=tags)
-        yield from verdicts.results(fleet, work.outcomes, work.failed)
+        with reported():
+            faults = ledger(fleet, account, rule).judge(datetime.now(UTC), verdicts.judged(fleet, work.outcomes, work.failed))
+        yield from verdicts.results(faults, len(work.outcomes) + len(work.failed))
         work.raise_failure(len(context.partition_keys))
 
     return compact
@@ -113,10 +132,11 @@ class _Work:
         """Return what came of an hour, or None when it failed."""
         hour, before = Hour.parse(partition), self.learnt
         try:
-            compacted = compact_hour(self._raw, self._lake, self._rule, hour, on_progress=_Told(self._log, partition))
-            if compacted.schema != before.schema:
-                self.learnt = self._lake.contract(self._rule)
-            found = inspect(self._fleet, self._lake, self._rule, hour, self.learnt)
+            with contained(f"{self._rule.key} {partition}"):
+                compacted = compact_hour(self._raw, self._lake, self._rule, hour, on_progress=_Told(self._log, partition))
+                if compacted.schema != before.schema:
+                    self.learnt = self._lake.contract(self._rule)
+                found = inspect(self._fleet, self._lake, self._rule, hour, self.learnt)
         except FleetError as error:
             self.failed[partition] = error
             return None

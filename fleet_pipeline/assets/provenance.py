@@ -21,6 +21,13 @@ def seen(asset: dg.AssetKey, partition: str, versions: int, size: int) -> dg.Ass
     return dg.AssetObservation(asset, partition=partition, metadata=metadata, tags={DATA_VERSION_TAG: str(versions)})
 
 
+def knows(instance: dg.DagsterInstance, asset: dg.AssetKey, partition: str, data_version: str) -> bool:
+    """Whether the last state of a partition that Dagster knows is this one."""
+    record = instance.get_latest_data_version_record(asset, None, partition)
+    version = extract_data_version_from_entry(record.event_log_entry) if record else None
+    return version is not None and version.value == data_version
+
+
 def own(code_version: str, data_version: str) -> dict[str, str]:
     """Return the tags that say what was made."""
     return {CODE_VERSION_TAG: code_version, DATA_VERSION_TAG: data_version}

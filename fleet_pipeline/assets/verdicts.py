@@ -1,17 +1,21 @@
 """The checks that a compaction makes of its own work, in its own run: what must hold of every hour, and what to do where it does not.
 
-One result a run and not one an hour: Dagster takes 25 ms of CPU to record one, and a backfill has thousands of hours.
+One result a run and not one an hour: Dagster takes 25 ms of CPU to record one, and a backfill has thousands of hours. What a result says is
+of all hours: the verdict of each is kept in the lake's ledger, where only who judged that hour may change it.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import dagster as dg
 
 from fleet_pipeline.assets.inspection import Inspection
 from fleet_pipeline.compaction.hour import Compacted
-from fleet_pipeline.errors import FleetError, PartDamaged, PartsMissing
+from fleet_pipeline.compaction.ledger import EVERY_VERSION, UNCOMPACTED, WHOLE, Fault, Verdict
+from fleet_pipeline.errors import FleetError, PartDamaged, PartsMissing, RecordDamaged
 from fleet_pipeline.fleet import Fleet, Hour
+from fleet_pipeline.plain import plain
 
 FILES = 24
 """Parts of an hour up to which a reader does not notice: a query opens each. Late messages make more."""
@@ -21,6 +25,14 @@ LARGEST = 1024**3
 
 NAMED = 5
 """Hours that a description names; the others are counted."""
+
+SENTENCE = 400
+"""Characters of an error that a verdict keeps."""
+
+ATTEMPTS = 3
+"""Times that an hour is asked for before it is left to a person. The check stays red and says so."""
+
+DAMAGE = (PartsMissing, PartDamaged, RecordDamaged)
 
 ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
 
@@ -44,7 +56,7 @@ class Criterion:
     promise: str
     severity: dg.AssetCheckSeverity
     broken: Callable[[Fleet, Outcome], str]
-    """How an hour breaks the promise; nothing when it keeps it."""
+    """How a compacted hour breaks the promise; nothing when it keeps it, or when that is judged elsewhere."""
     remedy: str
 
 
@@ -80,7 +92,7 @@ def _files(_: Fleet, outcome: Outcome) -> str:
 
 CRITERIA = (
     Criterion(
-        "every_version_is_a_row",
+        EVERY_VERSION,
         "Every version of the hour's raw objects is a row.",
         ERROR,
         _versions,
@@ -125,7 +137,7 @@ CRITERIA = (
 """All that is judged of an hour that was compacted."""
 
 GAP = Criterion(
-    "parts_are_whole",
+    WHOLE,
     "The parts of an hour are numbered from 0 without a gap, and are what was written.",
     ERROR,
     lambda *_: "",
@@ -139,23 +151,44 @@ def specs(asset: dg.AssetKey) -> list[dg.AssetCheckSpec]:
     return [dg.AssetCheckSpec(each.name, asset=asset, description=f"{each.promise} If not: {each.remedy}") for each in (*CRITERIA, GAP)]
 
 
-def results(fleet: Fleet, outcomes: Sequence[Outcome], failed: dict[str, FleetError]) -> Iterator[dg.AssetCheckResult]:
-    """Yield what a run has to say to each check."""
-    for criterion in CRITERIA:
-        broken = {outcome.hour.partition_key: said for outcome in outcomes if (said := criterion.broken(fleet, outcome))}
-        yield _result(criterion, broken, len(outcomes))
-    gaps = {hour: str(error) for hour, error in failed.items() if isinstance(error, PartsMissing | PartDamaged)}
-    yield _result(GAP, gaps, len(outcomes) + len(gaps))
+def judged(fleet: Fleet, outcomes: Sequence[Outcome], failed: Mapping[str, FleetError]) -> dict[Hour, dict[str, Verdict]]:
+    """Return what a run has to say of its hours. Of the criteria that it could not judge, because an hour failed, it says nothing."""
+    said = {outcome.hour: _of_hour(fleet, outcome) for outcome in outcomes}
+    return said | {Hour.parse(hour): {GAP.name: Verdict(plain(error, SENTENCE))} for hour, error in failed.items() if isinstance(error, DAMAGE)}
 
 
-def _result(criterion: Criterion, broken: dict[str, str], hours: int) -> dg.AssetCheckResult:
+def _of_hour(fleet: Fleet, outcome: Outcome) -> dict[str, Verdict]:
+    found = {each.name: Verdict(each.broken(fleet, outcome), error=each.severity is ERROR) for each in CRITERIA}
+    complete = {} if found[EVERY_VERSION].said else {UNCOMPACTED: Verdict("")}
+    return found | {GAP.name: Verdict("")} | complete
+
+
+def results(faults: Sequence[Fault], hours: int) -> Iterator[dg.AssetCheckResult]:
+    """Yield what each check says: of all hours of which anything is known, and not of those of this run alone."""
+    return (result(criterion, faults, {"hours judged": hours}) for criterion in (*CRITERIA, GAP))
+
+
+def result(criterion: Criterion, faults: Sequence[Fault], metadata: Mapping[str, Any], asset: dg.AssetKey | None = None) -> dg.AssetCheckResult:
+    """Return what a check says of a rule: red as long as any hour breaks it, with the hours and since when."""
+    red = [fault for fault in faults if fault.criterion == criterion.name]
     return dg.AssetCheckResult(
+        asset_key=asset,
         check_name=criterion.name,
-        passed=not broken,
+        passed=not red,
         severity=criterion.severity,
-        description=f"{named(broken)}. {criterion.remedy}" if broken else criterion.promise,
-        metadata={"hours judged": hours, "hours that break it": len(broken)},
+        description=f"{named({fault.hour: _sentence(fault) for fault in red})}. {criterion.remedy}" if red else criterion.promise,
+        metadata={
+            **metadata,
+            "hours that break it": len(red),
+            "hours": dg.MetadataValue.json({fault.hour: fault.count for fault in red}),
+            **({"since": min(fault.since for fault in red).isoformat()} if red else {}),
+        },
     )
+
+
+def _sentence(fault: Fault) -> str:
+    left = f", left to a person after {fault.attempts} attempts: materialize the hour to ask again" if fault.attempts >= ATTEMPTS else ""
+    return f"{fault.said} (since {fault.since:%Y-%m-%d %H:%M} UTC{left})"
 
 
 def named(said: dict[str, str]) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +19,13 @@ class Evaluation:
     metadata: Mapping[str, Any]
 
 
+_SAID = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
+"""A check that is planned, or was planned and then skipped, has said nothing."""
+
+
 def last_evaluation(instance: dg.DagsterInstance, check: dg.AssetCheckKey) -> Evaluation | None:
-    """Return what a check said last, or None while it has said nothing or is being asked."""
-    record = instance.event_log_storage.get_latest_asset_check_execution_by_key([check]).get(check)
-    said = record.evaluation if record else None
-    if record is None or said is None:
-        return None
-    return Evaluation(record.id, said.passed, said.severity, said.description or "", {name: value.value for name, value in said.metadata.items()})
+    """Return what a check said last, or None while it has said nothing. One that is being asked is as it was."""
+    for record in instance.event_log_storage.get_asset_check_execution_history(check, limit=1, status=_SAID):
+        if isinstance(said := record.evaluation, dg.AssetCheckEvaluation):
+            return Evaluation(record.id, said.passed, said.severity, said.description or "", {name: value.value for name, value in said.metadata.items()})
+    return None

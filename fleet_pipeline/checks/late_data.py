@@ -4,34 +4,50 @@ Whoever looks lists the raw keys of closed hours, which costs a request for a th
 compacts nothing: it says what is missing, notes what it saw of the raw objects, and the sensor `late_data` asks for the hours.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
 
-from fleet_pipeline.assets import lake, provenance, raw
+from fleet_pipeline.assets import lake, own_process, provenance, raw
 from fleet_pipeline.assets.failures import reported
-from fleet_pipeline.assets.verdicts import named
+from fleet_pipeline.assets.verdicts import ERROR, WARN, Criterion, named, result
+from fleet_pipeline.compaction.containment import contained
 from fleet_pipeline.compaction.lake import Lake
+from fleet_pipeline.compaction.ledger import UNCOMPACTED, Fault, Verdict
 from fleet_pipeline.compaction.raw import RawHour
 from fleet_pipeline.compaction.reading import Identities, PartFile, opened
-from fleet_pipeline.errors import CompactionError
+from fleet_pipeline.compaction.rows import identity
+from fleet_pipeline.errors import CompactionError, FleetError
 from fleet_pipeline.fleet import Fleet, Hour, Rule
 from fleet_pipeline.partitions import closed_hours
+from fleet_pipeline.plain import plain
 from fleet_pipeline.resources.account import AccountResource
 from fleet_pipeline.store import Store
 
-UNCOMPACTED = "nothing_is_uncompacted"
 FRESH = "the_lake_is_fresh"
 FOREIGN = "no_foreign_keys"
+
+KEY = 200
+"""Characters of a foreign key that a verdict keeps."""
 
 _UNCOMPACTED_HELP = "The sensor late_data asks for these hours; while it is off, materialize them by hand."
 _FRESH_HELP = "Look at the failed runs of these hours: each says what stands in the way. Then materialize them."
 _FOREIGN_HELP = (
     "They are not read. Only the rule's role may write there, and no vehicle may choose the key: find out who does (CloudTrail), and move them elsewhere."
 )
+
+
+_COMPLETE = Criterion(
+    UNCOMPACTED,
+    "Every message of the last closed hours is in the lake, and of no hour before is known that it lacks some.",
+    WARN,
+    lambda *_: "",
+    _UNCOMPACTED_HELP,
+)
+_OWN_KEYS = Criterion(FOREIGN, "All keys are of the form that the rule writes.", ERROR, lambda *_: "", _FOREIGN_HELP)
 
 
 class Look(dg.Config):
@@ -48,6 +64,7 @@ class Seen:
     bytes: int
     held: int
     """Versions of which there is a row."""
+    rows: int
     uncompacted: int
     """Versions that have no row."""
     foreign: tuple[str, ...]
@@ -57,17 +74,20 @@ class Seen:
 def look(raw_store: Store, target: Lake, rule: Rule, hour: Hour) -> Seen:
     """Return what an hour has of raw objects and of rows. Of an hour whose parts are not whole no row counts.
 
-    Where raw objects were purged the lake holds more versions than there are: then each is looked up among the rows.
+    The sums of both sides' identities tell whether they are the same. Where they are not, because messages came late or raw objects were
+    purged, each version is looked up among the rows.
     """
-    listed = RawHour(raw_store, rule, hour)
-    versions = sum(map(len, listed.blocks()))
+    listed, fingerprint = RawHour(raw_store, rule, hour), 0
+    for versions in listed.blocks():
+        fingerprint += sum(int(identity(version), 16) for version in versions)
     try:
         files = [opened(target.store, part) for part in target.parts(rule, hour)]
+        equal = not listed.versions or sum(file.fingerprint or 0 for file in files) == fingerprint
+        uncompacted = 0 if equal else _missing(raw_store, rule, hour, files)
     except CompactionError:
-        files = []
-    held = sum(file.versions for file in files)
-    uncompacted = versions - held if versions >= held else _missing(raw_store, rule, hour, files)
-    return Seen(versions, listed.bytes, held, uncompacted, tuple(listed.foreign_examples))
+        files, uncompacted = [], listed.versions
+    held, rows = (sum(getattr(file, name) for file in files) for name in ("versions", "rows"))
+    return Seen(listed.versions, listed.bytes, held, rows, uncompacted, tuple(listed.foreign_examples))
 
 
 def _missing(raw_store: Store, rule: Rule, hour: Hour, files: list[PartFile]) -> int:
@@ -84,7 +104,7 @@ def late_data_checks(fleet: Fleet) -> list[dg.AssetChecksDefinition]:
 
 def check_keys(fleet: Fleet) -> dict[Rule, dg.AssetCheckKey]:
     """Return the check that says which hours of a rule are not compacted."""
-    return {rule: dg.AssetCheckKey(lake.key(rule), UNCOMPACTED) for rule in fleet.rules}
+    return {rule: dg.AssetCheckKey(raw.key(rule), UNCOMPACTED) for rule in fleet.rules}
 
 
 def _checks(rule: Rule, fleet: Fleet) -> dg.AssetChecksDefinition:
@@ -92,53 +112,73 @@ def _checks(rule: Rule, fleet: Fleet) -> dg.AssetChecksDefinition:
         name=f"look_at_{rule.key}",
         specs=[
             dg.AssetCheckSpec(
-                UNCOMPACTED, asset=lake.key(rule), description=f"Every message of the last closed hours is in the lake. If not: {_UNCOMPACTED_HELP}"
+                UNCOMPACTED, asset=raw.key(rule), description=f"Every message of the last closed hours is in the lake. If not: {_UNCOMPACTED_HELP}"
             ),
-            dg.AssetCheckSpec(
-                FRESH, asset=lake.key(rule), description=f"No message older than FLEET_LAG_MINUTES is missing in the lake. If not: {_FRESH_HELP}"
-            ),
+            dg.AssetCheckSpec(FRESH, asset=raw.key(rule), description=f"No message older than FLEET_LAG_MINUTES is missing in the lake. If not: {_FRESH_HELP}"),
             dg.AssetCheckSpec(FOREIGN, asset=raw.key(rule), description=f"All keys are of the form that the rule writes. If not: {_FOREIGN_HELP}"),
         ],
         description="Lists the raw keys of the last closed hours and compares them with the lake.",
         can_subset=True,
     )
     def look_at_rule(context: dg.AssetCheckExecutionContext, config: Look, account: AccountResource) -> Iterator[dg.AssetCheckResult]:
-        now = datetime.now(UTC)
+        now, log = datetime.now(UTC), context.op_execution_context
+        own_process.tag(context.instance, context.run.run_id)
+        wanted = closed_hours(fleet, now, config.hours or fleet.look_back_hours)
         with reported():
             raw_store, target = lake.stores(fleet, account)
-            wanted = closed_hours(fleet, now, config.hours or fleet.look_back_hours)
-            seen = {hour: look(raw_store, target, rule, hour) for hour in wanted}
+            seen, failed = _seen(raw_store, target, rule, wanted)
+            faults = lake.ledger(fleet, account, rule).judge(now, {hour: _verdicts(found) for hour, found in seen.items()})
         for hour, found in seen.items():
             if found.versions:
-                context.op_execution_context.log_event(provenance.seen(raw.key(rule), hour.partition_key, found.versions, found.bytes))
-        said = {UNCOMPACTED: _uncompacted(rule, seen), FRESH: _fresh(fleet, rule, seen, now), FOREIGN: _foreign(rule, seen)}
+                log.log_event(provenance.seen(raw.key(rule), hour.partition_key, found.versions, found.bytes))
+            if found.rows and not found.uncompacted and not provenance.knows(context.instance, lake.key(rule), hour.partition_key, str(found.rows)):
+                log.log_event(lake.healed(context.instance, rule, hour, found.rows))
+        said = {UNCOMPACTED: _uncompacted(rule, faults, seen), FRESH: _fresh(fleet, rule, faults, now), FOREIGN: _foreign(rule, faults)}
         # The button of one asset asks for the checks of this asset only.
-        yield from (said[check.name] for check in context.op_execution_context.selected_asset_check_keys)
+        yield from (said[check.name] for check in log.selected_asset_check_keys)
+        _raise(failed, len(wanted))
 
     return look_at_rule
 
 
-def _uncompacted(rule: Rule, seen: Mapping[Hour, Seen]) -> dg.AssetCheckResult:
-    missing = {hour.partition_key: found.uncompacted for hour, found in seen.items() if found.uncompacted}
-    said = named({hour: f"{count} messages" for hour, count in missing.items()})
-    return dg.AssetCheckResult(
-        asset_key=lake.key(rule),
-        check_name=UNCOMPACTED,
-        passed=not missing,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=f"Not in the lake: {said}. {_UNCOMPACTED_HELP}" if missing else f"The last {len(seen)} closed hours are complete.",
-        metadata={"uncompacted messages": sum(missing.values()), "hours": dg.MetadataValue.json(missing), **_looked(seen)},
-    )
+def _seen(raw_store: Store, target: Lake, rule: Rule, hours: Sequence[Hour]) -> tuple[dict[Hour, Seen], dict[Hour, FleetError]]:
+    """Return what each hour has, and why others could not be looked at: these hold up no other."""
+    seen, failed = {}, {}
+    for hour in hours:
+        try:
+            with contained(f"{rule.key} {hour.partition_key}"):
+                seen[hour] = look(raw_store, target, rule, hour)
+        except FleetError as error:
+            failed[hour] = error
+    return seen, failed
 
 
-def _fresh(fleet: Fleet, rule: Rule, seen: Mapping[Hour, Seen], now: datetime) -> dg.AssetCheckResult:
-    oldest = min((hour for hour, found in seen.items() if found.uncompacted), default=None)
+def _raise(failed: Mapping[Hour, FleetError], hours: int) -> None:
+    if failed:
+        said = named({hour.partition_key: str(error) for hour, error in failed.items()})
+        raise dg.Failure(f"{len(failed)} of {hours} hours could not be looked at: {said}", allow_retries=any(error.retryable for error in failed.values()))
+
+
+def _verdicts(found: Seen) -> dict[str, Verdict]:
+    return {
+        UNCOMPACTED: Verdict(f"{found.uncompacted} messages" if found.uncompacted else "", found.uncompacted),
+        FOREIGN: Verdict(", ".join(plain(key, KEY) for key in found.foreign), len(found.foreign)),
+    }
+
+
+def _uncompacted(rule: Rule, faults: Sequence[Fault], seen: Mapping[Hour, Seen]) -> dg.AssetCheckResult:
+    missing = sum(fault.count for fault in faults if fault.criterion == UNCOMPACTED)
+    return result(_COMPLETE, faults, {"uncompacted messages": missing, **_looked(seen)}, raw.key(rule))
+
+
+def _fresh(fleet: Fleet, rule: Rule, faults: Sequence[Fault], now: datetime) -> dg.AssetCheckResult:
+    oldest = min((Hour.parse(fault.hour) for fault in faults if fault.criterion == UNCOMPACTED), default=None)
     lag = now - oldest.end if oldest else timedelta(0)
     minutes = round(lag.total_seconds() / 60, 1)
     passed = lag <= timedelta(minutes=fleet.lag_minutes)
     waiting = f"{oldest.partition_key} ended {minutes:.0f} minutes ago and is not complete in the lake" if oldest else "Nothing waits."
     return dg.AssetCheckResult(
-        asset_key=lake.key(rule),
+        asset_key=raw.key(rule),
         check_name=FRESH,
         passed=passed,
         severity=dg.AssetCheckSeverity.ERROR,
@@ -147,16 +187,8 @@ def _fresh(fleet: Fleet, rule: Rule, seen: Mapping[Hour, Seen], now: datetime) -
     )
 
 
-def _foreign(rule: Rule, seen: Mapping[Hour, Seen]) -> dg.AssetCheckResult:
-    foreign = {hour.partition_key: ", ".join(found.foreign) for hour, found in seen.items() if found.foreign}
-    return dg.AssetCheckResult(
-        asset_key=raw.key(rule),
-        check_name=FOREIGN,
-        passed=not foreign,
-        severity=dg.AssetCheckSeverity.ERROR,
-        description=f"{named(foreign)}. {_FOREIGN_HELP}" if foreign else "All keys are the rule's.",
-        metadata={"hours with foreign keys": len(foreign)},
-    )
+def _foreign(rule: Rule, faults: Sequence[Fault]) -> dg.AssetCheckResult:
+    return result(_OWN_KEYS, faults, {}, raw.key(rule))
 
 
 def _looked(seen: Mapping[Hour, Seen]) -> dict[str, Any]:

@@ -20,10 +20,12 @@ from fleet_pipeline.compaction.contract import Contract
 from fleet_pipeline.compaction.hour import Compacted, Progress
 from fleet_pipeline.compaction.hours import Compaction, compact_hours, forecast_hour
 from fleet_pipeline.compaction.lake import Lake, contract_of
+from fleet_pipeline.compaction.ledger import EVERY_VERSION, UNCOMPACTED, WHOLE, Ledger, Verdict
 from fleet_pipeline.compaction.rewrite import Rewritten, has_grown, learnt, rewrite_hour
 from fleet_pipeline.compaction.verification import purge_hour, verify_hour
-from fleet_pipeline.errors import FleetError, InvalidName, NotVerified
+from fleet_pipeline.errors import FleetError, InvalidName, NotVerified, PartDamaged, PartsMissing, RecordDamaged
 from fleet_pipeline.fleet import Fleet, Hour, Rule
+from fleet_pipeline.plain import plain
 from fleet_pipeline.store import S3Store
 
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
@@ -59,6 +61,7 @@ def compact(fleet: Fleet, *, keys: tuple[str, ...], start: Hour, end: Hour, dry_
     table, failed = Table("rule", "hours", "raw versions", "rows added", "rows", "quarantined"), []
     for job in jobs:
         done = _compacted(job, hours, processes)
+        Ledger(S3Store(aws, fleet.lake_bucket), fleet.parquet_prefix, job.rule).judge(datetime.now(UTC), _verdicts(done))
         good = [each for each in done.values() if not isinstance(each, FleetError)]
         failed += [f"{job.rule.key} {hour.partition_key}: {each}" for hour, each in sorted(done.items()) if isinstance(each, FleetError)]
         counts = [sum(getattr(each, name) for each in good) for name in ("raw_versions", "rows_added", "rows", "quarantined")]
@@ -75,6 +78,13 @@ def _compacted(job: Compaction, hours: Sequence[Hour], processes: int | None) ->
             far.finished(hour, outcome)
             done[hour] = outcome
     return done
+
+
+def _verdicts(done: Mapping[Hour, Compacted | FleetError]) -> dict[Hour, dict[str, Verdict]]:
+    """Return what these outcomes say of each hour: what a command heals, the checks in Dagster learn."""
+    clear = dict.fromkeys((EVERY_VERSION, WHOLE, UNCOMPACTED), Verdict(""))
+    damaged = {hour: {WHOLE: Verdict(plain(each, 400))} for hour, each in done.items() if isinstance(each, PartDamaged | PartsMissing | RecordDamaged)}
+    return damaged | {hour: clear for hour, each in done.items() if isinstance(each, Compacted) and each.complete}
 
 
 class _Far:

@@ -62,6 +62,11 @@ class PartFile:
         """How many versions it has rows of. Before arrays could be unrolled, parts did not say it: each row was one."""
         return int(self.facts.get("versions", self.rows))
 
+    @property
+    def fingerprint(self) -> int | None:
+        """The sum of the identities of its versions; None for a part of an earlier version of this package."""
+        return self.facts.get("fingerprint")
+
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return some columns whole; all of them by default. For small files and few columns."""
         with _whole(self.key):

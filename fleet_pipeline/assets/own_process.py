@@ -1,0 +1,40 @@
+"""Which process works on a run, so that a run whose process was killed can be told from one that works on another machine, or for another team."""
+
+import os
+import socket
+from contextlib import suppress
+from pathlib import Path
+
+import dagster as dg
+
+TAG = "fleet/process"
+"""The run's tag: host, process id and, where the system tells, the time at which the process began."""
+
+
+def tag(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Note that this process works on a run."""
+    if instance.get_run_by_id(run_id):
+        instance.add_run_tags(run_id, {TAG: f"{socket.gethostname()} {os.getpid()} {_began(os.getpid())}"})
+
+
+def is_gone(run: dg.DagsterRun) -> bool:
+    """Whether the process that worked on a run was one of this host and is no more. Of a run without our tag nothing is known."""
+    host, _, process = run.tags.get(TAG, "").rpartition(" ")[0].rpartition(" ")
+    return host == socket.gethostname() and not _lives(int(process), run.tags[TAG].rpartition(" ")[2])
+
+
+def _lives(process: int, began: str) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it lives, and is another user's
+        return True
+    return _began(process) == began
+
+
+def _began(process: int) -> str:
+    """Return the clock tick at which a process began, or nothing where there is no /proc. A process id alone is used again."""
+    with suppress(OSError):
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
+    return "-"
