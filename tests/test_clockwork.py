@@ -370,7 +370,7 @@ def test_a_failed_run_is_told_with_its_hours_and_reasons(fleet, instance, aws, p
 
 
 def test_a_check_that_turned_red_is_told_once_until_it_was_green_again(fleet, instance):
-    check = dg.AssetCheckKey(lake.key(fleet.rules[0]), late_data.FRESH)
+    check = dg.AssetCheckKey(raw.key(fleet.rules[0]), late_data.FRESH)
     with webhook() as (url, heard):
         alerting = replace(fleet, alert_url=url)
         sensor = next(each for each in alert_sensors(alerting) if each.name == "alert_of_failed_checks")
@@ -380,7 +380,7 @@ def test_a_check_that_turned_red_is_told_once_until_it_was_green_again(fleet, in
             instance.report_runless_asset_event(said)
             cursor = sensor(dg.build_sensor_context(instance, cursor=cursor, repository_def=repository)).cursor
     assert len(heard) == 2
-    assert "lake/rule1:the_lake_is_fresh" in heard[0].replace("`", "")
+    assert "raw/rule1:the_lake_is_fresh" in heard[0].replace("`", "")
     assert "it waits" in heard[0]
 
 
@@ -425,7 +425,9 @@ def test_a_check_that_is_planned_has_said_nothing_and_leaves_what_it_said_before
     check = dg.AssetCheckKey(dg.AssetKey("a"), "b")
     said = dg.AssetCheckEvaluation(asset_key=check.asset_key, check_name=check.name, passed=False, metadata={})
     instance.report_runless_asset_event(said)
-    event = dg.DagsterEvent("ASSET_CHECK_EVALUATION_PLANNED", "job", event_specific_data=AssetCheckEvaluationPlanned(check.asset_key, check.name))
+    event = dg.DagsterEvent(
+        "ASSET_CHECK_EVALUATION_PLANNED", "job", event_specific_data=AssetCheckEvaluationPlanned(asset_key=check.asset_key, check_name=check.name)
+    )
     run = instance.create_run_for_job(work_job())
     instance.report_dagster_event(event, run.run_id)
     assert last_evaluation(instance, check).passed is False
