@@ -71,15 +71,15 @@ class Bucket:
 
     def _entry(self, root, path, *, versions):
         key, body = path.removeprefix(root), self.objects[path]
-        shared = f"<LastModified>{MODIFIED}</LastModified><ETag>&quot;{_etag(path)}&quot;</ETag><Size>{len(body)}</Size><StorageClass>STANDARD</StorageClass>"
+        shared = f"<LastModified>{MODIFIED}</LastModified><ETag>&quot;{_etag(body)}&quot;</ETag><Size>{len(body)}</Size><StorageClass>STANDARD</StorageClass>"
         if not versions:
             return f"<Contents><Key>{escape(key)}</Key>{shared}</Contents>"
         version = f"<VersionId>{hashlib.blake2b(path.encode(), digest_size=16).hexdigest()}</VersionId><IsLatest>true</IsLatest>"
         return f"<Version><Key>{escape(key)}</Key>{version}{shared}<Owner><ID>{'0' * 64}</ID></Owner></Version>"
 
 
-def _etag(path):
-    return hashlib.blake2b(path.encode(), digest_size=16, salt=b"etag").hexdigest()
+def _etag(body):
+    return hashlib.md5(body, usedforsecurity=False).hexdigest()
 
 
 def _response(status, body, etag="", *, head=False, extra=""):
@@ -154,7 +154,7 @@ class Server:
         if method == b"PUT":
             answer = _response("200 OK" if self.bucket.put(unquote(path), body) else "412 Precondition Failed", b"", "0")
         elif found is not None:
-            answer = self._object(path, found, head, is_head=method == b"HEAD")
+            answer = self._object(found, head, is_head=method == b"HEAD")
         elif path.count("/") == 1 or path.endswith("/"):
             values = {name: value[-1] for name, value in parse_qs(query, keep_blank_values=True).items()}
             answer = _response("200 OK", b"" if "location" in values else self.bucket.page(path, values), head=method == b"HEAD")
@@ -166,14 +166,14 @@ class Server:
         else:
             self._send(fileno, answer)
 
-    def _object(self, path, body, head, *, is_head):
+    def _object(self, body, head, *, is_head):
         wanted = _RANGE.search(head) if b"ange" in head else None
         if not wanted:
-            return _response("200 OK", body, _etag(path) if is_head else "0", head=is_head)
+            return _response("200 OK", body, _etag(body) if is_head else "0", head=is_head)
         first, last = wanted[1], wanted[2]
         start = int(first) if first else max(0, len(body) - int(last))
         stop = min(len(body), int(last) + 1) if first and last else len(body)
-        return _response("206 Partial Content", body[start:stop], _etag(path), extra=f"Content-Range: bytes {start}-{stop - 1}/{len(body)}\r\n")
+        return _response("206 Partial Content", body[start:stop], _etag(body), extra=f"Content-Range: bytes {start}-{stop - 1}/{len(body)}\r\n")
 
     def _send(self, fileno, answer):
         connection = self.connections.get(fileno)

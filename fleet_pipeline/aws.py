@@ -33,20 +33,29 @@ _NO_PROXY = Config(proxies={})
 _PASSING = {
     "ConditionalRequestConflict",
     "ConflictingResourceUpdateException",
-    "InternalFailureException",
-    "InternalError",
     "OperationAborted",
     "PreconditionFailed",  # someone else was faster: look again
+    "ProvisionedThroughputExceededException",
+    "RequestLimitExceeded",
+    "RequestThrottled",
+    "RequestThrottledException",
     "RequestTimeout",
+    "RequestTimeoutException",
     "ResourceConflictException",
-    "ServiceUnavailable",
-    "ServiceUnavailableException",
     "SlowDown",
     "Throttling",
     "ThrottlingException",
+    "ThrottledException",
     "TooManyRequestsException",
+    "TransactionInProgressException",
 }
-"""Error codes of a refusal that may pass by itself."""
+"""Error codes of a refusal that may pass by itself although its status is 4xx. Throttling is 400 at many services: the codes are botocore's."""
+
+
+def passes(status: int) -> bool:
+    """Say whether an HTTP status may pass by itself, however the error is called."""
+    return status in {408, 425, 429} or (status >= 500 and status not in {501, 505})  # noqa: PLR2004 (HTTP's statuses)
+
 
 _SPREADING = ("be assumed", "to assume", "sts:assumerole", "access denied during lambda validation")
 """What AWS says for some seconds about a role or a permission made a moment ago: "cannot be assumed by Lambda", "is unable to assume
@@ -183,5 +192,6 @@ def absent(*codes: str) -> Iterator[None]:
 def _answered(deed: str, error: ClientError) -> FleetError:
     code = error_code(error)
     message = str(error.response.get("Error", {}).get("Message", "")) or "no reason given"
-    passing = code in _PASSING or any(words in message.lower() for words in _SPREADING)
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    passing = passes(status) or code in _PASSING or any(words in message.lower() for words in _SPREADING)
     return (AwsUnavailable if passing else AwsRefused)(deed, code, message)

@@ -13,7 +13,7 @@ from xml.sax.saxutils import escape
 
 from dict_store import DictStore
 
-FAULTS = ("500", "503", "reset", "lost answer", "truncated")
+FAULTS = ("500", "503", "reset", "lost answer", "truncated", "flipped", "200 with an error", "200 with nothing")
 
 
 @dataclass
@@ -111,10 +111,12 @@ class _Connection(asyncio.Protocol):
             if door.dies("after") or fault == "lost answer":
                 self._transport.abort()
             else:
-                self._send(status, answer, truncated=fault == "truncated" and len(answer) > 1)
+                self._send(status, _disturbed(answer, fault if status == 200 else None), truncated=fault == "truncated" and len(answer) > 1)
 
     def _send(self, status, body, *, truncated=False):
-        self._transport.write(f"HTTP/1.1 {status} x\r\ncontent-length: {len(body)}\r\n\r\n".encode() + (body[: len(body) // 2] if truncated else body))
+        self._transport.write(
+            f'HTTP/1.1 {status} x\r\netag: "x"\r\ncontent-length: {len(body)}\r\n\r\n'.encode() + (body[: len(body) // 2] if truncated else body)
+        )
         if truncated:
             self._transport.close()
 
@@ -124,7 +126,7 @@ class _Connection(asyncio.Protocol):
         store, asked = self._s3.buckets[bucket.replace("-", "_")], {name: values[0] for name, values in parse_qs(query, keep_blank_values=True).items()}
         if method == "PUT":
             assert headers["if-none-match"] == "*"
-            return (200, b"") if store.put_new(key, body) else (412, b"")
+            return (200, b"") if store.put_new(key, body) else (412, b"<Error><Code>PreconditionFailed</Code></Error>")
         if method == "DELETE":
             store.delete(held for held, _ in store.objects.get(key, []) if held.id == asked["versionId"])
             return 204, b""
@@ -137,6 +139,12 @@ class _Connection(asyncio.Protocol):
             return 200, found[0]
         start, stop = headers["range"].removeprefix("bytes=").split("-")
         return 206, found[0][int(start) : int(stop) + 1]
+
+
+def _disturbed(answer, fault):
+    if fault == "flipped" and answer:
+        return answer[:-1] + bytes([answer[-1] ^ 1])
+    return {"200 with an error": b"<Error><Code>InternalError</Code></Error>", "200 with nothing": b""}.get(fault, answer)
 
 
 def _listing(store, keys, asked):

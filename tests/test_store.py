@@ -1,20 +1,33 @@
+import base64
+import contextlib
+import hashlib
+import socket
+import struct
 import threading
+import time
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs, quote, unquote
 
 import pytest
+from awscrt import checksums
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from botocore.exceptions import ClientError
+from botocore.httpsession import get_cert_path
 from dict_store import DictStore
 from faulty_s3 import FaultyS3
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from fleet_pipeline.aws import Aws
+from fleet_pipeline.aws import Aws, doing
 from fleet_pipeline.errors import AwsRefused, AwsUnavailable
 from fleet_pipeline.store import S3Store, Version
-from fleet_pipeline.store.s3 import CA_BUNDLE, address, versions_of
+from fleet_pipeline.store.s3 import address, ca_bundle, proxy_of, unlike_a_page, versions_of
 from fleet_pipeline.store.signing import Signer
-from fleet_pipeline.store.transfers import ATTEMPTS, Request, Transfers, Window
+from fleet_pipeline.store.transfers import ATTEMPTS, FEW_ATTEMPTS, LIMIT_S, Request, Transfers, Window
 
 ACCOUNT = "123456789012"
 
@@ -150,8 +163,25 @@ def test_a_signature_is_the_one_that_botocore_computes():
     assert "secret" not in repr(signer)
 
 
+class Drip:
+    """A body that comes byte by byte, slowly, without an end."""
+
+
+class Endless:
+    """A body that comes fast, without an end."""
+
+
+RESET, SILENT, DRIP, ENDLESS = "reset", None, Drip(), Endless()
+
+
 @pytest.fixture
-def served():
+def served_paths():
+    """The paths that `served` was asked for, in their order."""
+    return []
+
+
+@pytest.fixture
+def served(served_paths):
     """A server that gives each request the next of the answers that it was given; None is no answer at all."""
     answers, asked = [], []
 
@@ -160,13 +190,34 @@ def served():
 
         def do_GET(self):
             asked.append(self.headers["authorization"])
+            served_paths.append(self.path)
+            self.rfile.read(int(self.headers["content-length"] or 0))
             answer = answers.pop(0) if len(answers) > 1 else answers[0]
-            if answer is None:
+            if answer is SILENT:
                 self.rfile.read(1)  # until the client hangs up
-                return
-            status, body = answer
+            elif answer is RESET:
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self.close_connection = True
+            elif isinstance(answer, Drip | Endless):
+                self._pour(b"x" if answer is DRIP else b"x" * 65536, 0.05 if answer is DRIP else 0)
+            else:
+                self._send(*answer)
+
+        do_PUT = do_GET  # noqa: N815 (the name that http.server asks for)
+
+        def _pour(self, piece, pause):
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                while True:
+                    self.wfile.write(piece)
+                    time.sleep(pause)
+            self.close_connection = True
+
+        def _send(self, status, body, headers=None):
             self.send_response(status)
-            self.send_header("content-length", str(len(body)))
+            for name, value in ({"content-length": str(len(body))} | (headers or {})).items():
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body)
 
@@ -179,7 +230,7 @@ def served():
         now = [0.0]
         signer = Signer(Credentials("AKID", "secret"), "eu-central-1", "127.0.0.1")
         base = f"http://127.0.0.1:{server.server_port}"
-        transfers = Transfers(base, signer, CA_BUNDLE, patience_s=0.3, clock=lambda: now[0], sleep=lambda seconds: now.append(now.pop() + seconds))
+        transfers = Transfers(base, signer, get_cert_path(True), patience_s=0.3, clock=lambda: now[0], sleep=lambda seconds: now.append(now.pop() + seconds))
         yield transfers, answers, asked
         server.shutdown()
         thread.join()
@@ -201,14 +252,237 @@ def test_slow_down_halves_what_flies_and_ends_in_an_error_when_it_never_stops(se
     assert transfers.window.size < Window().size
 
 
-def test_expired_credentials_are_asked_for_anew(served):
+@pytest.mark.parametrize("code", ["ExpiredToken", "InvalidToken", "InvalidAccessKeyId"])
+def test_credentials_that_are_refused_are_fetched_anew(served, code):
     transfers, answers, asked = served
-    answers += [(400, b"<Error><Code>ExpiredToken</Code></Error>"), (200, b"")]
-    list(transfers.all([Request("/a")]))
-    transfers.signer.credentials = Credentials("OTHER", "secret")
-    answers[:] = [(400, b"<Error><Code>ExpiredToken</Code></Error>"), (200, b"")]
+    transfers.signer.fetched = lambda: Credentials("OTHER", "secret")
+    answers += [(403, f"<Error><Code>{code}</Code></Error>".encode()), (200, b"")]
     transfers.one(Request("/a"))
-    assert ["AKID" in line for line in asked] == [True, True, True, False]
+    assert ["AKID" in line for line in asked] == [True, False]
+
+
+def test_credentials_that_stay_refused_are_given_up_with_what_to_do(served):
+    transfers, answers, asked = served
+    fetched = []
+    transfers.signer.fetched = lambda: fetched.append(1) or Credentials("OTHER", "secret")
+    answers += [(400, b"<Error><Code>ExpiredToken</Code></Error>")]
+    with pytest.raises(AwsRefused, match=r"fetched anew and are refused still: log in again .* \(ExpiredToken\)") as refused:
+        transfers.one(Request("/a"))
+    assert not refused.value.retryable
+    assert len(asked) == len(fetched) + 1 == FEW_ATTEMPTS
+
+
+def test_credentials_are_fetched_from_where_they_come_from_and_not_from_memory(monkeypatch, tmp_path):
+    file = tmp_path / "credentials"
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    file.write_text("[default]\naws_access_key_id = OLD\naws_secret_access_key = s\n")
+    signer = S3Store(Aws("eu-central-1", ACCOUNT), "raw")._transfers.signer
+    file.write_text("[default]\naws_access_key_id = NEW\naws_secret_access_key = s\n")
+    signer.expire(signer.number)
+    assert "Credential=NEW/" in signer.headers("GET", "/")[0]
+
+
+def test_a_clock_that_s3_does_not_believe_is_set_by_s3s(served):
+    transfers, answers, asked = served
+    skewed = b"<Error><Code>RequestTimeTooSkewed</Code><ServerTime>2031-05-06T07:08:09Z</ServerTime></Error>"
+    answers += [(403, skewed), (200, b"")]
+    transfers.one(Request("/a"))
+    assert ["/20310506/" in line for line in asked] == [False, True]
+
+
+@pytest.mark.parametrize("silence", [SILENT, DRIP, ENDLESS, RESET, (200, b"short", {"content-length": "9"}), (200, b"long"), (200, b"")])
+@pytest.mark.parametrize("kind", ["GET", "PUT"])
+def test_a_request_ends_within_its_limit_whatever_the_server_does(served, silence, kind):
+    transfers, answers, _ = served
+    transfers.clock, transfers.sleep, transfers.limit_s = time.monotonic, time.sleep, 0.7
+    answers.append(silence)
+    began = time.monotonic()
+    with pytest.raises(AwsUnavailable):
+        transfers.one(Request("/a", kind=kind, expected_bytes=3 if kind == "GET" else None, body=b"x" if kind == "PUT" else b""))
+    assert time.monotonic() - began < 10  # the limit is 0.7 s; the rest is for a busy machine
+
+
+def test_a_request_ends_within_a_minute_as_it_is_shipped():
+    assert LIMIT_S == Transfers("", None, "").limit_s == 60
+
+
+def test_what_whoever_asks_does_meanwhile_is_not_the_servers_time(served):
+    transfers, answers, _ = served
+    now = [0.0]
+    transfers.clock, transfers.window = lambda: now[0], Window(size=1)
+    answers += [(200, b""), (500, b""), (200, b"")]
+    for _ in transfers.all([Request("/a"), Request("/b")]):
+        now[0] += 2 * LIMIT_S
+    assert transfers.sent["GET"] == 3
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 520])
+@pytest.mark.parametrize("code", ["ServiceException", "InternalServiceException", "500", "Whatever"])
+def test_a_status_says_what_may_pass_however_the_error_is_called(served, status, code):
+    transfers, answers, _asked = served
+    answers += [(status, f"<Error><Code>{code}</Code></Error>".encode()), (200, b"")]
+    assert transfers.one(Request("/a")).status == 200
+    with pytest.raises(AwsUnavailable), doing("look"):
+        raise ClientError({"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}, "Look")
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 501])
+def test_a_refusal_is_final(served, status):
+    transfers, answers, _asked = served
+    answers += [(status, b"<Error><Code>Whatever</Code></Error>"), (200, b"")]
+    assert transfers.one(Request("/a")).status == status
+    with pytest.raises(AwsRefused) as refused, doing("look"):
+        raise ClientError({"Error": {"Code": "Whatever"}, "ResponseMetadata": {"HTTPStatusCode": status}}, "Look")
+    assert not refused.value.retryable
+
+
+WHOLE = b"<ListVersionsResult><IsTruncated>false</IsTruncated></ListVersionsResult>"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"<Error><Code>InternalError</Code></Error>",
+        b"<?xml version='1.0'?><Error><Code>SlowDown</Code></Error>",
+        b"<html><body>please log in</body></html>",
+        b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>",
+        WHOLE[:-10],
+        WHOLE.replace(b"<IsTruncated>false</IsTruncated>", b""),
+        WHOLE.replace(b"false", b""),
+        WHOLE.replace(b"false", b"true"),
+        WHOLE.replace(b"</IsTruncated>", b"</IsTruncated><Version><Key>a</Key><Size>1</Size></Version>"),
+        WHOLE.replace(b"</IsTruncated>", b"</IsTruncated>" + S3_ENTRY.encode()[:-10]),
+    ],
+)
+def test_what_is_no_whole_page_is_never_the_end_of_a_listing(served, answer):
+    transfers, answers, asked = served
+    answers += [(200, answer), (200, WHOLE)]
+    assert transfers.one(Request("/", kind="LIST", check=unlike_a_page)).body == WHOLE
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize("answer", [(200, b"<Error><Code>InternalError</Code></Error>", {"etag": "x"}), (200, b"<html/>", {"etag": "x"}), (200, b"")])
+def test_a_success_that_is_not_s3s_is_no_written_object(served, answer):
+    transfers, answers, asked = served
+    answers += [answer, (200, b"", {"etag": '"e"'})]
+    assert transfers.one(Request("/a", kind="PUT", body=b"x")).status == 200
+    assert len(asked) == 2
+
+
+BODY, FLIPPED = b"telemetry", b"telemetrx"
+MD5 = hashlib.md5(BODY).hexdigest()
+CRC32C = {"x-amz-checksum-crc32c": base64.b64encode(checksums.crc32c(BODY).to_bytes(4, "big")).decode()}
+KMS = {"x-amz-server-side-encryption": "aws:kms"}
+
+
+@pytest.mark.parametrize(("etag", "headers"), [(MD5, {}), ("0" * 32, CRC32C | KMS), ("0" * 32 + "-2", CRC32C)])
+def test_a_flipped_body_is_asked_for_again(served, etag, headers):
+    transfers, answers, asked = served
+    answers += [(200, FLIPPED, headers), (200, FLIPPED, headers), (200, BODY, headers)]
+    assert transfers.one(Request("/a", expected_bytes=9, etag=etag)).body == BODY
+    assert len(asked) == 3
+
+
+def test_a_body_that_stays_flipped_is_named(served):
+    transfers, answers, _ = served
+    answers += [(200, FLIPPED)]
+    with pytest.raises(AwsUnavailable, match=r"would not answer GET /a b \(versionId=v1\): the bytes that came are not those of the ETag"):
+        transfers.one(Request("/a%20b", "versionId=v1", expected_bytes=9, etag=MD5))
+
+
+@pytest.mark.parametrize(("etag", "headers"), [("0" * 32, KMS), ("0" * 32 + "-2", {"x": "y"}), ("0" * 32, CRC32C)])
+def test_where_the_etag_is_no_digest_each_further_body_costs_one_request(served, etag, headers):
+    transfers, answers, asked = served
+    answers += [(200, BODY, headers)]
+    for _ in range(3):
+        assert transfers.one(Request("/a", expected_bytes=9, etag=etag)).body == BODY
+    assert len(asked) == 4
+
+
+def test_a_version_that_is_gone_is_said_to_be_and_another_run_may_do_without(monkeypatch):
+    raw = DictStore()
+    version = raw.put("a/1", b"here")
+    raw.delete([version])
+    with FaultyS3(raw=raw) as s3, pytest.raises(AwsUnavailable, match="listed before and is gone"):
+        list(S3Store(Aws("eu-central-1", ACCOUNT, s3.url()), "raw").bodies([version]))
+
+
+@given(
+    st.text(st.characters(codec="utf-8"), min_size=1, max_size=30) | st.sampled_from(["a/../b", "./a", "a//b", "..", "a/.", "&apos;", "a&#39;b"]),
+    st.text("aZ0-._~/+= &%", max_size=12),
+)
+@example("a/../b", "v/1")
+def test_what_is_sent_is_what_botocore_would_sign(key, version):
+    store = S3Store(Aws("eu-central-1", ACCOUNT, "http://127.0.0.1:9"), "raw")
+    request = store._get(0, Version(key, version, 1, '"e"', "", latest=True))
+    signer = Signer(Credentials("AKID", "secret"), "eu-central-1", "127.0.0.1:9")
+    lines = dict(line.split(": ", 1) for line in signer.headers("GET", request.path, request.query))
+    sent = {name: value for name, value in lines.items() if name != "authorization"}
+    theirs = AWSRequest("GET", f"http://127.0.0.1:9/raw/{quote(key, safe='/~')}", params={"versionId": version}, headers=sent)
+    theirs.context["timestamp"] = lines["x-amz-date"]
+    auth = S3SigV4Auth(signer.credentials, "s3", "eu-central-1")
+    assert lines["authorization"].endswith(f"Signature={auth.signature(auth.string_to_sign(theirs, auth.canonical_request(theirs)), theirs)}")
+    assert (unquote(request.path), parse_qs(request.query, keep_blank_values=True)["versionId"]) == (f"/raw/{key}", [version])
+
+
+@pytest.mark.parametrize("path", ["/raw/a/../b", "/raw/./a", "/raw/..", "/raw/a//b"])
+def test_a_path_goes_out_as_it_was_signed(served, served_paths, path):
+    transfers, answers, _ = served
+    answers += [(200, b"")]
+    transfers.one(Request(path))
+    assert served_paths == [path]
+
+
+@pytest.mark.parametrize(
+    ("written", "key"), [("a&apos;b", "a'b"), ("a&#39;b", "a'b"), ("a&#x26;b%2Bc+d", "a&b+c d"), ("a&amp;copy", "a&copy"), ("%C3%BC%01", "ü\x01")]
+)
+def test_references_in_a_listing_are_read_as_xmls(written, key):
+    entry = S3_ENTRY.replace("a/1%2B1", written).replace("v2", "v&amp;2")
+    [version] = versions_of(f"<ListVersionsResult><EncodingType>url</EncodingType>{entry}</ListVersionsResult>")
+    assert (version.key, version.id) == (key, "v&2")
+
+
+def test_trust_and_proxies_are_botocores(monkeypatch, tmp_path):
+    aws = Aws("eu-central-1", ACCOUNT)
+    for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    assert ca_bundle(aws) == get_cert_path(True)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/theirs.pem")
+    assert ca_bundle(aws) == "/theirs.pem"
+    (tmp_path / "config").write_text("[profile corp]\nca_bundle = /profile.pem\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_PROFILE", "corp")
+    assert ca_bundle(Aws("eu-central-1", ACCOUNT)) == "/profile.pem"
+    monkeypatch.setenv("AWS_CA_BUNDLE", "/ours.pem")
+    assert ca_bundle(Aws("eu-central-1", ACCOUNT)) == "/ours.pem"
+    assert proxy_of("https://raw.s3.eu-central-1.amazonaws.com") == ""
+    monkeypatch.setenv("HTTPS_PROXY", "proxy.corp:3128")
+    assert proxy_of("https://raw.s3.eu-central-1.amazonaws.com") == "http://proxy.corp:3128"
+    monkeypatch.setenv("NO_PROXY", ".amazonaws.com")
+    assert proxy_of("https://raw.s3.eu-central-1.amazonaws.com") == ""
+
+
+def test_requests_go_through_the_proxy_and_those_of_aws_on_this_machine_never(served):
+    transfers, answers, _ = served
+    answers += [(200, b"from the proxy")]
+    there = Transfers("http://s3.invalid", transfers.signer, transfers.ca_bundle, proxy=transfers.base)
+    assert there.one(Request("/a")).body == b"from the proxy"
+    assert S3Store(Aws("eu-central-1", ACCOUNT, "http://127.0.0.1:9"), "raw")._transfers.proxy == ""
+
+
+def test_authorities_are_read_from_a_path_of_any_letters_and_an_unreadable_one_is_said_at_once(tmp_path):
+    signer = Signer(Credentials("AKID", "secret"), "eu-central-1", "127.0.0.1")
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+        missing = Transfers(f"https://127.0.0.1:{port}", signer, str(tmp_path / "büro.pem"), patience_s=0.3)
+        with pytest.raises(AwsRefused, match=r"AWS_CA_BUNDLE.*\(curl 77\)"):
+            missing.one(Request("/a"))
+    (tmp_path / "büro.pem").write_bytes(Path(get_cert_path(True)).read_bytes())
+    with pytest.raises(AwsUnavailable, match="connect"):
+        Transfers(f"https://127.0.0.1:{port}", signer, str(tmp_path / "büro.pem"), patience_s=0.3, limit_s=0.5).one(Request("/a"))
 
 
 def test_a_body_of_another_length_than_was_listed_is_asked_for_again(served):

@@ -1,25 +1,26 @@
 """The store that is Amazon S3: what is wanted, as requests; S3's answers, as versions, bytes and errors."""
 
 import hashlib
+import os
 import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from html import unescape
+from dataclasses import replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 from urllib.parse import quote, unquote_plus, urlsplit
 
-import botocore
+from botocore.credentials import Credentials
+from botocore.httpsession import ProxyConfiguration, get_cert_path
+from botocore.utils import get_environ_proxies
 
 from fleet_pipeline.aws import Aws
 from fleet_pipeline.errors import AwsRefused, AwsUnavailable
 from fleet_pipeline.store.signing import Signer
-from fleet_pipeline.store.transfers import GOOD, PRECONDITION_FAILED, Answer, Request, Transfers
+from fleet_pipeline.store.transfers import GONE, GOOD, PRECONDITION_FAILED, Answer, Request, Transfers
 from fleet_pipeline.store.versions import NULL_VERSION, Version
-
-CA_BUNDLE = str(Path(botocore.__file__).with_name("cacert.pem"))
-"""The certificate authorities that botocore trusts; libcurl's wheel brings none."""
 
 _ENTRY = re.compile(
     "<Version><Key>([^<]*)</Key><VersionId>([^<]*)</VersionId><IsLatest>([^<]*)</IsLatest><LastModified>([^<]*)</LastModified>"
@@ -29,6 +30,9 @@ _ENTRY = re.compile(
 _FIELDS = [re.compile(f"<{name}>([^<]*)</{name}>") for name in ("Key", "VersionId", "IsLatest", "LastModified", "ETag", "Size")]
 _S3 = re.compile(r"s3[a-z0-9.-]*\.amazonaws\.com(\.cn)?")
 _PLAIN = re.compile(r"[A-Za-z0-9_./-]*")
+_ROOT = re.compile(r"(<\?xml[^>]*\?>\s*)?<List(Bucket)?VersionsResult[\s>]")
+_NAMED = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
+_REFERENCE = re.compile(r"&(#[0-9]+|#[xX][0-9a-fA-F]+|amp|lt|gt|quot|apos);")
 _DELETE_MARKER = re.compile("<DeleteMarker>.*?</DeleteMarker>", re.DOTALL)
 
 
@@ -57,7 +61,7 @@ class S3Store:
         with self._lister() as transfers:
             while True:
                 query = _query({"encoding-type": "url", "prefix": prefix, "versions": ""} | marker)
-                page = self._done(transfers.one(Request(self._root, query, kind="LIST")), f"list {prefix}").decode()
+                page = self._done(transfers.one(Request(self._root, query, kind="LIST", check=unlike_a_page)), f"list {prefix}").decode()
                 found = versions_of(page)
                 yield [version for version in found if version.key < until] if until else found
                 marker = _next(page)
@@ -109,18 +113,25 @@ class S3Store:
             self._listers.append(transfers)
 
     def _connect(self) -> Transfers:
-        credentials = self._aws.session.get_credentials()
-        if credentials is None:
-            raise AwsRefused(f"let anyone use {self.bucket}", "NoCredentials", "no credentials were found; set AWS_PROFILE or AWS_ACCESS_KEY_ID")
         owner = {"x-amz-expected-bucket-owner": self._aws.account}
-        signer = Signer(credentials, self._aws.region, urlsplit(self._base).netloc, owner)
-        self._connected.append(Transfers(self._base, signer, CA_BUNDLE))
+        fetched = partial(self._credentials, fresh=True)
+        signer = Signer(self._credentials(), self._aws.region, urlsplit(self._base).netloc, owner, fetched=fetched)
+        proxy = "" if self._aws.endpoint_url else proxy_of(self._base)
+        self._connected.append(Transfers(self._base, signer, ca_bundle(self._aws), proxy=proxy))
         return self._connected[-1]
+
+    def _credentials(self, *, fresh: bool = False) -> Credentials:
+        """Return credentials, from where they come from if they must be fresh: a session keeps those that it found first."""
+        found = (replace(self._aws) if fresh else self._aws).session.get_credentials()
+        if found is None:
+            raise AwsRefused(f"let anyone use {self.bucket}", "NoCredentials", "no credentials were found; set AWS_PROFILE or AWS_ACCESS_KEY_ID")
+        return found
 
     def _get(self, place: int, version: Version) -> Request:
         # Without versions the key may be overwritten between listing and reading: the answer must be what was listed.
         same = {"if-match": version.etag} if version.id == NULL_VERSION else None
-        return Request(self._root + _quoted(version.key), f"versionId={_quoted(version.id)}", "GET", same, version.size, place)
+        path, query = self._root + _quoted(version.key), f"versionId={_quoted_value(version.id)}"
+        return Request(path, query, "GET", same, version.size, place, etag=version.etag.strip('"'))
 
     def _done(self, answer: Answer, deed: str) -> bytes:
         """Return the body of an answer that says yes."""
@@ -128,8 +139,29 @@ class S3Store:
             return answer.body
         text = answer.body.decode(errors="replace")
         code, message = (_text(name, text) for name in ("Code", "Message"))
-        kind = AwsUnavailable if answer.status == PRECONDITION_FAILED else AwsRefused
-        raise kind(f"{deed} in bucket {self.bucket}", code or str(answer.status), message or "no reason given")
+        kind = AwsUnavailable if answer.status == PRECONDITION_FAILED or code in GONE else AwsRefused
+        raise kind(f"{deed} in bucket {self.bucket}", code or str(answer.status), (message or "no reason given") + _remedy(answer.status, code, text))
+
+
+def ca_bundle(aws: Aws) -> str:
+    """Return the file of the certificate authorities that botocore trusts: AWS_CA_BUNDLE, the profile's, REQUESTS_CA_BUNDLE, or its own."""
+    configured = aws.session._session.get_config_variable("ca_bundle")  # noqa: SLF001 (boto3 has no other way to the profile's)
+    return str(configured or os.environ.get("REQUESTS_CA_BUNDLE") or get_cert_path(verify=True))
+
+
+def proxy_of(url: str) -> str:
+    """Return the proxy that botocore uses for an address; nothing where it uses none."""
+    return ProxyConfiguration(get_environ_proxies(url)).proxy_url_for(url) or ""
+
+
+def _remedy(status: int, code: str, text: str) -> str:
+    """Say what to do about a refusal that names it."""
+    if code in GONE:
+        return "; it was listed before and is gone: something deleted it meanwhile, and the next run lists anew"
+    if status in {301, 302, 307, 308} or code == "AuthorizationHeaderMalformed":
+        there = " in ".join(filter(None, (_text("Endpoint", text), _text("Region", text)))) or "another endpoint"
+        return f"; the bucket is served by {there}: set FLEET_REGION to the bucket's region"
+    return ""
 
 
 def address(endpoint: str, bucket: str) -> tuple[str, str]:
@@ -144,15 +176,38 @@ def versions_of(page: str) -> list[Version]:
     entries = _ENTRY.findall(page)
     if len(entries) != page.count("<Version>"):
         entries = _in_any_order(page)
-    names = _names(page) if any(mark in "".join([entry[0] for entry in entries]) for mark in "%+&") else str
-    return [Version(names(key), number, int(size), f'"{etag}"', modified, latest == "true") for key, number, latest, modified, etag, size in entries]
+    odd = any(mark in "".join([entry[0] + entry[1] for entry in entries]) for mark in "%+&")
+    names, ids = (_names(page), _unescaped) if odd else (str, str)
+    return [Version(names(key), ids(number), int(size), f'"{etag}"', modified, latest == "true") for key, number, latest, modified, etag, size in entries]
+
+
+def unlike_a_page(body: bytes) -> str:
+    """Say what a page of a listing lacks, or nothing. Whatever is not whole is no page, least of all the last one."""
+    page = body.decode(errors="replace").strip()
+    if not _ROOT.match(page) or not page.endswith(("</ListVersionsResult>", "</ListBucketVersionsResult>")):
+        return f"a success that is no page of a listing, or half of one: {page[:200]!r}"
+    more = _text("IsTruncated", page)
+    if more not in {"true", "false"}:
+        return "a page that does not say whether it is the last one"
+    if more == "true" and not _text("NextKeyMarker", page):
+        return "a page that does not say where the next one begins"
+    return _unlike_entries(page)
+
+
+def _unlike_entries(page: str) -> str:
+    """Count rather than read: a page is read once more, and counting costs a hundredth of that."""
+    versions = page.count("<Version>")
+    named = versions + page.count("<DeleteMarker>")
+    wanted = {"Version": versions, "ETag": versions, "Size": versions, "Key": named, "VersionId": named, "IsLatest": named, "LastModified": named}
+    lacking = [name for name, times in wanted.items() if not page.count(f"<{name}>") == page.count(f"</{name}>") == times]
+    return f"a page with a version that lacks {', '.join(lacking)}" if lacking else ""
 
 
 def _in_any_order(page: str) -> list[tuple[str, ...]]:
     """Return the fields of a page's entries, whatever their order. S3 escapes every < within a value."""
     versions = _DELETE_MARKER.sub("", page)
     *others, etags, sizes = (field.findall(versions) for field in _FIELDS)
-    return [*zip(*others, (unescape(etag).strip('"') for etag in etags), sizes, strict=True)]
+    return [*zip(*others, (_unescaped(etag).strip('"') for etag in etags), sizes, strict=True)]
 
 
 def _next(page: str) -> dict[str, str]:
@@ -164,22 +219,39 @@ def _next(page: str) -> dict[str, str]:
 
 def _names(page: str) -> Callable[[str], str]:
     """Return how the page writes keys. S3 encodes them as asked, so that any character may come; not every server does."""
-    return unquote_plus if _text("EncodingType", page) == "url" else unescape
+    return (lambda key: unquote_plus(_unescaped(key))) if _text("EncodingType", page) == "url" else _unescaped
 
 
 def _text(name: str, xml: str) -> str:
     found = re.search(f"<{name}>([^<]*)</{name}>", xml)
-    return unescape(found[1]) if found else ""
+    return _unescaped(found[1]) if found else ""
+
+
+def _unescaped(text: str) -> str:
+    """Return a text of XML as it was written. `html.unescape` knows names and numbers that are others in XML."""
+    return _REFERENCE.sub(_character, text) if "&" in text else text
+
+
+def _character(found: "re.Match[str]") -> str:
+    name = found[1]
+    if name.startswith("#"):
+        return chr(int(f"0{name[1:]}", 16) if name[1] in "xX" else int(name[1:]))
+    return _NAMED[name]
 
 
 def _quoted(name: str) -> str:
-    """Return a key or a version's id as a path or a query takes it. Nearly all need no change, and most of the time goes to these."""
+    """Return a key as a path takes it. Nearly all need no change, and most of the time goes to these."""
     return name if _PLAIN.fullmatch(name) else quote(name)
+
+
+def _quoted_value(value: str) -> str:
+    """Return a value as a query takes it."""
+    return value if _PLAIN.fullmatch(value) and "/" not in value else quote(value, safe="-_.~")
 
 
 def _query(parameters: Mapping[str, str]) -> str:
     """Return a query string in the form in which it is signed: sorted and encoded."""
-    return "&".join(f"{name}={quote(parameters[name], safe='-_.~')}" for name in sorted(parameters))
+    return "&".join(f"{name}={_quoted_value(parameters[name])}" for name in sorted(parameters))
 
 
 def _sha256(body: bytes | Path) -> str:

@@ -31,6 +31,12 @@ class Signer:
     constant: dict[str, str] = field(default_factory=dict)
     clock: Callable[[], float] = time.time
     """Seconds since 1970."""
+    fetched: Callable[[], Credentials] | None = field(default=None, repr=False)
+    """Fetches credentials from where they come from, and not from memory."""
+    number: int = 0
+    """How often credentials were fetched anew."""
+    _ahead_s: float = 0.0
+    """How far S3's clock is ahead of ours."""
     _until: float = 0
     _date: str = ""
     _scope: str = ""
@@ -48,8 +54,18 @@ class Signer:
         signature = self._hmac(f"AWS4-HMAC-SHA256\n{self._date}\n{self._scope}\n{request}")
         return [f"authorization: AWS4-HMAC-SHA256 Credential={self._identity}, SignedHeaders={names}, Signature={signature}", *sent]
 
-    def expire(self) -> None:
-        """Ask for credentials anew at the next request: S3 said that these have expired."""
+    def expire(self, number: int) -> None:
+        """Fetch credentials anew, as S3 does not take those of this number. Nothing happens where that was done since."""
+        if number != self.number:
+            return
+        if self.fetched:
+            self.credentials = self.fetched()
+        self.number += 1
+        self._until = 0
+
+    def follow(self, server_time: str) -> None:
+        """Sign from now on by S3's clock, which says `2026-11-23T10:00:00Z`."""
+        self._ahead_s = datetime.fromisoformat(server_time).timestamp() - self.clock()
         self._until = 0
 
     def _headers(self, extra: dict[str, str], payload: str) -> tuple[str, str, list[str]]:
@@ -61,7 +77,7 @@ class Signer:
 
     def _renew(self) -> None:
         now, frozen = self.clock(), self.credentials.get_frozen_credentials()
-        self._date = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
+        self._date = datetime.fromtimestamp(now + self._ahead_s, UTC).strftime("%Y%m%dT%H%M%SZ")
         self._scope = f"{self._date[:8]}/{self.region}/s3/aws4_request"
         self._identity = f"{frozen.access_key}/{self._scope}"
         self._token = {"x-amz-security-token": frozen.token} if frozen.token else {}
