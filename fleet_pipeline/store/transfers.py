@@ -129,7 +129,7 @@ class Answer(NamedTuple):
     status: int
     body: bytes
     headers: Mapping[str, str] = {}
-    """By lower-case name, where they were kept: reading them costs a tenth of a small GET, so those of a first try of one are not."""
+    """By lower-case name, where they were kept: each line costs a call, so those of a first try of a small GET are not."""
 
     @property
     def code(self) -> str:
