@@ -31,6 +31,8 @@ COLOURS = {
     Action.UNCHANGED: "dim",
     Action.CANNOT_CHANGE: "red",
     Action.NOT_OURS: "red",
+    Action.DELETE: "red",
+    Action.ABSENT: "dim",
 }
 
 
@@ -53,16 +55,19 @@ def plan(fleet: Fleet, *, as_json: bool) -> None:
 
 
 @click.command()
+@click.option("--confirm", default="", metavar="BUCKET", help="Name of the raw bucket, to delete what is no longer in the settings and vehicles may still use.")
 @click.option("--no-trial", is_flag=True, help="Do not let a virtual vehicle try what was changed.")
 @click.pass_obj
-def apply(fleet: Fleet, *, no_trial: bool) -> None:
+def apply(fleet: Fleet, confirm: str, *, no_trial: bool) -> None:
     """Bring AWS to what the settings want. A second time changes nothing.
+
+    What this fleet made and is no longer in the settings is deleted; buckets never are.
 
     When something was changed, a virtual vehicle tries it, as `fleet check` does; exit code 1 if it finds anything wrong.
     """
     account = Account.of(fleet)
     with Lock(account.aws, fleet.bucket, who()) as lock:
-        steps = list(apply_all(fleet, account.aws, lock))
+        steps = list(apply_all(fleet, account.aws, lock, confirmed=confirm))
     _show_steps(steps, findings(fleet, account.aws))
     if not no_trial and any(step.action is not Action.UNCHANGED for step in steps):
         sys.exit(0 if tried_by_a_virtual_vehicle(fleet, account) else 1)

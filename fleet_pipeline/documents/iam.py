@@ -18,7 +18,9 @@ def compaction_policy(fleet: Fleet) -> Document:
 def provisioner_policy(fleet: Fleet) -> Document:
     """Who provisions makes, changes and removes the fleet's resources, and reads no message."""
     document = filled_in("provisioner-policy", fleet, _names(fleet))
-    document["Statement"] += _optional(fleet)
+    [without_resource] = [each for each in document["Statement"] if each["Sid"] == "WhatHasNoResource"]
+    without_resource["Action"] += [f"iot:{verb}" for verb in (*(_PROOF if fleet.own_ca != "none" else ()), *(_BULK if fleet.bulk_registration == "on" else ()))]
+    document["Statement"] += [*_optional(fleet), *_former(fleet)]
     return document
 
 
@@ -39,20 +41,31 @@ def _names(fleet: Fleet) -> dict[str, str | list[str]]:
 def _optional(fleet: Fleet) -> list[Document]:
     """Return what only some settings need."""
     return [
-        *([_allowed("AllowList", "dynamodb", _TABLE, fleet.arn("dynamodb", f"table/{fleet.allow_list_table}"))] if fleet.allow_list == "dynamodb" else []),
+        *([_allowed("AllowList", "dynamodb", _TABLE, _table(fleet))] if fleet.allow_list == "dynamodb" else []),
         *([_allowed("ClaimKeys", "secretsmanager", _SECRETS, _secrets(fleet))] if fleet.claim_store == "secretsmanager" else []),
-        *(
-            [_allowed("OwnCa", "iot", _CA, fleet.arn("iot", "cacert/*")), _allowed("WhatHasNoResourceOfTheCa", "iot", _PROOF, "*")]
-            if fleet.own_ca != "none"
-            else []
-        ),
-        *([_allowed("WhatHasNoResourceInBulk", "iot", _BULK, "*")] if fleet.bulk_registration == "on" else []),
+        *([_allowed("OwnCa", "iot", _CA, fleet.arn("iot", "cacert/*"))] if fleet.own_ca != "none" else []),
     ]
+
+
+def _former(fleet: Fleet) -> list[Document]:
+    """Return what is needed to find and delete what other settings made: by the fleet's tag, or by the name that they gave it."""
+    tagged = {"Condition": {"StringEquals": {f"aws:ResourceTag/{key}": value for key, value in fleet.tags.items() if key.endswith(":stack")}}}
+    return [
+        _allowed("FormerRules", "iot", ("DeleteTopicRule", "GetTopicRule"), fleet.arn("iot", "rule/*")) | tagged,
+        *([_allowed("FormerCa", "iot", _FORMER_CA, fleet.arn("iot", "cacert/*")) | tagged] if fleet.own_ca == "none" else []),
+        *([_allowed("FormerAllowList", "dynamodb", _FORMER_TABLE, _table(fleet))] if fleet.allow_list != "dynamodb" else []),
+    ]
+
+
+def _table(fleet: Fleet) -> str:
+    return fleet.arn("dynamodb", f"table/{fleet.allow_list_table}")
 
 
 _TABLE = ("CreateTable", "DeleteItem", "DeleteTable", "DescribeTable", "ListTagsOfResource", "PutItem", "Scan", "TagResource")
 _SECRETS = ("CreateSecret", "DeleteSecret", "DescribeSecret", "GetSecretValue")
-_CA = ("DeleteCACertificate", "DescribeCACertificate", "ListTagsForResource", "TagResource", "UpdateCACertificate")
+_CA = ("DeleteCACertificate", "DescribeCACertificate", "TagResource", "UpdateCACertificate")
+_FORMER_CA = ("DeleteCACertificate", "DescribeCACertificate", "UpdateCACertificate")
+_FORMER_TABLE = ("DeleteTable", "DescribeTable", "ListTagsOfResource", "Scan")
 _PROOF = ("GetRegistrationCode", "RegisterCACertificate")
 _BULK = ("DescribeThingRegistrationTask", "ListThingRegistrationTaskReports", "StartThingRegistrationTask")
 

@@ -22,6 +22,7 @@ from fleet_pipeline.provision.claim.claims import FOLDER, stored_pem
 from fleet_pipeline.provision.claim_certificate import ClaimCertificate
 from fleet_pipeline.provision.function import Function
 from fleet_pipeline.provision.iot_policy import IotPolicy
+from fleet_pipeline.provision.leftovers import leftovers
 from fleet_pipeline.provision.objects import delete_objects
 from fleet_pipeline.provision.reconcile import Action, Resource, Sleep, Step, look, remove
 
@@ -47,8 +48,7 @@ def losses(fleet: Fleet, aws: Aws, *, with_data: bool = False) -> tuple[str, ...
     found = [_vehicles(fleet, aws), _claim(fleet, aws)]
     if with_data:
         found += [_objects(aws, fleet.bucket), _objects(aws, fleet.lake_bucket)]
-    if fleet.allow_list == "dynamodb":
-        found.append(_listed(fleet, aws))
+    found.append(_listed(fleet, aws))
     return tuple(loss for loss in found if loss)
 
 
@@ -68,12 +68,17 @@ def destroy(  # noqa: PLR0913 (each is a decision of its own)
     `permit` raises.
     """
     parts = {name: part.resource for name, part in blueprint(fleet).items()}
-    standing = _standing(parts, aws)
+    going = leftovers(fleet, aws)
+    standing = _standing(parts, aws) or bool(going)
     lost = losses(fleet, aws, with_data=with_data)
     if lost and confirmed != fleet.bucket:
         raise WouldLose(lost, fleet.bucket)
     if standing:
         permit()
+    for each in going:
+        step = _removed(each.wanted, aws, sleep)
+        yield Gone(step.title, step.action)
+        yield from _traces(aws, each.wanted)
     for name, resource in reversed(parts.items()):
         if isinstance(resource, Bucket) and not with_data:
             yield Gone(f"{resource.kind} {resource.name!r}", "kept", name)
