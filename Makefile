@@ -16,7 +16,7 @@ demo: $(STAMP) ## from an empty account to rows in Parquet, on this machine, in 
 	$(BIN)/fleet demo
 
 ui: $(STAMP) ## Dagster's UI on http://127.0.0.1:3000 (PORT=3001 for another port)
-	DAGSTER_HOME=$(CURDIR) $(BIN)/python -W 'ignore:Function `dev_command` is superseded' -m dagster dev -w workspace.yaml -h 127.0.0.1 -p $(PORT)
+	DAGSTER_HOME="$(CURDIR)" $(BIN)/python -m fleet_pipeline ui --port $(PORT)
 
 quick: $(STAMP) ## what can be proved in a minute, without AWS on this machine
 	$(BIN)/python -m pytest -n auto -m "not whole and not crash"

@@ -17,13 +17,16 @@ from dagster._core.storage.tags import WILL_RETRY_TAG
 from fleet_pipeline.checks.evaluations import last_evaluation
 from fleet_pipeline.errors import AlertNotDelivered
 from fleet_pipeline.fleet import Fleet
-from fleet_pipeline.plain import plain
+from fleet_pipeline.plain import plain, plain_lines
 
 PATIENCE_S = 10
 """For one answer of the webhook."""
 
 WAITS_S = (1, 2, 4)
 """Between the tries of one alert. Dagster allows a sensor 60 s."""
+
+_SLACK = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+"""Without it a key or a serial with `<!channel>` would call everybody. Source: Slack, "Formatting text for app surfaces"."""
 
 INTERVAL_S = 30
 LONGEST = 2000
@@ -60,7 +63,7 @@ def deliver(url: str, text: str, sleep: Callable[[float], None] = time.sleep) ->
 
 def _posted(url: str, text: str) -> tuple[str, bool]:
     """Return what went wrong, if anything, and whether it may pass."""
-    request = Request(url, json.dumps({"text": text[:LONGEST]}).encode(), {"Content-Type": "application/json"})  # noqa: S310 (the setting is checked)
+    request = Request(url, json.dumps({"text": plain_lines(text)[:LONGEST].translate(_SLACK)}).encode(), {"Content-Type": "application/json"})  # noqa: S310 (the setting is checked)
     try:
         with urlopen(request, timeout=PATIENCE_S):  # noqa: S310
             return "", False

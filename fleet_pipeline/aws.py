@@ -1,6 +1,7 @@
 """AWS as this package reaches it: one client per service from one session, and botocore's errors turned into ours in one place."""
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import boto3
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as UnreachableError
@@ -29,6 +31,9 @@ RETRIES = Config(retries={"mode": "adaptive", "max_attempts": 8}, connect_timeou
 
 _NO_PROXY = Config(proxies={})
 """For AWS on this machine, which is never behind the proxy that HTTP_PROXY names."""
+
+_NOBODYS = {name: (None, None, value, None) for name, value in (("profile", None), ("config_file", os.devnull), ("credentials_file", os.devnull))}
+"""AWS on this machine has nothing to do with the profiles that this machine's user has of AWS."""
 
 _PASSING = {
     "ConditionalRequestConflict",
@@ -84,7 +89,8 @@ class Aws:
     def session(self) -> boto3.Session:
         """The one session, on AWS's ordinary chain of credentials."""
         if self.endpoint_url:
-            return boto3.Session(aws_access_key_id=self.account, aws_secret_access_key=self.secret, region_name=self.region)
+            own = botocore.session.Session(_NOBODYS)
+            return boto3.Session(self.account, self.secret, region_name=self.region, botocore_session=own)
         return boto3.Session(region_name=self.region)
 
     def _client(self, service: str) -> Any:
@@ -149,13 +155,23 @@ def check_whereabouts(aws: Aws) -> None:
 
     A region that AWS's own settings name beside the credentials (AWS_REGION, the profile's) must be the same; naming none is fine.
     """
-    elsewhere = boto3.Session().region_name
-    if aws.endpoint_url is None and elsewhere not in {None, aws.region}:
-        raise WrongRegion(aws.region, elsewhere)
+    for elsewhere in _regions() if aws.endpoint_url is None else ():
+        if elsewhere != aws.region:
+            raise WrongRegion(aws.region, elsewhere)
     with doing("say whose credentials these are"):
         found = aws.sts.get_caller_identity()["Account"]
     if found != aws.account:
         raise WrongAccount(aws.account, found)
+
+
+def _regions() -> list[str]:
+    """Return the regions that AWS's own settings name. boto3 does not look at AWS_REGION, which every other SDK obeys."""
+    try:
+        with doing("let the settings of this machine's AWS profile be read"):
+            found = [os.environ.get("AWS_REGION"), boto3.Session().region_name]
+    except OSError as error:
+        raise AwsRefused("let the settings of this machine's AWS profile be read", type(error).__name__, str(error)) from error
+    return [each for each in found if each]
 
 
 @contextmanager

@@ -68,7 +68,7 @@ def _only(assets: Sequence[dg.AssetsDefinition]) -> dg.AssetSelection:
 @dg.definitions
 def defs() -> dg.Definitions:
     """Return the definitions of the fleet that the environment and fleet.toml describe."""
-    return build(settings.read_fleet(os.environ, Path(settings.FILE)))
+    return build(settings.read_fleet(os.environ, settings.find_file(os.environ, Path.cwd(), Path.home())))
 
 
 def _vehicles(fleet: Fleet) -> list[dg.AssetsDefinition]:

@@ -12,6 +12,7 @@
     │   ├── NotOurs               a resource of this name exists and does not carry our tag
     │   ├── LockHeld              someone else is changing the fleet (retryable)
     │   ├── WouldLose             removing would lose what cannot be had again, and was not confirmed
+    │   ├── NotConfirmed          a deed that cannot be undone was not confirmed; nothing was changed
     │   ├── NoClaimCertificate    there is none to give out or to replace, or its key is gone
     │   ├── ClaimRevoked          someone revoked the claim certificate; no run activates it again
     │   ├── ClaimNotRetired       the claim certificate before the current one still works
@@ -27,6 +28,7 @@
     │   ├── NoAuthority           the certificate authority's key is not on this machine
     │   ├── ConnectionFailed      the broker did not let the vehicle in, or the connection was lost (retryable)
     │   └── PublishRefused        the broker did not take a message
+    ├── PortTaken                 another program listens where the UI is to be served
     ├── AlertNotDelivered         the webhook did not take an alert (retryable)
     └── CompactionError
         ├── PartsMissing          the lake's part numbers of an hour have a gap
@@ -175,6 +177,17 @@ class WouldLose(AwsError):
 
     def __str__(self) -> str:
         return f"destroying the fleet would lose {'; '.join(self.losses)}: nothing was changed; to go on, confirm with the bucket's name, {self.bucket}"
+
+
+class NotConfirmed(AwsError):
+    """A deed that cannot be undone wants a name typed, so that no slip and no stranger's link does it. Nothing was changed."""
+
+    def __init__(self, job: str, bucket: str) -> None:
+        super().__init__(job, bucket)
+        self.job, self.bucket = job, bucket
+
+    def __str__(self) -> str:
+        return f"{self.job} cannot be undone: nothing was changed; to go on, set `confirm` in its config to the bucket's name, {self.bucket}"
 
 
 class NoClaimCertificate(AwsError):
@@ -332,6 +345,17 @@ class PublishRefused(VehicleError):
 
     def __str__(self) -> str:
         return f"{self.client_id!r} could not publish to {self.topic!r}: {self.why}"
+
+
+class PortTaken(FleetError):
+    """The UI cannot be served where it is to be."""
+
+    def __init__(self, host: str, port: int, why: str) -> None:
+        super().__init__(host, port, why)
+        self.host, self.port, self.why = host, port, why
+
+    def __str__(self) -> str:
+        return f"the UI cannot listen on {self.host}:{self.port} ({self.why}): stop what does, or choose another with `fleet ui --port` (`make ui PORT=3001`)"
 
 
 class AlertNotDelivered(FleetError):

@@ -9,6 +9,7 @@ from pydantic import Field
 from fleet_pipeline.assets import raw
 from fleet_pipeline.assets.failures import reported
 from fleet_pipeline.assets.provisioning import in_diff, key
+from fleet_pipeline.errors import NotConfirmed
 from fleet_pipeline.fleet import Fleet
 from fleet_pipeline.provision import adopt as adoption
 from fleet_pipeline.provision.blueprint import blueprint
@@ -53,9 +54,19 @@ def adopt_job(fleet: Fleet) -> dg.JobDefinition:
     return adopt
 
 
-class Revocation(dg.Config):
-    """Which claim certificate to end, and what to list."""
+_CONFIRM = "The name of the raw bucket. Without it the job changes nothing."
 
+
+class Confirmation(dg.Config):
+    """That it is meant."""
+
+    confirm: str = Field(default="", description=_CONFIRM)
+
+
+class Revocation(dg.Config):
+    """Which claim certificate to end, that it is meant, and what to list."""
+
+    confirm: str = Field(default="", description=_CONFIRM)
     certificate: str = Field(default="", description="Its id, when it is not the one that is given out.")
     since: str = Field(default="2015-10-08", description="List the vehicles registered with it since this day (UTC), as 2026-11-23.")
 
@@ -64,20 +75,23 @@ def claim_jobs(fleet: Fleet) -> list[dg.JobDefinition]:
     """Return the jobs of the claim certificate's life: what `fleet claim rotate`, `retire` and `revoke` do."""
 
     @dg.op(out=dg.Out(dg.Nothing))
-    def rotate_op(context: dg.OpExecutionContext, account: AccountResource, lock: LockResource) -> None:
+    def rotate_op(context: dg.OpExecutionContext, config: Confirmation, account: AccountResource, lock: LockResource) -> None:
         with reported():
+            _confirmed("rotate_claim", config.confirm, fleet)
             lock.take()
             context.add_output_metadata({"given out from now on": life.rotate(fleet, account.aws)})
 
     @dg.op(out=dg.Out(dg.Nothing))
-    def retire_op(context: dg.OpExecutionContext, account: AccountResource, lock: LockResource) -> None:
+    def retire_op(context: dg.OpExecutionContext, config: Confirmation, account: AccountResource, lock: LockResource) -> None:
         with reported():
+            _confirmed("retire_claim", config.confirm, fleet)
             lock.take()
             context.add_output_metadata({"retired": "\n".join(life.retire(fleet, account.aws)) or "none"})
 
     @dg.op(out=dg.Out(dg.Nothing))
     def revoke_op(context: dg.OpExecutionContext, config: Revocation, account: AccountResource) -> None:
         with reported():  # no lock: nobody's work may stand between a theft and its end
+            _confirmed("revoke_claim", config.confirm, fleet)
             since = datetime.combine(date.fromisoformat(config.since), time(), UTC)
             revoked = life.revoke(fleet, account.aws, config.certificate)
             found = list(life.registered_with(fleet, account.aws, revoked, since))
@@ -97,6 +111,11 @@ def claim_jobs(fleet: Fleet) -> list[dg.JobDefinition]:
         revoke_op()
 
     return [rotate_claim, retire_claim, revoke_claim]
+
+
+def _confirmed(job: str, said: str, fleet: Fleet) -> None:
+    if said != fleet.bucket:
+        raise NotConfirmed(job, fleet.bucket)
 
 
 class Rollback(dg.Config):

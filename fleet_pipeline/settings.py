@@ -1,6 +1,7 @@
 """Where a Fleet comes from: `FLEET_*` variables, then `fleet.toml`, then the defaults. Pure: callers hand over the environment."""
 
 import difflib
+import logging
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import Field, fields
@@ -13,17 +14,44 @@ from fleet_pipeline.fleet import Fleet
 
 FILE = "fleet.toml"
 PREFIX = "FLEET_"
+NAMED = "FLEET_FILE"
+"""The variable that names the file, wherever it lies."""
 
+_log = logging.getLogger(__name__)
+_warned: set[str] = set()
+
+_HOME = str(next(each.default for each in fields(Fleet) if each.name == "home"))
 _NUMBERS: dict[str, Any] = {each.name: type(each.default) for each in fields(Fleet) if type(each.default) in {int, float}}
 _NUMBER_WANTED: dict[type, str] = {int: "write a whole number", float: "write a number"}
+
+
+def find_file(environ: Mapping[str, str], start: Path, user_home: Path) -> Path:
+    """Return where the settings lie: in the file that FLEET_FILE names, or in this folder or the nearest above it that has the file or a `.fleet`.
+
+    The search ends at the root of a git repository and at the user's home. So a command means the same fleet in every folder of a project.
+    Raises InvalidSetting when the file that is named does not exist.
+    """
+    if named := environ.get(NAMED):
+        if not Path(named).is_file():
+            raise InvalidSetting(NAMED, named, "there is no such file")
+        return Path(named)
+    for folder in (start, *start.parents):
+        if (folder / FILE).exists() or (folder / _HOME).is_dir():
+            return folder / FILE
+        if (folder / ".git").exists() or folder == user_home:
+            break
+    return start / FILE
 
 
 def read_fleet(environ: Mapping[str, str], file: Path) -> Fleet:
     """Return the fleet that the settings describe; a missing file is an empty one. Raises InvalidSetting, naming the setting.
 
-    A variable wins over the file. Lists are comma-separated in variables and arrays in the file.
+    A variable wins over the file. Lists are comma-separated in variables and arrays in the file. A relative FLEET_HOME counts from the file's folder.
+    A variable of an unknown name is warned of once and left alone: Kubernetes gives every process `FLEET_PORT` where a service is named `fleet`.
     """
     chosen = {**_from_file(file), **_from_environment(environ)}
+    if file.parent.absolute() != Path.cwd() and chosen.get("home", _HOME):
+        chosen["home"] = str(file.parent.absolute() / chosen.get("home", _HOME))
     if chosen.get("profile") == "aws" and "account" not in chosen:
         raise InvalidSetting("FLEET_ACCOUNT", None, "with FLEET_PROFILE=aws, name the account that is meant, so that a wrong one is noticed")
     return Fleet(**{"rule_keys": rule_keys(), **chosen})
@@ -40,8 +68,12 @@ def values(fleet: Fleet) -> list[tuple[str, str]]:
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    given = {variable: value for variable, value in environ.items() if variable.startswith(PREFIX)}
-    return {name: _parsed(name, value) for variable, value in given.items() for name in [_known(variable, _variable)]}
+    names = {_variable(each.name): each.name for each in fields(Fleet)}
+    for variable in environ:
+        if variable.startswith(PREFIX) and variable not in {*names, NAMED, *_warned}:
+            _warned.add(variable)
+            _log.warning("%s is left alone: %s", variable, _unknown(variable, _variable))
+    return {name: _parsed(name, environ[variable]) for variable, name in names.items() if variable in environ}
 
 
 def _parsed(name: str, value: str) -> Any:
@@ -84,9 +116,15 @@ def _known(said: str, spelled: Callable[[str], str]) -> str:
     names = {spelled(each.name): each.name for each in fields(Fleet)}
     if said in names:
         return names[said]
+    raise InvalidSetting(said, None, _unknown(said, spelled))
+
+
+def _unknown(said: str, spelled: Callable[[str], str]) -> str:
+    """Say that there is no such setting, and which may be meant."""
+    names = {spelled(each.name): each.name for each in fields(Fleet)}
     near = difflib.get_close_matches(said.removeprefix(PREFIX).lower(), names.values(), n=1)
     hint = f"; did you mean {spelled(near[0])}?" if near else ""
-    raise InvalidSetting(said, None, f"there is no such setting{hint} (`fleet settings` lists them all)")
+    return f"there is no such setting{hint} (`fleet settings` lists them all)"
 
 
 def _variable(name: str) -> str:

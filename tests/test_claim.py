@@ -397,6 +397,10 @@ def test_without_a_claim_certificate_there_is_none_to_give_out_to_rotate_or_to_r
             deed()
 
 
+def confirmed(fleet, job):
+    return {"ops": {f"{job.removesuffix('_claim')}_op": {"config": {"confirm": fleet.bucket}}}}
+
+
 def test_while_someone_else_changes_the_fleet_nothing_is_rotated_or_retired_but_a_theft_is_ended(fleet, aws, command):
     before = statuses(fleet, aws)
     definitions = build(fleet)
@@ -406,9 +410,9 @@ def test_while_someone_else_changes_the_fleet_nothing_is_rotated_or_retired_but_
             code, said = command(fleet, "claim", *words)
             assert code == 1
             assert "ann@laptop has held the lock since" in said
-            assert not definitions.resolve_job_def(job).execute_in_process(raise_on_error=False).success
+            assert not definitions.resolve_job_def(job).execute_in_process(run_config=confirmed(fleet, job), raise_on_error=False).success
         assert statuses(fleet, aws) == before
-        assert command(fleet, "claim", "revoke")[0] == 0
+        assert command(fleet, "claim", "revoke", "--yes")[0] == 0
     assert [command(fleet, "claim", *words)[0] for words in (["rotate"], ["retire", "--yes"])] == [0, 0]
     assert [status for _, status, _ in statuses(fleet, aws)] == ["ACTIVE"]
 
@@ -440,7 +444,7 @@ def test_the_jobs_of_the_ui_rotate_retire_and_revoke_and_their_record_holds_no_k
     definitions, keys = build(fleet), []
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
         for job in ("rotate_claim", "retire_claim", "revoke_claim", "rotate_claim", "retire_claim"):
-            ran = definitions.resolve_job_def(job).execute_in_process(instance=instance)
+            ran = definitions.resolve_job_def(job).execute_in_process(instance=instance, run_config=confirmed(fleet, job))
             assert ran.success
             keys.append(read_claim(fleet, aws).private_key)
     [(_, status, current)] = statuses(fleet, aws)

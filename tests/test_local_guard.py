@@ -14,7 +14,8 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from pyarrow import fs
 
-from fleet_pipeline.aws import Aws
+from fleet_pipeline.aws import Aws, check_whereabouts
+from fleet_pipeline.errors import AwsRefused, WrongRegion
 from fleet_pipeline.local import daemon
 from fleet_pipeline.local.guard import is_own
 
@@ -235,3 +236,29 @@ def test_a_proxy_of_the_shell_is_not_asked_for_this_machine(server, monkeypatch)
     fresh = Aws(REGION, ACCOUNT, server.url, server.secret)
     assert fresh.sts.get_caller_identity()["Account"] == ACCOUNT
     assert daemon.status(server.ca_path.parent.parent) is not None
+
+
+@pytest.mark.parametrize("config", ["no such profile", "no file", "half a key"])
+def test_aws_profiles_of_the_user_do_not_matter_here(server, monkeypatch, tmp_path, config):
+    (tmp_path / "config").write_text("[broken" if config == "no file" else "[profile other]\naws_access_key_id = half\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_PROFILE", "other" if config == "half a key" else "nobodys")
+    assert Aws(REGION, ACCOUNT, server.url, server.secret).sts.get_caller_identity()["Account"] == ACCOUNT
+
+
+@pytest.mark.parametrize("config", ["[broken", "", "[profile nobodys]\naws_access_key_id = half\n"])
+def test_a_profile_that_cannot_be_used_is_one_sentence_in_an_account(monkeypatch, tmp_path, config):
+    (tmp_path / "config").write_text(config)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_PROFILE", "nobodys")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(AwsRefused) as refused:
+        check_whereabouts(Aws(REGION, ACCOUNT))
+    assert "\n" not in str(refused.value)
+
+
+def test_the_region_that_the_shell_names_for_aws_must_be_the_fleets(monkeypatch):
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    with pytest.raises(WrongRegion, match="us-east-1"):
+        check_whereabouts(Aws(REGION, ACCOUNT))

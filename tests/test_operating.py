@@ -31,7 +31,7 @@ def launch(fleet):
 
     def run(job, config=None, **selection):
         definition = build(fleet).resolve_job_def(job)
-        run_config = QUIET | ({"ops": {f"{job}_op": {"config": config}}} if config else {})
+        run_config = QUIET | ({"ops": {f"{job.removesuffix('_claim')}_op": {"config": config}}} if config else {})
         return definition.execute_in_process(instance=instance, run_config=run_config, raise_on_error=False, **selection)
 
     run.instance = instance
@@ -88,6 +88,14 @@ def test_a_rollback_lasts_until_the_next_apply_and_says_what_that_would_change(p
     assert json.loads(aws.iot.get_policy(policyName=fleet.device_policy_name)["policyDocument"]) == WIDE
     assert launch("provision").success
     assert json.loads(aws.iot.get_policy(policyName=fleet.device_policy_name)["policyDocument"]) != WIDE
+
+
+@pytest.mark.parametrize("job", ["rotate_claim", "retire_claim", "revoke_claim"])
+def test_a_job_that_ends_a_claim_certificate_changes_nothing_until_the_buckets_name_is_typed(provisioned, launch, fleet, aws, job):
+    before = aws.iot.list_certificates()["certificates"]
+    for config in ({}, {"confirm": "yes"}):
+        assert f"set `confirm` in its config to the bucket's name, {fleet.bucket}" in said(launch(job, config))
+    assert aws.iot.list_certificates()["certificates"] == before
 
 
 def test_a_rollback_of_what_has_no_versions_names_what_has(provisioned, launch):

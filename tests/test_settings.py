@@ -102,11 +102,6 @@ BAD_VARIABLES = [
     ("FLEET_PREVIEWS", "yes", "choose one of , off, on"),
     ("FLEET_VALUES_AS_RULE_KEYS", "on", "choose one of refuse, allow"),
     ("FLEET_RULE_KEYS", "rule1,01", "take 01 for a number, a date or nothing"),
-    ("FLEET_ACOUNT", "123456789012", "did you mean FLEET_ACCOUNT?"),
-    ("FLEET_account", "123456789012", "did you mean FLEET_ACCOUNT?"),
-    ("FLEET_RULES", "rule1", "did you mean FLEET_RULE_KEYS?"),
-    ("FLEET_XYZ", "1", "there is no such setting (`fleet settings` lists them all)"),
-    ("FLEET_", "1", "there is no such setting (`fleet settings` lists them all)"),
 ]
 """A variable, its wrong value, and what the error says besides the variable's name."""
 
@@ -133,7 +128,8 @@ BAD_FILES = [
 
 
 @pytest.fixture
-def file(tmp_path):
+def file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     return tmp_path / "fleet.toml"
 
 
@@ -253,3 +249,53 @@ def test_the_file_in_the_documentation_is_read(file):
     (example,) = re.findall(r"```toml\n(.*?)```", DOCUMENTATION.read_text(), re.DOTALL)
     file.write_text(example)
     assert settings.read_fleet({}, file) != Fleet()
+
+
+@pytest.mark.parametrize(
+    ("variable", "hint"),
+    [
+        ("FLEET_ACOUNT", "did you mean FLEET_ACCOUNT?"),
+        ("FLEET_RULES", "did you mean FLEET_RULE_KEYS?"),
+        ("FLEET_SERVICE_HOST", "there is no such setting"),
+        ("FLEET_PORT_80_TCP_ADDR", "there is no such setting"),
+        ("FLEET_", "there is no such setting"),
+    ],
+)
+def test_a_variable_of_an_unknown_name_is_warned_of_once_and_changes_nothing(file, variable, hint, caplog):
+    settings._warned.discard(variable)
+    for _ in range(2):
+        assert settings.read_fleet({variable: "tcp://10.0.0.1:80"}, file) == settings.read_fleet({}, file)
+    [said] = [record.getMessage() for record in caplog.records if variable in record.getMessage()]
+    assert hint in said
+
+
+def test_the_file_and_the_home_are_found_from_every_folder_of_a_project(tmp_path, monkeypatch):
+    deep = tmp_path / "project" / "a" / "b"
+    deep.mkdir(parents=True)
+    (tmp_path / "project" / ".git").mkdir()
+    assert settings.find_file({}, deep, tmp_path) == deep / "fleet.toml"
+    (tmp_path / "fleet.toml").touch()
+    assert settings.find_file({}, deep, tmp_path) == deep / "fleet.toml", "the search goes on above the repository"
+    (tmp_path / "project" / ".fleet").mkdir()
+    found = settings.find_file({}, deep, tmp_path)
+    assert found == tmp_path / "project" / "fleet.toml"
+    monkeypatch.chdir(deep)
+    assert settings.read_fleet({}, found).home == str(tmp_path / "project" / ".fleet")
+    assert settings.read_fleet({"FLEET_HOME": "there"}, found).home == str(tmp_path / "project" / "there")
+    assert settings.read_fleet({"FLEET_HOME": "/there"}, found).home == "/there"
+    monkeypatch.chdir(tmp_path / "project")
+    assert settings.read_fleet({}, found).home == ".fleet"
+
+
+def test_the_search_ends_at_the_users_home(tmp_path):
+    (tmp_path / "fleet.toml").touch()
+    (tmp_path / "user" / "work").mkdir(parents=True)
+    assert settings.find_file({}, tmp_path / "user" / "work", tmp_path / "user") == tmp_path / "user" / "work" / "fleet.toml"
+
+
+def test_a_file_that_is_named_must_be_there(tmp_path):
+    (tmp_path / "other.toml").write_text("service = 'other'")
+    found = settings.find_file({"FLEET_FILE": str(tmp_path / "other.toml")}, tmp_path, tmp_path)
+    assert settings.read_fleet({"FLEET_FILE": str(found)}, found).service == "other"
+    with pytest.raises(InvalidSetting, match=r"FLEET_FILE.*there is no such file"):
+        settings.find_file({"FLEET_FILE": str(tmp_path / "none.toml")}, tmp_path, tmp_path)

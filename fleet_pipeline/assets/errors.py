@@ -8,6 +8,7 @@ import dagster as dg
 from fleet_pipeline.assets import provisioning
 from fleet_pipeline.assets.failures import reported
 from fleet_pipeline.fleet import Fleet, Rule
+from fleet_pipeline.plain import plain
 from fleet_pipeline.provision.blueprint import topic_rule_name
 from fleet_pipeline.provision.replay import Waiting, waiting
 from fleet_pipeline.resources.account import AccountResource
@@ -44,14 +45,14 @@ def _asset(rule: Rule, fleet: Fleet) -> dg.AssetsDefinition:
 
 
 def _metadata(found: Waiting) -> dict[str, Any]:
-    rows = [dg.TableRecord({"reason": reason, "messages": count}) for reason, count in found.reasons.items()]
+    rows = [dg.TableRecord({"reason": plain(reason), "messages": count}) for reason, count in found.reasons.items()]
     return {
         "waiting": found.reports,
         "oldest": found.oldest.isoformat(timespec="seconds") if found.oldest else "none",
         "newest": found.newest.isoformat(timespec="seconds") if found.newest else "none",
         "strange": len(found.strange),
         **({"reasons": dg.MetadataValue.table(rows)} if rows else {}),
-        **({"keys that are no reports of this rule": "\n".join(found.strange[:10])} if found.strange else {}),
+        **({"keys that are no reports of this rule": "\n".join(map(plain, found.strange[:10]))} if found.strange else {}),
     }
 
 

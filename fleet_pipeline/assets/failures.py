@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import dagster as dg
 
 from fleet_pipeline.errors import FleetError
+from fleet_pipeline.plain import plain_lines
 
 
 @contextmanager
@@ -14,4 +15,4 @@ def reported() -> Iterator[None]:
     try:
         yield
     except FleetError as error:
-        raise dg.Failure(str(error), metadata={"error": type(error).__name__}, allow_retries=error.retryable) from error
+        raise dg.Failure(plain_lines(error), metadata={"error": type(error).__name__}, allow_retries=error.retryable) from error

@@ -20,6 +20,7 @@ from fleet_pipeline.compaction.ledger import Ledger
 from fleet_pipeline.errors import FleetError
 from fleet_pipeline.fleet import Fleet, Hour, Rule
 from fleet_pipeline.partitions import hours
+from fleet_pipeline.plain import plain
 from fleet_pipeline.resources.account import AccountResource
 from fleet_pipeline.store import S3Store
 
@@ -102,7 +103,7 @@ def _asset(rule: Rule, fleet: Fleet) -> dg.AssetsDefinition:
         bucket = provenance.of(context.instance, provisioning.key("lake_bucket"))
         for partition in _to_do(context):
             if (outcome := work.compacted(partition)) is None:
-                context.log.error("%s: %s", partition, work.failed[partition])
+                context.log.error("%s: %s", partition, plain(work.failed[partition]))
                 continue
             compacted = outcome.compacted
             if compacted.rows_added:
@@ -147,7 +148,7 @@ class _Work:
         """Raise what ends the run, if an hour failed, naming each; retried only if one of them may heal."""
         if self.failed:
             raise dg.Failure(
-                f"{len(self.failed)} of {hours} hours failed: {verdicts.named({hour: str(error) for hour, error in self.failed.items()})}",
+                f"{len(self.failed)} of {hours} hours failed: {verdicts.named({hour: plain(error) for hour, error in self.failed.items()})}",
                 metadata={"failed hours": "\n".join(self.failed)},
                 allow_retries=any(error.retryable for error in self.failed.values()),
             )

@@ -15,7 +15,7 @@ from fleet_pipeline.compaction.hour import Compacted
 from fleet_pipeline.compaction.ledger import EVERY_VERSION, UNCOMPACTED, WHOLE, Fault, Verdict
 from fleet_pipeline.errors import FleetError, PartDamaged, PartsMissing, RecordDamaged
 from fleet_pipeline.fleet import Fleet, Hour
-from fleet_pipeline.plain import plain
+from fleet_pipeline.plain import in_markdown, plain
 
 FILES = 24
 """Parts of an hour up to which a reader does not notice: a query opens each. Late messages make more."""
@@ -76,7 +76,7 @@ def _collisions(_: Fleet, outcome: Outcome) -> str:
 
 
 def _columns(_: Fleet, outcome: Outcome) -> str:
-    said = [f"new columns {', '.join(outcome.new_columns)}"] if outcome.new_columns else []
+    said = [f"new columns {', '.join(map(in_markdown, outcome.new_columns))}"] if outcome.new_columns else []
     return "; ".join(said + ([f"{outcome.found.set_aside} rows have values that fit no column"] if outcome.found.set_aside else []))
 
 
@@ -188,7 +188,7 @@ def result(criterion: Criterion, faults: Sequence[Fault], metadata: Mapping[str,
 
 def _sentence(fault: Fault) -> str:
     left = f", left to a person after {fault.attempts} attempts: materialize the hour to ask again" if fault.attempts >= ATTEMPTS else ""
-    return f"{fault.said} (since {fault.since:%Y-%m-%d %H:%M} UTC{left})"
+    return f"{in_markdown(fault.said)} (since {fault.since:%Y-%m-%d %H:%M} UTC{left})"
 
 
 def named(said: dict[str, str]) -> str:

@@ -13,6 +13,7 @@ import dagster as dg
 from fleet_pipeline.assets import provisioning
 from fleet_pipeline.assets.failures import reported
 from fleet_pipeline.fleet import Fleet
+from fleet_pipeline.plain import in_markdown
 from fleet_pipeline.provision.blueprint import blueprint
 from fleet_pipeline.provision.difference import difference
 from fleet_pipeline.provision.foreign import Finding, findings
@@ -69,7 +70,7 @@ def _sentence(step: Step, foreign: Sequence[Finding], *, by_others: bool) -> str
         Action.UPDATE: _remedy(by_others=by_others),
         Action.REPLACE: _remedy(by_others=by_others),
     }
-    said = [str(step.refusal) if step.refusal else remedies[step.action], *map(str, foreign)]
+    said = [str(step.refusal) if step.refusal else remedies[step.action], *map(in_markdown, foreign)]
     return "\n\n".join([*said, *([provisioning.fenced(difference(step.changes))] if step.live and step.changes else [])])
 
 
@@ -90,7 +91,7 @@ def _metadata(step: Step, foreign: Sequence[Finding], fleet: Fleet) -> dict[str,
         "who": dg.MetadataValue.url(f"{console}/cloudtrailv2/home?region={fleet.region}#/events?ResourceName={step.wanted.name}"),
         "console": dg.MetadataValue.url(f"{console}/{(step.live or step.wanted).console_path()}"),
         **({"plan": dg.MetadataValue.table(rows), "difference": provisioning.in_diff(difference(step.changes))} if rows else {}),
-        **({"foreign": dg.MetadataValue.md("\n".join(f"- {each}" for each in foreign))} if foreign else {}),
+        **({"foreign": dg.MetadataValue.md("\n".join(f"- {in_markdown(each)}" for each in foreign))} if foreign else {}),
     }
 
 

@@ -9,6 +9,7 @@ import dagster as dg
 from fleet_pipeline.assets import provisioning
 from fleet_pipeline.assets.failures import reported
 from fleet_pipeline.fleet import Fleet
+from fleet_pipeline.plain import in_markdown
 from fleet_pipeline.provision.blueprint import blueprint, topic_rule_name
 from fleet_pipeline.provision.hardening.lints import Finding, findings
 from fleet_pipeline.provision.hardening.review import deeds_of, wrongly_judged
@@ -79,7 +80,7 @@ def _sentences(found: Sequence[Finding]) -> str:
 
 
 def _wrong(trials: Sequence[Trial]) -> str:
-    return "\n".join(f"- not so: {trial.what} ({trial.said})" for trial in trials if not trial.so)
+    return "\n".join(f"- not so: {trial.what} ({in_markdown(trial.said)})" for trial in trials if not trial.so)
 
 
 def _table(trials: Sequence[Trial]) -> dict[str, Any]:

@@ -66,15 +66,18 @@ def retire(fleet: Fleet, certificate: str, *, yes: bool) -> None:
 
 @claim.command()
 @click.option("--certificate", default="", help="Its id; may be left out when only one works.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--since", type=click.DateTime(), help="List the vehicles registered with it since then (UTC); otherwise all.")
 @click.pass_obj
-def revoke(fleet: Fleet, certificate: str, since: datetime | None) -> None:
+def revoke(fleet: Fleet, certificate: str, since: datetime | None, *, yes: bool) -> None:
     """After a theft: end a claim certificate at once, and list the vehicles that were registered with it.
 
     It does not wait for the lock of those who change the fleet.
     """
     from fleet_pipeline.provision.claim import life
 
+    if not yes:
+        click.confirm("A revoked claim certificate is never activated again: no vehicle that was shipped with it can register. Go on?", abort=True)
     aws = Account.of(fleet).aws
     revoked = life.revoke(fleet, aws, certificate)
     console.print(f"revoked: {revoked}. Nothing registers with it any more; make a new one with `fleet claim rotate`")

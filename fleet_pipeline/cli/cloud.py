@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
-from rich.markup import escape
 from rich.table import Table
 
 from fleet_pipeline.account import Account
 from fleet_pipeline.cli.hardening import tried_by_a_virtual_vehicle
-from fleet_pipeline.cli.shown import console
+from fleet_pipeline.cli.shown import console, styled
 from fleet_pipeline.fleet import Fleet
 from fleet_pipeline.provision import adopt as adoption
 from fleet_pipeline.provision.apply import apply_all, plan_all
@@ -122,25 +121,24 @@ def _record(step: Step) -> dict[str, Any]:
 def _show_differences(steps: Sequence[Step]) -> None:
     for step in steps:
         if step.changes:
-            console.print(f"[bold {COLOURS[step.action]}]{step.action}[/] {escape(step.title)}", highlight=False)
+            console.print(styled((step.action, f"bold {COLOURS[step.action]}"), f" {step.title}"))
             for line in difference(step.changes).splitlines():
-                console.print(f"    {_coloured(line)}", highlight=False, soft_wrap=True)
+                console.print(styled("    ", (line, _COLOURS.get(line[:1], ""))), soft_wrap=True)
 
 
-def _coloured(line: str) -> str:
-    colour = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1])
-    return f"[{colour}]{escape(line)}[/]" if colour else escape(line)
+_COLOURS = {"+": "green", "-": "red", "@": "cyan"}
+"""How the lines of a difference are shown, by their first character."""
 
 
 def _show_steps(steps: Sequence[Step], found: Sequence[Finding]) -> None:
     table = Table("resource", "action", "fields")
     for step in steps:
         fields = "" if step.action is Action.CREATE else ", ".join(change.field for change in step.changes)
-        table.add_row(step.title, f"[{COLOURS[step.action]}]{step.action}[/]", fields)
+        table.add_row(step.title, styled((step.action, COLOURS[step.action])), fields)
     console.print(table)
     console.print(", ".join(f"{count} {action}" for action, count in Counter(step.action for step in steps).items()))
     for step in steps:
         if step.refusal:
-            console.print(f"[red]refused:[/] {escape(str(step.refusal))}", highlight=False, soft_wrap=True)
+            console.print(styled(("refused:", "red"), f" {step.refusal}"), soft_wrap=True)
     for each in found:
-        console.print(f"[yellow]found beside it:[/] {escape(str(each))}", highlight=False, soft_wrap=True)
+        console.print(styled(("found beside it:", "yellow"), f" {each}"), soft_wrap=True)

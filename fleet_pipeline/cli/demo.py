@@ -15,7 +15,7 @@ import pyarrow.dataset as ds
 from rich.table import Table
 
 from fleet_pipeline.account import Account
-from fleet_pipeline.cli.shown import console, progress
+from fleet_pipeline.cli.shown import console, progress, styled
 from fleet_pipeline.cli.vehicle import register_all
 from fleet_pipeline.compaction.lake import Lake
 from fleet_pipeline.definitions import build
@@ -78,10 +78,10 @@ def run(fleet: Fleet, vehicles: int, messages: int) -> bool:
 
 @contextmanager
 def _station(title: str) -> Iterator[None]:
-    console.print(f"[bold]{title}[/bold]")
+    console.print(title, style="bold")
     begun = time.monotonic()
     yield
-    console.print(f"  [dim]{time.monotonic() - begun:.1f} s[/dim]")
+    console.print(f"  {time.monotonic() - begun:.1f} s", style="dim")
 
 
 def _provision(fleet: Fleet, instance: dg.DagsterInstance) -> None:
@@ -110,7 +110,7 @@ def _register(fleet: Fleet, account: Account, serials: Sequence[str]) -> bool:
         reasons = {decided.reason for decided in decisions(fleet, account.aws, FOREIGN_SERIAL)}
         console.print(f"  {FOREIGN_SERIAL} refused: {refusal.message} ({refusal.status_code} {refusal.error_code}); the hook says: {', '.join(reasons)}")
         return True
-    console.print(f"  [red]{FOREIGN_SERIAL} was registered and should not have been[/red]")
+    console.print(f"  {FOREIGN_SERIAL} was registered and should not have been", style="red")
     return False
 
 
@@ -162,11 +162,11 @@ def first_rows(lake: ds.Dataset) -> pa.Table:
 def _show(fleet: Fleet, account: Account, counts: Mapping[Rule, Counts]) -> None:
     table = Table("rule", "published", "raw objects", "rows", "")
     for rule, count in counts.items():
-        table.add_row(rule.key, *map(str, (count.published, count.raw_objects, count.rows)), "[green]equal[/green]" if count.agree else "[red]differ[/red]")
+        table.add_row(rule.key, *map(str, (count.published, count.raw_objects, count.rows)), styled(("equal", "green") if count.agree else ("differ", "red")))
     console.print(table)
     head = first_rows(_lake(fleet, account))
     rows = Table(*(name.lstrip("_") for name in SHOWN), title=f"the first rows of s3://{fleet.lake_bucket}/{fleet.parquet_prefix}/")
     for row in head.to_pylist():
         rows.add_row(f"{row.pop('_ts'):%H:%M:%S.%f}"[:-3], *(str(value) for value in row.values()))
     console.print(rows)
-    console.print("Now look at it: [bold]make ui[/bold], then http://127.0.0.1:3000")
+    console.print(styled("Now look at it: ", ("make ui", "bold"), ", then http://127.0.0.1:3000"))

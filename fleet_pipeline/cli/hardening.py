@@ -4,11 +4,10 @@ import sys
 from datetime import UTC, datetime
 
 import click
-from rich.markup import escape
 from rich.table import Table
 
 from fleet_pipeline.account import Account
-from fleet_pipeline.cli.shown import console
+from fleet_pipeline.cli.shown import console, styled
 from fleet_pipeline.fleet import Fleet
 
 
@@ -34,5 +33,5 @@ def tried_by_a_virtual_vehicle(fleet: Fleet, account: Account) -> bool:
 
     trials = tried(fleet, account)
     for trial in trials:
-        console.print(f"{'[green]so[/]' if trial.so else '[red]not so[/]'}: {trial.what}" + ("" if trial.so else f" ({escape(trial.said)})"))
+        console.print(styled(("so", "green") if trial.so else ("not so", "red"), f": {trial.what}", "" if trial.so else f" ({trial.said})"))
     return all(trial.so for trial in trials)

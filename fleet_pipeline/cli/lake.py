@@ -14,7 +14,7 @@ from rich.progress import TaskID, TextColumn
 from rich.table import Table
 
 from fleet_pipeline.account import Account
-from fleet_pipeline.cli.shown import console, progress
+from fleet_pipeline.cli.shown import console, progress, styled
 from fleet_pipeline.compaction.containment import contained
 from fleet_pipeline.compaction.contract import Contract
 from fleet_pipeline.compaction.hour import Compacted, Progress
@@ -345,6 +345,6 @@ def _read(file: Path) -> Contract:
 def _end(failed: Sequence[str]) -> None:
     """Name what failed and leave with exit code 1, if anything did."""
     for line in failed:
-        console.print(f"[red]failed[/red] {line}", highlight=False, soft_wrap=True)
+        console.print(styled(("failed", "red"), f" {line}"), soft_wrap=True)
     if failed:
         sys.exit(1)

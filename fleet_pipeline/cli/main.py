@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from fleet_pipeline import settings
@@ -19,8 +18,10 @@ from fleet_pipeline.cli.hardening import check
 from fleet_pipeline.cli.iam import iam
 from fleet_pipeline.cli.lake import compact, lake, raw, schema
 from fleet_pipeline.cli.local import local
-from fleet_pipeline.cli.shown import console
+from fleet_pipeline.cli.shown import console, styled
+from fleet_pipeline.cli.shown import errors as stderr
 from fleet_pipeline.cli.teardown import destroy
+from fleet_pipeline.cli.ui import ui
 from fleet_pipeline.cli.vehicle import vehicle
 from fleet_pipeline.cli.versions import rollback, versions
 from fleet_pipeline.errors import FleetError
@@ -32,7 +33,7 @@ def main() -> None:
     try:
         fleet_command(prog_name="fleet")
     except FleetError as error:
-        Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
+        stderr.print(styled(("error:", "red"), f" {error}"), soft_wrap=True)
         sys.exit(1)
 
 
@@ -44,7 +45,7 @@ def fleet_command(context: click.Context) -> None:
 
     Settings come from FLEET_* variables or fleet.toml; `fleet settings` lists them. Without any, AWS is this machine.
     """
-    context.obj = settings.read_fleet(os.environ, Path(settings.FILE))
+    context.obj = settings.read_fleet(os.environ, settings.find_file(os.environ, Path.cwd(), Path.home()))
 
 
 @fleet_command.command("settings")
@@ -69,6 +70,7 @@ def demo(fleet: Fleet, vehicles: int, messages: int) -> None:
 
 
 for _command in (
+    ui,
     local,
     vehicle,
     claim,

@@ -1,9 +1,32 @@
 """How the commands show things to people."""
 
+from typing import Any
+
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
-console = Console()
+from fleet_pipeline.plain import plain_lines
+
+
+class PlainConsole(Console):
+    """A console to which a text is a text: no markup, no emoji, and what is not printable is shown as its code. Colours are given as styles."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, markup=False, emoji=False)
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        """Return a text ready to be shown; every text that is printed, or stands in a table, comes this way."""
+        return super().render_str(plain_lines(text), **how)
+
+
+console = PlainConsole()
+errors = PlainConsole(stderr=True)
+
+
+def styled(*parts: str | tuple[str, str]) -> Text:
+    """Return texts one after another, those with a style in their colours; all are plain."""
+    return Text.assemble(*(plain_lines(each) if isinstance(each, str) else (plain_lines(each[0]), each[1]) for each in parts))
 
 
 def progress(*more: ProgressColumn) -> Progress:

@@ -1,7 +1,6 @@
 """`fleet destroy`: the cloud side of the fleet taken down again."""
 
 import click
-from rich.markup import escape
 
 from fleet_pipeline.account import Account
 from fleet_pipeline.cli.cloud import who
@@ -23,4 +22,4 @@ def destroy(fleet: Fleet, confirm: str, *, with_data: bool) -> None:
     aws = Account.of(fleet).aws
     with Lock(aws, fleet.bucket, who()) as lock:
         for each in remove_fleet(fleet, aws, confirmed=confirm, with_data=with_data, permit=lock.take):
-            console.print(f"{each.action:<8} {escape(each.what)}", highlight=False, soft_wrap=True)
+            console.print(f"{each.action:<8} {each.what}", highlight=False, soft_wrap=True)

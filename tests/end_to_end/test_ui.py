@@ -8,9 +8,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import urllib.request
 import uuid
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.parse import quote
 
 import pyarrow.dataset as ds
 import pytest
@@ -33,15 +38,14 @@ PICTURES = os.environ.get("PICTURES")
 
 @pytest.fixture(scope="module")
 def ui(tmp_path_factory):
-    """`dagster dev` as `make ui` starts it, in a folder and with an AWS of its own."""
+    """`fleet ui` as `make ui` starts it, in a folder and with an AWS of its own."""
     home = tmp_path_factory.mktemp("ui")
     shutil.copy(REPOSITORY / "dagster.yaml", home)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     log = (home / "dagster.log").open("w+")
-    without = "ignore:Function `dev_command` is superseded"
-    command = [sys.executable, "-W", without, "-m", "dagster", "dev", "-w", str(REPOSITORY / "workspace.yaml"), "-h", "127.0.0.1", "-p", str(port)]
+    command = [sys.executable, "-m", "fleet_pipeline", "ui", "--workspace", str(REPOSITORY / "workspace.yaml"), "--port", str(port)]
     process = subprocess.Popen(
         command,
         cwd=home,
@@ -221,3 +225,90 @@ def test_a_teardown_without_confirmation_says_in_the_page_what_would_be_lost(ui,
     page.wait_for_url("**/runs/**")
     page.get_by_text("cdk-s3-test-bucket").first.wait_for()
     assert ui.runs()[0]["jobName"] == "destroy"
+
+
+def launching(job):
+    """Return the mutation that launches a job, as a page or an image's address would carry it."""
+    return (
+        'mutation{launchRun(executionParams:{selector:{repositoryLocationName:"fleet_pipeline",repositoryName:"__repository__",'
+        f'pipelineName:"{job}"}},runConfigData:{{}}}}){{__typename}}}}'
+    )
+
+
+HOSTILE = """<!doctype html><body><form id=f method=post enctype=text/plain action="UI/graphql"><input name='{"query":"MUTATION","a":"' value='"}'></form>
+<iframe name=frame></iframe><script>
+const done = [];
+const tried = name => new Promise(end => { const image = new Image(); image.onload = image.onerror = end; image.src = name; });
+async function all() {
+  await tried("UI/graphql?query=" + encodeURIComponent(MUTATION));
+  for (const type of ["text/plain", "application/x-www-form-urlencoded", "application/json"])
+    for (const mode of ["no-cors", "cors"])
+      for (const where of ["UI/graphql", "AWS/", "AWS/_ministack/reset"]) {
+        try { const got = await fetch(where, {method: "POST", mode, body: JSON.stringify({query: MUTATION}), headers: {"Content-Type": type}});
+              done.push([where, mode, type, got.type, got.status]); }
+        catch (error) { done.push([where, mode, type, "refused", 0]); }
+      }
+  for (const where of ["UI/graphql", "AWS/mqtt"])
+    await new Promise(end => { const socket = new WebSocket(where.replace("http", "ws"), "graphql-ws");
+      socket.onopen = () => { done.push([where, "open", "", "open", 200]); end(); }; socket.onerror = socket.onclose = end; });
+  document.getElementById("f").target = "frame"; document.getElementById("f").submit();
+  await new Promise(end => setTimeout(end, 1000));
+  return done;
+}
+</script>"""
+
+
+@pytest.fixture
+def hostile(ui):
+    """A page of another origin that tries all that a page may send."""
+    mutation = launching("rotate_claim")
+    aws = daemon.ensure_running(ui.home / ".fleet", account=Fleet().account, region=Fleet().region).url
+    text = (
+        HOSTILE.replace('"MUTATION"', json.dumps(mutation).replace("'", "&#39;"))
+        .replace("MUTATION", json.dumps(mutation))
+        .replace("UI", ui.url)
+        .replace("AWS", aws)
+    )
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://localhost:{server.server_port}/"
+        server.shutdown()
+
+
+def test_a_page_of_another_origin_launches_nothing_and_reads_nothing(ui, browser, hostile):
+    before = [run["runId"] for run in ui.runs()]
+    context = browser.new_context()
+    opened = context.new_page()
+    opened.goto(hostile)
+    done = opened.evaluate("all()")
+    context.close()
+    assert len(done) == 18
+    assert {(kind, status) for *_, kind, status in done} == {("opaque", 0), ("refused", 0)}
+    assert [run["runId"] for run in ui.runs()] == before
+
+
+def test_an_image_in_a_page_of_the_ui_itself_launches_nothing(ui, page):
+    before = [run["runId"] for run in ui.runs()]
+    page.goto(f"{ui.url}/jobs", wait_until="domcontentloaded")
+    address = f"/graphql?query={quote(launching('rotate_claim'))}"
+    page.evaluate("where => new Promise(end => { const image = new Image(); image.onload = image.onerror = end; image.src = where; })", address)
+    assert page.evaluate("where => fetch(where).then(got => got.status)", address) == 403
+    assert [run["runId"] for run in ui.runs()] == before
+
+
+def test_a_name_that_someone_else_resolves_to_this_machine_gets_nothing(ui):
+    request = urllib.request.Request(f"{ui.url}/server_info", headers={"Host": "rebound.example:3000"})
+    with pytest.raises(HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=10)
+    assert refused.value.code == 403

@@ -1,0 +1,45 @@
+"""`fleet ui`: Dagster's UI and daemon on this machine, as `dagster dev` starts them, behind the gate."""
+
+import os
+import socket
+import warnings
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fleet_pipeline.errors import PortTaken
+from fleet_pipeline.local.folder import made_private
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", default=3000, show_default=True, help="The port to listen on.")
+@click.option("--workspace", default="workspace.yaml", show_default=True, help="The file that names the code locations.")
+@click.option("--allow-host", "hosts", multiple=True, help="A name under which it is reached, as behind a proxy; may be given several times.")
+def ui(host: str, port: int, workspace: str, hosts: tuple[str, ...]) -> None:
+    """Serve Dagster's UI and run its daemon until Ctrl-C. Pages of other origins get nothing."""
+    from fleet_pipeline.webserver import HOSTS
+
+    _check_free(host, port)
+    os.umask(0o077)
+    home = Path(os.environ.setdefault("DAGSTER_HOME", str(Path.cwd())))
+    made_private(home / ".dagster")
+    os.environ[HOSTS] = ",".join([*hosts, *os.environ.get(HOSTS, "").split(",")])
+    dev: Any = import_module("dagster._cli.dev")
+    start = dev.open_ipc_subprocess
+
+    def behind_the_gate(command: list[str], **more: Any) -> Any:
+        return start(["fleet_pipeline.webserver" if each == "dagster_webserver" else each for each in command], **more)
+
+    dev.open_ipc_subprocess = behind_the_gate
+    warnings.filterwarnings("ignore", "Function `dev_command` is superseded")
+    dev.dev_command(["--workspace", workspace, "--host", host, "--port", str(port)], prog_name="fleet ui")
+
+
+def _check_free(host: str, port: int) -> None:
+    try:
+        socket.create_server((host, port)).close()
+    except OSError as error:
+        raise PortTaken(host, port, error.strerror or str(error)) from error
