@@ -137,8 +137,13 @@ class _Counted:
         self.rows = self.identities = self.versions = self.keys = 0
         self.statuses: Counter[str] = Counter()
         self.minutes: Counter[int] = Counter()
-        self.vehicles = pa.array([], pa.string())
+        self._vehicles, self._named = pa.array([], pa.string()), list[pa.Array]()
         self.track = _Track()
+
+    @property
+    def vehicles(self) -> pa.Array:
+        """The names of all vehicles, once each."""
+        return pc.unique(pa.chunked_array([self._vehicles, *self._named]))
 
     def add(self, rows: pa.Table) -> None:
         """Count some rows."""
@@ -149,7 +154,9 @@ class _Counted:
         self.keys += pc.count_distinct(rows["_key"]).as_py()
         self.statuses.update(_counts(rows["_status"]))
         self.minutes.update(_counts(pc.divide(pc.subtract(rows["_ts"].cast(pa.int64()), self._hour.start_ms), _MINUTE_MS)))
-        self.vehicles = pc.unique(pa.chunked_array([self.vehicles, *rows["vehicle"].drop_null().chunks]))
+        self._named.append(pc.unique(rows["vehicle"].drop_null()))
+        if sum(map(len, self._named)) >= BATCH_ROWS:  # not each time: an hour of many parts comes in hundreds of small tables
+            self._vehicles, self._named = self.vehicles, []
         self.track.add(rows.select(["latitude", "longitude"]))
 
 
