@@ -428,7 +428,7 @@ def test_no_error_no_log_and_no_command_shows_a_private_key(fleet, aws, local_aw
         with pytest.raises(AwsRefused) as caught:
             life.rotate(fleet, aws)
         shown += ["".join(traceback.format_exception(caught.value)), repr(caught.value)]
-    for words in ("rotate", "show", "retire --yes", f"temporary --folder {tmp_path / 'lent'}", "revoke --since 2026-01-01", "rotate", "retire --yes"):
+    for words in ("rotate", "show", "retire --yes", f"temporary --folder {tmp_path / 'lent'}", "revoke --yes --since 2026-01-01", "rotate", "retire --yes"):
         code, said = command(fleet, "claim", *words.split())
         assert code == 0, said
         shown.append(said)

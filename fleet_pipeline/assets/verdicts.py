@@ -76,7 +76,7 @@ def _collisions(_: Fleet, outcome: Outcome) -> str:
 
 
 def _columns(_: Fleet, outcome: Outcome) -> str:
-    said = [f"new columns {', '.join(map(in_markdown, outcome.new_columns))}"] if outcome.new_columns else []
+    said = [f"new columns {', '.join(outcome.new_columns)}"] if outcome.new_columns else []
     return "; ".join(said + ([f"{outcome.found.set_aside} rows have values that fit no column"] if outcome.found.set_aside else []))
 
 
