@@ -5,7 +5,7 @@ from typing import Any
 
 from botocore.awsrequest import AWSResponse
 
-READING = ("Describe", "Get", "Head", "List")
+READING = ("Describe", "Get", "Head", "List", "Scan")
 
 
 @dataclass
