@@ -82,7 +82,7 @@ def production():
         fleet = Fleet(home=str(home / ".fleet"))
         local = daemon.ensure_running(Path(fleet.home), account=fleet.account, region=fleet.region)
         stack.callback(daemon.stop, Path(fleet.home))
-        aws = Aws(fleet.region, fleet.account, local.url)
+        aws = Aws(fleet.region, fleet.account, local.url, local.secret)
         aws.s3.create_bucket(Bucket="compute-logs", CreateBucketConfiguration={"LocationConstraint": fleet.region})
         yield stack.enter_context(dagster(home, port, aws)), port, aws
 
@@ -114,7 +114,7 @@ def dagster(home, postgres_port, aws):
     environment = {
         **os.environ,
         "AWS_ACCESS_KEY_ID": aws.account,
-        "AWS_SECRET_ACCESS_KEY": "local",
+        "AWS_SECRET_ACCESS_KEY": aws.secret,
         "AWS_REGION": aws.region,
         "AWS_DEFAULT_REGION": aws.region,
         "AWS_ENDPOINT_URL_S3": aws.endpoint_url,
