@@ -46,6 +46,20 @@ def test_hours_are_compacted_by_processes_of_their_own_and_one_that_fails_holds_
     assert isinstance(done[HOURS[1]], PartsMissing)
 
 
+class Sessions(Compaction):
+    """Says of each hour how many its session has served so far."""
+
+    def run(self, *_):
+        served = self.aws.session.__dict__.setdefault("served", [])
+        served.append(self.aws.session.get_credentials())
+        return len(served)
+
+
+def test_the_hours_of_a_process_share_one_session_and_its_credentials(compaction):
+    work = Sessions(compaction.aws, "raw", "lake", "lake", RULE)
+    assert sorted(served for _, served in compact_hours(work, HOURS * 5, processes=1)) == [*range(1, 16)]
+
+
 def test_processes_tell_how_far_their_hours_are(s3, compaction):
     for place in range(2 * BLOCK_ROWS):
         s3.buckets["raw"].put(key(place), b'{"a": 1}')

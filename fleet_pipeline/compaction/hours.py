@@ -102,9 +102,9 @@ def compact_hours(
     processes, spawn = processes or os.cpu_count() or 1, multiprocessing.get_context("spawn")
     told: _Told = spawn.Queue()
     waiting, asked = iter(hours), dict[Future[Compacted | FleetError], Hour]()
-    with ProcessPoolExecutor(processes, spawn, _begin, (told,)) as pool:
+    with ProcessPoolExecutor(processes, spawn, _begin, (told, job)) as pool:
         try:
-            while asked := asked | {pool.submit(_outcome, job, hour): hour for hour in islice(waiting, 2 * processes - len(asked))}:
+            while asked := asked | {pool.submit(_outcome, hour): hour for hour in islice(waiting, 2 * processes - len(asked))}:
                 done, _ = wait(asked, TELL_EVERY, FIRST_COMPLETED)
                 for hour, progress in _received(told):
                     if hour in asked.values():  # and not done meanwhile
@@ -127,10 +127,13 @@ def _received(told: _Told) -> Iterator[tuple[Hour, Progress]]:
 _told: _Told
 """In a process that compacts: where it tells how far it is."""
 
+_compaction: Compaction
+"""In a process that compacts: what it does to each hour. One for all of them, so that they share a session and its credentials."""
 
-def _begin(told: _Told) -> None:
-    global _told  # noqa: PLW0603 (a pool hands its processes nothing else to keep)
-    _told = told
+
+def _begin(told: _Told, compaction: Compaction) -> None:
+    global _told, _compaction
+    _told, _compaction = told, compaction
     told.cancel_join_thread()  # what nobody hears any more does not keep a process from its end
     Thread(target=_end_with_parent, daemon=True).start()
 
@@ -142,9 +145,9 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _outcome(compaction: Compaction, hour: Hour) -> Compacted | FleetError:
+def _outcome(hour: Hour) -> Compacted | FleetError:
     try:
-        with contained(f"{compaction.rule.key} {hour.partition_key}"):
-            return compaction.run(hour, lambda progress: _told.put((hour, progress)))
+        with contained(f"{_compaction.rule.key} {hour.partition_key}"):
+            return _compaction.run(hour, lambda progress: _told.put((hour, progress)))
     except FleetError as error:
         return error
