@@ -6,6 +6,7 @@ import random
 import sys
 from decimal import Decimal
 
+import msgspec
 import pyarrow as pa
 import pytest
 from test_compaction import RULE, key
@@ -332,3 +333,14 @@ def test_a_message_of_a_thousand_new_names_does_not_keep_others_out_of_recorded_
     rows = [row for row, _ in _rows([normal, normal, poison, normal], Form(nested_objects=nested))]
     lat = [row["at_lat"] if nested == "columns" else row["at"]["lat"] for row in (rows[0], rows[1], rows[3])]
     assert (lat, rows[3]["speed"], rows[3]["_status"]) == ([48.1] * 3, 1.5, "ok")
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\n  ", "\t", "\r\n"], ids=["none", "one", "lines", "tab", "CRLF"])
+def test_blanks_between_what_is_written_hide_no_name_and_no_spelling(blank):
+    def spaced(text):
+        return text.replace(",", "," + blank).replace(":", ":" + blank).encode()
+
+    assert judged(spaced('{"a":1,"b":[1.5,2]}')) == (Status.OK, {"a": 1, "b": [1.5, 2]})
+    assert judged(spaced('{"a":"x y","b":"one two"}')) == (Status.OK, {"a": "x y", "b": "one two"})
+    assert judged(spaced('{"a":"x y","a":1}')) == judged(spaced('{"a":1,"a":1}')) == (Status.DUPLICATE_NAMES, {})
+    assert [type(judged(spaced(text))[1]["a"]) for text in ('{"a":-0,"b":1}', '{"a":9007199254740993.0,"b":"x y"}')] == [msgspec.Raw] * 2

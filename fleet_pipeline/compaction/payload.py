@@ -41,6 +41,7 @@ _NO_NUMBER = "9e999"
 """What stands for NaN and its like while a lenient parse runs: no double is as large."""
 _ZEROS = b"0" * (DIGITS + 1)
 _AS_ZEROS = bytes.maketrans(b"123456789", b"000000000")
+_BLANKS = b" \t\r\n"
 _STEPS = {ord("{"): 1, ord("["): 1, ord("}"): -1, ord("]"): -1}
 _NO_BRACKETS = bytes(set(range(256)) - set(_STEPS))
 
@@ -174,15 +175,22 @@ def _as_written(text: bytes, value: Any) -> tuple[Status, Any]:
     Written anew it is the text again, but for blanks, for nearly all messages: then no name was lost, which is to say written twice, and
     every number is the shortest spelling of what was parsed. Only the others are looked at closely. Blanks within texts go on both sides.
     """
+    anew = _encoded(value)
+    if anew == text or _is_but_for_blanks(text, anew):
+        return Status.OK, value
     if _NO_NUMBER.encode() in text and _holds_raw(value):
         return (Status.DUPLICATE_NAMES, {}) if _says_a_name_twice(text) else (Status.OK, value)
-    anew = _encoded(value)
-    if anew == text or _dense(text) == _dense(anew):
-        return Status.OK, value
     # Every written name has its colon. As long as no text is escaped, texts have as many in the payload as in the message written anew.
     if (b"\\" in text or text.count(b":") != anew.count(b":")) and _says_a_name_twice(text):
         return Status.DUPLICATE_NAMES, {}
     return Status.OK, _spelled(text)
+
+
+def _is_but_for_blanks(text: bytes, anew: bytes) -> bool:
+    """Whether a text is the same written anew. Blanks need care only where a text within has some: taking them out leaves every name and colon."""
+    if b" " not in anew:
+        return text.translate(None, _BLANKS) == anew
+    return _dense(text) == _dense(anew)
 
 
 def _dense(text: bytes) -> bytes:
@@ -267,8 +275,8 @@ def _pieces(payload: bytes) -> list[bytes]:
                 ends.append(found.end())
         if depth < 0 or depth > DEPTH or len(ends) > ELEMENTS + 1:
             break
-    pieces = [payload[start:end].strip(b" \t\r\n") for start, end in pairwise(ends)]
-    whole = not payload[ends[-1] :].strip(b" \t\r\n") or len(pieces) > ELEMENTS
+    pieces = [payload[start:end].strip(_BLANKS) for start, end in pairwise(ends)]
+    whole = not payload[ends[-1] :].strip(_BLANKS) or len(pieces) > ELEMENTS
     return pieces if whole and len(pieces) > 1 and all(piece[:1] == b"{" for piece in pieces) else []
 
 
