@@ -10,6 +10,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 from aws_calls import READING
+from botocore.auth import S3SigV4Auth, SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+from fleet_pipeline.aws import Aws
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def forward(self, call, *, lost):
         connection = http.client.HTTPConnection(self.server.upstream, timeout=30)
-        connection.request(call.method, call.path, call.body, {name: value for name, value in self.headers.items() if name != "Expect"})
+        connection.request(call.method, call.path, call.body, self.signed_anew(call))
         answer = connection.getresponse()
         body = answer.read()
         connection.close()
@@ -124,6 +129,15 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         else:
             self.say(answer.status, {name: value for name, value in answer.getheaders() if name.lower() not in _OWN}, body)
+
+    def signed_anew(self, call):
+        """Return the call's headers with a signature for the server itself: it answers to its own name alone, and a signature names the host."""
+        account, _, region, service = self.headers["Authorization"].partition("Credential=")[2].split("/")[:4]
+        kept = {name: value for name, value in self.headers.items() if name.lower() not in _OF_THE_SIGNATURE}
+        request = AWSRequest(call.method, f"http://{self.server.upstream}{call.path}", headers=kept, data=call.body)
+        signer = S3SigV4Auth if service == "s3" else SigV4Auth
+        signer(Credentials(account, Aws.__dataclass_fields__["secret"].default), service, region).add_auth(request)
+        return {**dict(request.headers.items()), "Host": self.server.upstream}
 
     def say(self, status, headers, body):
         self.send_response_only(status)
@@ -135,6 +149,9 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_):
         """Say nothing on stderr."""
 
+
+_OF_THE_SIGNATURE = {"host", "authorization", "x-amz-date", "x-amz-content-sha256", "expect", "content-length", "connection"}
+"""Headers that are made anew for the server."""
 
 _OWN = {"transfer-encoding", "connection", "content-length"}
 """Headers of one connection, which the proxy writes itself."""
