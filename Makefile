@@ -30,8 +30,9 @@ coverage: $(STAMP) ## the same, and which lines and branches no test runs (half 
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-bench: $(STAMP) ## the race of compaction against its peers (some twenty minutes)
+bench: $(STAMP) ## the race of compaction against its peers, and the memory it takes (some forty minutes)
 	$(BIN)/python benchmarks/run.py --million --write
+	$(BIN)/python benchmarks/memory.py --million --write
 
 crash: $(STAMP) ## an apply killed before and after every single call (an hour)
 	$(BIN)/python -m pytest -m crash

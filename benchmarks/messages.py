@@ -16,13 +16,14 @@ LAKE = "bench-lake"
 FIELDS = {"ts": int, "serial": str, "sequence": int, "speed": float, "heading": float, "odometer": float}
 
 
-def messages(count: int, *, dirty: bool, hours: int = 1) -> Iterator[tuple[str, bytes]]:
+def messages(count: int, *, dirty: bool, hours: int = 1, kind: str = "telemetry") -> Iterator[tuple[str, bytes]]:
     """Yield keys and payloads, spread over the hours, in the order of time. Dirty: one in a thousand is not what the others are."""
     chance = random.Random(SEED)
     for number in range(count):
         millis = HOUR.start_ms + number * hours * 3_600_000 // count
         key = RULE.raw_key(RawName(millis, str(uuid.UUID(int=chance.getrandbits(128), version=4))))
-        payload = json.dumps(_telemetry(chance, number, millis), separators=(",", ":")).encode()
+        message = _telemetry(chance, number, millis) | KINDS[kind](chance)
+        payload = json.dumps(message, separators=(",", ":")).encode()
         yield key, _spoilt(chance, payload) if dirty and chance.random() < 0.001 else payload
 
 
@@ -58,3 +59,30 @@ def _spoilt(chance: random.Random, payload: bytes) -> bytes:
             json.dumps(message | {"position": 7}).encode(),
         ]
     )
+
+
+def _deep(chance: random.Random) -> dict:
+    """Return an object in an object, 30 times."""
+    return json.loads('{"next":' * 30 + str(chance.random()) + "}" * 30)
+
+
+def _bush(chance: random.Random) -> dict:
+    """Return five objects in each object, four levels down, 625 numbers: some 8 KB."""
+
+    def grown(level: int) -> dict | float:
+        return {f"branch{number}": grown(level - 1) for number in range(5)} if level else round(chance.random(), 3)
+
+    return {"bush": grown(4)}
+
+
+KINDS = {
+    "telemetry": lambda _: {},
+    "3 KB with 100 fields": lambda chance: {f"a_measured_value_{number:03}": round(chance.random(), 6) for number in range(100)},
+    "20 KB": lambda chance: {"trace": [round(chance.random(), 6) for _ in range(2200)]},
+    "128 KB": lambda chance: {"log": chance.randbytes(62_000).hex()},
+    "deep": _deep,
+    "bushes": _bush,
+    "arrays of {}": lambda _: {"empty": [{}] * 40_000},
+    "1,000 columns": lambda chance: {f"f{number}": chance.random() for number in range(980)},
+}
+"""What a message of each kind has beside the telemetry."""

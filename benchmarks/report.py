@@ -18,18 +18,50 @@ PROBE_S = 0.1
 """Seconds of the probe on the machine to whose speed figures are brought for comparison."""
 
 BEGIN, END = "<!-- figures: written by make bench -->", "<!-- end of figures -->"
+MEMORY_BEGIN, MEMORY_END = "<!-- memory: written by make bench -->", "<!-- end of memory -->"
 OURS = "fleet_pipeline"
 
 
 def write(results):
     """Renew the three. Runs of contenders that did not race this time are kept."""
-    kept = json.loads(RESULTS.read_text())["runs"] if RESULTS.exists() else []
-    raced = {_place(run): run for run in (*kept, *results["runs"])}
-    results = results | {"runs": sorted(raced.values(), key=lambda run: (run["data"], run["objects"], run.get("cpu_s_per_100k", 1e9)))}
+    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"runs": []}
+    raced = {_place(run): run for run in (*kept["runs"], *results["runs"])}
+    results = kept | results | {"runs": sorted(raced.values(), key=lambda run: (run["data"], run["objects"], run.get("cpu_s_per_100k", 1e9)))}
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     _plot(results)
-    before, rest = PAGE.read_text().split(BEGIN)
-    PAGE.write_text(before + BEGIN + "\n" + table(results) + END + rest.split(END)[1])
+    _replace(BEGIN, table(results), END)
+
+
+def write_memory(peaks):
+    """Renew the list of memory peaks and their table. Kinds that were not measured this time are kept."""
+    results = json.loads(RESULTS.read_text())
+    measured = {(peak["kind"], peak["objects"], peak["deed"]): peak for peak in (*results.get("memory", []), *peaks)}
+    results["memory"] = list(measured.values())
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    _replace(MEMORY_BEGIN, memory_table(results["memory"]), MEMORY_END)
+
+
+def memory_table(peaks):
+    """The peaks as Markdown: a row for each hour, a column for each deed."""
+    deeds = list(dict.fromkeys(peak["deed"] for peak in peaks))
+    lines = ["| messages | objects | MB | " + " | ".join(deeds) + " |", "|---" * (len(deeds) + 3) + "|"]
+    for kind, objects in dict.fromkeys((peak["kind"], peak["objects"]) for peak in peaks):
+        hour = {peak["deed"]: peak for peak in peaks if (peak["kind"], peak["objects"]) == (kind, objects)}
+        size = next(iter(hour.values()))["bytes"] / 1e6
+        figures = " | ".join(_peak(hour.get(deed)) for deed in deeds)
+        lines.append(f"| {kind} | {objects:,} | {size:,.0f} | {figures} |")
+    return "\n".join(lines) + "\n"
+
+
+def _peak(peak):
+    if peak is None:
+        return ""
+    return f"{peak['peak_mb']:,}" if peak["right"] else "failed"
+
+
+def _replace(begin, text, end):
+    before, rest = PAGE.read_text().split(begin)
+    PAGE.write_text(before + begin + "\n" + text + end + rest.split(end)[1])
 
 
 def table(results):

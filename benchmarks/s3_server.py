@@ -2,7 +2,7 @@
 
     python benchmarks/s3_server.py --port 18080 --objects 100000 [--hours 168] [--dirty] [--latency-ms 20] [--page-latency-ms 150] [--older 1000000]
 
-It lists (objects and versions), gets (whole and by range), heads and puts, checks no signature, and answers with the headers that S3 sends.
+It lists (objects and versions), gets (whole and by range), heads, puts and deletes, checks no signature, and answers with the headers that S3 sends.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import select
 import socket
 import sys
 import time
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from heapq import heappop, heappush
 from itertools import chain
 from pathlib import Path
@@ -21,7 +21,7 @@ from xml.sax.saxutils import escape
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmarks.messages import BUCKET, messages, older
+from benchmarks.messages import BUCKET, KINDS, messages, older
 
 PAGE = 1000
 DATE = "Mon, 23 Nov 2026 11:00:00 GMT"
@@ -48,6 +48,10 @@ class Bucket:
         self.objects[path] = body
         self.keys = sorted(self.objects)
         return True
+
+    def delete(self, path):
+        if self.objects.pop(path, None) is not None:
+            del self.keys[bisect_left(self.keys, path)]
 
     def page(self, path, query):
         """One page of a listing, of objects or of versions."""
@@ -136,7 +140,7 @@ class Server:
             self.buffers[fileno] += data
             data = self.buffers[fileno]
         while (end := data.find(b"\r\n\r\n")) >= 0:
-            length = 0 if data.startswith((b"GET", b"HEAD")) else int(_LENGTH.search(data, 0, end + 2)[1])
+            length = 0 if data.startswith((b"GET", b"HEAD", b"DELETE")) else int(_LENGTH.search(data, 0, end + 2)[1])
             if len(data) < end + 4 + length:
                 break
             self._answer(fileno, bytes(data[:end]), bytes(data[end + 4 : end + 4 + length]))
@@ -153,6 +157,9 @@ class Server:
         latency_s = self.latency_s
         if method == b"PUT":
             answer = _response("200 OK" if self.bucket.put(unquote(path), body) else "412 Precondition Failed", b"", "0")
+        elif method == b"DELETE":
+            self.bucket.delete(unquote(path))
+            answer = _response("204 No Content", b"")
         elif found is not None:
             answer = self._object(found, head, is_head=method == b"HEAD")
         elif path.count("/") == 1 or path.endswith("/"):
@@ -195,11 +202,12 @@ def main():
     parser.add_argument("--objects", type=int, required=True)
     parser.add_argument("--hours", type=int, default=1, help="hours over which the objects are spread")
     parser.add_argument("--dirty", action="store_true")
+    parser.add_argument("--kind", choices=list(KINDS), default="telemetry", help="what the messages are")
     parser.add_argument("--latency-ms", type=float, default=0, help="milliseconds that every answer waits")
     parser.add_argument("--page-latency-ms", type=float, help="milliseconds that a page of a listing waits; as long as every answer, unless told")
     parser.add_argument("--older", type=int, default=0, help="objects of the hours before, under the same prefix")
     arguments = parser.parse_args()
-    kept = chain(messages(arguments.objects, dirty=arguments.dirty, hours=arguments.hours), older(arguments.older))
+    kept = chain(messages(arguments.objects, dirty=arguments.dirty, hours=arguments.hours, kind=arguments.kind), older(arguments.older))
     bucket = Bucket((f"/{BUCKET}/{key}", payload) for key, payload in kept)
     page_latency_ms = arguments.latency_ms if arguments.page_latency_ms is None else arguments.page_latency_ms
     server = Server(bucket, arguments.port, arguments.latency_ms / 1000, page_latency_ms / 1000)
