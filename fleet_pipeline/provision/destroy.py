@@ -22,7 +22,7 @@ from fleet_pipeline.provision.claim.claims import FOLDER, stored_pem
 from fleet_pipeline.provision.claim_certificate import ClaimCertificate
 from fleet_pipeline.provision.function import Function
 from fleet_pipeline.provision.iot_policy import IotPolicy
-from fleet_pipeline.provision.leftovers import leftovers
+from fleet_pipeline.provision.leftovers import leftovers, lost_with
 from fleet_pipeline.provision.objects import delete_objects
 from fleet_pipeline.provision.reconcile import Action, Resource, Sleep, Step, look, remove
 
@@ -48,8 +48,9 @@ def losses(fleet: Fleet, aws: Aws, *, with_data: bool = False) -> tuple[str, ...
     found = [_vehicles(fleet, aws), _claim(fleet, aws)]
     if with_data:
         found += [_objects(aws, fleet.bucket), _objects(aws, fleet.lake_bucket)]
-    found.append(_listed(fleet, aws))
-    return tuple(loss for loss in found if loss)
+    if fleet.allow_list == "dynamodb":
+        found.append(_listed(fleet, aws))
+    return (*(loss for loss in found if loss), *lost_with(leftovers(fleet, aws), aws))
 
 
 def destroy(  # noqa: PLR0913 (each is a decision of its own)
