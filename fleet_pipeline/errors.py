@@ -29,6 +29,8 @@
     │   ├── ConnectionFailed      the broker did not let the vehicle in, or the connection was lost (retryable)
     │   └── PublishRefused        the broker did not take a message
     ├── PortTaken                 another program listens where the UI is to be served
+    ├── MissingExtra              a command wants a package that is not installed
+    ├── QueryRefused              the lake could not be asked, or not this
     ├── AlertNotDelivered         the webhook did not take an alert (retryable)
     └── CompactionError
         ├── PartsMissing          the lake's part numbers of an hour have a gap
@@ -356,6 +358,28 @@ class PortTaken(FleetError):
 
     def __str__(self) -> str:
         return f"the UI cannot listen on {self.host}:{self.port} ({self.why}): stop what does, or choose another with `fleet ui --port` (`make ui PORT=3001`)"
+
+
+class MissingExtra(FleetError):
+    """A command wants a package that an extra of this one brings."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(package, extra)
+        self.package, self.extra = package, extra
+
+    def __str__(self) -> str:
+        return f"this wants {self.package}: pip install 'fleet-pipeline[{self.extra}]' brings it"
+
+
+class QueryRefused(FleetError):
+    """The lake could not be asked, or not this; `tables` are those that there are, where that helps."""
+
+    def __init__(self, why: str, tables: tuple[str, ...]) -> None:
+        super().__init__(why, tables)
+        self.why, self.tables = why, tables
+
+    def __str__(self) -> str:
+        return f"{self.why}. The tables are: {', '.join(self.tables)}" if self.tables else self.why
 
 
 class AlertNotDelivered(FleetError):

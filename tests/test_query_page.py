@@ -4,23 +4,25 @@ import json
 import re
 import uuid
 from collections import defaultdict
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 
 import duckdb
-import duckdb_extension_httpfs
 import pandas as pd
 import polars as pl
 import pytest
 import sqlglot
 from dict_store import DictStore
 
+from fleet_pipeline import query
 from fleet_pipeline.analytics.vehicles import seen
 from fleet_pipeline.aws import Aws
+from fleet_pipeline.cli.snippets import opening
 from fleet_pipeline.compaction.hour import compact_hour
 from fleet_pipeline.compaction.lake import Lake
-from fleet_pipeline.fleet import Hour, RawName
+from fleet_pipeline.fleet import Fleet, Hour, RawName
 from fleet_pipeline.provision.blueprint import blueprint
 from fleet_pipeline.provision.reconcile import reconcile
 from fleet_pipeline.vehicle.telemetry import journey
@@ -28,7 +30,6 @@ from fleet_pipeline.vehicle.telemetry import journey
 PAGE = (Path(__file__).parents[1] / "docs" / "query.md").read_text()
 OPENING, VEHICLES = "Opening the lake", "The tables about vehicles"
 HOURS = [Hour.parse("2026-11-23-09:00"), Hour.parse("2026-11-23-10:00")]
-HTTPFS = Path(duckdb_extension_httpfs.__file__).parent / "extensions" / f"v{duckdb.__version__}" / "httpfs.duckdb_extension"
 
 
 def examples():
@@ -86,14 +87,19 @@ def here(fleet, lake, local_aws):
     for key, [(_, body)] in lake.store.objects.items():
         aws.s3.put_object(Bucket=fleet.lake_bucket, Key=key, Body=body, IfNoneMatch="*")
     address = local_aws.url.removeprefix("http://")
-    said = {"cdk-s3-test-bucket-lake": fleet.lake_bucket, "123456789012": fleet.account, "127.0.0.1:4566": address, "the-secret": local_aws.secret}
+    said = {
+        "cdk-s3-test-bucket-lake": fleet.lake_bucket,
+        "123456789012": fleet.account,
+        "127.0.0.1:4566": address,
+        "/home/you/project/.fleet/local-aws/secret": str(local_aws.ca_path.with_name("secret")),
+    }
     return lambda text: re.sub("|".join(said), lambda found: said[found[0]], text)
 
 
 @pytest.fixture(scope="module")
 def by_duckdb(here):
     database = duckdb.connect()
-    database.execute(f"LOAD '{HTTPFS}'")
+    database.execute(f"LOAD '{query._extension()}'")
     _, opening = EXAMPLES[OPENING, "DuckDB"]
     database.execute(here(opening.removeprefix("INSTALL httpfs;")))
     return database
@@ -143,6 +149,14 @@ def test_the_page_asks_five_questions_in_five_engines():
     assert len(QUESTIONS) == 5
     for question in QUESTIONS:
         assert {engine for heading, engine in EXAMPLES if heading == question} == {"Athena", "DuckDB", "pandas", "Polars", "Spark"}
+
+
+@pytest.mark.parametrize("engine", ["DuckDB", "pandas", "Polars"])
+def test_the_page_opens_the_lake_as_fleet_connect_does(engine):
+    fleet = replace(Fleet(), home="/home/you/project/.fleet")
+    on_aws, here, *after = EXAMPLES[OPENING, engine]
+    for block, endpoint in ((on_aws, None), (here, "http://127.0.0.1:4566")):
+        assert opening(engine.lower(), fleet, "lake/v1/", endpoint, "2026-11-23") == "\n\n".join([block, *after]) + "\n"
 
 
 def test_the_first_answer_counts_every_message(by_duckdb, lake):

@@ -18,6 +18,7 @@ from fleet_pipeline.cli.hardening import check
 from fleet_pipeline.cli.iam import iam
 from fleet_pipeline.cli.lake import compact, lake, raw, schema
 from fleet_pipeline.cli.local import local
+from fleet_pipeline.cli.query import connect, query, shell
 from fleet_pipeline.cli.shown import console, styled
 from fleet_pipeline.cli.shown import errors as stderr
 from fleet_pipeline.cli.teardown import destroy
@@ -91,5 +92,8 @@ for _command in (
     schema,
     raw,
     lake,
+    query,
+    shell,
+    connect,
 ):
     fleet_command.add_command(_command)

@@ -1,0 +1,158 @@
+"""`fleet query`, `fleet shell` and `fleet connect`: SQL on the lake, here and now, and the way in for other tools."""
+
+import sys
+from collections.abc import Iterable
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.table import Table
+
+from fleet_pipeline.account import Account
+from fleet_pipeline.cli.shown import console, styled
+from fleet_pipeline.cli.snippets import ENGINES, snippet
+from fleet_pipeline.errors import FleetError, InvalidName, MissingExtra, QueryRefused
+from fleet_pipeline.fleet import Fleet
+from fleet_pipeline.plain import plain
+
+if TYPE_CHECKING:
+    import duckdb
+
+_CELL = 80
+"""Characters of a value in a table: a message's payload has up to 128 KB."""
+
+_DAY = click.DateTime(["%Y-%m-%d"])
+
+
+@click.command()
+@click.argument("sql", required=False)
+@click.option("--from", "first", type=_DAY, help="The first day, UTC (2026-11-23). Without it, and --to, all days.")
+@click.option("--to", "last", type=_DAY, help="The last day, UTC; it is included.")
+@click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True, help="json: one object a line.")
+@click.option("--rows", "most", type=click.IntRange(min=1), default=100, show_default=True, help="How many rows a table shows; csv and json show all.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write all rows to this file instead: .parquet, .csv or .json.")
+@click.pass_obj
+def query(fleet: Fleet, *, sql: str | None, first: datetime | None, last: datetime | None, form: str, most: int, out: Path | None) -> None:  # noqa: PLR0913
+    """Ask the lake in DuckDB's SQL. Without a question: say which tables and columns there are.
+
+    \b
+    fleet query "SELECT rule, date, hour, count(*) FROM messages GROUP BY ALL ORDER BY ALL"
+    """
+    database = _database(fleet, first, last)
+    if sql is None:
+        _show_tables(database)
+        return
+    from fleet_pipeline.query import ask, to_csv, to_json, write
+
+    answer = ask(database, sql)
+    if answer is None:
+        return
+    if out:
+        write(answer, out)
+        console.print(f"written: {out}")
+    elif form == "table":
+        _show(answer, most)
+    else:
+        {"csv": to_csv, "json": to_json}[form](answer, sys.stdout)
+
+
+@click.command()
+@click.option("--from", "first", type=_DAY, help="The first day, UTC (2026-11-23). Without it, and --to, all days.")
+@click.option("--to", "last", type=_DAY, help="The last day, UTC; it is included.")
+@click.pass_obj
+def shell(fleet: Fleet, *, first: datetime | None, last: datetime | None) -> None:
+    """Ask the lake in DuckDB's SQL, question after question. A statement ends with `;`, and `.quit` or Ctrl-D leaves."""
+    database = _database(fleet, first, last)
+    _show_tables(database)
+    if sys.stdin.isatty():
+        import readline  # noqa: F401 (input() then has a history and the arrow keys)
+    console.print("A statement ends with ;   .tables shows the tables again   .quit leaves")
+    for statement in _statements():
+        if statement in {".quit", ".exit"}:
+            return
+        _answer(database, statement)
+
+
+def _statements() -> Iterable[str]:
+    """Yield what is typed: a line that begins with a dot, or lines up to one that ends with a semicolon."""
+    begun: list[str] = []
+    while True:
+        try:
+            line = input("   ...> " if begun else "fleet> ").strip()
+        except EOFError:
+            if begun:
+                yield "\n".join(begun)
+            return
+        except KeyboardInterrupt:
+            console.print()
+            begun = []
+            continue
+        if not begun and line.startswith("."):
+            yield line
+        elif line or begun:
+            begun.append(line)
+            if line.endswith(";"):
+                yield "\n".join(begun)
+                begun = []
+
+
+def _answer(database: "duckdb.DuckDBPyConnection", statement: str) -> None:
+    """Show the answer to one statement, or why there is none: the next one may be typed."""
+    from fleet_pipeline.query import ask
+
+    try:
+        if statement == ".tables":
+            _show_tables(database)
+        elif statement.startswith("."):
+            console.print(f"There is no {statement}: .tables and .quit are known, and SQL that ends with ;")
+        elif answer := ask(database, statement):
+            _show(answer, 100)
+    except FleetError as error:
+        console.print(styled(("error:", "red"), f" {error}"), soft_wrap=True)
+
+
+@click.command()
+@click.argument("engine", type=click.Choice([*ENGINES], case_sensitive=False), required=False)
+@click.pass_obj
+def connect(fleet: Fleet, engine: str | None) -> None:
+    """Print what DuckDB, pandas, Polars, Spark or Athena is given to read this fleet's lake, with its true address."""
+    account = Account.of(fleet)
+    for name in [engine.lower()] if engine else ENGINES:
+        if not engine:
+            console.print(styled((f"# {name}", "bold")))
+        click.echo(snippet(name, fleet, account.aws))
+
+
+def _database(fleet: Fleet, first: datetime | None, last: datetime | None) -> "duckdb.DuckDBPyConnection":
+    if first and last and last < first:
+        raise InvalidName("range of days", f"{first:%Y-%m-%d} to {last:%Y-%m-%d}", "--to is a day before --from")
+    try:
+        from fleet_pipeline import query as asked
+    except ModuleNotFoundError as error:
+        raise MissingExtra("DuckDB", "analytics") from error
+    account = Account.of(fleet)
+    if not account.has_bucket(fleet.lake_bucket):
+        raise QueryRefused(f"there is no lake yet: no bucket {fleet.lake_bucket!r} in this account. `fleet demo` or `fleet apply` makes it", ())
+    return asked.connect(account.aws, fleet, first and first.date(), last and last.date())
+
+
+def _show_tables(database: "duckdb.DuckDBPyConnection") -> None:
+    from fleet_pipeline.query import tables
+
+    table = Table("table", "columns")
+    for name, columns in sorted(tables(database).items()):
+        table.add_row(name, ", ".join(column for column, _ in columns))
+    console.print(table)
+
+
+def _show(answer: "duckdb.DuckDBPyRelation", most: int) -> None:
+    from fleet_pipeline.query import as_text, rows
+
+    table, found = Table(*map(plain, answer.columns)), rows(answer)
+    for row in islice(found, most):
+        table.add_row(*(plain(as_text(value), _CELL) for value in row.values()))
+    console.print(table)
+    if next(found, None) is not None:
+        console.print(f"the first {most} rows; --rows shows more, --out writes all of them to a file")

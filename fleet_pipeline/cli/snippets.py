@@ -1,0 +1,142 @@
+"""What each engine is given to read a fleet's lake: the openings of docs/query.md with the fleet's own address.
+
+Secrets are never printed. On AWS each engine finds its credentials as AWS's tools do; on this machine it reads the file that holds the secret.
+"""
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from fleet_pipeline.aws import Aws
+from fleet_pipeline.compaction.lake import Lake
+from fleet_pipeline.fleet import Fleet
+from fleet_pipeline.local.folder import Folder
+from fleet_pipeline.store import S3Store
+
+_DUCKDB_AWS = """\
+INSTALL httpfs;
+INSTALL aws;
+CREATE SECRET (TYPE s3, PROVIDER credential_chain, REGION '{region}');
+"""
+
+_DUCKDB_HERE = """\
+INSTALL httpfs;
+SET VARIABLE secret = (SELECT content FROM read_text('{secret}'));
+CREATE SECRET (TYPE s3, KEY_ID '{account}', SECRET getvariable('secret'), REGION '{region}', ENDPOINT '{address}', USE_SSL false, URL_STYLE 'path');
+"""
+
+_DUCKDB = """\
+CREATE VIEW messages AS
+SELECT * FROM read_parquet('s3://{root}*/*/*/*.parquet', union_by_name = true, hive_types = {{'rule': VARCHAR, 'date': VARCHAR, 'hour': INTEGER}});
+"""
+
+_PANDAS_AWS = """\
+from pyarrow import fs
+
+s3 = fs.S3FileSystem(region="{region}")
+"""
+
+_PANDAS_HERE = """\
+from pathlib import Path
+
+from pyarrow import fs
+
+secret = Path("{secret}").read_text()
+s3 = fs.S3FileSystem(access_key="{account}", secret_key=secret, region="{region}", scheme="http", endpoint_override="{address}")
+"""
+
+_PANDAS = """\
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+lake = ds.dataset("{root}", filesystem=s3, partitioning="hive")
+day = ds.field("date") == "{day}"
+columns = pa.unify_schemas([lake.schema, *(part.physical_schema for part in lake.get_fragments(day))], promote_options="permissive")
+messages = lake.replace_schema(columns).to_table(filter=day).to_pandas()
+"""
+
+_POLARS_AWS = """\
+options = {{"aws_region": "{region}"}}
+"""
+
+_POLARS_HERE = """\
+from pathlib import Path
+
+options = {{
+    "aws_access_key_id": "{account}",
+    "aws_secret_access_key": Path("{secret}").read_text(),
+    "aws_region": "{region}",
+    "aws_endpoint_url": "http://{address}",
+    "aws_allow_http": "true",
+}}
+"""
+
+_POLARS = """\
+import polars as pl
+
+rules = [{rules}]
+root = "s3://{root}rule="
+known = dict(hive_partitioning=True, try_parse_hive_dates=False, storage_options=options, missing_columns="insert", extra_columns="ignore")
+messages = pl.concat([pl.scan_parquet(f"{{root}}{{rule}}/**/*.parquet", **known) for rule in rules], how="diagonal_relaxed")
+"""
+
+_SPARK_AWS = """\
+path = "s3a://{root}"
+"""
+
+_SPARK_HERE = """\
+from pathlib import Path
+
+hadoop = spark.sparkContext._jsc.hadoopConfiguration()
+hadoop.set("fs.s3a.endpoint", "http://{address}")
+hadoop.set("fs.s3a.access.key", "{account}")
+hadoop.set("fs.s3a.secret.key", Path("{secret}").read_text())
+hadoop.set("fs.s3a.path.style.access", "true")
+path = "s3a://{root}"
+"""
+
+_SPARK = """\
+messages = spark.read.option("mergeSchema", "true").parquet(path)
+messages.createOrReplaceTempView("messages")
+"""
+
+_ATHENA_AWS = """\
+-- The assets catalog/* keep these tables; `fleet lake ddl` prints statements that make them.
+SELECT * FROM "{database}"."{rule}" WHERE date = '{day}' LIMIT 10;
+"""
+
+_ATHENA_HERE = """\
+-- Athena is not on this machine: ask with `fleet query` instead. On AWS the same settings give the database "{database}".
+"""
+
+ENGINES = {
+    "duckdb": (_DUCKDB_AWS, _DUCKDB_HERE, _DUCKDB),
+    "pandas": (_PANDAS_AWS, _PANDAS_HERE, _PANDAS),
+    "polars": (_POLARS_AWS, _POLARS_HERE, _POLARS),
+    "spark": (_SPARK_AWS, _SPARK_HERE, _SPARK),
+    "athena": (_ATHENA_AWS, _ATHENA_HERE, ""),
+}
+"""The opening of each engine on AWS, the one on this machine, and what follows either."""
+
+
+def snippet(engine: str, fleet: Fleet, aws: Aws) -> str:
+    """Return what an engine is given to read this fleet's lake. It holds no secret."""
+    lake = Lake.current(S3Store(aws, fleet.lake_bucket), fleet.parquet_prefix)
+    hours = [hours[-1] for rule in fleet.rules if (hours := lake.hours(rule))]
+    day = max(hours).start.date() if hours else fleet.start
+    return opening(engine, fleet, lake.root, aws.endpoint_url, str(day))
+
+
+def opening(engine: str, fleet: Fleet, root: str, endpoint: str | None, day: str) -> str:
+    """Return the snippet for a lake whose current generation lies at `root`; `endpoint` is the address of AWS on this machine, None for AWS."""
+    on_aws, here, after = ENGINES[engine]
+    return "".join([here if endpoint else on_aws, after and "\n", after]).format(
+        region=fleet.region,
+        account=fleet.account,
+        address=urlsplit(endpoint or "").netloc,
+        secret=Folder.of(Path(fleet.home)).secret,
+        root=f"{fleet.lake_bucket}/{root}",
+        rules=", ".join(f'"{rule.key}"' for rule in fleet.rules),
+        rule=fleet.rules[0].key.lower(),
+        database=fleet.database,
+        day=day,
+    )
