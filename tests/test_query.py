@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fleet_pipeline.analytics.vehicles import seen
+from fleet_pipeline.aws import Aws
 from fleet_pipeline.cli.snippets import ENGINES
 from fleet_pipeline.compaction.hour import compact_hour
 from fleet_pipeline.compaction.lake import Lake
@@ -36,8 +37,6 @@ def fleet(make_fleet):
 @pytest.fixture(scope="module")
 def account(fleet, local_aws):
     """Two hours of rule1, the second with a column of its own; rule2 and rule3 have none yet."""
-    from fleet_pipeline.aws import Aws
-
     aws = Aws(fleet.region, fleet.account, local_aws.url)
     for name in ("bucket", "lake_bucket"):
         reconcile(blueprint(fleet)[name].resource, aws)
