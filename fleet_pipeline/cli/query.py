@@ -37,8 +37,7 @@ _DAY = click.DateTime(["%Y-%m-%d"])
 def query(fleet: Fleet, *, sql: str | None, first: datetime | None, last: datetime | None, form: str, most: int, out: Path | None) -> None:  # noqa: PLR0913
     """Ask the lake in DuckDB's SQL. Without a question: say which tables and columns there are.
 
-    \b
-    fleet query "SELECT rule, date, hour, count(*) FROM messages GROUP BY ALL ORDER BY ALL"
+    For example: fleet query "SELECT rule, date, hour, count(*) FROM messages GROUP BY ALL ORDER BY ALL"
     """
     database = _database(fleet, first, last)
     if sql is None:
