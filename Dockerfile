@@ -1,6 +1,9 @@
 # One image for the code server, the webserver, the daemon and every run: they must agree about the code.
 # It holds no settings and no credentials; docs/deploy.md says what each process is given.
-FROM python:3.11-slim-bookworm
+# A tag moves. For images that can be made again, name the digest that was tested:
+# docker build --build-arg BASE=python:3.11-slim-bookworm@sha256:<digest>
+ARG BASE=python:3.11-slim-bookworm
+FROM ${BASE}
 
 ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 DAGSTER_HOME=/opt/dagster
 WORKDIR /opt/fleet
@@ -8,11 +11,10 @@ WORKDIR /opt/fleet
 COPY deploy/requirements.lock deploy/requirements.lock
 RUN pip install --require-hashes --only-binary :all: -r deploy/requirements.lock
 
-# Installed where it lies, because the hook's source lies beside the package.
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md LICENSE ./
 COPY fleet_pipeline fleet_pipeline
 COPY lambda lambda
-RUN pip install --no-deps --no-build-isolation -e . && fleet --version
+RUN pip install --no-deps --no-build-isolation . && fleet --version
 
 COPY deploy/workspace.yaml /opt/dagster/workspace.yaml
 ARG DAGSTER_CONFIGURATION=aws

@@ -28,6 +28,7 @@
     │   ├── NoAuthority           the certificate authority's key is not on this machine
     │   ├── ConnectionFailed      the broker did not let the vehicle in, or the connection was lost (retryable)
     │   └── PublishRefused        the broker did not take a message
+    ├── HookMissing               this installation lacks the source of the hook; nothing was changed
     ├── PortTaken                 another program listens where the UI is to be served
     ├── MissingExtra              a command wants a package that is not installed
     ├── QueryRefused              the lake could not be asked, or not this
@@ -347,6 +348,17 @@ class PublishRefused(VehicleError):
 
     def __str__(self) -> str:
         return f"{self.client_id!r} could not publish to {self.topic!r}: {self.why}"
+
+
+class HookMissing(FleetError):
+    """This installation has no source of the hook, so its function cannot be planned, made or compared. Nothing was changed."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(folder)
+        self.folder = folder
+
+    def __str__(self) -> str:
+        return f"the source of the pre-provisioning hook is not in {self.folder}: install the wheel as it was built, or the whole checkout"
 
 
 class PortTaken(FleetError):

@@ -9,9 +9,21 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from fleet_pipeline.aws import Aws, absent
+from fleet_pipeline.errors import HookMissing
 
-HOOK_FOLDER = Path(__file__).parents[2] / "lambda" / "pre_provisioning_hook"
-"""The hook's source, as it lies in the checkout."""
+NAME = "pre_provisioning_hook"
+ENTRY = "lambda_function.py"
+"""The module that Lambda calls. A folder without it holds no function."""
+
+
+def source_folder(package: Path) -> Path:
+    """Return where the hook's source lies: inside the package, where a wheel puts it, or else beside it in the checkout."""
+    inside = package / NAME
+    return inside if inside.is_dir() else package.parent / "lambda" / NAME
+
+
+HOOK_FOLDER = source_folder(Path(__file__).parents[1])
+"""The hook's source."""
 
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 """The oldest time that a zip file can hold: the same source always gives the same bytes, and so no needless update."""
@@ -100,7 +112,12 @@ class Function:
 
 
 def zipped(folder: Path) -> bytes:
-    """Return a folder's Python files as a zip, the same bytes for the same source on every machine."""
+    """Return a folder's Python files as a zip, the same bytes for the same source on every machine.
+
+    Raises HookMissing where the folder holds no function: a zip without one is valid to AWS, and would end every registration.
+    """
+    if not (folder / ENTRY).is_file():
+        raise HookMissing(str(folder))
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for path in sorted(folder.glob("*.py")):
