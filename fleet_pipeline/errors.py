@@ -46,14 +46,32 @@
 Facts are attributes and constructor arguments, so every error survives pickling. No error holds a private key.
 """
 
+import sys
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import ClassVar
 
+from fleet_pipeline.plain import plain, plain_lines
+
 
 class FleetError(Exception):
-    """The root. `retryable` says whether the same deed may succeed by itself in a moment."""
+    """The root. `retryable` says whether the same deed may succeed by itself in a moment, `in_lines` whether its line ends are meant.
+
+    What any error says is inert, whatever it quotes: a serial, a key of S3, an answer of AWS's.
+    """
 
     retryable: ClassVar[bool] = False
+    in_lines: ClassVar[bool] = False
+
+    def __init_subclass__(cls) -> None:
+        """Make the sentence of a class inert, so that no class and no reader of it has to think of that."""
+        super().__init_subclass__()
+        if "__str__" in vars(cls):
+            cls.__str__ = _inert(cls.__str__, in_lines=cls.in_lines)  # type: ignore[method-assign,assignment]
+
+
+def _inert(sentence: Callable[["FleetError"], str], *, in_lines: bool) -> Callable[["FleetError"], str]:
+    return lambda error: plain_lines(sentence(error)) if in_lines else plain(sentence(error), longest=sys.maxsize)
 
 
 class InvalidSetting(FleetError):
@@ -384,7 +402,9 @@ class MissingExtra(FleetError):
 
 
 class QueryRefused(FleetError):
-    """The lake could not be asked, or not this; `tables` are those that there are, where that helps."""
+    """The lake could not be asked, or not this; `tables` are those that there are, where that helps. DuckDB points at a place in the statement, in lines."""
+
+    in_lines = True
 
     def __init__(self, why: str, tables: tuple[str, ...]) -> None:
         super().__init__(why, tables)

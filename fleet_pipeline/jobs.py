@@ -11,6 +11,7 @@ from fleet_pipeline.assets.failures import reported
 from fleet_pipeline.assets.provisioning import in_diff, key
 from fleet_pipeline.errors import NotConfirmed
 from fleet_pipeline.fleet import Fleet
+from fleet_pipeline.plain import plain
 from fleet_pipeline.provision import adopt as adoption
 from fleet_pipeline.provision.blueprint import blueprint
 from fleet_pipeline.provision.claim import life
@@ -95,7 +96,7 @@ def claim_jobs(fleet: Fleet) -> list[dg.JobDefinition]:
             since = datetime.combine(date.fromisoformat(config.since), time(), UTC)
             revoked = life.revoke(fleet, account.aws, config.certificate)
             found = list(life.registered_with(fleet, account.aws, revoked, since))
-        rows = [dg.TableRecord({"thing": each.thing_name, "certificate": each.certificate_id, "status": each.status}) for each in found]
+        rows = [dg.TableRecord({"thing": plain(each.thing_name), "certificate": each.certificate_id, "status": each.status}) for each in found]
         context.add_output_metadata({"revoked": revoked, "vehicles": len(rows), "registered with it": dg.TableMetadataValue(rows, _REGISTERED)})
 
     @dg.job(description="Give out a new claim certificate; the old one works on, until `retire_claim`.")

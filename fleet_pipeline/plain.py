@@ -5,6 +5,7 @@ Dagster's UI makes Markdown, and so images and links, of every description: ther
 """
 
 import re
+import traceback
 
 LONGEST = 1000
 """Characters of one value that are shown. A serial has 12 and a key some 60; a message has up to 128 KB."""
@@ -36,6 +37,11 @@ def fence(said: object, language: str) -> str:
     text = plain_lines(said)
     ticks = "`" * max(3, _longest_run(text) + 1)
     return f"{ticks}{language}\n{text}\n{ticks}"
+
+
+def plain_traceback(error: BaseException, calls: int | None = None) -> str:
+    """Return an error's traceback, with those that it came from, as plain lines: their messages may quote anything. `calls` are the innermost to show."""
+    return plain_lines("".join(traceback.format_exception(error, limit=-calls if calls else None)))
 
 
 def _visible(character: str) -> str:

@@ -10,7 +10,7 @@ import dagster as dg
 import pyarrow as pa
 
 from fleet_pipeline.compaction.contract import EXACT
-from fleet_pipeline.plain import plain
+from fleet_pipeline.plain import plain, plain_traceback
 
 CELL = 80
 """Characters of a value that are shown."""
@@ -31,9 +31,9 @@ def or_none(name: str, make: Callable[[], T]) -> T | None:
     """Return what was made only to be shown, or None, with the traceback in the log, when it could not be made."""
     try:
         return make()
-    except Exception:  # noqa: BLE001 (the next comment says why)
+    except Exception as error:  # noqa: BLE001 (the next comment says why)
         # The outermost frame of a picture: the rows that it shows are written, and whatever a vehicle sent, their hour is done.
-        _LOG.exception("%s %s", name, NOT_SHOWN)
+        _LOG.error("%s %s: %s", name, NOT_SHOWN, plain_traceback(error))
         return None
 
 

@@ -13,7 +13,7 @@ import dagster as dg
 from fleet_pipeline.assets import provisioning
 from fleet_pipeline.assets.failures import reported
 from fleet_pipeline.fleet import Fleet
-from fleet_pipeline.plain import in_markdown
+from fleet_pipeline.plain import in_markdown, plain
 from fleet_pipeline.provision.blueprint import blueprint
 from fleet_pipeline.provision.difference import difference
 from fleet_pipeline.provision.foreign import Finding, findings
@@ -96,7 +96,11 @@ def _metadata(step: Step, foreign: Sequence[Finding], fleet: Fleet) -> dict[str,
 
 
 def _cell(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    return plain(value if isinstance(value, str) else json.dumps(value, sort_keys=True), LONGEST_CELL)
+
+
+LONGEST_CELL = 20_000
+"""Characters of a value that is shown: a policy has 2,048, a template 10,240."""
 
 
 def _fields(step: Step) -> str:

@@ -9,7 +9,7 @@ import dagster as dg
 from fleet_pipeline.assets import provisioning
 from fleet_pipeline.assets.failures import reported
 from fleet_pipeline.fleet import Fleet
-from fleet_pipeline.plain import in_markdown
+from fleet_pipeline.plain import in_markdown, plain
 from fleet_pipeline.provision.blueprint import blueprint, topic_rule_name
 from fleet_pipeline.provision.hardening.lints import Finding, findings
 from fleet_pipeline.provision.hardening.review import deeds_of, wrongly_judged
@@ -84,5 +84,5 @@ def _wrong(trials: Sequence[Trial]) -> str:
 
 
 def _table(trials: Sequence[Trial]) -> dict[str, Any]:
-    rows = [dg.TableRecord({"trial": trial.what, "so": trial.so, "said": trial.said}) for trial in trials]
+    rows = [dg.TableRecord({"trial": trial.what, "so": trial.so, "said": plain(trial.said)}) for trial in trials]
     return {"trials": dg.MetadataValue.table(rows)}

@@ -14,6 +14,7 @@ from fleet_pipeline.aws import Aws
 from fleet_pipeline.cli.cloud import who
 from fleet_pipeline.cli.shown import console
 from fleet_pipeline.fleet import Fleet
+from fleet_pipeline.plain import plain
 from fleet_pipeline.provision.lock import Lock
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def _alone(fleet: Fleet) -> Iterator[Aws]:
 def _show_registered(registered: "Sequence[RegisteredBy]") -> None:
     table = Table("thing registered with it", "certificate", "status", "made")
     for each in registered:
-        table.add_row(each.thing_name, each.certificate_id, each.status, _shown(each.created))
+        table.add_row(plain(each.thing_name), each.certificate_id, each.status, _shown(each.created))
     console.print(table if registered else "no vehicle was registered with it in that time")
 
 

@@ -21,6 +21,7 @@ from fleet_pipeline.compaction.lake import Lake
 from fleet_pipeline.definitions import build
 from fleet_pipeline.errors import RegistrationRefused
 from fleet_pipeline.fleet import Fleet, Hour, RawName, Rule
+from fleet_pipeline.plain import plain
 from fleet_pipeline.provision.hook_log import decisions
 from fleet_pipeline.store import S3Store
 from fleet_pipeline.vehicle.driving import drive, made_up_serials
@@ -167,6 +168,6 @@ def _show(fleet: Fleet, account: Account, counts: Mapping[Rule, Counts]) -> None
     head = first_rows(_lake(fleet, account))
     rows = Table(*(name.lstrip("_") for name in SHOWN), title=f"the first rows of s3://{fleet.lake_bucket}/{fleet.parquet_prefix}/")
     for row in head.to_pylist():
-        rows.add_row(f"{row.pop('_ts'):%H:%M:%S.%f}"[:-3], *(str(value) for value in row.values()))
+        rows.add_row(f"{row.pop('_ts'):%H:%M:%S.%f}"[:-3], *(plain(value) for value in row.values()))
     console.print(rows)
     console.print(styled("Now look at it: ", ("make ui", "bold"), ", then http://127.0.0.1:3000"))

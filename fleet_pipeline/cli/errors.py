@@ -6,6 +6,7 @@ from rich.table import Table
 from fleet_pipeline.account import Account
 from fleet_pipeline.cli.shown import console
 from fleet_pipeline.fleet import Fleet
+from fleet_pipeline.plain import plain
 from fleet_pipeline.provision import replay as reports
 
 
@@ -18,7 +19,9 @@ def errors(fleet: Fleet) -> None:
     for rule in fleet.rules:
         found = reports.waiting(fleet, aws, rule)
         oldest = found.oldest.isoformat(timespec="seconds") if found.oldest else ""
-        table.add_row(rule.key, str(found.reports), oldest, "\n".join(f"{count}: {why}" for why, count in found.reasons.items()), str(len(found.strange)))
+        table.add_row(
+            rule.key, str(found.reports), oldest, "\n".join(f"{count}: {plain(why)}" for why, count in found.reasons.items()), str(len(found.strange))
+        )
     console.print(table)
 
 

@@ -147,7 +147,7 @@ def show(fleet: Fleet, key: str, *, as_json: bool) -> None:
         return
     table = Table("column", "kind", "field of the message", title=f"{key}: record {contract.number}{', pinned' if contract.pinned else ''}")
     for name, column in contract.columns.items():
-        table.add_row(name, column.kind, ".".join(column.path))
+        table.add_row(plain(name), column.kind, plain(".".join(column.path)))
     console.print(table)
 
 
@@ -170,7 +170,7 @@ def diff(fleet: Fleet, key: str, file: Path) -> None:
     """Say how FILE differs from what the lake has recorded; exit code 0 for not at all, 2 for differences."""
     differences = _lake(fleet).contract(fleet.rule(key)).difference(_read(file))
     for line in differences:
-        console.print(line, highlight=False, markup=False)
+        console.print(plain(line), highlight=False, markup=False)
     sys.exit(2 if differences else 0)
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fleet_pipeline.errors import Defect, FleetError, NoRoom
-from fleet_pipeline.plain import plain, plain_lines
+from fleet_pipeline.plain import plain, plain_traceback
 
 _LOG = logging.getLogger(__name__)
 
@@ -45,6 +45,6 @@ def contained(what: str) -> Iterator[None]:
 
 
 def _defect(what: str, error: Exception) -> Defect:
-    _LOG.error("%s: %s", what, plain_lines("".join(traceback.format_exception(error, limit=-TRACED))))
+    _LOG.error("%s: %s", what, plain_traceback(error, TRACED))
     [*_, innermost] = traceback.extract_tb(error.__traceback__)
     return Defect(what, type(error).__name__, plain(error), f"{Path(innermost.filename).name}:{innermost.lineno}")

@@ -26,9 +26,13 @@ from fleet_pipeline.local.daemon import record, recorded
 from fleet_pipeline.local.folder import Folder
 from fleet_pipeline.local.guard import Guard
 from fleet_pipeline.local.mends import mend
+from fleet_pipeline.plain import plain, plain_lines
 
 CHECKPOINT_S = 5
 """What a killed server may lose. A checkpoint of a thousand vehicles takes a tenth of a second, in which nothing is answered."""
+
+LONGEST_LINE = 10_000
+"""Characters of a line of the log: what a function printed is in it."""
 
 _LOOPBACK = "127.0.0.1"
 _KEPT = ("HOME", "LANG", "LC_ALL", "PATH", "PYTHONPATH", "TMPDIR", "VIRTUAL_ENV")
@@ -88,14 +92,30 @@ async def _serve(folder: Folder, lock: int, web: socket.socket, mqtt: socket.soc
 
     signatures = mend(mqtt, folder.ca, os.environ["AWS_SECRET_ACCESS_KEY"])
     logging.getLogger("persistence").setLevel(logging.WARNING)  # every checkpoint would add a line for each service
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(PlainLines("%(asctime)s %(levelname)s [%(name)s] %(message)s"))
     _allow_many_connections()
     port = _port(web)
     config = Config()
     config.bind = [f"fd://{web.detach()}"]
     config.keep_alive_timeout = 75
     config.graceful_timeout = 1
+    config.errorlog = logging.getLogger("hypercorn.error")
     guarded: Any = Guard(app.app, port, signatures)  # hypercorn has a type for each message of ASGI
     await serve(guarded, config, shutdown_trigger=partial(_checkpoints, folder, lock))
+
+
+class PlainLines(logging.Formatter):
+    """Lines of the log in which nothing that a vehicle called itself or published is obeyed by a terminal, or begins a line."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's name)
+        """Return one line."""
+        record.message = plain(record.message, LONGEST_LINE)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        """Return a traceback, each of its lines plain."""
+        return plain_lines(super().formatException(ei))
 
 
 async def _checkpoints(folder: Folder, lock: int) -> None:
