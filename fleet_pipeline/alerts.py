@@ -14,6 +14,7 @@ from urllib.request import Request, urlopen
 import dagster as dg
 from dagster._core.storage.tags import WILL_RETRY_TAG
 
+from fleet_pipeline.assets.own_process import is_of_location
 from fleet_pipeline.checks.evaluations import last_evaluation
 from fleet_pipeline.errors import AlertNotDelivered
 from fleet_pipeline.fleet import Fleet
@@ -126,7 +127,7 @@ def _failed_runs(url: str) -> dg.SensorDefinition:
         seen = set(before.get("seen", []))
         fresh = [record.dagster_run for record in reversed(failed) if record.dagster_run.run_id not in seen]
         waiting = _Waiting(list(before.get("waiting", [])), int(before.get("more", 0)))
-        waiting.add(_failure(context.instance, run) for run in fresh if _is_final(run) and _is_ours(context, run))
+        waiting.add(_failure(context.instance, run) for run in fresh if _is_final(run) and is_of_location(run, context.code_location_origin))
         problem = waiting.told(url, "runs failed")
         kept = {"since": now.isoformat(), "seen": [record.dagster_run.run_id for record in failed], "waiting": waiting.lines, "more": waiting.more}
         return dg.SensorResult(skip_reason=problem or f"{len(fresh)} more runs have failed.", cursor=json.dumps(kept))
@@ -142,12 +143,6 @@ def _cursor(context: dg.SensorEvaluationContext) -> dict[str, Any]:
 
 def _is_final(run: dg.DagsterRun) -> bool:
     return run.tags.get(WILL_RETRY_TAG) != "true"
-
-
-def _is_ours(context: dg.SensorEvaluationContext, run: dg.DagsterRun) -> bool:
-    """Whether a run is of this code location, as far as both are known: an instance may have several."""
-    of, here = run.remote_job_origin, context.code_location_origin
-    return of is None or here is None or of.location_name == here.location_name
 
 
 def _failure(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:

@@ -40,7 +40,8 @@
         ├── ContractBroken        a recorded column would change
         ├── ProcessLost           a process that compacted hours was killed (retryable)
         ├── NotVerified           lake and raw objects of an hour are not the same; nothing was purged
-        ├── NoRoom                this machine's disk or memory did not take what an hour needs (retryable)
+        ├── NoRoom                disk, memory or open files of this machine are used up (retryable)
+        ├── FolderRefused         the folder of temporary files is gone, broken, or not ours to write in
         └── Defect                an hour met what nobody foresaw: a mistake of this package
 
 Facts are attributes and constructor arguments, so every error survives pickling. No error holds a private key.
@@ -509,16 +510,27 @@ class NotVerified(CompactionError):
 
 
 class NoRoom(CompactionError):
-    """This machine has no room for what an hour needs meanwhile. The hour stays due, and the lake is as it was or has whole parts more."""
+    """Something of this machine that an hour needs meanwhile is used up. The hour stays due, and the lake is as it was or has whole parts more."""
 
     retryable = True
+
+    def __init__(self, what: str, why: str, remedy: str) -> None:
+        super().__init__(what, why, remedy)
+        self.what, self.why, self.remedy = what, why, remedy
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.why}; {self.remedy}"
+
+
+class FolderRefused(CompactionError):
+    """The folder of temporary files cannot be used. The hour stays due, and the lake is as it was or has whole parts more."""
 
     def __init__(self, what: str, why: str) -> None:
         super().__init__(what, why)
         self.what, self.why = what, why
 
     def __str__(self) -> str:
-        return f"{self.what}: {self.why}; make room where temporary files go, or set TMPDIR to a folder with room (about the size of the hour's messages)"
+        return f"{self.what}: a temporary file could not be made or used: {self.why}; set TMPDIR to a folder in which this user may write"
 
 
 class Defect(CompactionError):

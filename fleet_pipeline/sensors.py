@@ -79,7 +79,8 @@ def _lost_runs(fleet: Fleet) -> dg.SensorDefinition:
         description="Marks runs as failed whose process on this machine is gone. Run retries then start them again.",
     )
     def lost_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        running = context.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
+        started = context.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
+        running = [run for run in started if own_process.is_of_location(run, context.code_location_origin)]
         lost = [run for run in running if not context.instance.run_launcher.supports_check_run_worker_health and own_process.is_gone(run)]
         for run in lost:
             context.instance.report_run_failed(run, "The run's process is gone: it was killed, or the machine was started anew.")

@@ -289,6 +289,29 @@ def test_a_run_that_was_killed_with_dagster_is_ended_so_that_it_can_start_again(
         assert other.get_run_by_id(run.run_id).status is dg.DagsterRunStatus.FAILURE
 
 
+def test_the_runs_of_another_code_location_of_the_instance_are_neither_ended_nor_told(fleet, instance, recent):
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    job, tags = build(fleet).resolve_job_def("compact"), {own_process.TAG: f"{socket.gethostname()} {gone.pid} 1", "dagster/partition": recent.partition_key}
+    here, there = RegisteredCodeLocationOrigin("fleet_pipeline"), RegisteredCodeLocationOrigin("another_team")
+    runs = {
+        location: instance.create_run_for_job(
+            job, tags=tags, status=dg.DagsterRunStatus.STARTED, **{**origins("compact"), "remote_job_origin": RemoteJobOrigin(remote, "compact")}
+        )
+        for location, remote in ((each.location_name, RemoteRepositoryOrigin(each, "__repository__")) for each in (here, there))
+    }
+    (sensor,) = (each for each in lake_sensors(fleet) if each.name == "lost_runs")
+    sensor(dg.SensorEvaluationContext(None, None, None, None, None, None, instance=instance, code_location_origin=here))
+    statuses = {location: instance.get_run_by_id(run.run_id).status for location, run in runs.items()}
+    assert statuses == {"fleet_pipeline": dg.DagsterRunStatus.FAILURE, "another_team": dg.DagsterRunStatus.STARTED}
+    instance.report_run_failed(runs["another_team"], "another's reason")
+    with webhook() as (url, heard):
+        alert = alert_sensors(replace(fleet, alert_url=url))[0]
+        alert(dg.SensorEvaluationContext(None, None, None, None, None, None, instance=instance, code_location_origin=here))
+    assert "its process is gone" in heard[0].replace("run's", "its")
+    assert "another's reason" not in heard[0]
+
+
 def test_a_run_of_another_host_another_user_or_another_team_is_left_alone():
     host, gone = socket.gethostname(), subprocess.Popen(["true"])
     gone.wait()

@@ -26,7 +26,7 @@ from fleet_pipeline.compaction.rewrite import learnt, rewrite_hour
 from fleet_pipeline.compaction.rows import HEAD
 from fleet_pipeline.compaction.verification import purge_hour, verify_hour
 from fleet_pipeline.compaction.workplace import workplace
-from fleet_pipeline.errors import Defect, NoRoom, PartDamaged, PartsMissing, RecordDamaged
+from fleet_pipeline.errors import Defect, FolderRefused, NoRoom, PartDamaged, PartsMissing, RecordDamaged
 
 
 def deeper(depth):
@@ -38,6 +38,7 @@ UNFORESEEN = {
     "a key": lambda: {}["missing"],
     "a type": lambda: None + 1,
     "an operating system's error that is no matter of room": lambda: os.kill(2**22 + 1, 0),
+    "a file that no temporary folder has": lambda: os.chdir("/nowhere/folder"),
 }
 
 
@@ -56,13 +57,51 @@ def test_what_a_device_wrote_into_an_exception_stays_inert():
     assert defect.value.said == "\\x1b[2J\\nforged line"
 
 
-@pytest.mark.parametrize(
-    "error", [MemoryError(), OSError(errno.ENOSPC, "No space left on device"), PermissionError(errno.EACCES, "Permission denied")], ids=repr
-)
-def test_a_machine_without_room_is_said_as_such_and_may_have_some_later(error):
-    with pytest.raises(NoRoom, match="TMPDIR") as no_room, contained("hour"):
+USED_UP = {errno.ENOSPC: "TMPDIR", errno.EDQUOT: "TMPDIR", errno.EFBIG: "TMPDIR", errno.ENOMEM: "memory", errno.EMFILE: "ulimit -n", errno.ENFILE: "ulimit -n"}
+
+
+@pytest.mark.parametrize("error", [MemoryError(), *(OSError(number, os.strerror(number)) for number in USED_UP)], ids=repr)
+def test_what_a_machine_has_no_more_of_is_said_with_what_helps_and_may_be_there_later(error):
+    with pytest.raises(NoRoom, match=USED_UP.get(getattr(error, "errno", None), "memory")) as no_room, contained("hour"):
         raise error
     assert no_room.value.retryable
+
+
+NOT_OURS = {
+    "a folder that is gone": lambda folder: folder / "gone" / "spool",
+    "a file where a folder should be": lambda folder: folder / "file" / "spool",
+    "a folder that leads to itself": lambda folder: folder / "loop" / "spool",
+}
+
+
+@pytest.mark.parametrize("place", NOT_OURS.values(), ids=NOT_OURS)
+def test_a_temporary_file_that_cannot_be_used_is_neither_a_lack_of_room_nor_a_defect(place, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(FolderRefused, match="TMPDIR") as refused, contained("hour"):
+        place(tmp_path).open("wb")
+    assert not refused.value.retryable
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO])
+def test_a_disk_or_a_folder_that_refuses_is_told_from_one_that_is_full(number, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(FolderRefused), contained("hour"):
+        raise OSError(number, os.strerror(number), str(tmp_path / "spool"))
+    with pytest.raises(Defect), contained("hour"):
+        raise OSError(number, os.strerror(number), "/etc/passwd")
+    with pytest.raises(Defect), contained("hour"):
+        raise OSError(number, os.strerror(number))
+
+
+def test_an_hour_without_any_folder_for_temporary_files_says_so(raw, monkeypatch):
+    def nowhere():
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(tempfile, "gettempdir", nowhere)
+    with pytest.raises(FolderRefused, match="No usable temporary directory"), contained("hour"):
+        compact(raw, Lake(DictStore(), "lake"))
 
 
 def test_an_error_of_ours_and_a_stop_go_through():

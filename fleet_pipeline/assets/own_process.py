@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import dagster as dg
+from dagster._core.remote_origin import CodeLocationOrigin
 
 TAG = "fleet/process"
 """The run's tag: host, process id and, where the system tells, the time at which the process began."""
@@ -21,6 +22,12 @@ def is_gone(run: dg.DagsterRun) -> bool:
     """Whether the process that worked on a run was one of this host and is no more. Of a run without our tag nothing is known."""
     host, _, process = run.tags.get(TAG, "").rpartition(" ")[0].rpartition(" ")
     return host == socket.gethostname() and not _lives(int(process), run.tags[TAG].rpartition(" ")[2])
+
+
+def is_of_location(run: dg.DagsterRun, here: CodeLocationOrigin | None) -> bool:
+    """Whether a run is of this code location, as far as both are known: an instance may have several, and their runs are their own business."""
+    of = run.remote_job_origin
+    return of is None or here is None or of.location_name == here.location_name
 
 
 def _lives(process: int, began: str) -> bool:
