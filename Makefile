@@ -51,8 +51,8 @@ lock: $(STAMP) ## write the lock files anew from pyproject.toml
 	  pyproject.toml deploy/build.in -o deploy/requirements.lock
 
 clean: ## remove what the demo, the UI and the tests have left (not the virtual environment)
-	-$(BIN)/fleet local reset --yes
-	rm -rf .dagster .fleet .coverage .coverage.* .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
+	@if [ -x $(BIN)/fleet ]; then $(BIN)/fleet local reset --yes; fi
+	rm -rf .dagster .logs_queue logs dist .fleet .coverage .coverage.* .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
 
 $(STAMP): requirements.lock requirements-uv.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else "fleet_pipeline needs Python 3.11 to 3.13 and found %d.%d: set PYTHON=python3.12" % v)'

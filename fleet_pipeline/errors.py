@@ -29,6 +29,8 @@
     │   ├── ConnectionFailed      the broker did not let the vehicle in, or the connection was lost (retryable)
     │   └── PublishRefused        the broker did not take a message
     ├── HookMissing               this installation lacks the source of the hook; nothing was changed
+    ├── DemoStopped               the demo was interrupted, or one of its runs failed
+    ├── InUse                     another process of this folder does what only one may do at once
     ├── PortTaken                 another program listens where the UI is to be served
     ├── MissingExtra              a command wants a package that is not installed
     ├── QueryRefused              the lake could not be asked, or not this
@@ -378,6 +380,28 @@ class HookMissing(FleetError):
 
     def __str__(self) -> str:
         return f"the source of the pre-provisioning hook is not in {self.folder}: install the wheel as it was built, or the whole checkout"
+
+
+class InUse(FleetError):
+    """Another process does in this folder what only one may do at a time, or what this one would take away from it. Nothing was changed."""
+
+    def __init__(self, what: str, folder: str, remedy: str) -> None:
+        super().__init__(what, folder, remedy)
+        self.what, self.folder, self.remedy = what, folder, remedy
+
+    def __str__(self) -> str:
+        return f"{self.what} at work with {self.folder}: nothing was changed; {self.remedy}"
+
+
+class DemoStopped(FleetError):
+    """The demo ended before its counts. What it made stays, and the next demo goes on with it."""
+
+    def __init__(self, where: str, why: str) -> None:
+        super().__init__(where, why)
+        self.where, self.why = where, why
+
+    def __str__(self) -> str:
+        return f"the demo ended at {self.where}: {self.why}; what it made stays, so run it again"
 
 
 class PortTaken(FleetError):

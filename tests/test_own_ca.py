@@ -1,8 +1,10 @@
 """Vehicles with certificates of a CA of the user's: let in by our function when the hook's own rules allow, and otherwise left outside."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import dagster as dg
 import just_in_time
 import lambda_function as hook
 import pytest
@@ -13,9 +15,11 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fleet_pipeline.assets import provisioning
 from fleet_pipeline.aws import Aws
+from fleet_pipeline.definitions import build
 from fleet_pipeline.errors import ConnectionFailed, InvalidSetting, NoAuthority
-from fleet_pipeline.provision.blueprint import blueprint, resources
+from fleet_pipeline.provision.blueprint import OWN_CA_PARTS, blueprint, resources, shown
 from fleet_pipeline.provision.hook_log import decisions
 from fleet_pipeline.provision.own_ca import registration_code
 from fleet_pipeline.provision.reconcile import Action, plan, reconcile, remove
@@ -220,3 +224,30 @@ def test_an_event_that_is_not_of_our_ca_is_refused_in_one_line(event, monkeypatc
         monkeypatch.setenv(name, value)
     assert just_in_time.lambda_handler(event, None) == {"allowed": False}
     assert "not of a certificate of our CA" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("mode", ["jitr", "jitp"])
+def test_without_the_files_of_the_ca_the_code_location_loads_and_only_its_parts_say_what_is_missing(make_fleet, mode):
+    fleet = make_fleet(own_ca=mode)
+    with pytest.raises(InvalidSetting, match="fleet ca make"):
+        blueprint(fleet)
+    definitions = build(fleet)
+    with dg.DagsterInstance.ephemeral() as instance:
+        job = definitions.resolve_implicit_global_asset_job_def()
+        ran = {
+            name: job.execute_in_process(instance=instance, asset_selection=[provisioning.key(name)], raise_on_error=False)
+            for name in ("device_policy", "ca_certificate")
+        }
+    assert ran["device_policy"].success
+    [failed] = [event for event in ran["ca_certificate"].all_events if event.is_step_failure]
+    assert "needs ca.pem and verification.pem" in failed.step_failure_data.error.to_string()
+
+
+@pytest.mark.parametrize("mode", ["jitr", "jitp"])
+def test_the_parts_that_wait_for_the_ca_are_all_that_it_brings(make_fleet, mode):
+    fleet = make_fleet(own_ca=mode)
+    waiting = set(shown(fleet))
+    folder = Path(fleet.home) / "ca"
+    (folder / VERIFICATION).write_text(Authority.make(folder).issue("code").certificate_pem)
+    assert waiting == set(blueprint(fleet)) == set(shown(fleet))
+    assert set(OWN_CA_PARTS[mode]) == waiting - set(blueprint(replace(fleet, own_ca="none")))

@@ -9,7 +9,7 @@ import dagster as dg
 from fleet_pipeline.assets.failures import reported
 from fleet_pipeline.fleet import Fleet
 from fleet_pipeline.plain import fence
-from fleet_pipeline.provision.blueprint import Part, blueprint
+from fleet_pipeline.provision.blueprint import Part, shown
 from fleet_pipeline.provision.difference import difference
 from fleet_pipeline.provision.reconcile import Action, Resource, Step, declared, reconcile
 from fleet_pipeline.resources.account import AccountResource
@@ -29,7 +29,7 @@ _SERVICES = {
 
 def provisioning_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
     """Return an asset for each resource; materializing it makes AWS hold what the settings want."""
-    return [_asset(name, part, fleet) for name, part in blueprint(fleet).items()]
+    return [_asset(name, part, fleet) for name, part in shown(fleet).items()]
 
 
 def key(part_name: str) -> dg.AssetKey:

@@ -14,7 +14,7 @@ from fleet_pipeline.assets import provisioning
 from fleet_pipeline.assets.failures import reported
 from fleet_pipeline.fleet import Fleet
 from fleet_pipeline.plain import in_markdown, plain
-from fleet_pipeline.provision.blueprint import blueprint
+from fleet_pipeline.provision.blueprint import shown
 from fleet_pipeline.provision.difference import difference
 from fleet_pipeline.provision.foreign import Finding, findings
 from fleet_pipeline.provision.reconcile import Action, Resource, Step, look
@@ -26,7 +26,7 @@ CHANGED_BY_OTHERS = "changed-by-others"
 
 def drift_checks(fleet: Fleet) -> list[dg.AssetChecksDefinition]:
     """Return a check for each provisioning asset, which is red when AWS differs from the settings or holds something foreign."""
-    return [_check(name, part.resource, fleet) for name, part in blueprint(fleet).items()]
+    return [_check(name, part.resource, fleet) for name, part in shown(fleet).items()]
 
 
 def _check(name: str, resource: Resource, fleet: Fleet) -> dg.AssetChecksDefinition:

@@ -10,7 +10,7 @@ from fleet_pipeline.assets import provisioning
 from fleet_pipeline.assets.failures import reported
 from fleet_pipeline.fleet import Fleet
 from fleet_pipeline.plain import in_markdown, plain
-from fleet_pipeline.provision.blueprint import blueprint, topic_rule_name
+from fleet_pipeline.provision.blueprint import shown, topic_rule_name
 from fleet_pipeline.provision.hardening.lints import Finding, findings
 from fleet_pipeline.provision.hardening.review import deeds_of, wrongly_judged
 from fleet_pipeline.provision.iot_policy import IotPolicy
@@ -21,7 +21,7 @@ from fleet_pipeline.virtual_vehicle import Trial, tried
 
 def hardening_checks(fleet: Fleet) -> list[dg.AssetChecksDefinition]:
     """Return a check of each resource's settings, one of the attacks on each device policy, and the virtual vehicle."""
-    parts = blueprint(fleet)
+    parts = shown(fleet)
     return [
         *(_settings(name, part.resource, fleet) for name, part in parts.items()),
         *(_attacks(name, parts[name].resource, fleet) for name in ("device_policy", "claim_policy")),

@@ -15,7 +15,7 @@ def bulk() -> None:
 
 
 @bulk.command()
-@click.option("--vehicles", default=10, show_default=True, help="How many vehicles, with made-up serials.")
+@click.option("--vehicles", type=click.IntRange(1, 1000), default=10, show_default=True, help="How many vehicles, with made-up serials.")
 @click.pass_obj
 def start(fleet: Fleet, vehicles: int) -> None:
     """Make a key and a request for each vehicle, and have them registered."""

@@ -12,14 +12,16 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 import pyarrow.dataset as ds
+from dagster._core.errors import DagsterExecutionInterruptedError
 from rich.table import Table
 
 from fleet_pipeline.account import Account
+from fleet_pipeline.cli.alone import alone
 from fleet_pipeline.cli.shown import console, progress, styled
 from fleet_pipeline.cli.vehicle import register_all
 from fleet_pipeline.compaction.lake import Lake
 from fleet_pipeline.definitions import build
-from fleet_pipeline.errors import RegistrationRefused
+from fleet_pipeline.errors import DemoStopped, RegistrationRefused
 from fleet_pipeline.fleet import Fleet, Hour, RawName, Rule
 from fleet_pipeline.plain import plain
 from fleet_pipeline.provision.hook_log import decisions
@@ -54,7 +56,15 @@ class Counts:
 
 
 def run(fleet: Fleet, vehicles: int, messages: int) -> bool:
-    """Provision, register, drive, compact and count; return whether every count agrees. May be run again and again."""
+    """Provision, register, drive, compact and count; return whether every count agrees. May be run again and again.
+
+    Raises InUse while another demo of this folder is at work, and DemoStopped, naming the station, when it is interrupted or one of its runs fails.
+    """
+    with alone("demo"):
+        return _run(fleet, vehicles, messages)
+
+
+def _run(fleet: Fleet, vehicles: int, messages: int) -> bool:
     account = Account.of(fleet)
     with _station("AWS"):
         where = account.aws.endpoint_url or f"account {fleet.account} in {fleet.region}"
@@ -69,10 +79,11 @@ def run(fleet: Fleet, vehicles: int, messages: int) -> bool:
     with _station("drive: telemetry by Basic Ingest"):
         published = _drive(fleet, account, serials, messages)
     hours = _hours(begun, datetime.now(UTC))
-    _wait_for(fleet, account, published, begun)
     with _station("compact: raw objects → Parquet"):
+        _wait_for(fleet, account, published, begun)
         _compact(fleet, instance, hours)
-    counts = _count(fleet, account, published, begun)
+    with _station("count: published = raw objects = rows"):
+        counts = _count(fleet, account, published, begun)
     _show(fleet, account, counts)
     return refused and all(count.agree for count in counts.values())
 
@@ -81,7 +92,12 @@ def run(fleet: Fleet, vehicles: int, messages: int) -> bool:
 def _station(title: str) -> Iterator[None]:
     console.print(title, style="bold")
     begun = time.monotonic()
-    yield
+    try:
+        yield
+    except (KeyboardInterrupt, DagsterExecutionInterruptedError):
+        raise DemoStopped(title, "it was interrupted") from None
+    except dg.Failure as failure:
+        raise DemoStopped(title, failure.description or str(failure)) from failure
     console.print(f"  {time.monotonic() - begun:.1f} s", style="dim")
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 from rich.table import Table
 
+from fleet_pipeline.cli.alone import nobody_at_work
 from fleet_pipeline.cli.shown import console
 from fleet_pipeline.fleet import Fleet
 from fleet_pipeline.local import daemon
@@ -45,10 +46,11 @@ def down(fleet: Fleet) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def reset(fleet: Fleet, *, yes: bool) -> None:
-    """Stop it and delete all that it holds."""
+    """Stop it and delete all that it holds. Refused while Dagster's UI or a demo of this folder is at work with it."""
     if not yes:
         click.confirm("Delete AWS on this machine, with every bucket and certificate in it?", abort=True)
-    daemon.reset(Path(fleet.home))
+    with nobody_at_work():
+        daemon.reset(Path(fleet.home))
     console.print("deleted")
 
 

@@ -60,8 +60,8 @@ def settings_command(fleet: Fleet) -> None:
 
 
 @fleet_command.command()
-@click.option("--vehicles", default=5, show_default=True, help="How many vehicles register and drive.")
-@click.option("--messages", default=60, show_default=True, help="How many messages each one publishes.")
+@click.option("--vehicles", type=click.IntRange(1, 1000), default=5, show_default=True, help="How many vehicles register and drive.")
+@click.option("--messages", type=click.IntRange(1), default=60, show_default=True, help="How many messages each one publishes.")
 @click.pass_obj
 def demo(fleet: Fleet, vehicles: int, messages: int) -> None:
     """Go the whole way: provision, register, drive, compact, count. Exit code 1 if any count differs."""

@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
+from fleet_pipeline.cli.alone import alone
 from fleet_pipeline.errors import PortTaken
-from fleet_pipeline.local.folder import made_private
 
 
 @click.command()
@@ -22,10 +22,8 @@ def ui(host: str, port: int, workspace: str, hosts: tuple[str, ...]) -> None:
     """Serve Dagster's UI and run its daemon until Ctrl-C. Pages of other origins get nothing."""
     from fleet_pipeline.webserver import HOSTS
 
-    _check_free(host, port)
     os.umask(0o077)
-    home = Path(os.environ.setdefault("DAGSTER_HOME", str(Path.cwd())))
-    made_private(home / ".dagster")
+    os.environ.setdefault("DAGSTER_HOME", str(Path.cwd()))
     os.environ[HOSTS] = ",".join([*hosts, *os.environ.get(HOSTS, "").split(",")])
     dev: Any = import_module("dagster._cli.dev")
     start = dev.open_ipc_subprocess
@@ -35,7 +33,9 @@ def ui(host: str, port: int, workspace: str, hosts: tuple[str, ...]) -> None:
 
     dev.open_ipc_subprocess = behind_the_gate
     warnings.filterwarnings("ignore", "Function `dev_command` is superseded")
-    dev.dev_command(["--workspace", workspace, "--host", host, "--port", str(port)], prog_name="fleet ui")
+    with alone("ui"):
+        _check_free(host, port)
+        dev.dev_command(["--workspace", workspace, "--host", host, "--port", str(port)], prog_name="fleet ui")
 
 
 def _check_free(host: str, port: int) -> None:

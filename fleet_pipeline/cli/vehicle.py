@@ -38,8 +38,10 @@ def register_one(fleet: Fleet, serial: str, claim: Path | None, *, own_key: bool
 
 
 @vehicle.command()
-@click.option("--vehicles", default=3, show_default=True, help="How many vehicles drive; those not registered yet are registered first.")
-@click.option("--messages", default=60, show_default=True, help="How many messages each one publishes.")
+@click.option(
+    "--vehicles", type=click.IntRange(1, 1000), default=3, show_default=True, help="How many vehicles drive; those not registered yet are registered first."
+)
+@click.option("--messages", type=click.IntRange(1), default=60, show_default=True, help="How many messages each one publishes.")
 @click.pass_obj
 def drive(fleet: Fleet, vehicles: int, messages: int) -> None:
     """Let vehicles drive and publish telemetry to all rules by Basic Ingest."""

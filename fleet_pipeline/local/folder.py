@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from fleet_pipeline.private import made_private
+
 
 @dataclass(frozen=True, slots=True)
 class Folder:
@@ -108,13 +110,6 @@ class Folder:
             return os.path.samestat(os.fstat(descriptor), self.lock.stat())
         except FileNotFoundError:
             return False
-
-
-def made_private(folder: Path) -> None:
-    """Make a folder that none but its owner may enter; close one that is there already to all others."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if folder.stat().st_mode & 0o077:
-        folder.chmod(0o700)
 
 
 @contextmanager

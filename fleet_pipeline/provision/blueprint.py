@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from graphlib import TopologicalSorter
 
 from fleet_pipeline.documents import filled
+from fleet_pipeline.errors import InvalidSetting
 from fleet_pipeline.fleet import Fleet, Rule
 from fleet_pipeline.provision.allow_list import AllowListTable
 from fleet_pipeline.provision.attachment import PolicyAttachment
@@ -13,7 +14,7 @@ from fleet_pipeline.provision.claim.claims import Claims
 from fleet_pipeline.provision.claim_certificate import ClaimCertificate
 from fleet_pipeline.provision.function import HOOK_FOLDER, Function, sha256_of, zipped
 from fleet_pipeline.provision.iot_policy import IotPolicy
-from fleet_pipeline.provision.own_ca import ca_certificate
+from fleet_pipeline.provision.own_ca import Undescribed, ca_certificate
 from fleet_pipeline.provision.permission import InvokePermission
 from fleet_pipeline.provision.reconcile import Resource
 from fleet_pipeline.provision.role import Role
@@ -37,6 +38,27 @@ def blueprint(fleet: Fleet) -> Blueprint:
     """Return the parts of a fleet by name, in an order in which they can be made."""
     parts = {**_storage(fleet), **_hook(fleet), **_provisioning(fleet), **_claim(fleet), **_rules(fleet), **_own_ca(fleet), **_bulk(fleet)}
     return {name: parts[name] for name in TopologicalSorter({name: part.after for name, part in parts.items()}).static_order()}
+
+
+OWN_CA_PARTS = {
+    "none": (),
+    "jitr": ("just_in_time_role", "just_in_time", "just_in_time_permission", "just_in_time_rule", "ca_certificate"),
+    "jitp": ("jitp_template", "ca_certificate"),
+}
+"""The parts of which none can be described without the authority's certificate."""
+
+
+def shown(fleet: Fleet) -> Blueprint:
+    """Return the parts for whoever must show a fleet that is not whole, as Dagster when it loads: without the own CA's files its parts only say so.
+
+    For deeds there is `blueprint`, which raises: beside half of the parts, the other half would look like leftovers.
+    """
+    try:
+        return blueprint(fleet)
+    except InvalidSetting as problem:
+        if not OWN_CA_PARTS[fleet.own_ca]:
+            raise
+        return {**blueprint(replace(fleet, own_ca="none")), **{name: Part(Undescribed(name, problem), (), "own_ca") for name in OWN_CA_PARTS[fleet.own_ca]}}
 
 
 def topic_rule_name(rule: Rule) -> str:

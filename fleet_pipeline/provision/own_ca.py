@@ -75,6 +75,42 @@ class CaCertificate:
         return {"registrationConfig": {"templateName": self.template_name}} if self.template_name else {}
 
 
+@dataclass(frozen=True)
+class Undescribed:
+    """A part of the fleet that cannot be described because the authority's files are missing. Whoever asks AWS for it is told what is missing."""
+
+    kind: ClassVar[str] = "part of the own CA"
+    fixed: ClassVar[frozenset[str]] = frozenset()
+
+    name: str
+    problem: InvalidSetting = field(compare=False)
+
+    @property
+    def arn(self) -> str:
+        """None is known."""
+        return ""
+
+    def console_path(self) -> str:
+        """The page of all authorities."""
+        return "iot/home#/cacertificates"
+
+    def read(self, aws: Aws) -> Self | None:  # noqa: ARG002 (nothing is asked)
+        """Raise InvalidSetting."""
+        raise self.problem
+
+    def create(self, aws: Aws) -> None:
+        """Raise InvalidSetting."""
+        self.read(aws)
+
+    def update(self, aws: Aws, found: Self) -> None:  # noqa: ARG002
+        """Raise InvalidSetting."""
+        self.read(aws)
+
+    def delete(self, aws: Aws) -> None:
+        """Raise InvalidSetting."""
+        self.read(aws)
+
+
 def ca_certificate(fleet: Fleet) -> CaCertificate:
     """Return the authority whose certificates lie in the fleet's home. Raises InvalidSetting when they do not."""
     folder = Path(fleet.home) / "ca"

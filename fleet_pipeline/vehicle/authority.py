@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from fleet_pipeline.errors import NoAuthority
+from fleet_pipeline.private import made_private
 from fleet_pipeline.vehicle.identity import Identity
 
 CERTIFICATE = "ca.pem"
@@ -46,7 +47,7 @@ class Authority:
             builder = _certificate(name, name, key).add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             usage = {each: each in {"key_cert_sign", "crl_sign"} for each in _USAGES}
             signed = builder.add_extension(x509.KeyUsage(**usage), critical=True).sign(key, hashes.SHA256())
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            made_private(folder)
             (folder / CERTIFICATE).write_bytes(signed.public_bytes(Encoding.PEM))
             with os.fdopen(os.open(folder / PRIVATE_KEY, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 file.write(_pem(key))

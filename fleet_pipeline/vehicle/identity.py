@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from fleet_pipeline.errors import InvalidName
+from fleet_pipeline.private import made_private
 
 CERTIFICATE = "certificate.pem"
 PRIVATE_KEY = "private.key"
@@ -58,7 +59,7 @@ class Folder:
     def write(self, identity: Identity) -> None:
         """Keep this identity, on the disk itself, instead of any that was here."""
         self.delete()
-        self.path.mkdir(mode=0o700, parents=True)
+        made_private(self.path)
         for name, text in ((PRIVATE_KEY, identity.private_key), (CERTIFICATE, identity.certificate_pem)):
             with os.fdopen(os.open(self.path / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
                 file.write(text)

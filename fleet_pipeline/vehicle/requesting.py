@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat, load_pem_private_key
 from cryptography.x509.oid import NameOID
 
+from fleet_pipeline.private import made_private
 from fleet_pipeline.vehicle.identity import PRIVATE_KEY, Folder, Identity
 
 _ASKED = ".asked"
@@ -58,7 +59,7 @@ def accept(home: Path, told: str) -> Iterator[str]:
 def _kept(folder: Path) -> Any:
     waiting = folder.with_name(folder.name + _ASKED)
     if not (waiting / PRIVATE_KEY).exists():
-        waiting.mkdir(mode=0o700, parents=True, exist_ok=True)
+        made_private(waiting)
         _, pem = new_key()
         with os.fdopen(os.open(waiting / PRIVATE_KEY, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(pem)
