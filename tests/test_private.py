@@ -9,10 +9,12 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.errors import DagsterExecutionInterruptedError
 
 from fleet_pipeline.cli.alone import DEEDS, alone, nobody_at_work
+from fleet_pipeline.cli.demo import _station
 from fleet_pipeline.compaction.workplace import workplace
-from fleet_pipeline.errors import InUse
+from fleet_pipeline.errors import DemoStopped, InUse
 from fleet_pipeline.local.folder import Folder as LocalFolder
 from fleet_pipeline.private import made_private
 from fleet_pipeline.vehicle.authority import Authority
@@ -134,3 +136,11 @@ def test_a_number_that_makes_no_sense_is_refused_before_anything_is_done(command
     code, said = command(fleet, *arguments)
     assert code == 2
     assert "is not in the range" in said
+
+
+@pytest.mark.parametrize(
+    ("stop", "said"), [(KeyboardInterrupt(), "interrupted"), (DagsterExecutionInterruptedError(), "interrupted"), (dg.Failure("no bucket"), "no bucket")]
+)
+def test_a_demo_that_ends_early_says_where_and_what_to_do(stop, said):
+    with pytest.raises(DemoStopped, match=f"ended at drive: .*{said}.* run it again"), _station("drive"):
+        raise stop
