@@ -18,10 +18,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmarks import report
 from benchmarks.contenders import ACCOUNT, REGION, WithoutPandas, peak_mb
 from benchmarks.messages import BUCKET, HOUR, LAKE, RULE, messages
-from benchmarks.run import COMPILED, server
 from fleet_pipeline.aws import Aws
 from fleet_pipeline.compaction.hour import compact_hour
 from fleet_pipeline.compaction.hours import forecast_hour
@@ -110,6 +108,8 @@ class Peak:
 
 def peaks(kind, objects):
     """Yield what each deed takes on one hour of messages of a kind."""
+    from benchmarks.run import COMPILED, server  # with it comes Matplotlib, which the deeds do without
+
     size = sum(len(payload) for _, payload in messages(objects, dirty=False, kind=kind))
     with server(objects, dirty=False, kind=kind) as url, tempfile.TemporaryDirectory() as folder:
         for deed in DEEDS:
@@ -147,6 +147,8 @@ def main():
             found.append(asdict(peak))
             print(json.dumps(found[-1]), flush=True)
     if arguments.write:
+        from benchmarks import report
+
         report.write_memory(found)
 
 

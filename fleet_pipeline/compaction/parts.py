@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fleet_pipeline.compaction.contract import Column
+from fleet_pipeline.compaction.memory import give_back
 from fleet_pipeline.compaction.reading import FOOTER, Identities
 from fleet_pipeline.compaction.rows import IDENTITY, Block, count_versions
 from fleet_pipeline.compaction.structs import leaves
@@ -100,6 +101,8 @@ def write(path: Path, tables: Iterable[pa.Table], schema: pa.Schema, facts: dict
     with pq.ParquetWriter(path, schema, **options) as writer:
         for group in _groups(_noted(tables, digest, written)):
             writer.write_table(group, row_group_size=ROW_GROUP)
+            del group  # before the next one gathers
+            give_back()
         facts |= {"rows": written.rows, "versions": written.versions, "identities": digest.hexdigest(), "fingerprint": written.fingerprint}
         writer.add_key_value_metadata({FOOTER: json.dumps(facts)})
     return written
@@ -118,16 +121,18 @@ def _noted(tables: Iterable[pa.Table], digest: Any, written: Written) -> Iterato
 
 
 def _groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Yield the rows of many tables by row groups."""
+    """Yield the rows of many tables by row groups, and hold none of what was yielded."""
     held: list[pa.Table] = []
     rows = size = 0
     for table in tables:
         held.append(table)
         rows, size = rows + table.num_rows, size + table.nbytes
         if rows >= ROW_GROUP or size >= ROW_GROUP_BYTES:
-            whole = pa.concat_tables(held)
-            yield whole.slice(0, ROW_GROUP)
-            rest = whole.slice(ROW_GROUP)
-            held, rows, size = [rest], rest.num_rows, rest.nbytes
+            rest = pa.concat_tables(held).slice(ROW_GROUP)
+            held = [pa.concat_tables(held).slice(0, ROW_GROUP)]
+            yield held.pop()
+            rows, size = rest.num_rows, rest.nbytes
+            held = [rest] if rows else []  # no rows of a group still hold the group
+            del rest
     if rows:
         yield pa.concat_tables(held)

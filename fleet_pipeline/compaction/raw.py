@@ -5,12 +5,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from fleet_pipeline.compaction.listing import pages
+from fleet_pipeline.compaction.memory import Used, blocks_of
 from fleet_pipeline.compaction.rows import BLOCK_ROWS, LARGEST
 from fleet_pipeline.fleet import Hour, Rule
 from fleet_pipeline.store import Store, Version
 
 BLOCK_BYTES = 8 * 1024 * 1024
-"""Bytes after which a block is closed, however few its versions. Parsed JSON takes up to 25 times as much."""
+"""Bytes after which a block is closed, however few its versions."""
 
 BLOCKS_OPEN = 4
 """Blocks of which some bodies have come. Further ones wait for a straggler."""
@@ -72,7 +73,18 @@ class RawHour:
 
 
 def fetched(store: Store, blocks: Iterable[list[Version]]) -> Iterator[tuple[list[Version], list[bytes | None]]]:
-    """Yield blocks with their payloads, in their order, while those of the next are on their way. Too large a payload is None."""
+    """Yield blocks with their payloads, in their order, while those of the next are on their way. Too large a payload is None.
+
+    A block that would be large once it is parsed comes in pieces.
+    """
+    used = Used()
+    for done in _finished(store, blocks):
+        for cut in blocks_of(done.payloads):
+            yield done.versions[cut], done.payloads[cut]
+        used.note(sum(len(payload) for payload in done.payloads if payload))
+
+
+def _finished(store: Store, blocks: Iterable[list[Version]]) -> Iterator["_Block"]:
     unfinished: deque[_Block] = deque()
     for place, body in store.bodies(_wanted(blocks, unfinished)):
         block = unfinished[0]
@@ -80,10 +92,8 @@ def fetched(store: Store, blocks: Iterable[list[Version]]) -> Iterator[tuple[lis
             block = next(block for block in unfinished if place < block.stop)
         block.take(place, body)
         while unfinished and not unfinished[0].missing:
-            done = unfinished.popleft()
-            yield done.versions, done.payloads
-    for done in unfinished:  # in these, everything was too large
-        yield done.versions, done.payloads
+            yield unfinished.popleft()
+    yield from unfinished  # in these, everything was too large
 
 
 def _wanted(blocks: Iterable[list[Version]], unfinished: "deque[_Block]") -> Iterator[Version | None]:

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fleet_pipeline.compaction.lake import Part
+from fleet_pipeline.compaction.memory import Used
 from fleet_pipeline.compaction.rows import HEAD, identity
 from fleet_pipeline.errors import PartDamaged
 from fleet_pipeline.plain import plain
@@ -32,6 +33,9 @@ BATCH_ROWS = 16_384
 BATCH_BYTES = 8 * 1024 * 1024
 """Bytes that are read at once, as far as a file's footer tells: a payload may have 128 KB."""
 
+READ_BYTES = 8 * 1024 * 1024
+"""Bytes of a column that are fetched at once. A row group of large messages has 64 MB, which Arrow would otherwise fetch whole."""
+
 IDENTITY_COLUMNS = ["_key", "_version"]
 
 
@@ -44,7 +48,7 @@ class PartFile:
     def __init__(self, store: Store, part: Part, columns: pa.Schema) -> None:
         self.key = part.key
         with _whole(part.key):
-            self._file = pq.ParquetFile(_Remote(store, part.key, part.size))
+            self._file = pq.ParquetFile(_Remote(store, part.key, part.size), buffer_size=READ_BYTES)
             self.facts: dict[str, Any] = self._facts(columns)
 
     @property
@@ -72,10 +76,19 @@ class PartFile:
         with _whole(self.key):
             return self._file.read(columns)
 
-    def batches(self, columns: Sequence[str], rows: int = BATCH_ROWS) -> Iterator[pa.Table]:
-        """Yield some columns by batches of at most so many rows, and of some megabytes."""
+    def batches(self, columns: Sequence[str], rows: int = BATCH_ROWS, size: int = BATCH_BYTES) -> Iterator[pa.Table]:
+        """Yield some columns by batches of at most so many rows, and of about so many bytes."""
+        used = Used()
+        for group in range(self._file.metadata.num_row_groups):
+            for batch in self._of_group(group, columns, rows, size):
+                yield batch
+                used.note(batch.nbytes)
+                del batch  # before the next is read
+
+    def _of_group(self, group: int, columns: Sequence[str], rows: int, size: int) -> Iterator[pa.Table]:
+        """Yield the batches of a row group by its own mean size of a row: in another, messages may be a thousand times as long."""
         with _whole(self.key):
-            batches = self._file.iter_batches(min(rows, self._rows_at_once(columns)), columns=list(columns))
+            batches = self._file.iter_batches(min(rows, self._rows_at_once(group, columns, size)), row_groups=[group], columns=list(columns))
         while True:
             with _whole(self.key):
                 batch = next(batches, None)
@@ -84,11 +97,11 @@ class PartFile:
             if batch.num_rows:
                 yield pa.Table.from_batches([batch])
 
-    def _rows_at_once(self, columns: Sequence[str]) -> int:
-        groups = (self._file.metadata.row_group(number) for number in range(self._file.metadata.num_row_groups))
-        parts = (group.column(place) for group in groups for place in range(group.num_columns))
-        size: int = sum(part.total_uncompressed_size for part in parts if part.path_in_schema.partition(".")[0] in columns)
-        return max(1, BATCH_BYTES * max(1, self.rows) // max(1, int(size)))
+    def _rows_at_once(self, group: int, columns: Sequence[str], size: int) -> int:
+        found = self._file.metadata.row_group(group)
+        parts = (found.column(place) for place in range(found.num_columns))
+        uncompressed: int = sum(part.total_uncompressed_size for part in parts if part.path_in_schema.partition(".")[0] in columns)
+        return max(1, size * max(1, int(found.num_rows)) // max(1, int(uncompressed)))
 
     def _facts(self, columns: pa.Schema) -> dict[str, Any]:
         """Return what the footer says of the rows, once the file is one of ours."""
@@ -212,7 +225,7 @@ def _last_key(rows: pa.Table) -> str:
 
 def merged(files: Sequence[PartFile], columns: Sequence[str]) -> Iterator[pa.Table]:
     """Yield some columns of all rows of several parts in the order of keys, a few megabytes at a time."""
-    streams = [file.batches(columns) for file in files]
+    streams = [file.batches(columns, size=BATCH_BYTES // len(files)) for file in files]
     heads = [next(stream, None) for stream in streams]
     while any(head is not None for head in heads):
         bound = min(_last_key(head) for head in heads if head is not None)

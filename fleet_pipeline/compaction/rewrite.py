@@ -14,6 +14,7 @@ import pyarrow as pa
 from fleet_pipeline.compaction.appending import Appending
 from fleet_pipeline.compaction.contract import Contract
 from fleet_pipeline.compaction.lake import Lake
+from fleet_pipeline.compaction.memory import blocks_of
 from fleet_pipeline.compaction.reading import PartFile, merged, opened
 from fleet_pipeline.compaction.rows import BLOCK_ROWS, ORIGINS, Block, of_versions, typed_again
 from fleet_pipeline.compaction.workplace import workplace
@@ -79,7 +80,9 @@ def _versions(files: Sequence[PartFile]) -> Iterator[pa.Table]:
     for rows in merged(files, [*ORIGINS, "_payload"]):
         versions = of_versions(rows)
         for start in range(0, versions.num_rows, BLOCK_ROWS):
-            yield versions.slice(start, BLOCK_ROWS)
+            block = versions.slice(start, BLOCK_ROWS)
+            for cut in blocks_of(block["_payload"].to_pylist()):
+                yield block.slice(cut.start, cut.stop - cut.start)
 
 
 def _typed(block: pa.Table, contract: Contract) -> Iterator[tuple[Block, Contract]]:
