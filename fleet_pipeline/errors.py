@@ -8,6 +8,7 @@
     │   ├── AwsUnavailable        and may say otherwise in a moment: throttled, spreading, unreachable (retryable)
     │   ├── WrongAccount          the credentials belong elsewhere; nothing was changed
     │   ├── WrongRegion           the credentials are set up for another region; nothing was changed
+    │   ├── OverwritesUnasked     the object store overwrites although it was asked not to; nothing was written
     │   ├── CannotChange          the field is fixed at creation
     │   ├── NotOurs               a resource of this name exists and does not carry our tag
     │   ├── LockHeld              someone else is changing the fleet (retryable)
@@ -146,6 +147,21 @@ class WrongRegion(AwsError):
         return (
             f"the settings name region {self.wanted}, the credentials are set up for region {self.found}: nothing was changed; "
             "set FLEET_REGION, or AWS_REGION (or the profile's region) to the one that is meant"
+        )
+
+
+class OverwritesUnasked(AwsError):
+    """An object store wrote an object whose key was taken, although it was asked not to (`If-None-Match: *`). Nothing of the lake was written."""
+
+    def __init__(self, bucket: str, address: str) -> None:
+        super().__init__(bucket, address)
+        self.bucket, self.address = bucket, address
+
+    def __str__(self) -> str:
+        return (
+            f"the object store at {self.address} ignores `If-None-Match: *`: it wrote an object of bucket {self.bucket} twice, so two writers "
+            "would overwrite each other's parts unnoticed. Nothing else was written. Take a bucket that never kept versions "
+            "(FLEET_LAKE_BUCKET; Ceph's RGW 16 obeys the condition there, and ignores it where versions are kept), or a store that obeys it"
         )
 
 

@@ -49,8 +49,10 @@ class Door:
 class FaultyS3:
     """Buckets by name behind some doors, served by a thread while the context lasts."""
 
-    def __init__(self, doors=1, **buckets: DictStore):
+    def __init__(self, doors=1, *, obedient=True, **buckets: DictStore):
         self.buckets, self.doors = buckets, [Door(seed=number) for number in range(doors)]
+        self.obedient = obedient
+        """Whether a write on the condition that its key is free is left undone where it is taken."""
         self._sorted: dict[str, list[str]] = {}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
@@ -107,16 +109,16 @@ class _Connection(asyncio.Protocol):
         elif fault in {"500", "503"}:
             self._send(int(fault), f"<Error><Code>{'SlowDown' if fault == '503' else 'InternalError'}</Code></Error>".encode())
         else:
-            status, answer = self._carried_out(method, target, headers, body)
+            status, answer, *version = self._carried_out(method, target, headers, body)
             if door.dies("after") or fault == "lost answer":
                 self._transport.abort()
             else:
-                self._send(status, _disturbed(answer, fault if status == 200 else None), truncated=fault == "truncated" and len(answer) > 1)
+                self._send(status, _disturbed(answer, fault if status == 200 else None), *version, truncated=fault == "truncated" and len(answer) > 1)
 
-    def _send(self, status, body, *, truncated=False):
-        self._transport.write(
-            f'HTTP/1.1 {status} x\r\netag: "x"\r\ncontent-length: {len(body)}\r\n\r\n'.encode() + (body[: len(body) // 2] if truncated else body)
-        )
+    def _send(self, status, body, version="", *, truncated=False):
+        named = f"x-amz-version-id: {version}\r\n" if version else ""
+        head = f'HTTP/1.1 {status} x\r\netag: "x"\r\n{named}content-length: {len(body)}\r\n\r\n'
+        self._transport.write(head.encode() + (body[: len(body) // 2] if truncated else body))
         if truncated:
             self._transport.close()
 
@@ -126,9 +128,10 @@ class _Connection(asyncio.Protocol):
         store, asked = self._s3.buckets[bucket.replace("-", "_")], {name: values[0] for name, values in parse_qs(query, keep_blank_values=True).items()}
         if method == "PUT":
             assert headers["if-none-match"] == "*"
-            return (200, b"") if store.put_new(key, body) else (412, b"<Error><Code>PreconditionFailed</Code></Error>")
+            written = store.put_new(key, body) if self._s3.obedient else store.put(key, body).id
+            return (200, b"", *([] if self._s3.obedient else [written])) if written else (412, b"<Error><Code>PreconditionFailed</Code></Error>")
         if method == "DELETE":
-            store.delete(held for held, _ in store.objects.get(key, []) if held.id == asked["versionId"])
+            store.delete([held for held, _ in store.objects.get(key, []) if held.id == asked["versionId"]])
             return 204, b""
         if "versions" in asked:
             return 200, _listing(store, self._s3.keys(bucket), asked)

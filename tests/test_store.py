@@ -24,9 +24,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fleet_pipeline.aws import Aws, doing
-from fleet_pipeline.errors import AwsRefused, AwsUnavailable
+from fleet_pipeline.compaction.hours import Compaction
+from fleet_pipeline.errors import AwsRefused, AwsUnavailable, OverwritesUnasked
+from fleet_pipeline.fleet import Hour, Rule
 from fleet_pipeline.store import S3Store, Version
-from fleet_pipeline.store.s3 import address, ca_bundle, proxy_of, unlike_a_page, versions_of
+from fleet_pipeline.store.s3 import _proven, address, amazons, ca_bundle, proxy_of, unlike_a_page, versions_of
 from fleet_pipeline.store.signing import Signer
 from fleet_pipeline.store.transfers import ATTEMPTS, FEW_ATTEMPTS, LIMIT_S, Request, Transfers, Window
 
@@ -107,9 +109,62 @@ def test_a_key_is_written_once(store, tmp_path):
     file = tmp_path / "body"
     file.write_bytes(b"from a file")
     assert store.put_new("a", file)
+    puts = store.requests["PUT"]
     assert not store.put_new("a", b"other")
     assert store.read("a", 0, 11) == b"from a file"
-    assert [store.requests[kind] for kind in ("PUT", "GET")] == [2, 1]
+    assert [store.requests["PUT"] - puts, store.requests["GET"]] == [1, 1]
+
+
+PROOF = "_create-only"
+
+
+@pytest.fixture
+def unproven():
+    """Ports come back within a run of the tests, and with them what was proven of other servers."""
+    _proven.clear()
+
+
+@pytest.mark.parametrize("versioned", [True, False])
+def test_a_store_that_overwrites_although_it_was_asked_not_to_is_refused_with_what_to_do(unproven, versioned):
+    lake = DictStore(versioned=versioned)
+    taken = lake.put("a", b"a part")
+    with FaultyS3(obedient=False, lake=lake) as s3:
+        store = S3Store(Aws("eu-central-1", ACCOUNT, s3.url()), "lake")
+        for _ in range(2):
+            with pytest.raises(OverwritesUnasked, match=rf"{s3.url()} ignores `If-None-Match: \*`.* bucket lake .*FLEET_LAKE_BUCKET") as refused:
+                store.put_new("a", b"another")
+    assert not refused.value.retryable
+    assert lake.objects.pop("a") == [(taken, b"a part")]
+    assert not lake.objects or not versioned  # what the proof wrote is gone again; this server deletes versions only
+
+
+def test_a_store_is_proven_once_for_each_process_and_bucket_and_remembers_it(unproven):
+    lake = DictStore()
+    with FaultyS3(lake=lake, other=DictStore()) as s3:
+        aws = Aws("eu-central-1", ACCOUNT, s3.url())
+        for bucket, key in (("lake", "a"), ("lake", "b"), ("other", "a")):
+            assert S3Store(aws, bucket).put_new(key, b"x")
+        _proven.clear()  # as in another process
+        assert S3Store(aws, "lake").put_new("c", b"x")
+        asked = [request.removeprefix("PUT /") for request in s3.doors[0].requests]
+    assert asked == [f"lake/{PROOF}", f"lake/{PROOF}", "lake/a", "lake/b", f"other/{PROOF}", f"other/{PROOF}", "other/a", f"lake/{PROOF}", "lake/c"]
+    assert set(lake.objects) == {PROOF, "a", "b", "c"}
+
+
+def test_amazons_own_s3_is_believed_and_nothing_that_only_sounds_like_it():
+    assert amazons("https://lake.s3.eu-central-1.amazonaws.com")
+    assert amazons("https://lake.s3.cn-north-1.amazonaws.com.cn")
+    assert amazons("https://bucket.vpce-1-2.s3.eu-central-1.vpce.amazonaws.com")
+    assert not any(map(amazons, ["https://s3.amazonaws.com.example", "https://notamazonaws.com", "http://127.0.0.1:9000", "https://s3.example/amazonaws.com"]))
+
+
+def test_compaction_asks_for_the_proof_before_it_reads_a_message(unproven):
+    raw = DictStore()
+    with FaultyS3(obedient=False, raw=raw, lake=DictStore()) as s3:
+        job = Compaction(Aws("eu-central-1", ACCOUNT, s3.url()), "raw", "lake", "lake", Rule("test-rule", "rule1"))
+        with pytest.raises(OverwritesUnasked):
+            job.run(Hour.parse("2026-11-23-10:00"), lambda _: None)
+        assert not any("raw" in request for request in s3.doors[0].requests)
 
 
 def test_only_the_named_versions_are_deleted(store):

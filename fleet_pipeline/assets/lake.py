@@ -63,8 +63,10 @@ def own_checks(fleet: Fleet) -> dict[dg.AssetKey, list[dg.AssetCheckKey]]:
 
 
 def stores(fleet: Fleet, account: AccountResource) -> tuple[S3Store, Lake]:
-    """Return where raw objects lie and where Parquet does."""
-    return S3Store(account.aws, fleet.bucket), Lake.current(S3Store(account.aws, fleet.lake_bucket), fleet.parquet_prefix, fleet.form)
+    """Return where raw objects lie and where Parquet does: a bucket that overwrites nothing unasked."""
+    lake = S3Store(account.aws, fleet.lake_bucket)
+    lake.prove()
+    return S3Store(account.aws, fleet.bucket), Lake.current(lake, fleet.parquet_prefix, fleet.form)
 
 
 def healed(instance: dg.DagsterInstance, rule: Rule, hour: Hour, rows: int) -> dg.AssetMaterialization:

@@ -82,8 +82,10 @@ class Compaction:
 
     @property
     def lake(self) -> Lake:
-        """The generation of the table that readers use."""
-        return Lake.current(S3Store(self.aws, self.lake_bucket), self.prefix, self.form)
+        """The generation of the table that readers use, in a bucket that overwrites nothing unasked."""
+        store = S3Store(self.aws, self.lake_bucket)
+        store.prove()
+        return Lake.current(store, self.prefix, self.form)
 
     def run(self, hour: Hour, on_progress: Callable[[Progress], None]) -> Compacted:
         """Compact an hour."""

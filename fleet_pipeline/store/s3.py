@@ -5,7 +5,7 @@ import os
 import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import count
@@ -17,7 +17,7 @@ from botocore.httpsession import ProxyConfiguration, get_cert_path
 from botocore.utils import get_environ_proxies
 
 from fleet_pipeline.aws import Aws
-from fleet_pipeline.errors import AwsRefused, AwsUnavailable
+from fleet_pipeline.errors import AwsRefused, AwsUnavailable, OverwritesUnasked
 from fleet_pipeline.store.signing import Signer
 from fleet_pipeline.store.transfers import GONE, GOOD, PRECONDITION_FAILED, Answer, Request, Transfers
 from fleet_pipeline.store.versions import NULL_VERSION, Version
@@ -29,7 +29,13 @@ _ENTRY = re.compile(
 """A version as S3 writes it, in the order in which S3 writes it."""
 _FIELDS = [re.compile(f"<{name}>([^<]*)</{name}>") for name in ("Key", "VersionId", "IsLatest", "LastModified", "ETag", "Size")]
 _S3 = re.compile(r"s3[a-z0-9.-]*\.amazonaws\.com(\.cn)?")
+_AMAZONS = re.compile(r"\.amazonaws\.com(\.cn)?$")
 _PLAIN = re.compile(r"[A-Za-z0-9_./-]*")
+_PROOF_KEY = "_create-only"
+"""The object that proves what a write on a condition is worth here. Readers of tables pass over names that begin with `_`."""
+_PROOF = b"Written on the condition that it does not exist, by each process of fleet_pipeline that writes here: a store that takes it twice overwrites.\n"
+_proven: set[tuple[str, str]] = set()
+"""Buckets, by address and name, that were seen to refuse such a write: once for each process, as a bucket's versioning may be changed."""
 _ROOT = re.compile(r"(<\?xml[^>]*\?>\s*)?<List(Bucket)?VersionsResult[\s>]")
 _NAMED = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
 _REFERENCE = re.compile(r"&(#[0-9]+|#[xX][0-9a-fA-F]+|amp|lt|gt|quot|apos);")
@@ -86,13 +92,38 @@ class S3Store:
         """Write an object if its key is free, and say whether it was.
 
         False may also mean that it was this very body: S3 wrote it, its answer was lost, and the repeated request found the key taken.
+        Raises OverwritesUnasked, and writes nothing, where `prove` does.
         """
+        self.prove()
+        return _written(self._put(key, body))
+
+    def prove(self) -> None:
+        """Return when this bucket refuses to write an object whose key is taken, if that is asked for; raise OverwritesUnasked otherwise.
+
+        Amazon S3 does. Elsewhere an object, `_create-only`, is written on that condition: once where it is there already, and then it stays;
+        twice where it was not. Asked again in the same process, nothing is sent.
+        """
+        if (self._base, self.bucket) in _proven or amazons(self._base):
+            return
+        first = self._put(_PROOF_KEY, _PROOF)
+        if _written(first) and _written(second := self._put(_PROOF_KEY, _PROOF)):
+            self._forget(first, second)
+            raise OverwritesUnasked(self.bucket, self._base)
+        _proven.add((self._base, self.bucket))
+
+    def _put(self, key: str, body: bytes | Path) -> Answer:
+        """Return the answer to a write on the condition that its key is free: that it was written, or that the condition does not hold."""
         put = Request(self._root + _quoted(key), kind="PUT", headers={"if-none-match": "*"}, body=body, payload_hash=_sha256(body))
         answer = self._transfers.one(put)
-        if answer.status == PRECONDITION_FAILED:
-            return False
-        self._done(answer, f"write {key}")
-        return True
+        if _written(answer):
+            self._done(answer, f"write {key}")
+        return answer
+
+    def _forget(self, *proofs: Answer) -> None:
+        """Delete what a proof that failed has written, where that is allowed: it is of no use, and would be one more with each process."""
+        for version in {answer.headers.get("x-amz-version-id", "") for answer in proofs}:
+            with suppress(AwsRefused):
+                self._transfers.one(Request(self._root + _PROOF_KEY, _query({"versionId": version} if version else {}), kind="DELETE"))
 
     def delete(self, versions: Iterable[Version]) -> None:
         """Remove these very versions for good. One that is gone already is no error."""
@@ -143,6 +174,11 @@ class S3Store:
         raise kind(f"{deed} in bucket {self.bucket}", code or str(answer.status), (message or "no reason given") + _remedy(answer.status, code, text))
 
 
+def _written(answer: Answer) -> bool:
+    """Say whether a write was carried out or refused, and not left undone as its condition does not hold."""
+    return answer.status != PRECONDITION_FAILED
+
+
 def ca_bundle(aws: Aws) -> str:
     """Return the file of the certificate authorities that botocore trusts: AWS_CA_BUNDLE, the profile's, REQUESTS_CA_BUNDLE, or its own."""
     configured = aws.session._session.get_config_variable("ca_bundle")  # noqa: SLF001 (boto3 has no other way to the profile's)
@@ -168,6 +204,11 @@ def address(endpoint: str, bucket: str) -> tuple[str, str]:
     """Return where a bucket is, and the path of its root: a host of its own at S3, below the endpoint where that is someone else's or a VPC's."""
     scheme, host, *_ = urlsplit(endpoint)
     return (f"{scheme}://{bucket}.{host}", "/") if _S3.fullmatch(host) else (endpoint.rstrip("/"), f"/{bucket}/")
+
+
+def amazons(base: str) -> bool:
+    """Say whether an address is Amazon S3's own: of a region, or of an endpoint in a VPC."""
+    return bool(_AMAZONS.search(urlsplit(base).netloc))
 
 
 def versions_of(page: str) -> list[Version]:
