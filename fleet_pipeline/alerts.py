@@ -9,7 +9,7 @@ from http import HTTPStatus
 from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from urllib.request import Request
 
 import dagster as dg
 from dagster._core.storage.tags import WILL_RETRY_TAG
@@ -18,6 +18,7 @@ from fleet_pipeline.assets.own_process import is_of_location
 from fleet_pipeline.checks.evaluations import last_evaluation
 from fleet_pipeline.errors import AlertNotDelivered
 from fleet_pipeline.fleet import Fleet
+from fleet_pipeline.loopback import opener
 from fleet_pipeline.plain import plain, plain_lines
 
 PATIENCE_S = 10
@@ -66,7 +67,7 @@ def _posted(url: str, text: str) -> tuple[str, bool]:
     """Return what went wrong, if anything, and whether it may pass."""
     request = Request(url, json.dumps({"text": plain_lines(text)[:LONGEST].translate(_SLACK)}).encode(), {"Content-Type": "application/json"})  # noqa: S310 (the setting is checked)
     try:
-        with urlopen(request, timeout=PATIENCE_S):  # noqa: S310
+        with opener(url).open(request, timeout=PATIENCE_S):
             return "", False
     except HTTPError as error:
         return f"{error.code} {error.reason}", error.code == HTTPStatus.TOO_MANY_REQUESTS or error.code >= HTTPStatus.INTERNAL_SERVER_ERROR

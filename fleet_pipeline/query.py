@@ -134,7 +134,7 @@ def _reach(database: duckdb.DuckDBPyConnection, aws: Aws) -> None:
     except duckdb.Error as error:
         raise QueryRefused(f"DuckDB cannot load its extension httpfs: pip install 'fleet-pipeline[analytics]' brings it ({error})", ()) from error
     if aws.endpoint_url:
-        database.execute("SET http_proxy = ''")  # AWS on this machine is never behind a proxy
+        database.execute("SET http_proxy = ''; SET httpfs_client_implementation = 'httplib'")  # never behind a proxy; its curl would read HTTP_PROXY by itself
     elif bundle := os.environ.get("AWS_CA_BUNDLE"):
         database.execute(f"SET ca_cert_file = {_text(bundle)}")
     given = ", ".join(f"{name} {_text(value)}" for name, value in _secret(aws).items())

@@ -283,7 +283,11 @@ def test_a_console_prints_it_as_a_text(capsys):
     assert all(line.isprintable() for line in printed.split("\n"))
 
 
-def test_an_alert_calls_nobody_that_a_vehicle_names():
+def test_an_alert_calls_nobody_that_a_vehicle_names_and_finds_this_machine_without_a_proxy(monkeypatch):
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
     heard = []
 
     class Webhook(BaseHTTPRequestHandler):

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from pathlib import Path
 from fleet_pipeline.errors import LocalAwsDidNotStart
 from fleet_pipeline.local.folder import Folder
 from fleet_pipeline.local.mends import check_version
+from fleet_pipeline.loopback import opener
 
 START_PATIENCE_S = 60
 """A start takes about a second, and some thirty on a machine that is busy with other things."""
@@ -30,9 +30,6 @@ ANSWER_PATIENCE_S = 5
 """For one answer about its health, which takes milliseconds unless the server is writing a checkpoint or the machine is busy."""
 
 _POLL_S = 0.05
-
-_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-"""This machine is never behind a proxy, whatever HTTP_PROXY says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +161,7 @@ def recorded(folder: Folder) -> LocalAws | None:
 
 def _answers(url: str) -> bool:
     try:
-        with _DIRECT.open(f"{url}/_ministack/health", timeout=ANSWER_PATIENCE_S) as answer:
+        with opener(url).open(f"{url}/_ministack/health", timeout=ANSWER_PATIENCE_S) as answer:
             return bool(json.load(answer)["iot_mtls"] == "listening")
     except OSError:  # refused, reset or out of time
         return False

@@ -1,5 +1,6 @@
 """From an empty account to rows in Parquet, as a newcomer goes: `fleet demo`, then a look at everything it left behind."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -28,6 +29,11 @@ from fleet_pipeline.vehicle.registration import register
 REPOSITORY = Path(__file__).parents[2]
 VEHICLES, MESSAGES = 4, 30
 
+BEHIND_A_DEAD_PROXY = dict.fromkeys([f(name) for name in ("http_proxy", "https_proxy", "all_proxy") for f in (str.lower, str.upper)], "http://127.0.0.1:9") | {
+    "NO_PROXY": "",
+    "no_proxy": "",
+}
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -38,10 +44,14 @@ def folder(tmp_path_factory):
     daemon.stop(home / ".fleet")
 
 
+def run(folder, *arguments, **environment):
+    command = [sys.executable, "-m", "fleet_pipeline", *arguments]
+    return subprocess.run(command, cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True, timeout=300, check=False)
+
+
 @pytest.fixture(scope="module")
 def demos(folder):
-    command = [sys.executable, "-m", "fleet_pipeline", "demo", "--vehicles", "2", "--messages", "30"]
-    return [subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False) for _ in range(2)]
+    return [run(folder, "demo", "--vehicles", "2", "--messages", "30", **environment) for environment in ({}, BEHIND_A_DEAD_PROXY)]
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +69,14 @@ def test_the_demo_succeeds_and_succeeds_again(demos):
         assert demo.returncode == 0, demo.stdout + demo.stderr
         assert demo.stdout.count("equal") == 3
         assert "the hook says: the serial is not 297468" in " ".join(demo.stdout.split())
+
+
+def test_no_client_asks_the_shells_proxy_for_this_machine(folder, demos):
+    """boto3, libcurl, the AWS IoT SDK, the hook and pyarrow in the demo; urllib and DuckDB here. A proxy that is dead would answer none of them."""
+    assert demos[1].returncode == 0, demos[1].stderr
+    for command in (["local", "status"], ["query", "SELECT count(*) FROM rule1"]):
+        done = run(folder, *command, **BEHIND_A_DEAD_PROXY)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_second_demo_changes_nothing_in_the_cloud(demos):
