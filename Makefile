@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui quick test coverage bench crash check lock clean
+.PHONY: help demo ui quick test coverage bench crash check lock audit sbom clean
 
 help: ## what can be done here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,22 @@ lock: $(STAMP) ## write the lock files anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-strip-extras --universal --python-version 3.11 \
 	  --no-header --no-annotate --extra ui --extra analytics --extra production --constraint requirements.lock \
 	  pyproject.toml deploy/build.in -o deploy/requirements.lock
+
+# Tools that look at what is shipped have an environment of their own: none of them is part of it.
+AUDIT := .venv-audit/bin
+.venv-audit: deploy/audit.lock
+	$(PYTHON) -m venv $@
+	$@/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/audit.lock
+	@touch $@
+
+audit: $(STAMP) .venv-audit ## known vulnerabilities of what the image installs, and its licences
+	$(AUDIT)/pip-licenses --python $(BIN)/python --from mixed --format markdown --order name \
+	  --packages $$(sed -n 's/^\([A-Za-z0-9._-]*\).*==.*/\1/p' deploy/requirements.lock) > deploy/licences.md
+	$(AUDIT)/pip-audit --disable-pip --no-deps --strict -r deploy/requirements.lock
+
+sbom: .venv-audit ## a bill of materials (CycloneDX) of what the image installs, in dist/
+	@mkdir -p dist
+	$(AUDIT)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible -o dist/sbom.cdx.json deploy/requirements.lock
 
 clean: ## remove what the demo, the UI and the tests have left (not the virtual environment)
 	@if [ -x $(BIN)/fleet ]; then $(BIN)/fleet local reset --yes; fi

@@ -1,11 +1,17 @@
 """Who is let in to AWS on this machine: a program that has this home's secret, and neither a web page nor another user."""
 
+import hashlib
 import http.client
+import io
 import json
 import os
+import shutil
 import socket
+import subprocess
 import urllib.request
+import zipfile
 from dataclasses import replace
+from pathlib import Path
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
@@ -17,7 +23,7 @@ from pyarrow import fs
 from fleet_pipeline.aws import Aws, check_whereabouts
 from fleet_pipeline.errors import AwsRefused, WrongRegion
 from fleet_pipeline.local import daemon
-from fleet_pipeline.local.guard import is_own
+from fleet_pipeline.local.guard import is_own, secret_of_function
 
 ACCOUNT, REGION = "123456789012", "eu-central-1"
 
@@ -262,3 +268,34 @@ def test_the_region_that_the_shell_names_for_aws_must_be_the_fleets(monkeypatch)
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     with pytest.raises(WrongRegion, match="us-east-1"):
         check_whereabouts(Aws(REGION, ACCOUNT))
+
+
+def test_the_keys_of_a_functions_role_are_not_those_that_its_name_tells(server, mine):
+    """The emulator makes a function's keys from names that everyone can guess; they are good for what its role may do."""
+    role, arn = mine.iam.create_role(RoleName="runner", AssumeRolePolicyDocument="{}")["Role"]["Arn"], f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:keys"
+    handler = 'import os\ndef handler(event, context):\n    return {name: os.environ[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN")}\n'
+    code = io.BytesIO()
+    with zipfile.ZipFile(code, "w") as archive:
+        archive.writestr("keys.py", handler)
+    mine.functions.create_function(FunctionName="keys", Runtime="python3.13", Role=role, Handler="keys.handler", Code={"ZipFile": code.getvalue()})
+    mine.functions.get_waiter("function_active_v2").wait(FunctionName="keys")
+    given = json.loads(mine.functions.invoke(FunctionName="keys")["Payload"].read())
+    digest = hashlib.sha256(f"{arn}:{role}".encode()).hexdigest()
+    assert given["AWS_ACCESS_KEY_ID"] == f"ASIA{digest[:16].upper()}"  # what can be guessed
+    guessed, right = hashlib.sha256(f"secret:{digest}".encode()).hexdigest(), secret_of_function(server.secret, f"{arn}:{role}")
+
+    def whoami(secret):
+        keys = {"aws_access_key_id": given["AWS_ACCESS_KEY_ID"], "aws_secret_access_key": secret, "aws_session_token": given["AWS_SESSION_TOKEN"]}
+        return mine.session.client("sts", endpoint_url=server.url, **keys).get_caller_identity()["Arn"]
+
+    assert "assumed-role/runner" in whoami(right)
+    with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
+        whoami(guessed)
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="only root can become another user")
+def test_another_user_reads_no_secret_from_the_servers_process(server, mine):
+    assert mine.secret.encode() not in Path(f"/proc/{server.pid}/cmdline").read_bytes()
+    for path in (server.ca_path.with_name("secret"), f"/proc/{server.pid}/environ", f"/proc/{server.pid}/mem"):
+        tried = subprocess.run(["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "head", "-c1", path], capture_output=True, check=False)
+        assert (tried.returncode, tried.stdout) == (1, b""), path
