@@ -86,7 +86,8 @@ class InvalidSetting(FleetError):
         self.setting, self.value, self.why = setting, value, why
 
     def __str__(self) -> str:
-        value = "" if self.value is None else f" is {self.value!r}"
+        shown = ",".join(map(str, self.value)) if isinstance(self.value, tuple) else self.value
+        value = "" if self.value is None else f" is {shown!r}"
         return f"setting {self.setting}{value}: {self.why}"
 
 

@@ -108,3 +108,9 @@ def test_a_rewrite_makes_a_generation_and_switches_to_it(run, fleet, aws):
     current = Lake.current(S3Store(aws, fleet.lake_bucket), fleet.parquet_prefix)
     assert (current.generation, len(current.parts(fleet.rules[0], HOUR))) == (2, 1)
     assert "lake/v2/" in run("lake", "ddl")
+
+
+def test_an_hour_before_the_first_partition_is_not_compacted_unseen(fleet):
+    refused = CliRunner().invoke(fleet_command, ["compact", "--from", "2025-12-31-23:00", "--to", "2026-01-02"], env={"FLEET_START": "2026-01-01"})
+    assert isinstance(refused.exception, InvalidName)
+    assert "FLEET_START is 2026-01-01" in str(refused.exception)

@@ -116,8 +116,8 @@ def test_an_apply_shows_what_it_did_and_has_it_tried_and_a_plan_then_has_nothing
     aws.iot.disable_topic_rule(ruleName=fleet.rules[0].aws_name)
     code, said = command(fleet, "apply")
     assert (code, "update" in said, "disabled" in said) == (0, True, True)
-    assert "so: an allowed serial registers" in said
-    assert "so:" not in command(fleet, "apply")[1]
+    assert "as it should be: an allowed serial registers" in said
+    assert "as it should be:" not in command(fleet, "apply")[1]
     assert command(fleet, "plan")[0] == 0
 
 

@@ -144,3 +144,9 @@ def test_a_number_that_makes_no_sense_is_refused_before_anything_is_done(command
 def test_a_demo_that_ends_early_says_where_and_what_to_do(stop, said):
     with pytest.raises(DemoStopped, match=f"ended at drive: .*{said}.* run it again"), _station("drive"):
         raise stop
+
+
+def test_a_folder_without_a_claim_certificate_is_named_with_what_belongs_in_it(command, fleet, tmp_path):
+    code, said = command(fleet, "vehicle", "register", "--serial", "297468000001", "--claim", str(tmp_path))
+    assert code == 1
+    assert "must hold certificate.pem and private.key" in said

@@ -80,9 +80,9 @@ def _sentences(found: Sequence[Finding]) -> str:
 
 
 def _wrong(trials: Sequence[Trial]) -> str:
-    return "\n".join(f"- not so: {trial.what} ({in_markdown(trial.said)})" for trial in trials if not trial.so)
+    return "\n".join(f"- wrong: this is not so: {trial.what} ({in_markdown(trial.said)})" for trial in trials if not trial.so)
 
 
 def _table(trials: Sequence[Trial]) -> dict[str, Any]:
-    rows = [dg.TableRecord({"trial": trial.what, "so": trial.so, "said": plain(trial.said)}) for trial in trials]
+    rows = [dg.TableRecord({"trial": trial.what, "as it should be": trial.so, "said": plain(trial.said)}) for trial in trials]
     return {"trials": dg.MetadataValue.table(rows)}

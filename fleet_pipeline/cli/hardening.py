@@ -33,5 +33,5 @@ def tried_by_a_virtual_vehicle(fleet: Fleet, account: Account) -> bool:
 
     trials = tried(fleet, account)
     for trial in trials:
-        console.print(styled(("so", "green") if trial.so else ("not so", "red"), f": {trial.what}", "" if trial.so else f" ({trial.said})"))
+        console.print(styled(("as it should be", "green") if trial.so else ("wrong", "red"), f": {trial.what}", "" if trial.so else f" ({trial.said})"))
     return all(trial.so for trial in trials)

@@ -53,6 +53,7 @@ def _over_hours(command: Callable[..., None]) -> Callable[..., None]:
 @click.pass_obj
 def compact(fleet: Fleet, *, keys: tuple[str, ...], start: Hour, end: Hour, dry_run: bool, processes: int | None) -> None:  # noqa: PLR0913 (options)
     """Compact hours, with the engine that Dagster uses. A second time changes nothing. Exit code 1 if an hour failed."""
+    _check_start(fleet, start)
     hours, aws = _hours(start, end), Account.of(fleet).aws
     jobs = [Compaction(aws, fleet.bucket, fleet.lake_bucket, fleet.parquet_prefix, rule, fleet.form) for rule in _rules(fleet, keys)]
     if dry_run:
@@ -324,6 +325,12 @@ def _lake(fleet: Fleet) -> Lake:
 
 def _rules(fleet: Fleet, keys: Sequence[str]) -> list[Rule]:
     return [fleet.rule(key) for key in keys] or list(fleet.rules)
+
+
+def _check_start(fleet: Fleet, start: Hour) -> None:
+    """Raise InvalidName for an hour before FLEET_START: Dagster has no partition for it, so its rows would be nobody's to watch."""
+    if f"{start.start:%Y-%m-%d}" < fleet.start:
+        raise InvalidName("hour", start.partition_key, f"FLEET_START is {fleet.start}, and no hour before it is compacted; set FLEET_START to an earlier day")
 
 
 def _hours(start: Hour, end: Hour) -> list[Hour]:

@@ -10,7 +10,7 @@ import click
 
 from fleet_pipeline.account import Account
 from fleet_pipeline.cli.shown import console, progress
-from fleet_pipeline.errors import NoClaimCertificate
+from fleet_pipeline.errors import InvalidName
 from fleet_pipeline.fleet import Fleet
 from fleet_pipeline.plain import plain
 from fleet_pipeline.provision import allow_list
@@ -28,7 +28,9 @@ def vehicle() -> None:
 
 @vehicle.command("register")
 @click.option("--serial", required=True, help="Serial number, such as 297468000001.")
-@click.option("--claim", type=click.Path(path_type=Path, exists=True), help="Folder of another claim certificate, as `fleet claim temporary` makes it.")
+@click.option(
+    "--claim", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Folder of another claim certificate, as `fleet claim temporary` makes it."
+)
 @click.option("--own-key", is_flag=True, help="The vehicle makes its key itself and never shows it; AWS IoT certifies it.")
 @click.pass_obj
 def register_one(fleet: Fleet, serial: str, claim: Path | None, *, own_key: bool) -> None:
@@ -114,12 +116,12 @@ def register_all(fleet: Fleet, account: Account, serials: Sequence[str], claim_f
 
 def _claim(fleet: Fleet, account: Account, folder: Path | None) -> "Identity":
     from fleet_pipeline.provision.claim.claims import read_claim
-    from fleet_pipeline.vehicle.identity import Folder, Identity
+    from fleet_pipeline.vehicle.identity import CERTIFICATE, PRIVATE_KEY, Folder, Identity
 
     if folder is None:
         claim = read_claim(fleet, account.aws)
         return Identity(claim.certificate_pem, claim.private_key)
     found = Folder(folder).read()
     if found is None:
-        raise NoClaimCertificate(str(folder))
+        raise InvalidName("claim folder", str(folder), f"it must hold {CERTIFICATE} and {PRIVATE_KEY}, as `fleet claim temporary --folder` writes them")
     return found
