@@ -12,6 +12,7 @@ from fleet_pipeline.cli.bulk import bulk
 from fleet_pipeline.cli.ca import ca
 from fleet_pipeline.cli.claim import claim
 from fleet_pipeline.cli.cloud import adopt, apply, plan
+from fleet_pipeline.cli.cost import cost
 from fleet_pipeline.cli.errors import errors, replay
 from fleet_pipeline.cli.export import export
 from fleet_pipeline.cli.hardening import check
@@ -95,5 +96,6 @@ for _command in (
     query,
     shell,
     connect,
+    cost,
 ):
     fleet_command.add_command(_command)

@@ -1,0 +1,85 @@
+"""`fleet cost`: what a month costs, before it is paid."""
+
+import json
+from pathlib import Path
+
+import click
+from rich.table import Table
+
+from fleet_pipeline.cli.shown import console, styled
+from fleet_pipeline.cost import DELIVERIES, PREFIX_PUTS_S, Delivery, Prices, Workload, cheapest
+from fleet_pipeline.fleet import Fleet
+
+
+@click.command()
+@click.option("--vehicles", type=click.IntRange(min=1), default=10_000, show_default=True, help="How many there are.")
+@click.option("--every", "seconds", type=click.FloatRange(min=0, min_open=True), default=10.0, show_default=True, help="Seconds between two messages of one.")
+@click.option("--bytes", "size", type=click.IntRange(1, 131_072), default=300, show_default=True, help="Bytes of a message.")
+@click.option("--online", type=click.FloatRange(0, 1, min_open=True), default=1.0, show_default=True, help="Share of the month in which one is connected.")
+@click.option("--raw-days", type=click.IntRange(min=0), default=30, show_default=True, help="Days for which raw objects are kept.")
+@click.option("--lake-months", type=click.IntRange(min=0), default=12, show_default=True, help="Months for which the lake is kept.")
+@click.option("--wait", type=click.FloatRange(min=0), default=120.0, show_default=True, help="Seconds that a message may wait in its vehicle for others.")
+@click.option("--prices", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Your prices, in the form of --show-prices.")
+@click.option("--show-prices", is_flag=True, help="Print the prices as JSON, and nothing else.")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@click.pass_obj
+def cost(  # noqa: PLR0913 (options)
+    fleet: Fleet,
+    *,
+    vehicles: int,
+    seconds: float,
+    size: int,
+    online: float,
+    raw_days: int,
+    lake_months: int,
+    wait: float,
+    file: Path | None,
+    show_prices: bool,
+    as_json: bool,
+) -> None:
+    """Say what a month costs from vehicle to row, in US dollars, by the way in which messages are delivered. Asks nothing of AWS."""
+    prices = Prices.read(file) if file else Prices.read()
+    if show_prices:
+        click.echo(json.dumps({name: getattr(prices, name) for name in Prices.__dataclass_fields__}, indent=2))
+        return
+    workload = Workload(vehicles, seconds, size, online, raw_days, lake_months)
+    if as_json:
+        click.echo(json.dumps({each.name: each.month(workload, prices, fleet) for each in DELIVERIES}, indent=2))
+        return
+    console.print(f"{vehicles:,} vehicles, {workload.messages / 1e6:,.0f} million messages a month of {size} bytes. Prices of {prices.date}, {prices.region}.")
+    console.print(_table(workload, prices, fleet))
+    _advise(workload, prices, fleet, wait)
+
+
+def _table(workload: Workload, prices: Prices, fleet: Fleet) -> Table:
+    table = Table("US dollars a month", *(each.name for each in DELIVERIES), show_footer=False)
+    months = [each.month(workload, prices, fleet) for each in DELIVERIES]
+    for what in months[0]:
+        table.add_row(what, *(_dollars(month[what]) for month in months))
+    table.add_section()
+    table.add_row("together", *(styled((_dollars(sum(month.values())), "bold")) for month in months))
+    table.add_row("for each vehicle", *(f"{sum(month.values()) / workload.vehicles:,.3f}" for month in months))
+    table.add_row("a message waits in its vehicle", *(f"{each.waits_s(workload):,.0f} s" for each in DELIVERIES))
+    table.add_row("PUT a second, each rule", *(_rate(each, workload, fleet) for each in DELIVERIES))
+    table.add_row("this version makes it", *("not yet" if each.firehose else "yes" for each in DELIVERIES))
+    return table
+
+
+def _dollars(amount: float) -> str:
+    return f"{amount:,.2f}" if amount < 100 else f"{amount:,.0f}"  # noqa: PLR2004 (cents of hundreds are noise)
+
+
+def _rate(delivery: Delivery, workload: Workload, fleet: Fleet) -> str:
+    rate = delivery.puts_s(workload, len(fleet.rules))
+    return f"{rate:,.1f}" + (f": S3 takes {PREFIX_PUTS_S:,}" if rate > PREFIX_PUTS_S else "")
+
+
+def _advise(workload: Workload, prices: Prices, fleet: Fleet, wait: float) -> None:
+    best = cheapest(workload, prices, fleet, wait)
+    if best is None:
+        return
+    month, first = (sum(each.month(workload, prices, fleet).values()) for each in (best, DELIVERIES[0]))
+    saved = f": ${first - month:,.0f} less than {DELIVERIES[0].name}" if best != DELIVERIES[0] else ""
+    console.print(f"The cheapest that this version makes, where a message may wait for {wait:,.0f} s: {best.name}, ${month:,.0f} a month{saved}.")
+    if best.batch > 1:
+        console.print("A vehicle then publishes an array of its messages; FLEET_ARRAYS=elements makes a row of each.")
