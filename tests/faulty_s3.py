@@ -109,15 +109,14 @@ class _Connection(asyncio.Protocol):
         elif fault in {"500", "503"}:
             self._send(int(fault), f"<Error><Code>{'SlowDown' if fault == '503' else 'InternalError'}</Code></Error>".encode())
         else:
-            status, answer, *version = self._carried_out(method, target, headers, body)
+            status, answer, *header = self._carried_out(method, target, headers, body)
             if door.dies("after") or fault == "lost answer":
                 self._transport.abort()
             else:
-                self._send(status, _disturbed(answer, fault if status == 200 else None), *version, truncated=fault == "truncated" and len(answer) > 1)
+                self._send(status, _disturbed(answer, fault if status == 200 else None), *header, truncated=fault == "truncated" and len(answer) > 1)
 
-    def _send(self, status, body, version="", *, truncated=False):
-        named = f"x-amz-version-id: {version}\r\n" if version else ""
-        head = f'HTTP/1.1 {status} x\r\netag: "x"\r\n{named}content-length: {len(body)}\r\n\r\n'
+    def _send(self, status, body, header="x: y", *, truncated=False):
+        head = f'HTTP/1.1 {status} x\r\netag: "x"\r\n{header}\r\ncontent-length: {len(body)}\r\n\r\n'
         self._transport.write(head.encode() + (body[: len(body) // 2] if truncated else body))
         if truncated:
             self._transport.close()
@@ -128,8 +127,7 @@ class _Connection(asyncio.Protocol):
         store, asked = self._s3.buckets[bucket.replace("-", "_")], {name: values[0] for name, values in parse_qs(query, keep_blank_values=True).items()}
         if method == "PUT":
             assert headers["if-none-match"] == "*"
-            written = store.put_new(key, body) if self._s3.obedient else store.put(key, body).id
-            return (200, b"", *([] if self._s3.obedient else [written])) if written else (412, b"<Error><Code>PreconditionFailed</Code></Error>")
+            return self._written(store, key, body)
         if method == "DELETE":
             store.delete([held for held, _ in store.objects.get(key, []) if held.id == asked["versionId"]])
             return 204, b""
@@ -141,7 +139,12 @@ class _Connection(asyncio.Protocol):
         if "range" not in headers:
             return 200, found[0]
         start, stop = headers["range"].removeprefix("bytes=").split("-")
-        return 206, found[0][int(start) : int(stop) + 1]
+        return 206, found[0][int(start) : int(stop) + 1], f"content-range: bytes {start}-{stop}/{len(found[0])}"
+
+    def _written(self, store, key, body):
+        if not self._s3.obedient:
+            return 200, b"", f"x-amz-version-id: {store.put(key, body).id}"
+        return (200, b"") if store.put_new(key, body) else (412, b"<Error><Code>PreconditionFailed</Code></Error>")
 
 
 def _disturbed(answer, fault):

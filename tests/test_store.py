@@ -259,7 +259,7 @@ def served(served_paths):
             else:
                 self._send(*answer)
 
-        do_PUT = do_GET  # noqa: N815 (the name that http.server asks for)
+        do_PUT = do_DELETE = do_GET  # noqa: N815 (the names that http.server asks for)
 
         def _pour(self, piece, pause):
             self.send_response(200)
@@ -427,6 +427,147 @@ def test_a_success_that_is_not_s3s_is_no_written_object(served, answer):
     answers += [answer, (200, b"", {"etag": '"e"'})]
     assert transfers.one(Request("/a", kind="PUT", body=b"x")).status == 200
     assert len(asked) == 2
+
+
+MALFORMED = b"<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-1</Region></Error>"
+PERMANENT = b"<Error><Code>PermanentRedirect</Code><Endpoint>raw.s3.eu-west-1.amazonaws.com</Endpoint></Error>"
+BY_HEADER = {"x-amz-bucket-region": "eu-west-1", "location": "http://elsewhere.example/a"}
+
+
+@pytest.mark.parametrize("kind", ["GET", "PUT"])
+@pytest.mark.parametrize("answer", [(400, MALFORMED, {}), (301, PERMANENT, BY_HEADER), *[(status, b"", BY_HEADER) for status in (301, 302, 307, 308)]])
+def test_a_bucket_of_another_region_is_found_there_with_a_signature_for_it(served, elsewhere, kind, answer):
+    transfers, answers, asked = served
+    there, asked_there, hosts = elsewhere
+    transfers.elsewhere = {"eu-west-1": there}.__getitem__
+    answers.append(answer)
+    for _ in range(2):
+        assert transfers.one(Request("/a", kind=kind, body=b"x" if kind == "PUT" else b"")).status == 200
+    assert {line.split("/")[2] for line in asked} == {"eu-central-1"}
+    assert [line.split("/")[2] for line in asked_there] == ["eu-west-1"] * 2
+    assert {host in there for host in hosts} == {True}
+    assert len(asked) == (2 if kind == "GET" and answer[1] != MALFORMED else 1)  # a second time where only a header says the region
+
+
+@pytest.fixture
+def elsewhere():
+    """Another server, what it was asked for and under which name: it writes and reads whatever it is asked for."""
+    asked, hosts = [], []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self):
+            asked.append(self.headers["authorization"])
+            hosts.append(self.headers["host"])
+            self.rfile.read(int(self.headers["content-length"] or 0))
+            self.send_response(200)
+            self.send_header("etag", '"e"')
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        do_PUT = do_GET  # noqa: N815 (the name that http.server asks for)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", asked, hosts
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("kind", ["GET", "LIST", "PUT", "DELETE"])
+def test_no_other_host_is_sent_anything_because_a_redirect_names_it(served, elsewhere, status, kind):
+    transfers, answers, asked = served
+    there, asked_there, _ = elsewhere
+    answers.append((status, b"", {"location": f"{there}/a"}))
+    assert transfers.one(Request("/a", kind=kind)).status == status
+    assert (len(asked), asked_there) == (2 if kind in {"GET", "LIST"} else 1, [])
+
+
+@pytest.mark.parametrize("region", ["evil.example/", "evil.example#", "EU", "a b", "x" * 64, ""])
+def test_a_region_cannot_name_a_host(served, region):
+    transfers, answers, _ = served
+    transfers.elsewhere = pytest.fail
+    answers.append((400, f"<Error><Code>AuthorizationHeaderMalformed</Code><Region>{region}</Region></Error>".encode()))
+    assert transfers.one(Request("/a")).status == 400
+
+
+def test_regions_that_send_to_each_other_are_given_up(served):
+    transfers, answers, asked = served
+    transfers.elsewhere = lambda _: transfers.base
+    answers += [(400, MALFORMED), (400, MALFORMED.replace(b"west", b"north"))] * 9
+    assert transfers.one(Request("/a")).status == 400
+    assert len(asked) == FEW_ATTEMPTS
+
+
+def test_a_region_has_its_own_host_at_amazon_and_an_endpoint_that_is_set_stays(monkeypatch):
+    for name, value in (("ACCESS_KEY_ID", "id"), ("SECRET_ACCESS_KEY", "secret")):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    assert S3Store(Aws("eu-central-1", ACCOUNT), "raw")._elsewhere("eu-west-1") == "https://raw.s3.eu-west-1.amazonaws.com"
+    assert S3Store(Aws("eu-central-1", ACCOUNT, "http://127.0.0.1:9"), "raw")._elsewhere("eu-west-1") == "http://127.0.0.1:9"
+
+
+def test_a_redirect_that_is_not_followed_is_named_with_what_to_do(served):
+    transfers, answers, _ = served
+    answers.append((302, b"", {"location": "https://other.example/raw/a"}))
+    store = S3Store(Aws("eu-central-1", ACCOUNT, transfers.base), "raw")
+    with pytest.raises(AwsRefused, match=r"served by other\.example: set FLEET_REGION .*, or AWS_ENDPOINT_URL_S3 .* \(302\)") as refused:
+        store.put_new("a", b"x")
+    assert not refused.value.retryable
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [(206, {}), (206, {"content-range": "bytes 3-5/9"}), (206, {"content-range": "bytes 2-5/9"}), (200, {}), (200, {"content-range": "bytes 0-2/9"})],
+)
+def test_bytes_of_another_range_than_was_asked_for_are_asked_for_again(served, status, headers):
+    transfers, answers, asked = served
+    answers += [(status, b"abc", headers), (206, b"cde", {"content-range": "bytes 2-4/9"})]
+    assert transfers.one(Request("/a", expected_bytes=3, span=(2, 5))).body == b"cde"
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize("body", [b"", b"c", b"cd", b"cdef", BODY_OF_ALL := b"abcdefghi"])
+def test_a_range_of_another_length_is_asked_for_again(served, body):
+    transfers, answers, asked = served
+    said = {"content-range": "bytes 2-4/9"}
+    answers += [(206, body, said), (206, b"cde", said)]
+    assert transfers.one(Request("/a", expected_bytes=3, span=(2, 5))).body == b"cde"
+    assert len(asked) == 2
+
+
+def test_an_object_that_comes_whole_is_the_range_that_is_all_of_it(served):
+    transfers, answers, asked = served
+    answers += [(200, BODY_OF_ALL)]
+    assert transfers.one(Request("/a", expected_bytes=9, span=(0, 9))).body == BODY_OF_ALL
+    assert len(asked) == 1
+
+
+def test_two_ranges_are_never_of_two_objects(served):
+    transfers, answers, _ = served
+    store = S3Store(Aws("eu-central-1", ACCOUNT, transfers.base), "raw")
+    first, second = ((206, b"cde", {"content-range": "bytes 2-4/9", "etag": etag}) for etag in ('"one"', '"two"'))
+    answers += [first, first, second, second]
+    assert store.read("a", 2, 5) == store.read("a", 2, 5) == b"cde"
+    with pytest.raises(AwsUnavailable, match="replaced between two reads"):
+        store.read("a", 2, 5)
+    assert store.read("a", 2, 5) == b"cde"  # whoever begins anew reads the other one
+
+
+def test_a_token_that_expires_within_a_listing_costs_one_more_request_and_no_version(served):
+    transfers, answers, asked = served
+    store = S3Store(Aws("eu-central-1", ACCOUNT, transfers.base), "raw")
+    page = "<ListVersionsResult><IsTruncated>{}</IsTruncated>{}{}</ListVersionsResult>"
+    following = "<NextKeyMarker>a/1+1</NextKeyMarker><NextVersionIdMarker>v2</NextVersionIdMarker>"
+    one, two = page.format("true", following, S3_ENTRY), page.format("false", "", S3_ENTRY.replace("a/1", "a/2"))
+    answers += [(200, one.encode()), (400, b"<Error><Code>ExpiredToken</Code></Error>"), (200, two.encode())]
+    assert len(keys(store.versions("a/"))) == 2
+    assert len(asked) == 3
 
 
 BODY, FLIPPED = b"telemetry", b"telemetrx"

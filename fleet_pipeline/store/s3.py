@@ -16,7 +16,7 @@ from botocore.credentials import Credentials
 from botocore.httpsession import ProxyConfiguration, get_cert_path
 from botocore.utils import get_environ_proxies
 
-from fleet_pipeline.aws import Aws
+from fleet_pipeline.aws import Aws, doing
 from fleet_pipeline.errors import AwsRefused, AwsUnavailable, OverwritesUnasked
 from fleet_pipeline.store.signing import Signer
 from fleet_pipeline.store.transfers import GONE, GOOD, PRECONDITION_FAILED, Answer, Request, Transfers
@@ -49,6 +49,8 @@ class S3Store:
         self.bucket = bucket
         self._aws = aws
         self._base, self._root = address(aws.endpoint_url or aws.s3.meta.endpoint_url, bucket)
+        self._etags: dict[str, str] = {}
+        """Of each object of which bytes were read."""
         self._connected: list[Transfers] = []
         self._listers: deque[Transfers] = deque()
         self._transfers = self._connect()
@@ -84,9 +86,15 @@ class S3Store:
             yield request.mark, answer.body if answer.status in GOOD else self._done(answer, f"read {unquote_plus(request.path)}")
 
     def read(self, key: str, start: int, stop: int) -> bytes:
-        """Return the bytes `[start, stop)` of an object."""
-        wanted = Request(self._root + _quoted(key), headers={"range": f"bytes={start}-{stop - 1}"}, expected_bytes=stop - start)
-        return self._done(self._transfers.one(wanted), f"read {key}")
+        """Return the bytes `[start, stop)` of an object. Raises AwsUnavailable where it was replaced since this store read other bytes of it."""
+        before = self._etags.pop(key, "")
+        headers = {"range": f"bytes={start}-{stop - 1}"} | ({"if-match": before} if before else {})
+        answer = self._transfers.one(Request(self._root + _quoted(key), headers=headers, expected_bytes=stop - start, span=(start, stop)))
+        body, etag = self._done(answer, f"read {key}"), answer.headers.get("etag", "")
+        if before and etag != before:
+            raise AwsUnavailable(f"read {key} in bucket {self.bucket}", "Replaced", "it was replaced between two reads of it")
+        self._etags[key] = etag
+        return body
 
     def put_new(self, key: str, body: bytes | Path) -> bool:
         """Write an object if its key is free, and say whether it was.
@@ -148,8 +156,14 @@ class S3Store:
         fetched = partial(self._credentials, fresh=True)
         signer = Signer(self._credentials(), self._aws.region, urlsplit(self._base).netloc, owner, fetched=fetched)
         proxy = "" if self._aws.endpoint_url else proxy_of(self._base)
-        self._connected.append(Transfers(self._base, signer, ca_bundle(self._aws), proxy=proxy))
+        self._connected.append(Transfers(self._base, signer, ca_bundle(self._aws), proxy=proxy, elsewhere=self._elsewhere))
         return self._connected[-1]
+
+    def _elsewhere(self, region: str) -> str:
+        """Return the bucket's address in a region: another at Amazon S3, and the same where an endpoint is set."""
+        with doing(f"find region {region} of bucket {self.bucket}"):
+            endpoint = self._aws.endpoint_url or self._aws.session.client("s3", region_name=region).meta.endpoint_url
+        return address(endpoint, self.bucket)[0]
 
     def _credentials(self, *, fresh: bool = False) -> Credentials:
         """Return credentials, from where they come from if they must be fresh: a session keeps those that it found first."""
@@ -171,7 +185,7 @@ class S3Store:
         text = answer.body.decode(errors="replace")
         code, message = (_text(name, text) for name in ("Code", "Message"))
         kind = AwsUnavailable if answer.status == PRECONDITION_FAILED or code in GONE else AwsRefused
-        raise kind(f"{deed} in bucket {self.bucket}", code or str(answer.status), (message or "no reason given") + _remedy(answer.status, code, text))
+        raise kind(f"{deed} in bucket {self.bucket}", code or str(answer.status), (message or "no reason given") + _remedy(answer, text))
 
 
 def _written(answer: Answer) -> bool:
@@ -190,13 +204,15 @@ def proxy_of(url: str) -> str:
     return ProxyConfiguration(get_environ_proxies(url)).proxy_url_for(url) or ""
 
 
-def _remedy(status: int, code: str, text: str) -> str:
+def _remedy(answer: Answer, text: str) -> str:
     """Say what to do about a refusal that names it."""
-    if code in GONE:
+    if answer.code in GONE:
         return "; it was listed before and is gone: something deleted it meanwhile, and the next run lists anew"
-    if status in {301, 302, 307, 308} or code == "AuthorizationHeaderMalformed":
-        there = " in ".join(filter(None, (_text("Endpoint", text), _text("Region", text)))) or "another endpoint"
-        return f"; the bucket is served by {there}: set FLEET_REGION to the bucket's region"
+    if answer.elsewhere:
+        named = _text("Endpoint", text) or urlsplit(answer.headers.get("location", "")).netloc
+        there = " in ".join(filter(None, (named, answer.region))) or "another endpoint"
+        remedy = "set FLEET_REGION to the bucket's region, or AWS_ENDPOINT_URL_S3 to your store's address (that of a redirect is never followed)"
+        return f"; the bucket is served by {there}: {remedy}"
     return ""
 
 

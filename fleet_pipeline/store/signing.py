@@ -63,6 +63,10 @@ class Signer:
         self.number += 1
         self._until = 0
 
+    def move(self, region: str, host: str) -> None:
+        """Sign from now on for another region, and the host that serves it."""
+        self.region, self.host, self._until = region, host, 0
+
     def follow(self, server_time: str) -> None:
         """Sign from now on by S3's clock, which says `2026-11-23T10:00:00Z`."""
         self._ahead_s = datetime.fromisoformat(server_time).timestamp() - self.clock()

@@ -16,7 +16,7 @@ from hashlib import md5
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import pycurl
 
@@ -58,6 +58,9 @@ LONGEST_PAGE_BYTES = 8 << 20
 GOOD = {200, 204, 206}
 """Statuses of a request that was carried out."""
 
+WHOLE = 200
+"""Status of an answer that has an object whole."""
+
 SLOW_DOWN = 503
 """Status of S3's SlowDown."""
 
@@ -89,8 +92,18 @@ _HOPELESS = {1, 3, 58, 59, 60, 66, 77, 82, 83}
 """libcurl's codes of what no other try mends: an address that is none, certificates that cannot be read or are not trusted.
 Source: https://curl.se/libcurl/c/libcurl-errors.html"""
 
+REDIRECTS = {301, 302, 303, 307, 308}
+"""Statuses that send a request elsewhere. No Location is ever followed: who redirects must not choose who is given a signed request."""
+
+_OTHER_REGION = {"AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect"}
+"""Codes of a refusal that may name the bucket's region. Source: botocore's S3RegionRedirectorv2."""
+
+_REGION = re.compile(r"[a-z0-9-]{1,63}")
+"""A region's name: one label of a host's, so that an answer cannot name a host that is not Amazon's."""
+
 _CHECKED = {"x-amz-checksum-mode": "ENABLED"}
 _CODE = re.compile(rb"<Code>([^<]*)</Code>")
+_BODYS_REGION = re.compile(rb"<Region>([^<]*)</Region>")
 _SERVER_TIME = re.compile(rb"<ServerTime>([^<]*)</ServerTime>")
 
 
@@ -112,6 +125,8 @@ class Request(NamedTuple):
     """The ETag of the whole object that is read, without quotes, where it is known: the body is held against it."""
     check: Callable[[bytes], str] | None = None
     """Says why the body of a good answer must be asked for anew, or nothing."""
+    span: tuple[int, int] | None = None
+    """The bytes `[start, stop)` that are asked for, where it is not the whole object."""
 
     @property
     def size(self) -> int:
@@ -137,6 +152,18 @@ class Answer(NamedTuple):
         found = _CODE.search(self.body[:4096])
         return found[1].decode(errors="replace") if found else ""
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether it says that the bucket is served elsewhere."""
+        return self.status in REDIRECTS or (self.status not in GOOD and self.code in _OTHER_REGION)
+
+    @property
+    def region(self) -> str:
+        """The region in which the bucket is, where an answer says so that it is elsewhere; nothing otherwise."""
+        found = _BODYS_REGION.search(self.body[:4096])
+        named = self.headers.get("x-amz-bucket-region") or (found[1].decode(errors="replace") if found else "")
+        return named if self.elsewhere and _REGION.fullmatch(named) else ""
+
 
 class Try(NamedTuple):
     """A request on its way."""
@@ -153,7 +180,8 @@ class Try(NamedTuple):
     @property
     def plain(self) -> bool:
         """Whether it may share a handle with what read before: it sends no body, and waits for a small one."""
-        return self.request.kind in {"GET", "LIST"} and not self.careful and (self.request.expected_bytes or 0) <= LARGE_BYTES
+        kept = self.careful or self.request.span is not None or (self.request.expected_bytes or 0) > LARGE_BYTES
+        return self.request.kind in {"GET", "LIST"} and not kept
 
 
 @dataclass(slots=True)
@@ -190,6 +218,8 @@ class Transfers:
     """How many requests went out, by method, repeated ones included."""
     window: Window = field(default_factory=Window)
     proxy: str = ""
+    elsewhere: Callable[[str], str] | None = None
+    """Returns the address of the same bucket in a region, where the bucket is said to be in that one."""
     patience_s: float = PATIENCE_S
     limit_s: float = LIMIT_S
     clock: Callable[[], float] = time.monotonic
@@ -342,6 +372,8 @@ class Transfers:
             return _passing(tried, answer)
         if request.expected_bytes is not None and len(body) != request.expected_bytes:
             return f"{len(body)} of {request.expected_bytes} bytes came"
+        if request.span and (unlike := _unlike_a_range(request.span, answer)):
+            return unlike
         if request.etag and md5(body, usedforsecurity=False).hexdigest() != request.etag:
             damage = damaged(body, request.etag, headers) if headers else UNLIKE_ETAG
             self._careful = self._careful or not damage
@@ -357,6 +389,8 @@ class Transfers:
             raise AwsRefused(f"answer {request}", f"curl {curl_code}", f"{problem}; trust and proxies are AWS_CA_BUNDLE, HTTPS_PROXY and NO_PROXY")
         if code in STALE:
             self._renew(tried, answer)
+        if answer.region:
+            self._move(answer.region)
         if answer.status == SLOW_DOWN:
             self.window.slow_down(self.clock())
         if code == TOO_SKEWED and (said := _SERVER_TIME.search(answer.body)):
@@ -364,7 +398,13 @@ class Transfers:
         pause = random.uniform(0, min(LONGEST_PAUSE_S, PAUSE_S * 2 ** (tried.attempt + 1)))  # noqa: S311 (jitter)
         if tried.attempt + 1 == ATTEMPTS or self._now() + pause >= tried.ends:
             raise AwsUnavailable(f"answer {request}", str(answer.status or "no answer"), problem)
-        waiting.later(tried._replace(attempt=tried.attempt + 1, careful=tried.careful or problem == UNLIKE_ETAG), pause)
+        waiting.later(tried._replace(attempt=tried.attempt + 1, careful=tried.careful or problem == UNLIKE_ETAG or answer.elsewhere), pause)
+
+    def _move(self, region: str) -> None:
+        """Send what follows to the bucket's region, signed for it."""
+        if region != self.signer.region:
+            self.base = self.elsewhere(region) if self.elsewhere else self.base
+            self.signer.move(region, urlsplit(self.base).netloc)
 
     def _renew(self, tried: Try, answer: Answer) -> None:
         """Fetch other credentials once for all requests that met the same refusal."""
@@ -413,9 +453,19 @@ def _passing(tried: Try, answer: Answer) -> str:
     """Say why an answer that is no good one may be another next time, or nothing."""
     code = answer.code
     gone = code in GONE and tried.request.kind == "GET" and tried.attempt + 1 < FEW_ATTEMPTS
-    if not (not answer.status or passes(answer.status) or code in _PASSING_CODES or code in STALE or gone):
+    moved = answer.elsewhere and tried.attempt + 1 < FEW_ATTEMPTS and bool(answer.region or tried.plain)  # headers of a plain one were not read
+    if not (not answer.status or passes(answer.status) or code in _PASSING_CODES or code in STALE or gone or moved):
         return ""
     return answer.body.decode(errors="replace")[:500] or "no reason given"
+
+
+def _unlike_a_range(span: tuple[int, int], answer: Answer) -> str:
+    """Say why a good answer of the right length does not hold the bytes of a span; nothing when it does."""
+    start, stop = span
+    said = answer.headers.get("content-range", "")
+    if said.startswith(f"bytes {start}-{stop - 1}/") or (answer.status == WHOLE and not said and not start):
+        return ""
+    return f"bytes {start}-{stop - 1} were asked for, and those that came are {said or 'not said to be of a range'} (status {answer.status})"
 
 
 def _unlike_a_write(request: Request, answer: Answer) -> str:
