@@ -559,6 +559,13 @@ def test_two_ranges_are_never_of_two_objects(served):
     assert store.read("a", 2, 5) == b"cde"  # whoever begins anew reads the other one
 
 
+def test_a_listing_begins_after_its_marker_although_a_server_begins_with_it(served):
+    transfers, answers, _ = served
+    page = f"<ListVersionsResult><IsTruncated>false</IsTruncated>{S3_ENTRY}{S3_ENTRY.replace('a/1', 'a/2')}</ListVersionsResult>"
+    answers.append((200, page.encode()))
+    assert keys(S3Store(Aws("eu-central-1", ACCOUNT, transfers.base), "raw").versions("a/", after="a/1%2B1")) == ["a/2%2B1"]
+
+
 def test_a_token_that_expires_within_a_listing_costs_one_more_request_and_no_version(served):
     transfers, answers, asked = served
     store = S3Store(Aws("eu-central-1", ACCOUNT, transfers.base), "raw")

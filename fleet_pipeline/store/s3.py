@@ -71,6 +71,8 @@ class S3Store:
                 query = _query({"encoding-type": "url", "prefix": prefix, "versions": ""} | marker)
                 page = self._done(transfers.one(Request(self._root, query, kind="LIST", check=unlike_a_page)), f"list {prefix}").decode()
                 found = versions_of(page)
+                if found and found[0].key <= after:  # Ceph's RGW begins with the marker itself
+                    found = [version for version in found if version.key > after]
                 yield [version for version in found if version.key < until] if until else found
                 marker = _next(page)
                 if not marker or (until and marker["key-marker"] >= until):
