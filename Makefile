@@ -33,6 +33,7 @@ coverage: $(STAMP) ## the same, and which lines and branches no test runs (half 
 bench: $(STAMP) ## the race of compaction against its peers, and the memory it takes (some forty minutes)
 	$(BIN)/python benchmarks/run.py --million --write
 	$(BIN)/python benchmarks/memory.py --million --write
+	$(BIN)/python benchmarks/hostile.py --write
 
 crash: $(STAMP) ## an apply killed before and after every single call (an hour)
 	$(BIN)/python -m pytest -m crash

@@ -19,6 +19,7 @@ PROBE_S = 0.1
 
 BEGIN, END = "<!-- figures: written by make bench -->", "<!-- end of figures -->"
 MEMORY_BEGIN, MEMORY_END = "<!-- memory: written by make bench -->", "<!-- end of memory -->"
+HOSTILE_BEGIN, HOSTILE_END = "<!-- hostile: written by make bench -->", "<!-- end of hostile -->"
 OURS = "fleet_pipeline"
 
 
@@ -39,6 +40,25 @@ def write_memory(peaks):
     results["memory"] = list(measured.values())
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     _replace(MEMORY_BEGIN, memory_table(results["memory"]), MEMORY_END)
+
+
+def write_hostile(costs):
+    """Renew the list of what payloads made to be dear cost, and their table. Kinds that were not measured this time are kept."""
+    results = json.loads(RESULTS.read_text())
+    measured = {cost["kind"]: cost for cost in (*results.get("hostile", []), *costs)}
+    results["hostile"] = list(measured.values())
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    _replace(HOSTILE_BEGIN, hostile_table(results["hostile"]), HOSTILE_END)
+
+
+def hostile_table(costs):
+    """The costs as Markdown, the dearest first."""
+    lines = ["| messages | bytes of one | CPU s / MB, compaction | CPU s / MB, rewrite | CPU µs / row, compaction |", "|---|---|---|---|---|"]
+    for cost in sorted(costs, key=lambda cost: -cost["compaction_s_per_mb"]):
+        size, micros = cost["bytes"] // cost["objects"], cost["compaction_s_per_mb"] * cost["bytes"] / cost["rows"]
+        kind = cost["kind"].replace("|", " ")
+        lines.append(f"| {kind} | {size:,} | {cost['compaction_s_per_mb']:.2f} | {cost['rewrite_s_per_mb']:.2f} | {micros:,.0f} |")
+    return "\n".join(lines) + "\n"
 
 
 def memory_table(peaks):

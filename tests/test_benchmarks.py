@@ -38,3 +38,11 @@ def test_memory_that_was_kept_was_that_of_deeds_done_right():
     results = json.loads((BENCHMARKS / "results.json").read_text())
     assert results["memory"]
     assert all(peak["right"] for peak in results["memory"])
+
+
+def test_what_hostile_payloads_cost_can_be_measured():
+    command = [sys.executable, BENCHMARKS / "hostile.py", "--mb", "0.1", "--only", "chains", "several {}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    costs = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [cost["kind"] for cost in costs] == ["chains", "several {}"]
+    assert all(cost["statuses"] == {"ok": cost["rows"]} for cost in costs)

@@ -77,12 +77,12 @@ class Sheet:
         return (join(known.kind, observed) or known.kind) if known else observed
 
 
-def _one_kind(values: list[Any]) -> str | None:
-    """Return the kind in which all values are at home, where one look at their types says so."""
+def _one_kind(values: list[Any], *, within: bool = False) -> str | None:
+    """Return the kind in which all values, or all those within lists, are at home, where one look at their types says so."""
     types = set(map(type, values)) - {_NONE}
     if types == {list}:
-        of = _one_kind(list(chain.from_iterable(filter(None, values))))
-        return None if of is None or of.endswith("[]") else f"{of}[]"
+        of = None if within else _one_kind(list(chain.from_iterable(filter(None, values))), within=True)
+        return None if of is None else f"{of}[]"
     return SCALARS.get(next(iter(types))) if len(types) == 1 else None if types else ""
 
 

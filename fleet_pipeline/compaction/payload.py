@@ -200,7 +200,11 @@ def _dense(text: bytes) -> bytes:
 def _spelled(text: bytes) -> Any:
     """Parse a text that parses, with every number that a double would change as its own spelling."""
     if _MINUS_ZERO.search(text):
-        text = _MINUS_ZERO_OR_TEXT.sub(lambda found: found[0] if found[0][:1] == b'"' else _MINUS_ZERO_WRITTEN.encode(), text)
+        written = _MINUS_ZERO_WRITTEN.encode()
+        if _MINUS_ZERO.search(b" ".join(_TEXTS.findall(text))):
+            text = _MINUS_ZERO_OR_TEXT.sub(lambda found: found[0] if found[0][:1] == b'"' else written, text)
+        else:
+            text = _MINUS_ZERO.sub(written, text)
     return _numbers_as_written(text)
 
 
@@ -243,7 +247,10 @@ def _is_too_deep(value: Any) -> bool:
     """Whether a value nests deeper than `DEPTH`, level by level: recursion would end at the interpreter's limit."""
     level = [value]
     for _ in range(DEPTH):
-        level = [inner for each in level for inner in _inside(each) if type(inner) is dict or type(inner) is list]
+        within: list[Any] = []
+        for each in level:
+            within += each.values() if type(each) is dict else each
+        level = [each for each in within if type(each) is dict or type(each) is list]
         if not level:
             return False
     return True
