@@ -44,7 +44,7 @@ SILENT_COMMANDS = {
     **dict.fromkeys(["adopt", "apply", "plan", "check", "destroy", "iam", "export", "versions", "rollback", "settings", "connect"], AWS_NAMES),
     **dict.fromkeys(["claim", "ca", "bulk"], AWS_NAMES),
     **dict.fromkeys(["vehicle register", "vehicle drive", "vehicle allow", "demo", "shell"], "it shows what was typed, or what `query` shows"),
-    **dict.fromkeys(["lake rewrite"], COUNTS),
+    **dict.fromkeys(["lake rewrite", "cost"], COUNTS),
     **dict.fromkeys(["ui", "local"], OURS),
     "schema pin": COUNTS,
     "schema diff": "it prints each line as `schema show` does",
@@ -238,7 +238,7 @@ def refused():
     try:
         refuse()
     except ValueError as cause:
-        raise errors.NoRoom("hour", HOSTILE) from cause
+        raise errors.NoRoom("hour", HOSTILE, "free some") from cause
 
 
 def test_a_step_ends_with_an_inert_error_whatever_it_met():

@@ -7,7 +7,7 @@ import click
 from rich.table import Table
 
 from fleet_pipeline.cli.shown import console, styled
-from fleet_pipeline.cost import DELIVERIES, PREFIX_PUTS_S, Delivery, Prices, Workload, cheapest
+from fleet_pipeline.cost import DELIVERIES, PREFIX_PUTS_S, Prices, Workload, cheapest
 from fleet_pipeline.fleet import Fleet
 
 
@@ -52,7 +52,7 @@ def cost(  # noqa: PLR0913 (options)
 
 
 def _table(workload: Workload, prices: Prices, fleet: Fleet) -> Table:
-    table = Table("US dollars a month", *(each.name for each in DELIVERIES), show_footer=False)
+    table = Table("US dollars a month", *(each.name for each in DELIVERIES))
     months = [each.month(workload, prices, fleet) for each in DELIVERIES]
     for what in months[0]:
         table.add_row(what, *(_dollars(month[what]) for month in months))
@@ -60,7 +60,7 @@ def _table(workload: Workload, prices: Prices, fleet: Fleet) -> Table:
     table.add_row("together", *(styled((_dollars(sum(month.values())), "bold")) for month in months))
     table.add_row("for each vehicle", *(f"{sum(month.values()) / workload.vehicles:,.3f}" for month in months))
     table.add_row("a message waits in its vehicle", *(f"{each.waits_s(workload):,.0f} s" for each in DELIVERIES))
-    table.add_row("PUT a second, each rule", *(_rate(each, workload, fleet) for each in DELIVERIES))
+    table.add_row("PUT a second, each rule", *(f"{each.puts_s(workload, len(fleet.rules)):,.1f}" for each in DELIVERIES))
     table.add_row("this version makes it", *("not yet" if each.firehose else "yes" for each in DELIVERIES))
     return table
 
@@ -69,12 +69,10 @@ def _dollars(amount: float) -> str:
     return f"{amount:,.2f}" if amount < 100 else f"{amount:,.0f}"  # noqa: PLR2004 (cents of hundreds are noise)
 
 
-def _rate(delivery: Delivery, workload: Workload, fleet: Fleet) -> str:
-    rate = delivery.puts_s(workload, len(fleet.rules))
-    return f"{rate:,.1f}" + (f": S3 takes {PREFIX_PUTS_S:,}" if rate > PREFIX_PUTS_S else "")
-
-
 def _advise(workload: Workload, prices: Prices, fleet: Fleet, wait: float) -> None:
+    for each in DELIVERIES:
+        if (rate := each.puts_s(workload, len(fleet.rules))) > PREFIX_PUTS_S:
+            console.print(f"{each.name}: {rate:,.0f} PUT a second under each rule's prefix. S3 takes {PREFIX_PUTS_S:,} before it has split the prefix.")
     best = cheapest(workload, prices, fleet, wait)
     if best is None:
         return
