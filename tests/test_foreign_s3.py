@@ -1,4 +1,4 @@
-"""The lake on object stores that others wrote: `make foreign-s3` starts them and names each in AWS's own environment variables.
+"""The lake on an object store that others wrote, started beforehand and named in AWS's own environment variables.
 
 FOREIGN_S3 is the store's name, FOREIGN_OBJECTS how many messages are put; the address, trust and credentials are AWS_ENDPOINT_URL_S3's, AWS_CA_BUNDLE's and their like.
 """
@@ -33,7 +33,7 @@ from fleet_pipeline.store.transfers import Request
 
 pytestmark = [
     pytest.mark.foreign,
-    pytest.mark.skipif("FOREIGN_S3" not in os.environ, reason="no foreign object store runs: make foreign-s3"),
+    pytest.mark.skipif("FOREIGN_S3" not in os.environ, reason="no foreign object store runs: FOREIGN_S3 and AWS's variables name one"),
 ]
 OBJECTS = int(os.environ.get("FOREIGN_OBJECTS", "2500"))
 LATER = HOUR.end + timedelta(days=1)
