@@ -1,6 +1,7 @@
 """What the README tells a newcomer to type works, in the order in which it is told."""
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -46,7 +47,7 @@ def test_the_commands_of_the_tour_work_one_after_the_other(folder):
     for command in sorted(COMMANDS, key=lambda command: "fleet local" in command):  # what stops AWS comes last
         if command.startswith("make"):
             continue
-        words = re.sub(r"2026-11-23-(\d\d):00", near, command).split()
+        words = shlex.split(re.sub(r"2026-11-23-(\d\d):00", near, command))
         module = {".venv/bin/fleet": "fleet_pipeline", ".venv/bin/dagster": "dagster"}[words[0]]
         ended = subprocess.run([sys.executable, "-m", module, *words[1:]], cwd=folder, input="y\n", capture_output=True, text=True, timeout=300, check=False)
         assert ended.returncode == (CHANGES if words[1] == "plan" else 0), f"{command}\n{ended.stdout}\n{ended.stderr}"
