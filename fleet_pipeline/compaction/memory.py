@@ -27,10 +27,11 @@ _libc = ctypes.CDLL(None)
 
 def blocks_of(payloads: Sequence[bytes | None]) -> Iterator[slice]:
     """Yield where to cut some messages, in their order, so that each piece takes at most `PARSED_BYTES` once it is parsed, or is one message."""
-    sizes = [len(payload) if payload else 0 for payload in payloads]
-    if GROWTH * sum(sizes) <= PARSED_BYTES:  # nearly always: to look at each byte would cost 2 % of all
+    whole = b"".join(filter(None, payloads))
+    if GROWTH * len(whole) <= PARSED_BYTES or parsed_bytes(whole) <= PARSED_BYTES:  # message by message it takes more than twice as long
         yield slice(0, len(payloads))
         return
+    del whole
     start = parsed = 0
     for place, payload in enumerate(payloads):
         size = parsed_bytes(payload) if payload else 0
