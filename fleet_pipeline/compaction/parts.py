@@ -128,8 +128,9 @@ def _groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
         held.append(table)
         rows, size = rows + table.num_rows, size + table.nbytes
         if rows >= ROW_GROUP or size >= ROW_GROUP_BYTES:
-            rest = pa.concat_tables(held).slice(ROW_GROUP)
-            held = [pa.concat_tables(held).slice(0, ROW_GROUP)]
+            whole = pa.concat_tables(held)
+            held, rest = [whole.slice(0, ROW_GROUP)], whole.slice(ROW_GROUP)
+            del whole
             yield held.pop()
             rows, size = rest.num_rows, rest.nbytes
             held = [rest] if rows else []  # no rows of a group still hold the group
