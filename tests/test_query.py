@@ -160,7 +160,7 @@ def test_an_account_without_a_lake_says_what_makes_one(make_fleet, command):
 
 
 def test_the_shell_answers_until_it_is_left_and_survives_a_mistake(account, fleet, tmp_path):
-    typed = "SELECT nonsense;\nSELECT count(*) AS n\nFROM rule1;\n.nothing\n.tables\n.quit\n"
+    typed = "SELECT nonsense;\nSELECT count(*) AS n\nFROM rule1;\nSELECT 1 AS no_row_at_all WHERE false;\n.nothing\n.tables\n.quit\n"
     given = {"FLEET_ACCOUNT": fleet.account, "FLEET_BUCKET": fleet.bucket, "FLEET_HOME": fleet.home, "COLUMNS": "200", "PATH": "/usr/bin:/bin"}
     shell = subprocess.run(
         [sys.executable, "-m", "fleet_pipeline", "shell"], input=typed, env=given, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
@@ -169,6 +169,7 @@ def test_the_shell_answers_until_it_is_left_and_survives_a_mistake(account, flee
     assert "nonsense" in shell.stdout
     assert "│ 6 │" in shell.stdout
     assert "There is no .nothing" in shell.stdout
+    assert "no_row_at_all" in shell.stdout
 
 
 @pytest.mark.parametrize("engine", ENGINES)

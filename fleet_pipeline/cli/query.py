@@ -1,7 +1,7 @@
 """`fleet query`, `fleet shell` and `fleet connect`: SQL on the lake, here and now, and the way in for other tools."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -23,15 +23,23 @@ if TYPE_CHECKING:
 _CELL = 80
 """Characters of a value in a table: a message's payload has up to 128 KB."""
 
+_ROWS = 100
+"""Rows that a table shows unless it is told otherwise."""
+
 _DAY = click.DateTime(["%Y-%m-%d"])
+
+
+def _over_days(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that choose days."""
+    command = click.option("--to", "last", type=_DAY, help="The last day, UTC; it is included.")(command)
+    return click.option("--from", "first", type=_DAY, help="The first day, UTC (2026-11-23). Without it, and --to, all days.")(command)
 
 
 @click.command()
 @click.argument("sql", required=False)
-@click.option("--from", "first", type=_DAY, help="The first day, UTC (2026-11-23). Without it, and --to, all days.")
-@click.option("--to", "last", type=_DAY, help="The last day, UTC; it is included.")
+@_over_days
 @click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True, help="json: one object a line.")
-@click.option("--rows", "most", type=click.IntRange(min=1), default=100, show_default=True, help="How many rows a table shows; csv and json show all.")
+@click.option("--rows", "most", type=click.IntRange(min=1), default=_ROWS, show_default=True, help="How many rows a table shows; csv and json show all.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write all rows to this file instead: .parquet, .csv or .json.")
 @click.pass_obj
 def query(fleet: Fleet, *, sql: str | None, first: datetime | None, last: datetime | None, form: str, most: int, out: Path | None) -> None:  # noqa: PLR0913
@@ -58,8 +66,7 @@ def query(fleet: Fleet, *, sql: str | None, first: datetime | None, last: dateti
 
 
 @click.command()
-@click.option("--from", "first", type=_DAY, help="The first day, UTC (2026-11-23). Without it, and --to, all days.")
-@click.option("--to", "last", type=_DAY, help="The last day, UTC; it is included.")
+@_over_days
 @click.pass_obj
 def shell(fleet: Fleet, *, first: datetime | None, last: datetime | None) -> None:
     """Ask the lake in DuckDB's SQL, question after question. A statement ends with `;`, and `.quit` or Ctrl-D leaves."""
@@ -106,8 +113,8 @@ def _answer(database: "duckdb.DuckDBPyConnection", statement: str) -> None:
             _show_tables(database)
         elif statement.startswith("."):
             console.print(f"There is no {statement}: .tables and .quit are known, and SQL that ends with ;")
-        elif answer := ask(database, statement):
-            _show(answer, 100)
+        elif (answer := ask(database, statement)) is not None:  # an answer of no rows is false, and counting them asks once more
+            _show(answer, _ROWS)
     except FleetError as error:
         console.print(styled(("error:", "red"), f" {error}"), soft_wrap=True)
 
