@@ -19,15 +19,22 @@ def made_private(folder: Path) -> None:
 
 
 @contextmanager
+def lock_file(path: Path) -> Iterator[int]:
+    """Lend the descriptor of a file that only its owner may open, to be locked; it is made if it is missing. Its lock goes with the last copy of it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
 def used_by_one(lock: Path, what: str, remedy: str) -> Iterator[None]:
     """Hold a file as long as this process does `what`. A process that was killed holds it no longer. Raises InUse, with the remedy, when another has it."""
     made_private(lock.parent)
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
+    with lock_file(lock) as descriptor:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise InUse(what, str(lock.parent), remedy) from error
         yield
-    finally:
-        os.close(descriptor)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from fleet_pipeline.private import made_private
+from fleet_pipeline.private import lock_file, made_private
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +82,14 @@ class Folder:
     def changing(self) -> Iterator[None]:
         """Wait until nobody else starts or stops a server here, and keep others waiting."""
         made_private(self.path.parent)
-        with _opened(self.path.with_suffix(".lock")) as descriptor:
+        with lock_file(self.path.with_suffix(".lock")) as descriptor:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
 
     @contextmanager
     def server_lock(self) -> Iterator[int]:
         """Take the server's lock, to be inherited by the server: it is free when the last copy of the descriptor is closed."""
-        with _opened(self.lock) as descriptor:
+        with lock_file(self.lock) as descriptor:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield descriptor
 
@@ -97,7 +97,7 @@ class Folder:
         """Say whether a server lives."""
         if not self.lock.exists():
             return False
-        with _opened(self.lock) as descriptor:
+        with lock_file(self.lock) as descriptor:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -110,12 +110,3 @@ class Folder:
             return os.path.samestat(os.fstat(descriptor), self.lock.stat())
         except FileNotFoundError:
             return False
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
