@@ -135,6 +135,10 @@ class Delivery:
             "compaction (1 CPU, 2 GB)": hours * (prices.cpu_hour + 2 * prices.memory_gb_hour),
         }
 
+    def total(self, workload: Workload, prices: Prices, fleet: Fleet) -> float:
+        """Return what a month costs together, in US dollars."""
+        return sum(self.month(workload, prices, fleet).values())
+
 
 DELIVERIES = (Delivery(), Delivery(batch=10), Delivery(firehose=True), Delivery(batch=10, firehose=True))
 """What is compared. This version makes the rules of the first two; a Firehose stream it neither makes nor reads yet."""
@@ -143,4 +147,4 @@ DELIVERIES = (Delivery(), Delivery(batch=10), Delivery(firehose=True), Delivery(
 def cheapest(workload: Workload, prices: Prices, fleet: Fleet, wait_s: float, deliveries: tuple[Delivery, ...] = DELIVERIES) -> Delivery | None:
     """Return the cheapest delivery that this version makes and in which no message waits in its vehicle for longer than `wait_s`."""
     possible = [each for each in deliveries if not each.firehose and each.waits_s(workload) <= wait_s]
-    return min(possible, key=lambda each: sum(each.month(workload, prices, fleet).values()), default=None)
+    return min(possible, key=lambda each: each.total(workload, prices, fleet), default=None)

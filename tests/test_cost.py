@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from fleet_pipeline.cost import DELIVERIES, Delivery, Prices, Workload, cheapest
+from fleet_pipeline.cost import DELIVERIES, LOOKS_AN_HOUR, Delivery, Prices, Workload, cheapest
 from fleet_pipeline.errors import InvalidName
 from fleet_pipeline.fleet import Fleet
+from fleet_pipeline.schedules import LOOK_CRON
 
 FLEET = replace(Fleet(), price_get=0.0004, price_put=0.005)
 """S3's requests in us-east-1, like the other prices."""
@@ -44,6 +45,10 @@ def test_looks_are_paid_for_by_how_far_back_they_go():
     listed = "S3: list them, looks included"
     assert month(Delivery())[listed] == pytest.approx(2_592_000 * 51 * 0.005 / 1000)  # listed at compaction, 36 times by looks, 14 by sweeps
     assert Delivery().month(Workload(10_000), PRICES, seldom)[listed] == pytest.approx(2_592_000 * 8 * 0.005 / 1000)
+
+
+def test_looks_come_as_often_as_their_schedule_says():
+    assert f"*/{60 // LOOKS_AN_HOUR} * * * *" == LOOK_CRON
 
 
 def test_vehicles_that_are_seldom_online_cost_less():

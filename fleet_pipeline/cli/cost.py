@@ -54,11 +54,12 @@ def cost(  # noqa: PLR0913 (options)
 def _table(workload: Workload, prices: Prices, fleet: Fleet) -> Table:
     table = Table("US dollars a month", *(each.name for each in DELIVERIES))
     months = [each.month(workload, prices, fleet) for each in DELIVERIES]
+    totals = [each.total(workload, prices, fleet) for each in DELIVERIES]
     for what in months[0]:
         table.add_row(what, *(_dollars(month[what]) for month in months))
     table.add_section()
-    table.add_row("together", *(styled((_dollars(sum(month.values())), "bold")) for month in months))
-    table.add_row("for each vehicle", *(f"{sum(month.values()) / workload.vehicles:,.3f}" for month in months))
+    table.add_row("together", *(styled((_dollars(total), "bold")) for total in totals))
+    table.add_row("for each vehicle", *(f"{total / workload.vehicles:,.3f}" for total in totals))
     table.add_row("a message waits in its vehicle", *(f"{each.waits_s(workload):,.0f} s" for each in DELIVERIES))
     table.add_row("PUT a second, each rule", *(f"{each.puts_s(workload, len(fleet.rules)):,.1f}" for each in DELIVERIES))
     table.add_row("this version makes it", *("not yet" if each.firehose else "yes" for each in DELIVERIES))
@@ -76,7 +77,7 @@ def _advise(workload: Workload, prices: Prices, fleet: Fleet, wait: float) -> No
     best = cheapest(workload, prices, fleet, wait)
     if best is None:
         return
-    month, first = (sum(each.month(workload, prices, fleet).values()) for each in (best, DELIVERIES[0]))
+    month, first = (each.total(workload, prices, fleet) for each in (best, DELIVERIES[0]))
     saved = f": ${first - month:,.0f} less than {DELIVERIES[0].name}" if best != DELIVERIES[0] else ""
     console.print(f"The cheapest that this version makes, where a message may wait for {wait:,.0f} s: {best.name}, ${month:,.0f} a month{saved}.")
     if best.batch > 1:
