@@ -1,6 +1,7 @@
 """What many tests need: one AWS on this machine for the session, and a fleet and an account of its own for each test."""
 
 import os
+import shutil
 import uuid
 from dataclasses import replace
 
@@ -69,6 +70,29 @@ def command(monkeypatch, tmp_path):
         return result.exit_code, result.output + ("" if isinstance(result.exception, SystemExit | None) else str(result.exception))
 
     return run
+
+
+@pytest.fixture(scope="session")
+def empty_instance(tmp_path_factory):
+    """The folder of a Dagster instance in which nothing has happened. To make its tables costs a second; to copy them nothing."""
+    import dagster as dg  # noqa: PLC0415 (three seconds that most files do without)
+
+    home = tmp_path_factory.mktemp("dagster")
+    with dg.instance_for_test(temp_dir=str(home)) as instance:
+        instance.get_runs()
+        instance.all_instigator_state()
+    return home
+
+
+@pytest.fixture
+def instance(empty_instance, tmp_path):
+    """A Dagster instance of the test's own, which keeps what it is told on the disk."""
+    import dagster as dg  # noqa: PLC0415 (three seconds that most files do without)
+
+    home = tmp_path / "dagster-instance"
+    shutil.copytree(empty_instance, home)
+    with dg.instance_for_test(temp_dir=str(home)) as instance:
+        yield instance
 
 
 @pytest.fixture

@@ -45,12 +45,6 @@ NOON = Hour.parse("2026-11-20-12:00")
 
 
 @pytest.fixture
-def instance():
-    with dg.instance_for_test() as temporary:
-        yield temporary
-
-
-@pytest.fixture
 def buckets(fleet, aws):
     for bucket in (fleet.bucket, fleet.lake_bucket):
         aws.s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": fleet.region})

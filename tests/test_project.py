@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -55,3 +56,9 @@ def test_the_licences_of_all_that_the_image_installs_are_known():
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in (REPOSITORY / "deploy" / "licences.md").read_text().splitlines()[2:]]
     assert wanted <= {plain_name(name) for name, _, _ in rows} <= {plain_name(name) for name, _ in locked}
     assert [row for row in rows if not row[2] or "UNKNOWN" in row[2] or re.search(r"\bA?GPL", row[2].replace("LGPL", ""))] == []
+
+
+def test_a_process_that_loads_the_code_location_does_not_load_what_few_of_its_runs_need():
+    unwanted = ["pandas", "duckdb", "polars", "matplotlib", "ministack"]
+    look = f"import sys, fleet_pipeline.definitions; print(*(name for name in {unwanted} if name in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", look], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.split() == []

@@ -108,12 +108,6 @@ def test_a_key_that_is_no_record_is_passed_over():
 
 
 @pytest.fixture
-def instance():
-    with dg.instance_for_test() as temporary:
-        yield temporary
-
-
-@pytest.fixture
 def put(fleet, aws):
     for bucket in (fleet.bucket, fleet.lake_bucket):
         aws.s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": fleet.region})

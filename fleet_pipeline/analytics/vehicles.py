@@ -173,10 +173,10 @@ class _Partial:
         self._database, self._rows = database, 0
         self.unnamed = 0
         """Messages that can be read and are nobody's."""
-        self._insert("CREATE TABLE partial AS", _NO_MESSAGES)
+        self._insert("CREATE TABLE partial AS", _MESSAGES.empty_table())
 
     def add(self, batch: pa.Table) -> None:
-        """Compute with a batch of `_NO_MESSAGES`' columns."""
+        """Compute with a batch of `_MESSAGES`' columns."""
         self.unnamed += pc.sum(pc.and_(batch["readable"], batch["vehicle"].is_null())).as_py() or 0
         self._insert("INSERT INTO partial", batch)
         self._rows += batch.num_rows
@@ -190,9 +190,9 @@ class _Partial:
         self._database.unregister("batch")
 
 
-_NO_MESSAGES = pa.schema(
+_MESSAGES = pa.schema(
     [("_ts", _INSTANT), ("readable", pa.bool_()), ("vehicle", pa.string()), *((name, pa.float64()) for name in ("odometer", "speed", "battery"))]
-).empty_table()
+)
 
 
 def _batches(fleet: Fleet, file: PartFile, contract: Contract) -> Iterator[pa.Table]:
@@ -202,8 +202,8 @@ def _batches(fleet: Fleet, file: PartFile, contract: Contract) -> Iterator[pa.Ta
     for batch in file.batches([name for name in leaves(file.schema) if name in wanted], BATCH_ROWS):
         rows = batch.num_rows
         named = vehicles(batch["_client_id"], as_text(read(batch, said), rows), fleet.thing_prefix)
-        readable = pc.is_in(batch["_status"], _READABLE)
-        yield pa.table([batch["_ts"], readable, named, *(as_number(read(batch, column), rows) for column in numbers)], schema=_NO_MESSAGES.schema)
+        readable = pc.is_in(batch["_status"], pa.array(_READABLE, pa.string()))
+        yield pa.table([batch["_ts"], readable, named, *(as_number(read(batch, column), rows) for column in numbers)], schema=_MESSAGES)
 
 
-_READABLE = pa.array([status for status in Status if status.readable], pa.string())
+_READABLE = [status for status in Status if status.readable]

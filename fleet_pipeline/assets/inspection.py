@@ -108,7 +108,7 @@ class _Head:
 
     def __init__(self, stream: Iterator[pa.Table]) -> None:
         self._stream, self.more = stream, True
-        self.rows = _NO_ROWS
+        self.rows = _ROWS.empty_table()
         self.read()
 
     def read(self) -> None:
@@ -193,15 +193,15 @@ class _Wanted:
 
 
 def _rows(file: PartFile, wanted: _Wanted, thing_prefix: str, size: int) -> Iterator[pa.Table]:
-    """Yield the rows of a part as `_NO_ROWS` has them, so many at once."""
+    """Yield the rows of a part as `_ROWS` has them, so many at once."""
     for batch in file.batches(wanted.names(file), size):
         count = batch.num_rows
         named = vehicles(batch["_client_id"], as_text(read(batch, wanted.vehicle), count), thing_prefix)
         place = [as_number(read(batch, column), count) for column in (wanted.latitude, wanted.longitude)]
-        yield pa.table([*(batch[name] for name in _HEAD[:4]), named, *place], schema=_NO_ROWS.schema)
+        yield pa.table([*(batch[name] for name in _HEAD[:4]), named, *place], schema=_ROWS)
 
 
-_NO_ROWS = pa.schema(
+_ROWS = pa.schema(
     [
         ("_key", pa.string()),
         ("_version", pa.string()),
@@ -211,7 +211,7 @@ _NO_ROWS = pa.schema(
         ("latitude", pa.float64()),
         ("longitude", pa.float64()),
     ]
-).empty_table()
+)
 
 
 def _place(contract: Contract) -> tuple[Column | None, Column | None]:
