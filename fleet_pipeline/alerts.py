@@ -14,12 +14,12 @@ from urllib.request import Request
 import dagster as dg
 from dagster._core.storage.tags import WILL_RETRY_TAG
 
-from fleet_pipeline.assets.own_process import is_of_location
 from fleet_pipeline.checks.evaluations import last_evaluation
 from fleet_pipeline.errors import AlertNotDelivered
 from fleet_pipeline.fleet import Fleet
 from fleet_pipeline.loopback import opener
 from fleet_pipeline.plain import plain, plain_lines
+from fleet_pipeline.resources.own_process import is_of_location
 
 PATIENCE_S = 10
 """For one answer of the webhook."""

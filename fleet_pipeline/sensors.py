@@ -1,16 +1,18 @@
 """What happens because something was seen: late messages bring their hour into the lake, and a run whose process is gone is ended."""
 
 import json
+from datetime import UTC, datetime
 
 import dagster as dg
 
-from fleet_pipeline.assets import catalog, lake, own_process
+from fleet_pipeline.assets import catalog, lake
 from fleet_pipeline.assets.verdicts import ATTEMPTS
 from fleet_pipeline.checks.evaluations import Evaluation, last_evaluation
 from fleet_pipeline.checks.late_data import check_keys
 from fleet_pipeline.compaction.ledger import UNCOMPACTED
 from fleet_pipeline.fleet import Fleet, Hour
 from fleet_pipeline.partitions import LATE_HOURS, idle, run_requests
+from fleet_pipeline.resources import own_process
 from fleet_pipeline.resources.account import AccountResource
 
 INTERVAL_S = 30
@@ -79,11 +81,17 @@ def _lost_runs(fleet: Fleet) -> dg.SensorDefinition:
         description="Marks runs as failed whose process on this machine is gone. Run retries then start them again.",
     )
     def lost_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        started = context.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
-        running = [run for run in started if own_process.is_of_location(run, context.code_location_origin)]
-        lost = [run for run in running if not context.instance.run_launcher.supports_check_run_worker_health and own_process.is_gone(run)]
+        if context.instance.run_launcher.supports_check_run_worker_health:
+            return dg.SkipReason("Dagster itself asks how the processes of its runs are.")
+        started = context.instance.get_run_records(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
+        running = [record for record in started if own_process.is_of_location(record.dagster_run, context.code_location_origin)]
+        lost = [record.dagster_run for record in running if _is_lost(context.instance, record)]
         for run in lost:
             context.instance.report_run_failed(run, "The run's process is gone: it was killed, or the machine was started anew.")
         return dg.SkipReason(f"{len(lost)} of {len(running)} running runs had lost their process.")
 
     return lost_runs
+
+
+def _is_lost(instance: dg.DagsterInstance, record: dg.RunRecord) -> bool:
+    return own_process.is_gone(record.dagster_run) or own_process.never_began(instance, record, datetime.now(UTC))

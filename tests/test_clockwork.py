@@ -26,7 +26,7 @@ from dagster._core.remote_representation.external_data import RepositorySnap
 
 from fleet_pipeline import alerts
 from fleet_pipeline.alerts import WAITS_S, alert_sensors, deliver, summary
-from fleet_pipeline.assets import lake, own_process, raw
+from fleet_pipeline.assets import lake, raw
 from fleet_pipeline.assets.verdicts import ATTEMPTS
 from fleet_pipeline.checks import late_data
 from fleet_pipeline.checks.evaluations import last_evaluation
@@ -36,6 +36,7 @@ from fleet_pipeline.definitions import build
 from fleet_pipeline.errors import AlertNotDelivered
 from fleet_pipeline.fleet import Fleet, Hour, RawName
 from fleet_pipeline.partitions import closed_hours, stretches, untouched
+from fleet_pipeline.resources import own_process
 from fleet_pipeline.resources.account import AccountResource
 from fleet_pipeline.schedules import lake_schedules
 from fleet_pipeline.sensors import lake_sensors
@@ -255,14 +256,14 @@ def test_a_look_lists_closed_hours_and_no_others(fleet, instance, put):
 KILLED = """
 import os, signal
 import dagster as dg
-from fleet_pipeline.assets import own_process
+from fleet_pipeline.fleet import Fleet
+from fleet_pipeline.resources.account import AccountResource
 
 @dg.op
-def work(context):
-    own_process.tag(context.instance, context.run_id)
+def work(account: AccountResource):
     os.kill(os.getpid(), signal.SIGKILL)
 
-@dg.job(executor_def=dg.in_process_executor)
+@dg.job(executor_def=dg.in_process_executor, resource_defs={"account": AccountResource.of(Fleet())})
 def long():
     work()
 
@@ -281,6 +282,25 @@ def test_a_run_that_was_killed_with_dagster_is_ended_so_that_it_can_start_again(
         assert run.status is dg.DagsterRunStatus.STARTED
         sensor(dg.build_sensor_context(other))
         assert other.get_run_by_id(run.run_id).status is dg.DagsterRunStatus.FAILURE
+
+
+def test_a_run_that_was_killed_before_its_first_step_is_ended_too(instance, fleet):
+    def told(event, **more):
+        instance.report_dagster_event(dg.DagsterEvent(event, "compact", **more), run.run_id)
+
+    def is_lost_after(minutes):
+        return own_process.never_began(instance, instance.get_run_record_by_id(run.run_id), datetime.now(UTC) + timedelta(minutes=minutes))
+
+    run = instance.create_run_for_job(build(fleet).resolve_job_def("compact"))
+    assert not is_lost_after(60)  # it waits in the queue
+    told("PIPELINE_START")
+    assert (is_lost_after(4), is_lost_after(6)) == (False, True)
+    instance.add_run_tags(run.run_id, {own_process.TAG: "a process"})
+    assert not is_lost_after(60)
+    run = instance.create_run_for_job(build(fleet).resolve_job_def("compact"))
+    told("PIPELINE_START")
+    told("STEP_START", step_key="lake__rule1")
+    assert not is_lost_after(60)
 
 
 def test_the_runs_of_another_code_location_of_the_instance_are_neither_ended_nor_told(fleet, instance, recent):

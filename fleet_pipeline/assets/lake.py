@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from fleet_pipeline.assets import own_process, provenance, provisioning, raw, verdicts
+from fleet_pipeline.assets import provenance, provisioning, raw, verdicts
 from fleet_pipeline.assets.failures import reported
 from fleet_pipeline.assets.hour_metadata import hour_metadata
 from fleet_pipeline.assets.inspection import inspect
@@ -99,7 +99,6 @@ def _asset(rule: Rule, fleet: Fleet) -> dg.AssetsDefinition:
         output_required=False,
     )
     def compact(context: dg.AssetExecutionContext, account: AccountResource) -> Iterator[dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckResult]:
-        own_process.tag(context.instance, context.run.run_id)
         with reported():
             work = _Work(fleet, rule, *stores(fleet, account), context.log)
         bucket = provenance.of(context.instance, provisioning.key("lake_bucket"))

@@ -11,7 +11,7 @@ from typing import Any
 
 import dagster as dg
 
-from fleet_pipeline.assets import lake, own_process, provenance, raw
+from fleet_pipeline.assets import lake, provenance, raw
 from fleet_pipeline.assets.failures import reported
 from fleet_pipeline.assets.verdicts import ERROR, WARN, Criterion, named, result
 from fleet_pipeline.compaction.containment import contained
@@ -122,7 +122,6 @@ def _checks(rule: Rule, fleet: Fleet) -> dg.AssetChecksDefinition:
     )
     def look_at_rule(context: dg.AssetCheckExecutionContext, config: Look, account: AccountResource) -> Iterator[dg.AssetCheckResult]:
         now, log = datetime.now(UTC), context.op_execution_context
-        own_process.tag(context.instance, context.run.run_id)
         wanted = closed_hours(fleet, now, config.hours or fleet.look_back_hours)
         with reported():
             raw_store, target = lake.stores(fleet, account)

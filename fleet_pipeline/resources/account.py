@@ -9,6 +9,7 @@ from pydantic import Field, PrivateAttr
 from fleet_pipeline.account import Account
 from fleet_pipeline.aws import Aws
 from fleet_pipeline.fleet import Fleet, Profile
+from fleet_pipeline.resources import own_process
 
 
 class AccountResource(dg.ConfigurableResource[Account]):
@@ -25,6 +26,11 @@ class AccountResource(dg.ConfigurableResource[Account]):
     def of(cls, fleet: Fleet) -> "AccountResource":
         """Return the resource of a fleet's settings."""
         return cls(profile=fleet.profile, account=fleet.account, region=fleet.region, home=fleet.home)
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Note which process works on the run, before its first step: all that needs the account is then known when it is killed."""
+        if context.run and context.instance:
+            own_process.tag(context.instance, context.run.run_id)
 
     @property
     def aws(self) -> Aws:

@@ -3,6 +3,7 @@
 import os
 import socket
 from contextlib import suppress
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -10,6 +11,9 @@ from dagster._core.remote_origin import CodeLocationOrigin
 
 TAG = "fleet/process"
 """The run's tag: host, process id and, where the system tells, the time at which the process began."""
+
+BEGINNING = timedelta(minutes=5)
+"""From a run's start to its first step, at most, on the slowest machine. As long as Dagster waits for a run to start."""
 
 
 def tag(instance: dg.DagsterInstance, run_id: str) -> None:
@@ -22,6 +26,14 @@ def is_gone(run: dg.DagsterRun) -> bool:
     """Whether the process that worked on a run was one of this host and is no more. Of a run without our tag nothing is known."""
     host, _, process = run.tags.get(TAG, "").rpartition(" ")[0].rpartition(" ")
     return host == socket.gethostname() and not _lives(int(process), run.tags[TAG].rpartition(" ")[2])
+
+
+def never_began(instance: dg.DagsterInstance, record: dg.RunRecord, now: datetime) -> bool:
+    """Whether a run was killed between its start and its first step: long ago it started, and nobody has said since what process works on it."""
+    run = record.dagster_run
+    if TAG in run.tags or not record.start_time or now.timestamp() - record.start_time < BEGINNING.total_seconds():
+        return False
+    return not instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_START)
 
 
 def is_of_location(run: dg.DagsterRun, here: CodeLocationOrigin | None) -> bool:
