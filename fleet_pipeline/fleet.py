@@ -71,8 +71,30 @@ _VALUE = re.compile(
 """What some reader of hive partitions takes for a number, a truth, an instant or nothing. Java, and so Spark, reads `1d` as a number, Python `1_0`."""
 _TOPIC_LEVEL = re.compile(r"[a-zA-Z0-9_-]{1,60}")
 _BUCKET = re.compile(r"(?!xn--|sthree-|amzn-s3-demo-)(?!.*(?:-s3alias|--ol-s3|--x-s3|--table-s3)$)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
-_REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-[0-9]")
+_REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}")
 _SERIAL = re.compile(r"[0-9A-Z]{6,26}")
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """A part of AWS with accounts of its own: its name in ARNs, the domain of its services, and of its console where AWS publishes one."""
+
+    name: str
+    domain: str
+    console: str | None
+
+
+AWS = Partition("aws", "amazonaws.com", "console.aws.amazon.com")
+PARTITIONS = {
+    "cn": Partition("aws-cn", "amazonaws.com.cn", "console.amazonaws.cn"),
+    "us-gov": Partition("aws-us-gov", "amazonaws.com", "console.amazonaws-us-gov.com"),
+    "us-iso": Partition("aws-iso", "c2s.ic.gov", None),
+    "us-isob": Partition("aws-iso-b", "sc2s.sgov.gov", None),
+    "eu-isoe": Partition("aws-iso-e", "cloud.adc-e.uk", None),
+    "us-isof": Partition("aws-iso-f", "csp.hci.ic.gov", None),
+    "eusc-de": Partition("aws-eusc", "amazonaws.eu", "console.amazonaws-eusc.eu"),
+}
+"""The partitions beside `aws`, by what their regions' names begin with. A test compares them with botocore's."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -587,8 +609,22 @@ class Fleet:
 
     @property
     def partition(self) -> str:
-        """ARNs' partition: `aws`, or China's or GovCloud's."""
-        return {"cn": "aws-cn", "us-gov": "aws-us-gov"}.get(self.region.rsplit("-", 2)[0], "aws")
+        """ARNs' partition: `aws`, or that of China, GovCloud, the isolated regions or the European Sovereign Cloud."""
+        return self._partition.name
+
+    def console_url(self, path: str) -> str | None:
+        """Return the address of a page of AWS's console; None where AWS publishes no address of one."""
+        console = self._partition.console
+        return console and f"https://{self.region}.{console}/{path}"
+
+    @property
+    def _partition(self) -> Partition:
+        return PARTITIONS.get(self.region.rsplit("-", 2)[0], AWS)
+
+    @property
+    def registration_policy_arn(self) -> str:
+        """AWS's own policy for roles as which AWS IoT registers things."""
+        return f"arn:{self.partition}:iam::aws:policy/service-role/AWSIoTThingsRegistration"
 
     def arn(self, service: str, resource: str) -> str:
         """Return the ARN of a resource. S3 has neither account nor region in it, and IAM no region."""

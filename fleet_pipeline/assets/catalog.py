@@ -8,6 +8,7 @@ import dagster as dg
 
 from fleet_pipeline.assets import lake
 from fleet_pipeline.assets.failures import reported
+from fleet_pipeline.assets.provisioning import console
 from fleet_pipeline.aws import Aws
 from fleet_pipeline.catalog.glue import Table
 from fleet_pipeline.catalog.tables import database, ddl, table
@@ -87,7 +88,7 @@ def _metadata(step: Step, fleet: Fleet) -> dict[str, Any]:
         "action": str(step.action),
         "fields": ", ".join(change.field for change in step.changes) or "none",
         "ARN": live.arn,
-        "console": dg.MetadataValue.url(f"https://{fleet.region}.console.aws.amazon.com/{live.console_path()}"),
+        **console(fleet, "console", live.console_path()),
     }
 
 

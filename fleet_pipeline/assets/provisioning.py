@@ -85,10 +85,16 @@ def _metadata(step: Step, live: Resource, fleet: Fleet) -> dict[str, Any]:
         "action": _done(step),
         "fields": ", ".join(change.field for change in step.changes) or "none",
         "ARN": live.arn,
-        "console": dg.MetadataValue.url(f"https://{fleet.region}.console.aws.amazon.com/{live.console_path()}"),
+        **console(fleet, "console", live.console_path()),
         "document": dg.MetadataValue.json(declared(live)),
         **({"difference": in_diff(difference(step.changes))} if step.action in {Action.UPDATE, Action.REPLACE} else {}),
     }
+
+
+def console(fleet: Fleet, what: str, path: str) -> dict[str, dg.MetadataValue[Any]]:
+    """Return a link to a page of AWS's console, or nothing where AWS publishes no address of one."""
+    url = fleet.console_url(path)
+    return {what: dg.MetadataValue.url(url)} if url else {}
 
 
 def _done(step: Step) -> str:

@@ -83,13 +83,12 @@ def _remedy(*, by_others: bool) -> str:
 
 
 def _metadata(step: Step, foreign: Sequence[Finding], fleet: Fleet) -> dict[str, Any]:
-    console = f"https://{fleet.region}.console.aws.amazon.com"
     rows = [dg.TableRecord({"field": change.field, "in AWS": _cell(change.found), "wanted": _cell(change.wanted)}) for change in step.changes]
     return {
         "action": str(step.action),
         "fields": _fields(step) or "none",
-        "who": dg.MetadataValue.url(f"{console}/cloudtrailv2/home?region={fleet.region}#/events?ResourceName={step.wanted.name}"),
-        "console": dg.MetadataValue.url(f"{console}/{(step.live or step.wanted).console_path()}"),
+        **provisioning.console(fleet, "who", f"cloudtrailv2/home?region={fleet.region}#/events?ResourceName={step.wanted.name}"),
+        **provisioning.console(fleet, "console", (step.live or step.wanted).console_path()),
         **({"plan": dg.MetadataValue.table(rows), "difference": provisioning.in_diff(difference(step.changes))} if rows else {}),
         **({"foreign": dg.MetadataValue.md("\n".join(f"- {in_markdown(each)}" for each in foreign))} if foreign else {}),
     }

@@ -34,7 +34,7 @@ def _names(fleet: Fleet) -> dict[str, str | list[str]]:
         "topic-rules": [*(rule.aws_name for rule in fleet.rules), *([fleet.just_in_time_rule_name] if fleet.own_ca == "jitr" else [])],
         "own-prefixes": ["allow-list", "claim-certificate", "provisioning", *([fleet.bulk_prefix] if fleet.bulk_registration == "on" else [])],
         "database": fleet.database,
-        "registration-policy": f"arn:{fleet.partition}:iam::aws:policy/service-role/AWSIoTThingsRegistration",
+        "registration-policy": fleet.registration_policy_arn,
     }
 
 

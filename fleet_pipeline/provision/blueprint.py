@@ -124,7 +124,7 @@ def _provisioning(fleet: Fleet) -> dict[str, Part]:
     )
     return {
         "device_policy": Part(_iot_policy(fleet, fleet.device_policy_name, filled.device_policy(fleet))),
-        "provisioning_role": Part(replace(role, managed=(_registration(fleet),))),
+        "provisioning_role": Part(replace(role, managed=(fleet.registration_policy_arn,))),
         "provisioning_template": Part(template, ("device_policy", "provisioning_role", "hook_permission")),
     }
 
@@ -213,11 +213,7 @@ def _bulk(fleet: Fleet) -> dict[str, Part]:
         return {}
     reading = {"input": filled.read_policy(fleet, fleet.bulk_prefix)}
     role = _role(fleet, fleet.bulk_role_name, "AWS IoT registers vehicles of a file as this role", filled.iot_trust(fleet), reading)
-    return {"bulk_role": Part(replace(role, managed=(_registration(fleet),)), ("bucket", "device_policy"), "bulk_registration")}
-
-
-def _registration(fleet: Fleet) -> str:
-    return f"arn:{fleet.partition}:iam::aws:policy/service-role/AWSIoTThingsRegistration"
+    return {"bulk_role": Part(replace(role, managed=(fleet.registration_policy_arn,)), ("bucket", "device_policy"), "bulk_registration")}
 
 
 def _topic_rule(fleet: Fleet, rule: Rule) -> TopicRule:

@@ -18,6 +18,7 @@ from botocore.utils import get_environ_proxies
 
 from fleet_pipeline.aws import Aws, doing
 from fleet_pipeline.errors import AwsRefused, AwsUnavailable, OverwritesUnasked
+from fleet_pipeline.fleet import AWS, PARTITIONS
 from fleet_pipeline.store.signing import Signer
 from fleet_pipeline.store.transfers import GONE, GOOD, PRECONDITION_FAILED, Answer, Request, Transfers
 from fleet_pipeline.store.versions import NULL_VERSION, Version
@@ -28,8 +29,9 @@ _ENTRY = re.compile(
 )
 """A version as S3 writes it, in the order in which S3 writes it."""
 _FIELDS = [re.compile(f"<{name}>([^<]*)</{name}>") for name in ("Key", "VersionId", "IsLatest", "LastModified", "ETag", "Size")]
-_S3 = re.compile(r"s3[a-z0-9.-]*\.amazonaws\.com(\.cn)?")
-_AMAZONS = re.compile(r"\.amazonaws\.com(\.cn)?$")
+_DOMAIN = "|".join(re.escape(partition.domain) for partition in (AWS, *PARTITIONS.values()))
+_S3 = re.compile(rf"s3[a-z0-9.-]*\.({_DOMAIN})")
+_AMAZONS = re.compile(rf"\.({_DOMAIN})$")
 _PLAIN = re.compile(r"[A-Za-z0-9_./-]*")
 _PROOF_KEY = "_create-only"
 """The object that proves what a write on a condition is worth here. Readers of tables pass over names that begin with `_`."""
