@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -29,16 +30,28 @@ if TYPE_CHECKING:
 RETRIES = Config(retries={"mode": "adaptive", "max_attempts": 8}, connect_timeout=5, read_timeout=30)
 """IoT's control plane allows 10 to 15 calls a second: `adaptive` slows down when it is told to."""
 
+CONFLICT_RETRIES = 5
+"""How often a call that met another change is sent again: over six seconds."""
+
 _NO_PROXY = Config(proxies={})
 """For AWS on this machine, which is never behind the proxy that HTTP_PROXY names."""
 
 _NOBODYS = {name: (None, None, value, None) for name, value in (("profile", None), ("config_file", os.devnull), ("credentials_file", os.devnull))}
 """AWS on this machine has nothing to do with the profiles that this machine's user has of AWS."""
 
-_PASSING = {
-    "ConditionalRequestConflict",
+_CONFLICTS = {
+    "ConcurrentModification",
+    "ConcurrentModificationException",
+    "ConflictException",
     "ConflictingResourceUpdateException",
     "OperationAborted",
+    "ResourceConflictException",
+}
+"""Error codes of a refusal, 409 as a rule, because another change is being made at this moment. botocore does not send such a call again: this package does."""
+
+_PASSING = _CONFLICTS | {
+    "ConditionalRequestConflict",
+    "LimitExceededException",  # of calls at a time, as botocore has it; a true limit is reported after the wait
     "PreconditionFailed",  # someone else was faster: look again
     "ProvisionedThroughputExceededException",
     "RequestLimitExceeded",
@@ -46,7 +59,6 @@ _PASSING = {
     "RequestThrottledException",
     "RequestTimeout",
     "RequestTimeoutException",
-    "ResourceConflictException",
     "SlowDown",
     "Throttling",
     "ThrottlingException",
@@ -98,6 +110,7 @@ class Aws:
         config = RETRIES.merge(_NO_PROXY) if self.endpoint_url else RETRIES
         client = session.client(service, endpoint_url=self.endpoint_url, config=config)
         client.meta.events.register("provide-client-params.s3", self._name_the_owner)
+        client.meta.events.register("needs-retry", _pause_before_another_try)
         return client
 
     def _name_the_owner(self, params: dict[str, Any], model: Any, **_: Any) -> None:
@@ -148,6 +161,15 @@ class Aws:
     def sts(self) -> "STSClient":
         """Whose credentials these are."""
         return self._client("sts")  # type: ignore[no-any-return]
+
+
+def _pause_before_another_try(*, response: Any, attempts: int, **_: Any) -> float | None:
+    """Return the seconds to wait before a call is sent again that botocore would not repeat: 409 for a change beside it, 429 by any name."""
+    if response is None or attempts > CONFLICT_RETRIES:
+        return None
+    http, parsed = response
+    passing = parsed.get("Error", {}).get("Code") in _CONFLICTS or http.status_code == HTTPStatus.TOO_MANY_REQUESTS
+    return 0.1 * 2.0**attempts if passing else None
 
 
 def check_whereabouts(aws: Aws) -> None:

@@ -13,6 +13,7 @@
     │   ├── NotOurs               a resource of this name exists and does not carry our tag
     │   ├── LockHeld              someone else is changing the fleet (retryable)
     │   ├── WouldLose             removing would lose what cannot be had again, and was not confirmed
+    │   ├── StillUsed             others have put a policy of ours on something of theirs, which would lose it
     │   ├── NotConfirmed          a deed that cannot be undone was not confirmed; nothing was changed
     │   ├── NoClaimCertificate    there is none to give out or to replace, or its key is gone
     │   ├── ClaimRevoked          someone revoked the claim certificate; no run activates it again
@@ -180,16 +181,16 @@ class CannotChange(AwsError):
 
 
 class NotOurs(AwsError):
-    """A resource of the wanted name exists, made by someone else."""
+    """A resource of the wanted name exists, made by someone else. `named_by` are the settings from which its name comes."""
 
-    def __init__(self, resource: str) -> None:
-        super().__init__(resource)
-        self.resource = resource
+    def __init__(self, resource: str, named_by: str = "FLEET_SERVICE or FLEET_ENVIRONMENT") -> None:
+        super().__init__(resource, named_by)
+        self.resource, self.named_by = resource, named_by
 
     def __str__(self) -> str:
         return (
             f"{self.resource} exists and was not made by this fleet (it lacks our tag): nothing was changed; "
-            "take it over with `fleet adopt`, choose another service or environment name, or remove it"
+            f"take it over with `fleet adopt`, choose another name by {self.named_by}, or remove it"
         )
 
 
@@ -218,6 +219,21 @@ class WouldLose(AwsError):
 
     def __str__(self) -> str:
         return f"destroying the fleet would lose {'; '.join(self.losses)}: nothing was changed; to go on, confirm with the bucket's name, {self.bucket}"
+
+
+class StillUsed(AwsError):
+    """Others have put a policy of this fleet on something that is no certificate, such as a thing group: it would lose what the policy allows."""
+
+    def __init__(self, policy: str, targets: tuple[str, ...]) -> None:
+        super().__init__(policy, targets)
+        self.policy, self.targets = policy, targets
+
+    def __str__(self) -> str:
+        detach = "; ".join(f"aws iot detach-policy --policy-name {self.policy} --target {each}" for each in self.targets)
+        return (
+            f"IoT policy {self.policy!r} is also on {' and '.join(self.targets)}, where this fleet did not put it: the policy was not deleted, "
+            f"nor anything of theirs changed; if they can do without it, take it off with `{detach}`, then try again"
+        )
 
 
 class NotConfirmed(AwsError):

@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from fleet_pipeline.account import Account
-from fleet_pipeline.aws import Aws, absent, doing
+from fleet_pipeline.aws import Aws
 from fleet_pipeline.errors import ConnectionFailed, FleetError, PublishRefused, RegistrationRefused
 from fleet_pipeline.fleet import Fleet, RawName, Rule
 from fleet_pipeline.provision import allow_list, enrolled
@@ -88,7 +88,7 @@ class _Trials:
         """Leave nothing behind, whatever succeeded that should not have."""
         aws = self.account.aws
         for serial in (self.serial, self.own_key, self.foreign):
-            _remove(self.fleet, aws, self.fleet.thing_name(serial))
+            enrolled.remove_vehicle(self.fleet, aws, self.fleet.thing_name(serial))
         for serial in (self.serial, self.own_key):
             allow_list.take_off(self.fleet, aws, serial)
 
@@ -145,10 +145,3 @@ def _deleted(aws: Aws, bucket: str, rule: Rule, since: int, payload: bytes) -> b
     found = [listed[place] for place, body in store.bodies(listed) if body == payload]
     store.delete(found)
     return bool(found)
-
-
-def _remove(fleet: Fleet, aws: Aws, thing: str) -> None:
-    with doing(f"remove the virtual vehicle {thing!r}"), absent("ResourceNotFoundException"):
-        for arn in aws.iot.list_thing_principals(thingName=thing)["principals"]:
-            enrolled.remove_certificate(fleet, aws, arn, fleet.device_policy_name)
-        aws.iot.delete_thing(thingName=thing)

@@ -51,3 +51,21 @@ class Refusals:
 def answer(client: Any, operation: str, by: Any) -> None:
     """Let something else answer an operation of a client, wherever it returns an answer."""
     client.meta.events.register(f"before-call.{client.meta.service_model.service_id.hyphenize()}.{operation}", by)
+
+
+def stale(client: Any, operation: str, listed: str, key: Any = lambda each: each) -> None:
+    """Let a listing go on showing what it has shown, whatever became of it: by the member of the answer and the key of each item."""
+    shown: dict[str, dict[Any, Any]] = {}
+    asked: list[str] = []
+
+    def note(params: Any, **_: Any) -> None:
+        asked.append(str(params))
+
+    def remember(parsed: Any, **_: Any) -> None:
+        found = shown.setdefault(asked[-1], {})
+        found.update({key(each): each for each in parsed.get(listed, [])})
+        parsed[listed] = list(found.values())
+
+    service = client.meta.service_model.service_id.hyphenize()
+    client.meta.events.register(f"provide-client-params.{service}.{operation}", note)
+    client.meta.events.register(f"after-call.{service}.{operation}", remember)

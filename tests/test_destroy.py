@@ -6,18 +6,20 @@ import traceback
 from dataclasses import dataclass
 
 import pytest
-from aws_calls import READING, Refusals, answer, watch
+from aws_calls import READING, Refusals, answer, stale, watch
 
 from fleet_pipeline.aws import Aws
-from fleet_pipeline.errors import AwsRefused, FleetError, NotOurs, WouldLose
+from fleet_pipeline.errors import AwsRefused, FleetError, NotOurs, StillUsed, WouldLose
 from fleet_pipeline.fleet import Fleet
 from fleet_pipeline.provision.blueprint import blueprint, resources
 from fleet_pipeline.provision.claim import making
 from fleet_pipeline.provision.claim.claims import Claims
 from fleet_pipeline.provision.claim.keys import PRIVATE_KEY
 from fleet_pipeline.provision.destroy import DETACHED_PAUSES_S, destroy, losses
+from fleet_pipeline.provision.enrolled import LEAVING
 from fleet_pipeline.provision.lock import Lock
 from fleet_pipeline.provision.reconcile import STACK_TAG, reconcile
+from fleet_pipeline.provision.spreading import PAUSES_S
 
 RAW_KEY = "test-rule/rule1/1795442400123"
 
@@ -220,6 +222,82 @@ def test_the_wait_for_a_policy_covers_five_minutes_and_ends(stack):
     with pytest.raises(AwsRefused, match="DeleteConflict"):
         stack.destroy(sleep=slept.append)
     assert 5 * 60 <= sum(slept) <= 10 * 60
+
+
+@pytest.mark.parametrize("policy", ["device_policy", "claim_policy"])
+@pytest.mark.parametrize("confirmed", [True, False])
+def test_a_policy_of_ours_on_a_thing_group_of_others_stops_the_teardown_before_anything_is_changed_and_the_way_on_is_said(standing, policy, confirmed):
+    name = blueprint(standing.fleet)[policy].resource.name
+    group = standing.aws.iot.create_thing_group(thingGroupName="others")["thingGroupArn"]
+    standing.aws.iot.attach_policy(policyName=name, target=group)
+    aws = Aws(standing.fleet.region, standing.fleet.account, standing.url)
+    calls = watch(aws.session)
+    try:
+        with pytest.raises(StillUsed, match=f"aws iot detach-policy --policy-name {name} --target {group}"):
+            list(destroy(standing.fleet, aws, confirmed=standing.fleet.bucket if confirmed else ""))
+        assert calls.writing == []
+    finally:
+        standing.aws.iot.detach_policy(policyName=name, target=group)
+        standing.aws.iot.delete_thing_group(thingGroupName="others")
+
+
+def test_a_thing_with_a_certificate_of_others_stays_unmarked_and_the_teardown_says_why(stack):
+    theirs = stack.aws.iot.create_keys_and_certificate(setAsActive=True)["certificateArn"]
+    stack.aws.iot.attach_thing_principal(thingName="test-thing-297468000001", principal=theirs)
+    said = [each.what for each in stack.destroy() if each.action == "kept"]
+    assert f"thing 'test-thing-297468000001', because it also has {theirs}, which this fleet did not give it" in said
+    assert stack.left()["things"] == ["test-thing-297468000001"]
+    assert [each for each in stack.left()["certificates"] if theirs.endswith(each)] == stack.left()["certificates"]
+    assert LEAVING not in stack.aws.iot.describe_thing(thingName="test-thing-297468000001")["attributes"]
+
+
+LATE = {
+    "a thing": ("DeleteThing", "InvalidRequestException", "the thing is attached to one or more principals"),
+    "a certificate": ("DeleteCertificate", "DeleteConflictException", "things must be detached"),
+    "a certificate's status": ("DeleteCertificate", "CertificateStateException", "the certificate must be deactivated"),
+}
+
+
+@pytest.mark.parametrize("late", LATE)
+def test_what_aws_iot_has_not_yet_detached_is_waited_for(stack, late):
+    operation, code, message = LATE[late]
+    slept = []
+    answer(stack.aws.iot, operation, by=Refusals(code, message, times=3))
+    stack.destroy(sleep=slept.append)
+    assert slept in (list(PAUSES_S[:3]), list(DETACHED_PAUSES_S[:3]))
+    assert not any(found for what, found in stack.left().items() if what != "buckets")
+
+
+def test_the_wait_for_a_detachment_ends(stack):
+    slept = []
+    answer(stack.aws.iot, "DeleteThing", by=Refusals("InvalidRequestException", "the thing is attached", times=99))
+    with pytest.raises(AwsRefused, match="the thing is attached"):
+        stack.destroy(sleep=slept.append)
+    assert slept == list(PAUSES_S)
+
+
+def test_listings_that_still_show_what_was_deleted_neither_stop_a_teardown_nor_keep_it_going(stack):
+    stack.vehicle("test-thing-297468000002")
+    for operation, listed in (("ListTargetsForPolicy", "targets"), ("ListThingPrincipals", "principals"), ("ListPrincipalThings", "things")):
+        stale(stack.aws.iot, operation, listed)
+    said = [each.what for each in stack.destroy(sleep=lambda _: None)]
+    assert any(each.startswith("2 certificates with IoT policy 'cdk-test-dev-device-policy', and 2 things") for each in said)
+    assert not any(found for what, found in stack.left().items() if what != "buckets")
+
+
+def test_a_certificate_that_the_listing_did_not_show_yet_goes_with_the_next_try(stack):
+    late = stack.vehicle("test-thing-297468000002")
+    hidden = [2]
+
+    def hide(parsed, **_):
+        hidden[0] -= 1
+        parsed["targets"] = [each for each in parsed["targets"] if each != late or hidden[0] < 0]
+
+    stack.aws.iot.meta.events.register("after-call.iot.ListTargetsForPolicy", hide)
+    answer(stack.aws.iot, "DeletePolicy", by=Refusals("DeleteConflictException", "The policy is still attached", times=1))
+    stack.destroy(sleep=lambda _: None)
+    assert stack.left()["certificates"] == []
+    assert stack.left()["things"] == []
 
 
 class Axe:

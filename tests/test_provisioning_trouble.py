@@ -15,13 +15,13 @@ from moto import mock_aws
 
 from fleet_pipeline.account import Account
 from fleet_pipeline.aws import Aws, check_whereabouts
-from fleet_pipeline.errors import AwsRefused, AwsUnavailable, WrongAccount, WrongRegion
+from fleet_pipeline.errors import AwsRefused, AwsUnavailable, NotOurs, WrongAccount, WrongRegion
 from fleet_pipeline.fleet import Fleet
 from fleet_pipeline.provision.blueprint import blueprint
 from fleet_pipeline.provision.claim.claims import read_claim
 from fleet_pipeline.provision.claim.keys import PRIVATE_KEY
 from fleet_pipeline.provision.function import HOOK_FOLDER, ZIP_EPOCH, zipped
-from fleet_pipeline.provision.reconcile import PAUSES_S, Action, plan, reconcile, remove
+from fleet_pipeline.provision.reconcile import PAUSES_S, STACK_TAG, Action, plan, reconcile, remove
 from fleet_pipeline.provision.tags import spelled
 
 
@@ -396,3 +396,54 @@ def test_a_malformed_policy_is_refused_in_one_sentence(strict):
         reconcile(role, strict)
     assert str(caught.value).startswith("AWS would not create IAM role 'cdk-test-dev-rule-engine-role': ")
     assert str(caught.value).endswith("(MalformedPolicyDocument)")
+
+
+CONFLICTS = {
+    "another change": (409, "ConflictException"),
+    "another change of a role": (409, "ConcurrentModification"),
+    "another change of a resource": (409, "ConflictingResourceUpdateException"),
+    "too many calls, by no name that botocore knows": (429, "TooManyRequests"),
+    "a server's error": (500, "InternalServiceException"),
+    "a server's error, by its number": (503, "503"),
+    "a server's error of AWS Lambda": (500, "ServiceException"),
+}
+
+
+@pytest.mark.parametrize("conflict", CONFLICTS)
+def test_a_call_that_meets_what_passes_is_sent_again_by_whatever_command(fleet, aws, conflict):
+    status, code = CONFLICTS[conflict]
+    left = [1]
+
+    def refuse(**_):
+        left[0] -= 1
+        body = json.dumps({"message": "not now", "__type": code}).encode()
+        raw = io.BytesIO(body)
+        raw.stream = lambda *_, **__: iter([body])
+        return AWSResponse("", status, {"x-amzn-errortype": code}, raw) if left[0] >= 0 else None
+
+    aws.iot.meta.events.register_first("before-send.iot.ListThings", refuse)
+    assert aws.iot.list_things()["things"] == []
+    assert left[0] < 0
+
+
+def test_a_call_that_is_refused_for_good_is_sent_once(fleet, aws):
+    calls = []
+    aws.iot.meta.events.register("before-send.iot.DescribeThing", lambda **_: calls.append(1))
+    with pytest.raises(aws.iot.exceptions.ResourceNotFoundException):
+        aws.iot.describe_thing(thingName="nobody")
+    assert len(calls) == 1
+
+
+NAMED_BY = {
+    "bucket": "FLEET_BUCKET and FLEET_LAKE_BUCKET",
+    "topic_rule_rule1": "FLEET_RAW_PREFIX or FLEET_RULE_KEYS",
+    "device_policy": "FLEET_SERVICE or FLEET_ENVIRONMENT",
+}
+
+
+@pytest.mark.parametrize("part", NAMED_BY)
+def test_what_others_made_under_our_name_is_refused_with_the_settings_that_would_name_ours_otherwise(fleet, aws, make, part):
+    make("bucket", "rule_role", "rule_error_role", part)
+    wanted = blueprint(fleet)[part].resource
+    with pytest.raises(NotOurs, match=f"choose another name by {NAMED_BY[part]},"):
+        plan(replace(wanted, tags=wanted.tags | {STACK_TAG: "a second fleet"}), aws)

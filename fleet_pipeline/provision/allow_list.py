@@ -11,6 +11,9 @@ from fleet_pipeline.fleet import Fleet
 from fleet_pipeline.provision import serial_list
 from fleet_pipeline.provision import tags as tagging
 
+MANY = 1000
+"""Serials that are counted; beyond it "more than" is said."""
+
 _LINES = re.compile(r"[^\r\n]*(?:\r\n|\r|\n|\Z)")
 
 
@@ -83,6 +86,18 @@ def allow_replacement(fleet: Fleet, aws: Aws, serial: str) -> None:
     """Let the hook give an existing thing a new certificate once; the hook takes the permission back as it uses it."""
     with doing(f"allow a replacement of {serial!r}"):
         aws.iot.update_thing(thingName=fleet.thing_name(serial), attributePayload={"attributes": {"replacement": "allowed"}, "merge": True})
+
+
+def counted(aws: Aws, table: str) -> str:
+    """Return in words how many serials a table holds; empty for none, and when there is no such table."""
+    with doing(f"count the serials of {table}"), absent("ResourceNotFoundException"):
+        count = 0
+        for page in aws.dynamodb.get_paginator("scan").paginate(TableName=table, Select="COUNT", PaginationConfig={"PageSize": MANY}):
+            count += page["Count"]
+            if count > MANY:
+                return f"more than {MANY} serials of the allow-list"
+        return f"{count} serials of the allow-list" if count else ""
+    return ""
 
 
 @dataclass(frozen=True, slots=True)

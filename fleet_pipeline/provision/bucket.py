@@ -23,6 +23,7 @@ class Bucket:
 
     kind: ClassVar[str] = "S3 bucket"
     fixed: ClassVar[frozenset[str]] = frozenset({"region"})
+    named_by: ClassVar[str] = "FLEET_BUCKET and FLEET_LAKE_BUCKET"
 
     name: str
     arn: str

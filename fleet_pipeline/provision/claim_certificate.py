@@ -63,6 +63,8 @@ class ClaimCertificate:
         delete_versions(aws, self.claims.bucket, f"{FOLDER}/")
 
     def _found_stored(self, aws: Aws, pem: str) -> tuple[str, ...]:
-        listed = aws.s3.list_objects_v2(Bucket=self.claims.bucket, Prefix=f"{FOLDER}/").get("Contents", [])
-        kept = {each["Key"] for each in listed} & {CERTIFICATE, PUBLIC_KEY} | ({self.claims.keys.place} if self.claims.keys.has(aws, pem) else set())
+        pages = aws.s3.get_paginator("list_objects_v2").paginate(Bucket=self.claims.bucket, Prefix=f"{FOLDER}/")
+        kept = {each["Key"] for page in pages for each in page.get("Contents", [])} & {CERTIFICATE, PUBLIC_KEY} | (
+            {self.claims.keys.place} if self.claims.keys.has(aws, pem) else set()
+        )
         return tuple(each for each in self.claims.stored if each in kept)

@@ -8,27 +8,33 @@ certificate with every version of its keys, the hook's log.
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from fleet_pipeline.aws import Aws, absent, doing
-from fleet_pipeline.errors import AwsRefused, WouldLose
+from fleet_pipeline.errors import AwsRefused, StillUsed, WouldLose
 from fleet_pipeline.fleet import Fleet
-from fleet_pipeline.provision import enrolled
+from fleet_pipeline.provision import allow_list, enrolled
 from fleet_pipeline.provision.attachment import PolicyAttachment
 from fleet_pipeline.provision.blueprint import blueprint
 from fleet_pipeline.provision.bucket import Bucket
 from fleet_pipeline.provision.claim import making
-from fleet_pipeline.provision.claim.claims import FOLDER, stored_pem
+from fleet_pipeline.provision.claim.claims import FOLDER, stored_certificate_id, stored_pem
 from fleet_pipeline.provision.claim_certificate import ClaimCertificate
 from fleet_pipeline.provision.function import Function
 from fleet_pipeline.provision.iot_policy import IotPolicy
 from fleet_pipeline.provision.leftovers import leftovers, lost_with
 from fleet_pipeline.provision.objects import delete_objects
-from fleet_pipeline.provision.reconcile import Action, Resource, Sleep, Step, look, remove
+from fleet_pipeline.provision.reconcile import Action, Resource, Sleep, look, remove
 
 DETACHED_PAUSES_S = (10, 20, 30, *[60] * 5)
 """Waits for a policy that can be deleted "up to five minutes after it is detached". Source: API_DeletePolicy."""
 
+STANDS_IN_THE_WAY = {"BucketNotEmpty", "CertificateStateException", "DeleteConflict", "DeleteConflictException"}
+"""What AWS answers while something is still on what is to be deleted, or came after its contents were listed."""
+
+MANY = 1000
+"""Objects or serials that are counted; beyond it "more than" is said."""
 
 EXAMPLES = 3
 """Vehicles that are named where many would be lost."""
@@ -49,7 +55,7 @@ def losses(fleet: Fleet, aws: Aws, *, with_data: bool = False) -> tuple[str, ...
     if with_data:
         found += [_objects(aws, fleet.bucket), _objects(aws, fleet.lake_bucket)]
     if fleet.allow_list == "dynamodb":
-        found.append(_listed(fleet, aws))
+        found.append(allow_list.counted(aws, fleet.allow_list_table))
     return (*(loss for loss in found if loss), *lost_with(leftovers(fleet, aws), aws))
 
 
@@ -65,29 +71,26 @@ def destroy(  # noqa: PLR0913 (each is a decision of its own)
     """Remove the fleet, and yield what was removed as it goes. `permit` is asked before the first writing call.
 
     A second run finds nothing and does nothing. Stopped at any moment, the next run removes the rest. Raises, before anything is
-    changed: WouldLose unless `confirmed` is the name of the raw bucket or nothing would be lost; NotOurs for what others made; what
-    `permit` raises.
+    changed: WouldLose unless `confirmed` is the name of the raw bucket or nothing would be lost; NotOurs for what others made; StillUsed for a
+    policy that others have put on something of theirs; what `permit` raises.
     """
     parts = {name: part.resource for name, part in blueprint(fleet).items()}
     going = leftovers(fleet, aws)
     standing = _standing(parts, aws) or bool(going)
+    for resource in parts.values():
+        _refuse_to_take_from_others(resource, aws)
     lost = losses(fleet, aws, with_data=with_data)
     if lost and confirmed != fleet.bucket:
         raise WouldLose(lost, fleet.bucket)
     if standing:
         permit()
     for each in going:
-        step = _removed(each.wanted, aws, sleep)
-        yield Gone(step.title, step.action)
-        yield from _traces(aws, each.wanted)
+        yield from _removed(fleet, aws, each.wanted, "", sleep)
     for name, resource in reversed(parts.items()):
         if isinstance(resource, Bucket) and not with_data:
             yield Gone(f"{resource.kind} {resource.name!r}", "kept", name)
         else:
-            yield from _without_contents(fleet, aws, resource)
-            step = _removed(resource, aws, sleep)
-            yield Gone(step.title, step.action, name)
-        yield from _traces(aws, resource)
+            yield from _removed(fleet, aws, resource, name, sleep)
 
 
 def _standing(parts: dict[str, Resource], aws: Aws) -> bool:
@@ -99,30 +102,58 @@ def _standing(parts: dict[str, Resource], aws: Aws) -> bool:
     return any(step.live for step in steps)
 
 
-def _without_contents(fleet: Fleet, aws: Aws, resource: Resource) -> Iterator[Gone]:
+def _refuse_to_take_from_others(resource: Resource, aws: Aws) -> None:
+    found = enrolled.others(aws, resource.name) if isinstance(resource, IotPolicy) else []
+    if found:
+        raise StillUsed(resource.name, tuple(found))
+
+
+def _removed(fleet: Fleet, aws: Aws, resource: Resource, name: str, sleep: Sleep) -> Iterator[Gone]:
+    """Remove a resource with what is in it or on it, as often as something is still there or comes meanwhile."""
+    for pause_s in DETACHED_PAUSES_S:
+        yield from _without_contents(fleet, aws, resource, sleep)
+        try:
+            step = remove(resource, aws, sleep=sleep)
+            break
+        except AwsRefused as refusal:
+            if refusal.code not in STANDS_IN_THE_WAY:
+                raise
+        _refuse_to_take_from_others(resource, aws)
+        sleep(pause_s)
+    else:
+        step = remove(resource, aws, sleep=sleep)
+    yield Gone(step.title, step.action, name)
+    yield from _traces(aws, resource)
+
+
+def _without_contents(fleet: Fleet, aws: Aws, resource: Resource, sleep: Sleep) -> Iterator[Gone]:
     """Remove what stands in the way of a resource's removal."""
     if isinstance(resource, IotPolicy):
-        count = enrolled.remove_certificates(fleet, aws, resource.name)
-        if count:
-            yield Gone(f"{count} certificates with {resource.kind} {resource.name!r}, and their things", Action.DELETE)
+        removed = enrolled.remove_certificates(fleet, aws, resource.name, sleep)
+        if removed.certificates or removed.things:
+            yield Gone(f"{removed.certificates} certificates with {resource.kind} {resource.name!r}, and {removed.things} things of theirs", Action.DELETE)
+        yield from (Gone(why, "kept") for why in removed.kept)
     if isinstance(resource, PolicyAttachment):
         with doing("undo the making of a claim certificate that was stopped"):
             making.abandon(resource.claims, aws)
+    if isinstance(resource, ClaimCertificate):
+        yield from _freed(resource, aws)
     if isinstance(resource, Bucket):
         _empty(aws, resource.name)
 
 
-def _removed(resource: Resource, aws: Aws, sleep: Sleep) -> Step:
-    if not isinstance(resource, IotPolicy):
-        return remove(resource, aws, sleep=sleep)
-    for pause_s in DETACHED_PAUSES_S:
-        try:
-            return remove(resource, aws, sleep=sleep)
-        except AwsRefused as refusal:
-            if refusal.code != "DeleteConflictException" or any(enrolled.certificates(aws, resource.name)):
-                raise
-            sleep(pause_s)
-    return remove(resource, aws, sleep=sleep)
+def _freed(certificate: ClaimCertificate, aws: Aws) -> Iterator[Gone]:
+    """Take from the claim certificate what others have put on it, with which AWS IoT would not delete it. What they put there stays."""
+    arn = certificate.claims.arn(stored_certificate_id(aws, certificate.claims.bucket) or "")
+    for thing in enrolled.things(aws, arn):
+        with doing(f"take {thing!r} from the claim certificate"), absent("ResourceNotFoundException"):
+            aws.iot.detach_thing_principal(thingName=thing, principal=arn)
+            yield Gone(f"thing {thing!r} from the claim certificate", "detached")
+    for policy in enrolled.policies(aws, arn):
+        if policy != certificate.claims.policy_name:
+            with doing(f"take {policy!r} from the claim certificate"), absent("ResourceNotFoundException"):
+                aws.iot.detach_policy(policyName=policy, target=arn)
+                yield Gone(f"IoT policy {policy!r} from the claim certificate", "detached")
 
 
 def _traces(aws: Aws, resource: Resource) -> Iterator[Gone]:
@@ -153,8 +184,8 @@ def _empty(aws: Aws, bucket: str, prefix: str = "") -> None:
 
 def _log(aws: Aws, group: str) -> Iterator[Gone]:
     with doing(f"delete log group {group}"):
-        found = aws.logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]
-        if any(each["logGroupName"] == group for each in found):
+        pages = aws.logs.get_paginator("describe_log_groups").paginate(logGroupNamePrefix=group)
+        if any(each["logGroupName"] == group for page in pages for each in page["logGroups"]):
             aws.logs.delete_log_group(logGroupName=group)
             yield Gone(f"log group {group!r}", Action.DELETE)
 
@@ -172,14 +203,8 @@ def _claim(fleet: Fleet, aws: Aws) -> str:
 
 def _objects(aws: Aws, bucket: str) -> str:
     with doing(f"list the objects of {bucket}"), absent("NoSuchBucket"):
-        page: Any = aws.s3.list_object_versions(Bucket=bucket)
-        count = len([each for each in page.get("Versions", []) if not each["Key"].startswith(f"{FOLDER}/")])
-        return f"{'more than ' if page.get('IsTruncated') else ''}{count} object versions in bucket {bucket}" if count else ""
-    return ""
-
-
-def _listed(fleet: Fleet, aws: Aws) -> str:
-    with doing(f"count the serials of {fleet.allow_list_table}"), absent("ResourceNotFoundException"):
-        count = aws.dynamodb.scan(TableName=fleet.allow_list_table, Select="COUNT", Limit=1000)["Count"]
-        return f"{count} serials of the allow-list" if count else ""
+        pages: Any = aws.s3.get_paginator("list_object_versions").paginate(Bucket=bucket)
+        found = (each for page in pages for each in page.get("Versions", []) if not each["Key"].startswith(f"{FOLDER}/"))
+        count = len(list(islice(found, MANY + 1)))
+        return f"{'more than ' if count > MANY else ''}{min(count, MANY)} object versions in bucket {bucket}" if count else ""
     return ""

@@ -32,7 +32,7 @@ class IotPolicy:
         """Return the policy's default version, or None."""
         with absent("ResourceNotFoundException"):
             document = json.loads(aws.iot.get_policy(policyName=self.name)["policyDocument"])
-            return replace(self, document=document, tags=tagging.found(self.tags, aws.iot.list_tags_for_resource(resourceArn=self.arn)["tags"]))
+            return replace(self, document=document, tags=tagging.of_iot(self.tags, aws, self.arn))
         return None
 
     def create(self, aws: Aws) -> None:

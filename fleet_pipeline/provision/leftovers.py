@@ -9,6 +9,7 @@ from typing import Any
 
 from fleet_pipeline.aws import Aws, absent, doing
 from fleet_pipeline.fleet import Fleet
+from fleet_pipeline.provision import allow_list
 from fleet_pipeline.provision.allow_list import AllowListTable
 from fleet_pipeline.provision.blueprint import blueprint, resources
 from fleet_pipeline.provision.function import Function
@@ -44,9 +45,8 @@ def _lost_with(step: Step, aws: Aws) -> Iterator[str]:
     if isinstance(step.wanted, CaCertificate):
         yield f"registration by certificates of {step.title}"
     if isinstance(step.wanted, AllowListTable):
-        with doing(f"count the serials of {step.wanted.name}"), absent("ResourceNotFoundException"):
-            count = aws.dynamodb.scan(TableName=step.wanted.name, Select="COUNT", Limit=1000)["Count"]
-            yield from [f"{count} serials of the allow-list"] if count else []
+        counted = allow_list.counted(aws, step.wanted.name)
+        yield from [counted] if counted else []
 
 
 def _candidates(fleet: Fleet, aws: Aws) -> Iterator[Resource]:

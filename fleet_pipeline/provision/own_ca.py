@@ -43,7 +43,7 @@ class CaCertificate:
                 template_name=found.get("registrationConfig", {}).get("templateName", ""),
                 status=found["certificateDescription"]["status"],
                 auto_registration=found["certificateDescription"]["autoRegistrationStatus"],
-                tags=tagging.found(self.tags, aws.iot.list_tags_for_resource(resourceArn=self.arn)["tags"]),
+                tags=tagging.of_iot(self.tags, aws, self.arn),
             )
         return None
 

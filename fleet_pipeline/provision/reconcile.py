@@ -109,7 +109,7 @@ class Step:
     def refusal(self) -> AwsError | None:
         """Why `reconcile` would not do it, or None."""
         if self.action is Action.NOT_OURS:
-            return NotOurs(self.title)
+            return _not_ours(self.wanted)
         refused = _refused(self.wanted, self.live)
         if refused:
             return refused
@@ -142,12 +142,12 @@ def reconcile(wanted: Resource, aws: Aws, *, permit: Callable[[], None] = lambda
     not done a second time because AWS does not show it yet: that would make two certificates. `permit` is asked before the first
     writing call. Raises what it raises, and AwsRefused, AwsUnavailable (after the wait), CannotChange, NotOurs.
     """
-    first = _patiently(lambda: plan(wanted, aws), sleep)
+    first = patiently(lambda: plan(wanted, aws), sleep)
     if first.action is Action.UNCHANGED:
         return first
     permit()
-    _patiently(lambda: _act(plan(wanted, aws), aws), sleep)
-    return replace(first, live=_patiently(lambda: _unchanged(plan(wanted, aws), first.action), sleep).live)
+    patiently(lambda: _act(plan(wanted, aws), aws), sleep)
+    return replace(first, live=patiently(lambda: _unchanged(plan(wanted, aws), first.action), sleep).live)
 
 
 def remove(wanted: Resource, aws: Aws, *, sleep: Sleep = time.sleep) -> Step:
@@ -159,12 +159,12 @@ def remove(wanted: Resource, aws: Aws, *, sleep: Sleep = time.sleep) -> Step:
         if found is None:
             return Step(wanted, None, Action.ABSENT)
         if _foreign(wanted, found):
-            raise NotOurs(_title(wanted))
+            raise _not_ours(wanted)
         with doing(f"delete {_title(wanted)}"):
             found.delete(aws)
         return Step(wanted, None, Action.DELETE)
 
-    return _patiently(look_and_delete, sleep)
+    return patiently(look_and_delete, sleep)
 
 
 def declared(resource: Resource) -> dict[str, Any]:
@@ -214,11 +214,17 @@ def _foreign(wanted: Resource, found: Resource) -> bool:
     return ours is not None and getattr(found, "tags", {}).get(STACK_TAG) != ours[STACK_TAG]
 
 
+def _not_ours(wanted: Resource) -> NotOurs:
+    """Return the refusal, with the settings by which the resource would be named otherwise."""
+    return NotOurs(_title(wanted), getattr(wanted, "named_by", "FLEET_SERVICE or FLEET_ENVIRONMENT"))
+
+
 def _title(resource: Resource) -> str:
     return f"{resource.kind} {resource.name!r}"
 
 
-def _patiently(deed: Callable[[], T], sleep: Sleep) -> T:
+def patiently(deed: Callable[[], T], sleep: Sleep = time.sleep) -> T:
+    """Do a deed, from its first look on, again and again for a minute, as long as what AWS answers may pass."""
     for pause_s in PAUSES_S:
         try:
             return deed()

@@ -46,7 +46,7 @@ class Template:
                 payload_version=hook.get("payloadVersion", ""),
                 enabled=found["enabled"],
                 type=found.get("type", "FLEET_PROVISIONING"),
-                tags=tagging.found(self.tags, aws.iot.list_tags_for_resource(resourceArn=self.arn)["tags"]),
+                tags=tagging.of_iot(self.tags, aws, self.arn),
             )
         return None
 
@@ -85,7 +85,7 @@ class Template:
 
     def versions(self, aws: Aws) -> list[Version]:
         """Return the versions that AWS IoT has kept, newest first."""
-        listed = aws.iot.list_provisioning_template_versions(templateName=self.name)["versions"]
+        listed = self._listed(aws)
         found = [Version(each["versionId"], each["creationDate"], each["isDefaultVersion"], json.loads(self._body(aws, each["versionId"]))) for each in listed]
         return sorted(found, key=lambda version: version.number, reverse=True)
 
@@ -105,5 +105,8 @@ class Template:
             aws.iot.delete_provisioning_template_version(templateName=self.name, versionId=older[0])
 
     def _older_versions(self, aws: Aws) -> list[int]:
-        versions = aws.iot.list_provisioning_template_versions(templateName=self.name)["versions"]
-        return sorted(version["versionId"] for version in versions if not version["isDefaultVersion"])
+        return sorted(version["versionId"] for version in self._listed(aws) if not version["isDefaultVersion"])
+
+    def _listed(self, aws: Aws) -> list[Any]:
+        pages = aws.iot.get_paginator("list_provisioning_template_versions").paginate(templateName=self.name)
+        return [version for page in pages for version in page["versions"]]

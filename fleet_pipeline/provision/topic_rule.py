@@ -3,7 +3,9 @@
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
-from fleet_pipeline.aws import Aws
+from botocore.exceptions import ClientError
+
+from fleet_pipeline.aws import Aws, error_code
 from fleet_pipeline.provision import tags as tagging
 
 
@@ -24,16 +26,20 @@ class TopicRule:
     sql_version: str = "2016-03-23"
     disabled: bool = False
 
+    @property
+    def named_by(self) -> str:
+        """The settings from which its name comes: a second fleet with the same raw prefix would have the same rules."""
+        return "FLEET_SERVICE or FLEET_ENVIRONMENT" if "lambda" in self.action else "FLEET_RAW_PREFIX or FLEET_RULE_KEYS"
+
     def console_path(self) -> str:
         """The rule's page."""
         return f"iot/home#/rule/{self.name}"
 
     def read(self, aws: Aws) -> Self | None:
-        """Return the rule as it is, or None. GetTopicRule answers "unauthorized" for a missing rule, so the list decides."""
-        pages = aws.iot.get_paginator("list_topic_rules").paginate()
-        if not any(rule["ruleName"] == self.name for page in pages for rule in page["rules"]):
+        """Return the rule as it is, or None."""
+        found = self._found(aws)
+        if found is None:
             return None
-        found = aws.iot.get_topic_rule(ruleName=self.name)["rule"]
         actions = found.get("actions", [])
         return replace(
             self,
@@ -43,7 +49,7 @@ class TopicRule:
             error_action=_declared(found.get("errorAction", {})),
             sql_version=found.get("awsIotSqlVersion", "2015-10-08"),
             disabled=found.get("ruleDisabled", False),
-            tags=tagging.found(self.tags, aws.iot.list_tags_for_resource(resourceArn=self.arn)["tags"]),
+            tags=tagging.of_iot(self.tags, aws, self.arn),
         )
 
     def create(self, aws: Aws) -> None:
@@ -61,6 +67,19 @@ class TopicRule:
     def delete(self, aws: Aws) -> None:
         """Remove the rule; messages published to it from now on are lost."""
         aws.iot.delete_topic_rule(ruleName=self.name)
+
+    def _found(self, aws: Aws) -> Any:
+        """Return AWS's answer, or None. GetTopicRule says "unauthorized" of a missing rule; only then the list decides, which may be long."""
+        try:
+            return aws.iot.get_topic_rule(ruleName=self.name)["rule"]
+        except ClientError as error:
+            if error_code(error) == "ResourceNotFoundException" or (error_code(error) == "UnauthorizedException" and not self._is_listed(aws)):
+                return None
+            raise
+
+    def _is_listed(self, aws: Aws) -> bool:
+        pages = aws.iot.get_paginator("list_topic_rules").paginate()
+        return any(rule["ruleName"] == self.name for page in pages for rule in page["rules"])
 
     def _payload(self) -> Any:
         return {

@@ -1,5 +1,6 @@
 """What becomes of a claim certificate: replaced while the old one still works, retired, revoked, or lent for five minutes."""
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -10,6 +11,8 @@ from fleet_pipeline.errors import ClaimNotRetired, ClaimStillNeeded, InvalidName
 from fleet_pipeline.fleet import Fleet
 from fleet_pipeline.provision.claim.claims import CERTIFICATE, FOLDER, Claim, Claims, Held, delete_versions, held, set_status
 from fleet_pipeline.provision.claim.making import finish, replace_current
+from fleet_pipeline.provision.reconcile import patiently
+from fleet_pipeline.provision.spreading import Sleep, once_detached
 
 LENT_FOR = timedelta(minutes=5)
 """How long a certificate of CreateProvisioningClaim works. Source: API_CreateProvisioningClaim."""
@@ -25,12 +28,16 @@ class RegisteredBy:
     created: datetime
 
 
-def rotate(fleet: Fleet, aws: Aws) -> str:
+def rotate(fleet: Fleet, aws: Aws, *, sleep: Sleep = time.sleep) -> str:
     """Give out a new claim certificate beside the old one, which works until it is retired; return the new one's id.
 
     A rotation that was stopped is finished, and no other begun. Raises NoClaimCertificate when there is none to replace, ClaimNotRetired while
     the current one works and an older one, too.
     """
+    return patiently(lambda: _rotated(fleet, aws), sleep)
+
+
+def _rotated(fleet: Fleet, aws: Aws) -> str:
     claims = Claims.of(fleet)
     with doing("rotate the claim certificate"):
         finished = finish(claims, aws)
@@ -45,21 +52,28 @@ def rotate(fleet: Fleet, aws: Aws) -> str:
         return replace_current(claims, aws)
 
 
-def retire(fleet: Fleet, aws: Aws, certificate_id: str = "") -> list[str]:
+def retire(fleet: Fleet, aws: Aws, certificate_id: str = "", *, sleep: Sleep = time.sleep) -> list[str]:
     """Deactivate and delete the former claim certificates, or the one that is named, with their keys; return their ids, none the second time.
 
     Raises ClaimStillNeeded when only a former one works and none is named, InvalidName for one that is no former claim certificate of this fleet.
     """
+    gone: list[str] = []
+    patiently(lambda: _retire(fleet, aws, certificate_id, gone, sleep), sleep)
+    return gone
+
+
+def _retire(fleet: Fleet, aws: Aws, certificate_id: str, gone: list[str], sleep: Sleep) -> None:
+    """Retire what the tries before this one, which `gone` names, have not."""
     claims = Claims.of(fleet)
     with doing("retire the former claim certificates"):
         finish(claims, aws)
-        found = held(claims, aws)
-        retired = _named(found, certificate_id) if certificate_id else _all_former(found)
+        found = [each for each in held(claims, aws) if each.certificate_id not in gone]
+        retired = [] if certificate_id in gone else _named(found, certificate_id) if certificate_id else _all_former(found)
         for each in retired:
-            delete(claims, aws, each)
+            delete(claims, aws, each, sleep)
+            gone.append(each.certificate_id)
         if len(retired) == len([each for each in found if not each.current]):  # otherwise keys of others are among the versions
             delete_versions(aws, claims.bucket, f"{FOLDER}/", noncurrent_only=True)
-        return [each.certificate_id for each in retired]
 
 
 def _all_former(found: Sequence[Held]) -> list[Held]:
@@ -86,12 +100,12 @@ def former(claims: Claims, aws: Aws) -> list[Held]:
     return [each for each in held(claims, aws) if not each.current]
 
 
-def delete(claims: Claims, aws: Aws, each: Held) -> None:
+def delete(claims: Claims, aws: Aws, each: Held, sleep: Sleep = time.sleep) -> None:
     """Deactivate, forget the key, delete: stopped anywhere, the policy still names the certificate, and the next run goes on."""
     set_status(aws, each.certificate_id, "INACTIVE")
     claims.keys.delete(aws, each.certificate_pem)
     with absent("ResourceNotFoundException"):
-        aws.iot.delete_certificate(certificateId=each.certificate_id, forceDelete=True)
+        once_detached(lambda: aws.iot.delete_certificate(certificateId=each.certificate_id, forceDelete=True), sleep)
 
 
 def revoke(fleet: Fleet, aws: Aws, certificate_id: str = "") -> str:

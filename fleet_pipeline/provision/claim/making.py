@@ -38,6 +38,7 @@ from fleet_pipeline.provision.claim.claims import (
     stored_pem,
 )
 from fleet_pipeline.provision.claim.keys import certificate_id, is_of
+from fleet_pipeline.provision.spreading import once_detached
 
 INTENT = f"{FOLDER}/intent.json"
 
@@ -115,7 +116,7 @@ def abandon(claims: Claims, aws: Aws) -> None:
         claims.keys.delete(aws, intent.certificate_pem)
         with absent("ResourceNotFoundException"):
             set_status(aws, intent.certificate_id, "INACTIVE")
-            aws.iot.delete_certificate(certificateId=intent.certificate_id, forceDelete=True)
+            once_detached(lambda: aws.iot.delete_certificate(certificateId=intent.certificate_id, forceDelete=True))
     _undo(claims, aws, intent)
 
 
