@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.contenders import ACCOUNT, REGION, WithoutPandas, peak_mb
 from benchmarks.messages import BUCKET, HOUR, LAKE, RULE, messages
 from fleet_pipeline.aws import Aws
+from fleet_pipeline.compaction.contract import COLUMNS
 from fleet_pipeline.compaction.hour import compact_hour
 from fleet_pipeline.compaction.hours import forecast_hour
 from fleet_pipeline.compaction.lake import Lake
@@ -78,7 +79,7 @@ class Work:
 
     def rewrite(self):
         new = self.lake.next_generation
-        new.record(RULE, learnt(self.lake, new.contract(RULE), RULE, HOUR))
+        new.record(RULE, learnt(self.lake, new.contract(RULE), RULE, HOUR), new.form, COLUMNS)
         new.begin()
         complete = rewrite_hour(self.lake, new, RULE, HOUR).complete
         new.switch()

@@ -53,6 +53,10 @@ POLICY_DOCUMENT_LIMIT = 2048
 EARLIEST_START = date(2015, 10, 8)
 """The day on which AWS IoT opened: no rule can have written before it."""
 
+NEW_COLUMN_MESSAGES = 3
+"""Messages of an hour from which a field is no slip. Where 100 names of an hour have one wrong letter each, out of 80 letters, two agree
+in one hour of two, and three in one of 300."""
+
 MILLIS_DIGITS = 13
 """Length of a raw object's milliseconds in its key, from 2001 to 2286: text and numbers sort alike."""
 
@@ -293,6 +297,11 @@ class Fleet:
         "Kind of a column of numbers: `double`, whatever they are; or `exact`, int64 where its first hour has integers alone. For tables begun from now on.",
         "A speed of 0 in the first hour must not keep 12.5 out of its column for good.",
     )
+    new_column_messages: int = _setting(
+        NEW_COLUMN_MESSAGES,
+        "How many messages of an hour must have a field that is to become a column, 1 to 1,000,000; with fewer its values stay in `_extra`.",
+        "A damaged name comes once or twice, and a column is for good. 1 for a fleet of which an hour has a message or two.",
+    )
     vehicle_field: str = _setting(
         "serial",
         'The field that names the vehicle where the raw key has no client id: `serial`, or `vehicle.id` for `{"vehicle": {"id": …}}`.',
@@ -393,6 +402,7 @@ class Fleet:
         _within("catch_up_hours", self.catch_up_hours, 1, 744)
         _within("look_back_hours", self.look_back_hours, 1, 168)
         _within("sweep_days", self.sweep_days, 1, 366)
+        _within("new_column_messages", self.new_column_messages, 1, 1_000_000)
         _within("lag_minutes", self.lag_minutes, 10, 10_080)
         _within("quarantine_percent", self.quarantine_percent, 0, 100)
         _within("price_get", self.price_get, 0, 1)

@@ -27,10 +27,10 @@ from fleet_pipeline.store import S3Store
 FLEET, HOUR = Fleet(), Hour.parse("2026-11-23-07:00")
 RULE = FLEET.rules[0]
 IN_STRUCTS = Contract(form=Form("structs"))
-IN_STRUCTS = IN_STRUCTS.learning([IN_STRUCTS.column(("Position", "lat"), "double"), IN_STRUCTS.column(("Position", "at", "Time"), "string[]")])
+IN_STRUCTS = IN_STRUCTS.adding([IN_STRUCTS.column(("Position", "lat"), "double"), IN_STRUCTS.column(("Position", "at", "Time"), "string[]")])
 RESERVED = Contract(form=Form("structs"))
-RESERVED = RESERVED.learning([RESERVED.column(path, "double") for path in (("select",), ("table", "date"), ("table", "from", "2%-ä"), ("odd.name", "x"))])
-LEARNT = Contract().learning([Column((f"a_{kind.replace('[]', 's')}",), kind) for kind in KINDS])
+RESERVED = RESERVED.adding([RESERVED.column(path, "double") for path in (("select",), ("table", "date"), ("table", "from", "2%-ä"), ("odd.name", "x"))])
+LEARNT = Contract().adding([Column((f"a_{kind.replace('[]', 's')}",), kind) for kind in KINDS])
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def parts():
 
 
 def test_every_kind_of_column_has_a_type_in_glue_under_the_name_that_athena_sees(parts):
-    columns = table(FLEET, parts, RULE, Contract().adding(LEARNT.learning([Column(("Speed",), "double")]))).columns
+    columns = table(FLEET, parts, RULE, Contract().adding([*LEARNT.columns.values(), Column(("Speed",), "double")])).columns
     assert list(columns.items())[:3] == [("_key", "string"), ("_ts", "timestamp"), ("_topic", "string")]
     assert list(columns)[-1] == "_extra"
     assert {name: kind for name, kind in columns.items() if name[0] != "_"} == {
@@ -71,7 +71,7 @@ def test_projection_computes_the_very_place_of_every_hour(parts, hour):
 
 @pytest.mark.parametrize("learnt", [LEARNT, IN_STRUCTS, RESERVED], ids=["columns", "structs", "reserved words"])
 def test_the_ddl_says_the_same_in_athenas_words(parts, learnt):
-    wanted = table(FLEET, parts, RULE, replace(learnt, columns={}).adding(learnt))
+    wanted = table(FLEET, parts, RULE, learnt)
     parsed = sqlglot.parse_one(ddl(wanted), read="athena")
     declared = {
         column.name: column.args["kind"].sql("hive").lower().replace(": ", ":").replace(", ", ",").replace("`", "") for column in parsed.this.expressions
@@ -84,7 +84,7 @@ def test_the_ddl_says_the_same_in_athenas_words(parts, learnt):
 
 
 def test_every_name_that_a_vehicle_chose_is_quoted_in_the_ddl(parts):
-    text = ddl(table(FLEET, parts, RULE, replace(RESERVED, columns={}).adding(RESERVED)))
+    text = ddl(table(FLEET, parts, RULE, RESERVED))
     assert "`table` struct<`date`:double,`from`:struct<`2%-ä`:double>>" in text
     assert "`select` double" in text
     odd = replace(table(FLEET, parts, RULE, Contract()), columns={"a`b": "decimal(20,0)", "s": "struct<a:decimal(20,0),b:array<double>>"})
@@ -92,7 +92,7 @@ def test_every_name_that_a_vehicle_chose_is_quoted_in_the_ddl(parts):
 
 
 def test_nested_objects_are_structs_in_glues_words(parts):
-    columns = table(FLEET, parts, RULE, replace(IN_STRUCTS, columns={}).adding(IN_STRUCTS)).columns
+    columns = table(FLEET, parts, RULE, IN_STRUCTS).columns
     assert columns["position"] == "struct<at:struct<time:array<string>>,lat:double>"
 
 
@@ -105,7 +105,7 @@ def test_database_and_table_are_made_left_alone_repaired_and_removed(aws, fleet,
     calls.made.clear()
     assert [reconcile(each, aws).action for each in (base, first)] == [Action.UNCHANGED, Action.UNCHANGED]
     assert calls.writing == []
-    grown = table(fleet, parts, fleet.rules[0], Contract().adding(LEARNT))
+    grown = table(fleet, parts, fleet.rules[0], Contract().adding(LEARNT.columns.values()))
     assert [change.field for change in plan(grown, aws).changes] == ["columns"]
     assert reconcile(grown, aws).live == grown
     assert reconcile(replace(base, description="other"), aws).action is Action.UPDATE

@@ -12,6 +12,7 @@ import pytest
 from test_compaction import RULE, key
 
 from fleet_pipeline.compaction.contract import Contract
+from fleet_pipeline.compaction.learning import Evidence
 from fleet_pipeline.compaction.payload import DEPTH, DIGITS, Status, judged, judged_elements
 from fleet_pipeline.compaction.rows import blocks, conformed
 from fleet_pipeline.fleet import Form
@@ -163,18 +164,18 @@ def _same(one, other):
     return type(one) is type(other) and one == other
 
 
-def _rows(payloads, form):
+def _rows(payloads, form, needed=1):
     """Compact payloads in two hours, in blocks of 500, and return their rows with the record of their columns."""
     contract, half = Contract(form=form), len(payloads) // 2
     for part in (payloads[:half], payloads[half:]):
-        made, learnt = [], contract
+        made, seen = [], Evidence()
         for start in range(0, len(part), 500):
             some = part[start : start + 500]
             versions = [Version(key(place), f"v{place}", 1, "e", "m", latest=True) for place in range(len(some))]
-            for block, taught in blocks(RULE, versions, some, learnt):
+            for block in blocks(RULE, versions, some, contract):
                 made.append(block)
-                learnt = taught
-        contract = contract.adding(learnt)
+                seen.add(block.evidence)
+        contract = contract.adding(seen.columns(contract, needed))
         record = json.loads(contract.to_json())
         for block in made:
             yield from ((row, record) for row in conformed(block, contract).to_pylist())
@@ -256,8 +257,8 @@ def test_an_array_is_put_aside_as_a_value_and_never_as_its_text():
     [first, second] = [row for row, _ in _rows([b'{"a":"text"}', b'{"a":[1,"a",{"k":1.50}]}'], Form())]
     assert (first["a"], first["_extra"]) == ("text", None)
     assert (second["a"], second["_status"], json.loads(second["_extra"])) == (None, "partial", {"a": [1, "a", {"k": 1.5}]})
-    made = next(blocks(RULE, [Version(key(1), "v", 1, "e", "m", latest=True)], [b'{"a":[1,{"k":9007199254740993.0}]}'], Contract()))[0]
-    strings = Contract().learning([Contract().column(("a",), "string")])
+    made = next(blocks(RULE, [Version(key(1), "v", 1, "e", "m", latest=True)], [b'{"a":[1,{"k":9007199254740993.0}]}'], Contract()))
+    strings = Contract().adding([Contract().column(("a",), "string")])
     assert conformed(made, strings)["_extra"].to_pylist() == ['{"a":[1,{"k":9007199254740993.0}]}']
     assert conformed(made, strings)["a"].to_pylist() == pa.array([None], pa.string()).to_pylist()
 
@@ -322,9 +323,10 @@ def test_an_integer_that_no_double_is_goes_aside_and_its_neighbours_do_not():
 def test_a_table_whose_record_says_nothing_of_numbers_keeps_its_integers():
     record = Contract.of_json(b'{"pinned":false,"form":{"nested_objects":"columns","arrays":"whole"},"columns":[{"name":"a","path":["a"],"kind":"int64"}]}', 0)
     versions = [Version(key(1), "v", 1, "e", "m", latest=True)]
-    [(block, learnt)] = blocks(RULE, versions, [b'{"a":5,"b":7,"c":[1]}'], record)
-    assert {name: column.kind for name, column in record.adding(learnt).columns.items()} == {"a": "int64", "b": "int64", "c": "int64[]"}
-    assert conformed(block, record.adding(learnt))["a"].to_pylist() == [5]
+    [block] = blocks(RULE, versions, [b'{"a":5,"b":7,"c":[1]}'], record)
+    grown = record.adding(block.evidence.columns(record, 1))
+    assert {name: column.kind for name, column in grown.columns.items()} == {"a": "int64", "b": "int64", "c": "int64[]"}
+    assert conformed(block, grown)["a"].to_pylist() == [5]
 
 
 @pytest.mark.parametrize("nested", ["columns", "structs"])

@@ -40,7 +40,7 @@ def raw():
 
 @pytest.fixture
 def structs():
-    return Lake(DictStore(), "lake", form=STRUCTS)
+    return Lake(DictStore(), "lake", form=STRUCTS, new_column_messages=1)
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ def test_only_an_array_of_objects_is_taken_apart_and_within_bounds(raw, elements
 def test_a_flood_of_elements_is_made_into_rows_a_block_at_a_time_and_no_array_is_parted():
     payloads = [b"[" + b"{}," * (ELEMENTS - 1) + b"{}]", b"{}"] * 3
     origins = [pa.array([None] * 6, HEAD.field(name).type) if name != "_version" else pa.array([f"{row:016x}" for row in range(6)]) for name in ORIGINS]
-    made = [block.table for block, _ in typed_again(origins, payloads, Contract(form=ELEMENTWISE))]
+    made = [block.table for block in typed_again(origins, payloads, Contract(form=ELEMENTWISE))]
     assert sum(each.num_rows for each in made) == 3 * ELEMENTS + 3
     assert all(each.num_rows <= BLOCK_ROWS + ELEMENTS for each in made)
     holders = [{version[:16] for version in each["_version"].to_pylist()} for each in made]
@@ -274,9 +274,9 @@ def test_a_record_keeps_its_form_and_one_without_it_is_of_the_first(raw, element
 
 def test_a_pin_can_choose_neither_the_form_nor_a_kind_that_there_is_not(structs):
     with pytest.raises(ContractBroken, match="~ nested_objects: structs -> columns"):
-        structs.pin(RULE, Contract({"a": Column(("a",), "double")}, 1))
+        structs.pin(RULE, Contract({"a": Column(("a",), "double")}))
     empty = Contract(form=STRUCTS)
-    pinned = structs.pin(RULE, empty.learning([empty.column(("a", "b"), "double")]))
+    pinned = structs.pin(RULE, empty.adding([empty.column(("a", "b"), "double")]))
     assert list(pinned.columns) == ["a.b"]
     for path, kind in ((("a",), "double"), (("A", "c"), "double"), (("d",), "float")):
         column = empty.column(path, kind)

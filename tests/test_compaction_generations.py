@@ -10,6 +10,7 @@ from test_compaction import HOUR, RULE, compact, key
 from fleet_pipeline.compaction.contract import Column, Contract
 from fleet_pipeline.compaction.hour import compact_hour
 from fleet_pipeline.compaction.lake import Lake
+from fleet_pipeline.compaction.learning import Evidence
 from fleet_pipeline.compaction.reading import Identities, opened
 from fleet_pipeline.compaction.rewrite import has_grown, learnt, rewrite_hour
 from fleet_pipeline.compaction.verification import purge_hour
@@ -160,11 +161,11 @@ def test_a_rewrite_learns_over_all_hours_before_it_writes_the_first(raw):
     lake = Lake(DictStore(), "lake")
     compact(raw, lake)
     raw.put(key(3_600_000), b'{"speed": 12.5}')
-    new, taught = lake.next_generation, lake.next_generation.contract(RULE)
+    new, seen = lake.next_generation, Evidence()
     compact_next(raw, lake)
     for hour in (HOUR, HOUR.next):
-        taught = learnt(lake, taught, RULE, hour)
-    new.record(RULE, taught)
+        seen.add(learnt(lake, new.contract(RULE), RULE, hour))
+    new.record(RULE, seen, new.form)
     assert new.contract(RULE).columns["speed"].kind == "double"
 
 
@@ -172,7 +173,7 @@ def test_a_rewrite_by_a_given_contract_has_its_columns_and_no_others(raw, lake):
     raw.put(key(20), b'{"speed": 12.5, "name": "a"}')
     compact(raw, lake)
     new = lake.next_generation
-    new.pin(RULE, Contract({"speed": Column(("speed",), "double")}, 1))
+    new.pin(RULE, Contract({"speed": Column(("speed",), "double")}))
     new.begin()
     done = rewrite_hour(lake, new, RULE, HOUR)
     assert done.complete

@@ -16,10 +16,11 @@ from rich.table import Table
 from fleet_pipeline.account import Account
 from fleet_pipeline.cli.shown import console, progress, styled
 from fleet_pipeline.compaction.containment import contained
-from fleet_pipeline.compaction.contract import Contract
+from fleet_pipeline.compaction.contract import COLUMNS, Contract
 from fleet_pipeline.compaction.hour import Compacted, Progress
 from fleet_pipeline.compaction.hours import Compaction, compact_hours, forecast_hour
 from fleet_pipeline.compaction.lake import Lake, contract_of
+from fleet_pipeline.compaction.learning import Evidence
 from fleet_pipeline.compaction.ledger import EVERY_VERSION, UNCOMPACTED, WHOLE, Ledger, Verdict
 from fleet_pipeline.compaction.rewrite import Rewritten, has_grown, learnt, rewrite_hour
 from fleet_pipeline.compaction.verification import purge_hour, verify_hour
@@ -55,7 +56,8 @@ def compact(fleet: Fleet, *, keys: tuple[str, ...], start: Hour, end: Hour, dry_
     """Compact hours, with the engine that Dagster uses. A second time changes nothing. Exit code 1 if an hour failed."""
     _check_start(fleet, start)
     hours, aws = _hours(start, end), Account.of(fleet).aws
-    jobs = [Compaction(aws, fleet.bucket, fleet.lake_bucket, fleet.parquet_prefix, rule, fleet.form) for rule in _rules(fleet, keys)]
+    where = (aws, fleet.bucket, fleet.lake_bucket, fleet.parquet_prefix)
+    jobs = [Compaction(*where, rule, fleet.form, fleet.new_column_messages) for rule in _rules(fleet, keys)]
     if dry_run:
         _forecast(fleet, jobs, hours)
         return
@@ -280,13 +282,14 @@ def _columns_chosen(old: Lake, new: Lake, chosen: Mapping[Rule, Contract], hours
     for rule, its_hours in hours.items():
         if rule in chosen:
             new.pin(rule, chosen[rule])
-        elif (taught := new.contract(rule)).number < 0:
+        elif (begun := new.contract(rule)).number < 0:
+            seen = Evidence()
             with progress() as bar:
                 for each in bar.track(its_hours, description=f"{rule.key}: hours learnt from"):
                     with _noted(failed, rule, each):
-                        taught = learnt(old, taught, rule, each)
+                        seen.add(learnt(old, begun, rule, each))
             if not failed:
-                new.record(rule, taught)
+                new.record(rule, seen, begun.form, most=COLUMNS)
     return failed
 
 
@@ -320,7 +323,7 @@ def _noted(failed: list[str], rule: Rule, hour: Hour) -> Iterator[None]:
 
 
 def _lake(fleet: Fleet) -> Lake:
-    return Lake.current(S3Store(Account.of(fleet).aws, fleet.lake_bucket), fleet.parquet_prefix, fleet.form)
+    return Lake.current(S3Store(Account.of(fleet).aws, fleet.lake_bucket), fleet.parquet_prefix, fleet.form, fleet.new_column_messages)
 
 
 def _rules(fleet: Fleet, keys: Sequence[str]) -> list[Rule]:

@@ -8,6 +8,7 @@ from typing import Protocol
 from fleet_pipeline import __version__
 from fleet_pipeline.compaction.contract import Contract
 from fleet_pipeline.compaction.lake import Lake, Part
+from fleet_pipeline.compaction.learning import Evidence
 from fleet_pipeline.compaction.parts import Spool, write
 from fleet_pipeline.compaction.reading import Identities, opened
 from fleet_pipeline.compaction.rows import Block, conformed, row_schema
@@ -56,23 +57,25 @@ class Appending:
     hour: Hour
     folder: Path
     """Where the spool and the next part lie until they are written."""
-    learnt: Contract
-    """The rule's columns, with those that the added blocks taught."""
+    contract: Contract
+    """The rule's columns, as they were recorded last."""
     coming: list[Lake] | None = None
     """The generations that are known to be written beside this one; None for whoever writes one of them."""
     known: Identities = field(default_factory=Identities)
     """The rows of the parts seen so far."""
     statuses: Counter[str] = field(default_factory=Counter)
     added: list[Part] = field(default_factory=list)
+    evidence: Evidence = field(default_factory=Evidence)
+    """What the hour's messages have beyond these columns."""
 
     def __post_init__(self) -> None:
         """Look at what the hour holds."""
         self._spool = Spool(self.folder / "spool")
         self.look()
 
-    def add(self, block: Block, learnt: Contract) -> None:
-        """Take rows, and what they taught. Enough of them go into the lake at once."""
-        self.learnt = learnt
+    def add(self, block: Block) -> None:
+        """Take rows, and what they teach. Enough of them go into the lake at once."""
+        self.evidence.add(block.evidence)
         self._spool.add(block)
         if self._spool.full:
             self.commit()
@@ -92,10 +95,10 @@ class Appending:
 
         Raises GenerationBegun, and writes nothing, when a new generation was begun that the caller does not know.
         """
-        self.learnt = self.lake.record(self.rule, self.learnt)
+        self.contract = self.lake.record(self.rule, self.evidence, self.contract.form)
         file, key = self.folder / "part.parquet", self.lake.part_key(self.rule, self.hour, number)
-        facts = {"writer": f"fleet-pipeline {__version__}", "rule": self.rule.key, "hour": self.hour.partition_key, "contract": self.learnt.number}
-        written = write(file, (conformed(block, self.learnt) for block in self._spool), row_schema(self.learnt), facts)
+        facts = {"writer": f"fleet-pipeline {__version__}", "rule": self.rule.key, "hour": self.hour.partition_key, "contract": self.contract.number}
+        written = write(file, (conformed(block, self.contract) for block in self._spool), row_schema(self.contract), facts)
         if self.coming is not None and self.lake.coming() != self.coming:
             raise GenerationBegun
         if not self.lake.store.put_new(key, file):

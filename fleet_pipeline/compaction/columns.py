@@ -4,6 +4,7 @@ Arrow's own inference is not used on what devices send: it turns 1.5 into 1 wher
 conflict costs the whole batch. Here every value keeps its column or is set aside with its path, and the two together are the message.
 """
 
+from collections.abc import Sequence
 from itertools import chain
 from math import copysign
 from typing import Any
@@ -12,33 +13,48 @@ from weakref import proxy
 import msgspec
 import pyarrow as pa
 
-from fleet_pipeline.compaction.contract import COLUMNS, EXACT, KINDS, SCALARS, Column, Contract, common_kind, join
+from fleet_pipeline.compaction.contract import COLUMNS, DECIMAL, EXACT, KINDS, SCALARS, UINT64_DIGITS, Column, Contract
+from fleet_pipeline.compaction.learning import FIELDS_NOTED, Evidence, homes_of, kind_of_most
 from fleet_pipeline.compaction.structs import Path
 
-_INT64 = range(-(2**63), 2**63)
+_WHOLE = {"int64": range(-(2**63), 2**63), DECIMAL: range(1 - 10**UINT64_DIGITS, 10**UINT64_DIGITS)}
 _MISFIT = object()
 _TYPES = {kind: of for of, kind in SCALARS.items()}
 _NONE = type(None)
 
 
-class Sheet:
-    """The fields of `rows` messages, column by column."""
+FEW = 16
+"""Rows up to which the values of a field without a column are kept one by one. A place for every row is for fields that many have."""
 
-    def __init__(self, contract: Contract, rows: int) -> None:
-        self._contract, self._rows = contract, rows
-        self._owners: dict[str, tuple[Path, bool]] = {}
+
+class Sheet:
+    """The fields of `rows` messages, column by column. Where a message has several rows, `messages` says which each row is of."""
+
+    def __init__(self, contract: Contract, rows: int, messages: Sequence[int] | None = None) -> None:
+        self._contract, self._rows, self._messages = contract, rows, messages
+        self._recorded = {column.path: column.kind for column in contract.columns.values()}
         self._values: dict[Path, list[Any]] = {}
+        self._few: dict[Path, _Few] = {}
         self._new = 0
         self._root = _Object(proxy(self), ())  # without a cycle, which would live until the garbage collector looks
         self.aside: dict[int, dict[str, Any]] = {}
         """By row, the part of the message that no column holds, in the message's own structure."""
+        self.evidence = Evidence()
+        """What the messages have beyond the contract's columns; known once the arrays are made."""
 
     def write(self, row: int, message: dict[str, Any]) -> None:
         """Put the fields of a message into its row."""
         _write(self._root, row, message)
 
     def arrays(self) -> list[tuple[Column, pa.Array]]:
-        """Return a column for every field that had a value. Values that do not fit are set aside."""
+        """Return a column for every field of the contract, and for every other that many messages have. Values that do not fit are set aside."""
+        for few in list(self._few.values()):
+            homes = homes_of(few.values, None if self._messages is None else [self._messages[row] for row in few.rows])
+            if homes.keys() <= {"[]"}:  # of which no column is made, and nothing is kept, until one of them holds something
+                self.spread(few)
+            self.evidence.fields[few.path] = homes
+        for few in self._few.values():
+            self._put_down(few)
         return [self._array(path, values) for path, values in self._values.items()]
 
     def set_aside(self, row: int, path: Path, value: Any) -> None:
@@ -46,35 +62,54 @@ class Sheet:
         put(self.aside.setdefault(row, {}), path, value)
 
     def values(self, path: Path) -> Any:
-        """Return where the values of a field go: a list with a place for each row, or aside."""
+        """Return where the values of a field go: a list with a place for each row, or one by one, or aside."""
         if path in self._values:
             return self._values[path]
-        known = self._contract.columns.get(self._contract.name(path))
-        if known is None or known.path != path:  # a column that stands is never refused, whatever else stands in the block
-            if self._new >= COLUMNS or not self._contract.takes(path) or not self._claims(path):
-                return _Aside(self, path)
-            self._new += 1
-        return self._values.setdefault(path, [None] * self._rows)
+        if path in self._recorded:  # a column that stands is never refused, whatever else stands in the block
+            return self._values.setdefault(path, [None] * self._rows)
+        if path in self._few:
+            return self._few[path]
+        if not self._contract.takes(path):
+            return _Aside(self, path)
+        if len(self._few) >= FIELDS_NOTED:
+            self._forget()
+        return self._few.setdefault(path, _Few(proxy(self), path))
 
-    def _claims(self, path: Path) -> bool:
-        """Whether a field comes first to the names that its column would take."""
-        return all(self._owners.setdefault(name, owner) == owner for name, owner in self._contract.claims(path).items())
+    def spread(self, few: "_Few") -> None:
+        """Give a field a place for every row, once it has many, as long as there is room for one more."""
+        if self._new < COLUMNS:
+            self._new += 1
+            self._spread(few)
+
+    def _spread(self, few: "_Few") -> None:
+        values: list[Any] = [None] * self._rows
+        for row, value in zip(few.rows, few.values, strict=True):
+            values[row] = value
+        self._values[few.path] = values
+        del self._few[few.path]
+        self._root.now(few.path, values)
+
+    def _forget(self) -> None:
+        """Set aside the rarer half of the fields that few rows have: in a flood of names, those that come again are known by then."""
+        for few in sorted(self._few.values(), key=lambda each: -len(each.rows))[FIELDS_NOTED // 2 :]:
+            del self._few[few.path]
+            self._root.now(few.path, None)
+            self._put_down(few)
+
+    def _put_down(self, few: "_Few") -> None:
+        for row, value in zip(few.rows, few.values, strict=True):
+            self.set_aside(row, few.path, value)
 
     def _array(self, path: Path, values: list[Any]) -> tuple[Column, pa.Array]:
-        kind = self._kind(path, values)
+        kind = self._recorded.get(path) or self._kind(path, values)
         array, misfits = filled(values, kind)
         for row in misfits:
             self.set_aside(row, path, values[row])
         return self._contract.column(path, kind), array
 
     def _kind(self, path: Path, values: list[Any]) -> str:
-        known = self._contract.columns.get(self._contract.name(path))
-        if known and known.name in self._contract.fixed:
-            return known.kind
-        observed = _one_kind(values) or common_kind(value for value in values if value is not None)
-        if self._contract.form.numbers == "double":
-            observed = observed.replace("int64", "double")
-        return (join(known.kind, observed) or known.kind) if known else observed
+        self.evidence.fields[path] = homes_of(values, self._messages)
+        return kind_of_most(self.evidence.fields[path], self._contract.form.numbers)[0]
 
 
 def _one_kind(values: list[Any], *, within: bool = False) -> str | None:
@@ -131,13 +166,18 @@ def fit(value: Any, kind: str) -> Any:
     return _scalar(value, kind)
 
 
+def fits(value: Any, kind: str) -> bool:
+    """Whether a column of this kind holds a value, not None, as it is."""
+    return fit(value, kind) is not _MISFIT
+
+
 def _scalar(value: Any, kind: str) -> Any:
     exact = type(value) in {int, float} and -EXACT <= value <= EXACT
-    if kind == "int64" and type(value) is float:
+    if kind in _WHOLE and type(value) is float:
         whole = exact and value.is_integer() and (value or copysign(1, value) > 0)  # no integer is -0.0
         return int(value) if whole else _MISFIT
-    if kind == "int64" and type(value) is int:
-        return value if value in _INT64 else _MISFIT
+    if kind in _WHOLE and type(value) is int:
+        return value if value in _WHOLE[kind] else _MISFIT
     if kind == "double" and type(value) is int:
         return float(value) if exact else _MISFIT
     return value if SCALARS.get(type(value)) == kind else _MISFIT
@@ -153,9 +193,19 @@ class _Object(dict[str, Any]):
 
     def __missing__(self, name: str) -> Any:
         values = self._sheet.values((*self._path, name))
-        if type(values) is list:
+        if type(values) is not _Aside:
             self[name] = values
         return values
+
+    def now(self, path: Path, values: list[Any] | None) -> None:
+        """Have the values of a field that lies in here go elsewhere from now on; None for wherever it will be found to."""
+        fields: _Object | None = self
+        for name in path[:-1]:
+            fields = None if fields is None else fields.objects.get(name)
+        if fields is not None and path[-1] in fields:
+            fields.pop(path[-1])
+            if values is not None:
+                fields[path[-1]] = values
 
     def inside(self, name: str) -> "_Object":
         """Return where the fields of the object of this name go. Past any sensible number it is not kept."""
@@ -165,6 +215,21 @@ class _Object(dict[str, Any]):
             if len(self.objects) < COLUMNS:
                 self.objects[name] = found
         return found
+
+
+class _Few:
+    """The values of a field that has no column, and of which it is not known yet whether many rows have it."""
+
+    def __init__(self, sheet: Sheet, path: Path) -> None:
+        self._sheet, self.path = sheet, path
+        self.rows: list[int] = []
+        self.values: list[Any] = []
+
+    def __setitem__(self, row: int, value: Any) -> None:
+        self.rows.append(row)
+        self.values.append(value)
+        if len(self.rows) == FEW:
+            self._sheet.spread(self)
 
 
 class _Aside:

@@ -2,13 +2,13 @@
 
 A column has one kind for good, because files of one table that disagree about a column break its readers. A value that is equal in the
 column's kind goes in (5 in a column of doubles, 5.0 in a column of integers); any other stays in `_extra`. Widening a recorded column is a
-person's decision: pin the new kind and rewrite the table as a new generation.
+person's decision: rewrite the table as a new generation. What messages must say for a column to be made stands in `learning.py`.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property, reduce
-from typing import Any, Self
+from functools import cached_property
+from typing import Self
 
 import msgspec
 import pyarrow as pa
@@ -26,14 +26,22 @@ NAME_LENGTH = 128
 EXACT = 2**53
 """Integers up to here are the same number as a double."""
 
+UINT64_DIGITS = 20
+"""Digits of 2^64 - 1, the largest of the ids that many systems hand out."""
+
+DECIMAL = f"decimal({UINT64_DIGITS},0)"
+"""Whole numbers that int64 does not hold: ids of 64 bits without a sign."""
+
 KINDS: dict[str, pa.DataType] = {
     "bool": pa.bool_(),
     "int64": pa.int64(),
     "double": pa.float64(),
+    DECIMAL: pa.decimal128(UINT64_DIGITS, 0),
     "string": pa.string(),
     "bool[]": pa.list_(pa.bool_()),
     "int64[]": pa.list_(pa.int64()),
     "double[]": pa.list_(pa.float64()),
+    f"{DECIMAL}[]": pa.list_(pa.decimal128(UINT64_DIGITS, 0)),
     "string[]": pa.list_(pa.string()),
     "json": pa.string(),
     "[]": pa.list_(pa.null()),
@@ -67,10 +75,9 @@ class Column:
 
 @dataclass(frozen=True)
 class Contract:
-    """The typed columns of a rule, by name. The first `recorded` of them stand in the lake and keep their kind."""
+    """The typed columns of a rule, by name. They keep their kind and their order, and others are only added after them."""
 
     columns: Mapping[str, Column] = field(default_factory=dict)
-    recorded: int = 0
     number: int = -1
     """Which record of the lake this is; -1 before the first."""
     pinned: bool = False
@@ -103,11 +110,6 @@ class Contract:
         """What all columns claim."""
         return {name: owner for column in self.columns.values() for name, owner in self.claims(column.path).items()}
 
-    @cached_property
-    def fixed(self) -> frozenset[str]:
-        """The names of the recorded columns."""
-        return frozenset(list(self.columns)[: self.recorded])
-
     @property
     def schema(self) -> pa.Schema:
         """The typed columns as Arrow has them."""
@@ -124,30 +126,34 @@ class Contract:
             return False
         return not self.structs or (_fits_structs(path) and all(self.owners.get(claimed, owner) == owner for claimed, owner in self.claims(path).items()))
 
-    def learning(self, found: Iterable[Column]) -> Self:
-        """Return the contract with what was found: unknown columns added, and kinds that are not recorded joined."""
-        columns = dict(self.columns)
-        for column in sorted(found, key=lambda column: column.name):
-            known = columns.get(column.name)
-            if known is None and len(columns) < COLUMNS and self.takes(column.path):
-                columns[column.name] = column
-            elif known is not None and column.name not in self.fixed:
-                columns[column.name] = replace(column, kind=join(known.kind, column.kind) or known.kind)
-        return replace(self, columns=columns)
+    @property
+    def most_new(self) -> int:
+        """How many columns an hour may add: half of those that there is still room for, so that no hour uses up a table."""
+        return (COLUMNS - len(self.columns) + 1) // 2
 
-    def adding(self, learnt: Self) -> Self:
-        """Return this record with the columns that another contract has beyond it, as the lake's next record.
+    def adding(self, wanted: Iterable[Column], form: Form | None = None, most: int = COLUMNS) -> Self:
+        """Return the lake's next record: this one with as many of the wanted columns as it takes, up to `most`, the first of them first.
 
-        Raises ContractBroken when the other's rows are of another form.
+        Raises ContractBroken when the rows that want them are of another form.
         """
-        mine, others = asdict(self.form), asdict(learnt.form)
+        mine, others = asdict(self.form), asdict(form or self.form)
         if broken := tuple(f"~ {name}: {mine[name]} -> {others[name]}" for name in ("arrays", "several_objects") if mine[name] != others[name]):
             raise ContractBroken(broken)
-        new = [column for column in learnt.columns.values() if column.kind != "[]" and column.name not in self.columns and self.takes(column.path)]
+        new = self._taken(wanted, min(most, COLUMNS - len(self.columns)))
         if not new and self.number >= 0:
             return self
-        columns = dict(self.columns) | {column.name: column for column in new[: COLUMNS - len(self.columns)]}
-        return replace(self, columns=columns, recorded=len(columns), number=self.number + 1)
+        return replace(self, columns={**self.columns, **{column.name: column for column in new}}, number=self.number + 1)
+
+    def _taken(self, wanted: Iterable[Column], most: int) -> list[Column]:
+        """Return those of some columns that this contract takes beside those that it has, by name. Of two that claim one name, the first has it."""
+        owners, new = dict(self.owners), dict[Path, Column]()
+        for column in wanted:
+            claims = self.claims(column.path)
+            free = column.path not in new and column.name not in self.columns and self.takes(column.path)
+            if free and len(new) < most and all(owners.get(name, owner) == owner for name, owner in claims.items()):
+                new[column.path] = column
+                owners |= claims
+        return sorted(new.values(), key=lambda column: column.name)
 
     def pinning(self, wanted: Self) -> Self:
         """Return the lake's next record, with the wanted columns and no room for others. Raises ContractBroken when one that stands would change."""
@@ -162,7 +168,7 @@ class Contract:
         if self.pinned and len(self.columns) == len(wanted.columns):
             return self
         columns = dict(self.columns) | dict(wanted.columns)
-        return replace(self, columns=columns, recorded=len(columns), number=self.number + 1, pinned=True)
+        return replace(self, columns=columns, number=self.number + 1, pinned=True)
 
     def difference(self, other: Self) -> list[str]:
         """Return what another contract has more (+), less (-) and otherwise (~), a line a column."""
@@ -188,44 +194,7 @@ class Contract:
         record = msgspec.json.decode(text)
         empty = cls(form=Form(**record.get("form", {})), number=number, pinned=record["pinned"])
         columns = [empty.column(tuple(column["path"]), column["kind"]) for column in record["columns"]]
-        return replace(empty, columns={column.name: column for column in columns}, recorded=len(columns))
-
-
-def kind_of(value: Any) -> str:
-    """Return the kind in which a single value, not None, is at home. A number that is its own spelling counts among the doubles."""
-    if type(value) is not list:
-        return SCALARS.get(type(value), "double")
-    kinds = {SCALARS.get(type(item), "json") for item in value if item is not None}
-    if kinds == {"int64", "double"}:
-        return "double[]"
-    return f"{kinds.pop()}[]" if len(kinds) == 1 and "json" not in kinds else "json" if kinds else "[]"
-
-
-def join(one: str, other: str) -> str | None:
-    """Return the kind that holds the values of both, or None for kinds that have nothing in common."""
-    if one == other or _is_list(one) != _is_list(other):
-        return one if one == other else None
-    if {one, other} == {"int64", "double"}:
-        return "double"
-    if not _is_list(one):
-        return None
-    if "[]" in {one, other}:
-        return other if one == "[]" else one
-    return "double[]" if {one, other} == {"int64[]", "double[]"} else "json"
-
-
-def common_kind(values: Iterable[Any]) -> str:
-    """Return the kind of most of the values, none of which is None; among equals the first by name."""
-    families: dict[str, list[str]] = {}
-    for value in values:
-        kind = kind_of(value)
-        families.setdefault("list" if _is_list(kind) else "number" if kind in {"int64", "double"} else kind, []).append(kind)
-    most = min(families.items(), key=lambda family: (-len(family[1]), family[0]))[1]
-    return reduce(lambda one, other: join(one, other) or one, sorted(set(most)))
-
-
-def _is_list(kind: str) -> bool:
-    return kind == "json" or kind.endswith("[]")
+        return replace(empty, columns={column.name: column for column in columns})
 
 
 def _is_good_name(name: str) -> bool:

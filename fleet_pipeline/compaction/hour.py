@@ -158,8 +158,8 @@ class _Run:
         there = [self._held_by(other) for other in self.coming[-1:]]
         missing = (self.into.known.missing(_held(there, versions)) for versions in self.listed.blocks())
         for versions, payloads in fetched(self.raw, (versions for versions in missing if versions)):
-            for made in blocks(self.rule, versions, payloads, self.into.learnt):
-                self.into.add(*made)
+            for made in blocks(self.rule, versions, payloads, self.into.contract):
+                self.into.add(made)
             read += len(versions)
             on_progress(Progress(read, time.monotonic() - self.started, self.listed.share(versions[-1])))
         self.into.commit()
@@ -186,7 +186,7 @@ class _Run:
             statuses=dict(sorted(self.into.statuses.items())),
             parts_added=tuple(part.key for part in self.into.added),
             parquet_bytes=sum(part.size for part in self.into.added),
-            schema=self.into.learnt.schema,
+            schema=self.into.contract.schema,
             get_requests=asked["GET"],
             list_requests=asked["LIST"],
             put_requests=asked["PUT"],

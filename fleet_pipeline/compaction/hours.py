@@ -20,7 +20,7 @@ from fleet_pipeline.compaction.lake import Lake
 from fleet_pipeline.compaction.raw import RawHour
 from fleet_pipeline.compaction.reading import Identities, opened
 from fleet_pipeline.errors import FleetError, ProcessLost
-from fleet_pipeline.fleet import Form, Hour, Rule
+from fleet_pipeline.fleet import NEW_COLUMN_MESSAGES, Form, Hour, Rule
 from fleet_pipeline.store import S3Store, Store
 
 TELL_EVERY = 0.5
@@ -74,6 +74,7 @@ class Compaction:
     prefix: str
     rule: Rule
     form: Form = Form()
+    new_column_messages: int = NEW_COLUMN_MESSAGES
 
     @property
     def raw(self) -> Store:
@@ -85,7 +86,7 @@ class Compaction:
         """The generation of the table that readers use, in a bucket that overwrites nothing unasked."""
         store = S3Store(self.aws, self.lake_bucket)
         store.prove()
-        return Lake.current(store, self.prefix, self.form)
+        return Lake.current(store, self.prefix, self.form, self.new_column_messages)
 
     def run(self, hour: Hour, on_progress: Callable[[Progress], None]) -> Compacted:
         """Compact an hour."""

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Self
 
 from fleet_pipeline.compaction.contract import KINDS, Contract
+from fleet_pipeline.compaction.learning import Evidence
 from fleet_pipeline.errors import InvalidName, PartDamaged, PartsMissing, RecordDamaged
-from fleet_pipeline.fleet import Form, Hour, Rule
+from fleet_pipeline.fleet import NEW_COLUMN_MESSAGES, Form, Hour, Rule
 from fleet_pipeline.plain import plain
 from fleet_pipeline.store import Store
 
@@ -44,11 +45,13 @@ class Lake:
     generation: int = 1
     form: Form = Form()
     """How messages become rows where that is not recorded yet."""
+    new_column_messages: int = NEW_COLUMN_MESSAGES
+    """How many messages of an hour must have a field that is to become a column."""
 
     @classmethod
-    def current(cls, store: Store, prefix: str, form: Form | None = None) -> Self:
+    def current(cls, store: Store, prefix: str, form: Form | None = None, new_column_messages: int = NEW_COLUMN_MESSAGES) -> Self:
         """Return the generation that readers use: the one switched to last, or the first."""
-        return cls(store, prefix, max(_numbered(store, f"{prefix}/_current/", _GENERATION), default=1), form or Form())
+        return cls(store, prefix, max(_numbered(store, f"{prefix}/_current/", _GENERATION), default=1), form or Form(), new_column_messages)
 
     def begin(self) -> None:
         """Say that this generation is being written: from now on whoever compacts an hour adds its rows here, too. A second time changes nothing."""
@@ -121,11 +124,14 @@ class Lake:
         last = live[f"{records}{max(numbers):05d}.json"]
         return contract_of(self.store.read(last.key, 0, last.size), max(numbers), last.key)
 
-    def record(self, rule: Rule, learnt: Contract) -> Contract:
-        """Return the recorded contract once it has every column that was learnt and that it may have. Others may be recording too."""
+    def record(self, rule: Rule, seen: Evidence, form: Form, most: int | None = None) -> Contract:
+        """Return the recorded contract once it has the columns that what was seen calls for. Others may be recording too.
+
+        At most `most` are added: half of those that there is room for, where it is not said. Raises ContractBroken when the table has another form.
+        """
         while True:
             found = self.contract(rule)
-            wanted = found.adding(learnt)
+            wanted = found.adding(seen.columns(found, self.new_column_messages), form, found.most_new if most is None else most)
             if wanted is found or self.store.put_new(f"{self._records(rule)}{wanted.number:05d}.json", wanted.to_json()):
                 return wanted
 

@@ -42,13 +42,13 @@ class Spool:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file = pa.OSFile(str(path), "wb")
-        self._blocks: list[tuple[int, dict[str, Column]]] = []
+        self._blocks: list[tuple[int, tuple[Column, ...], int]] = []
         self._known = Identities()
         self.rows = 0
 
     def add(self, block: Block) -> None:
         """Append a block."""
-        self._blocks.append((self._file.tell(), block.columns))
+        self._blocks.append((self._file.tell(), block.columns, block.recorded))
         with pa.ipc.new_stream(self._file, block.table.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as stream:
             stream.write_table(block.table)
         self.rows += block.table.num_rows
@@ -67,9 +67,9 @@ class Spool:
         """Yield the blocks in their order, without what was dropped."""
         self._file.flush()
         with pa.OSFile(str(self._path), "rb") as file:  # not mapped: the pages of a map count as memory in use
-            for start, columns in self._blocks:
+            for start, columns, recorded in self._blocks:
                 file.seek(start)
-                yield Block(self._known.without(pa.ipc.open_stream(file).read_all()), columns)
+                yield Block(self._known.without(pa.ipc.open_stream(file).read_all()), columns, recorded)
 
 
 @dataclass(slots=True)

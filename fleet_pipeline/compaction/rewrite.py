@@ -14,6 +14,7 @@ import pyarrow as pa
 from fleet_pipeline.compaction.appending import Appending
 from fleet_pipeline.compaction.contract import Contract
 from fleet_pipeline.compaction.lake import Lake
+from fleet_pipeline.compaction.learning import Evidence
 from fleet_pipeline.compaction.memory import blocks_of
 from fleet_pipeline.compaction.reading import PartFile, merged, opened
 from fleet_pipeline.compaction.rows import BLOCK_ROWS, ORIGINS, Block, of_versions, typed_again
@@ -41,11 +42,13 @@ class Rewritten:
         return self.versions >= self.versions_before
 
 
-def learnt(old: Lake, contract: Contract, rule: Rule, hour: Hour) -> Contract:
-    """Return a contract with what the messages of an hour teach. For whoever learns over all hours before the first is written."""
+def learnt(old: Lake, contract: Contract, rule: Rule, hour: Hour) -> Evidence:
+    """Return what the messages of an hour have beyond a contract. For whoever learns over all hours before the first is written."""
+    evidence = Evidence()
     for block in _versions(_files(old, rule, hour)):
-        *_, (_, contract) = _typed(block, contract)
-    return contract
+        for made in _typed(block, contract):
+            evidence.add(made.evidence)
+    return evidence
 
 
 def rewrite_hour(old: Lake, new: Lake, rule: Rule, hour: Hour) -> Rewritten:
@@ -59,8 +62,8 @@ def rewrite_hour(old: Lake, new: Lake, rule: Rule, hour: Hour) -> Rewritten:
         files = _files(old, rule, hour)
         for block in _versions(files):
             if (lacking := into.known.without(block)).num_rows:
-                for made in _typed(lacking, into.learnt):
-                    into.add(*made)
+                for made in _typed(lacking, into.contract):
+                    into.add(made)
         into.commit()
         rows, versions = (sum(getattr(file, name) for file in files) for name in ("rows", "versions"))
         return Rewritten(rows, into.known.rows - before, into.known.rows, versions, into.known.versions, len(files), into.known.parts)
@@ -85,5 +88,5 @@ def _versions(files: Sequence[PartFile]) -> Iterator[pa.Table]:
                 yield block.slice(cut.start, cut.stop - cut.start)
 
 
-def _typed(block: pa.Table, contract: Contract) -> Iterator[tuple[Block, Contract]]:
+def _typed(block: pa.Table, contract: Contract) -> Iterator[Block]:
     return typed_again([block[name].combine_chunks() for name in ORIGINS], block["_payload"].to_pylist(), contract)

@@ -1,7 +1,8 @@
 """Blocks of rows: object versions and their bytes, with what was read out of them."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
@@ -9,10 +10,11 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fleet_pipeline.compaction.columns import Sheet, filled, put
-from fleet_pipeline.compaction.contract import KINDS, Column, Contract
+from fleet_pipeline.compaction.columns import Sheet, filled, fits, put
+from fleet_pipeline.compaction.contract import DECIMAL, KINDS, Column, Contract
+from fleet_pipeline.compaction.learning import Evidence
 from fleet_pipeline.compaction.payload import Judged, Status, judged, judged_elements, written_as
-from fleet_pipeline.compaction.structs import folded
+from fleet_pipeline.compaction.structs import Path, folded
 from fleet_pipeline.fleet import CLIENT_ID_AT, MILLIS_DIGITS, Form, Rule
 from fleet_pipeline.store import NULL_VERSION, Version
 
@@ -47,10 +49,15 @@ IDENTITY = 16
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Some rows, and what their typed columns were when they were made."""
+    """Some rows, with columns of their own until it is known which the table will have: of two fields, these may have one name."""
 
     table: pa.Table
-    columns: dict[str, Column]
+    columns: tuple[Column, ...]
+    """What stands in the table after `HEAD`."""
+    recorded: int
+    """How many columns the contract had when the rows were made."""
+    evidence: Evidence = field(default_factory=Evidence)
+    """What the messages have beyond them."""
 
 
 def identity(version: Version) -> str:
@@ -72,13 +79,13 @@ def count_versions(rows: pa.Table) -> int:
     return int(pc.sum(_stand_for_versions(rows)).as_py() or 0)
 
 
-def blocks(rule: Rule, versions: Sequence[Version], payloads: Sequence[bytes | None], contract: Contract) -> Iterator[tuple[Block, Contract]]:
-    """Yield versions as rows, in their order, and the contract with what these messages taught. No payload means too large."""
+def blocks(rule: Rule, versions: Sequence[Version], payloads: Sequence[bytes | None], contract: Contract) -> Iterator[Block]:
+    """Yield versions as rows, in their order, with the contract's columns and what these messages teach. No payload means too large."""
     return typed_again(_origins(rule, versions), payloads, contract)
 
 
-def typed_again(origins: Sequence[pa.Array], payloads: Sequence[bytes | None], contract: Contract) -> Iterator[tuple[Block, Contract]]:
-    """Yield rows of which all is known but what their payloads say, and the contract with what these taught.
+def typed_again(origins: Sequence[pa.Array], payloads: Sequence[bytes | None], contract: Contract) -> Iterator[Block]:
+    """Yield rows of which all is known but what their payloads say.
 
     One block of as many rows as there are versions; where arrays are unrolled there may be more rows, and then more blocks, but the rows of
     one version are never parted.
@@ -89,36 +96,39 @@ def typed_again(origins: Sequence[pa.Array], payloads: Sequence[bytes | None], c
         judgements = ((Status.TOO_LARGE, {}) if payload is None else judged(payload, lenient=lenient) for payload in payloads)
         yield _typed(origins, payloads, judgements, contract)
         return
-    for unrolled in _unrolled(origins, payloads, form):
-        made, contract = _typed(*unrolled, contract)
-        yield made, contract
+    for rows, places, messages in _unrolled(origins, payloads, form):
+        first = [payloads[place] if not number else None for place, number in places]
+        yield _typed(rows, first, messages, contract, [place for place, _ in places])
 
 
-def _typed(origins: Sequence[pa.Array], payloads: Sequence[bytes | None], messages: Iterable[Judged], contract: Contract) -> tuple[Block, Contract]:
-    sheet = Sheet(contract, len(payloads))
+def _typed(
+    origins: Sequence[pa.Array], payloads: Sequence[bytes | None], messages: Iterable[Judged], contract: Contract, versions: Sequence[int] | None = None
+) -> Block:
+    """Return the rows of some messages; where one version may have several, `versions` says which each is of."""
+    sheet = Sheet(contract, len(payloads), versions)
     statuses = [_read(sheet, row, *message) for row, message in enumerate(messages)]
     typed = sheet.arrays()
+    read = [row for row, status in enumerate(statuses) if status is Status.OK]
+    sheet.evidence.messages = len(read) if versions is None else len({versions[row] for row in read})
     statuses = [Status.PARTIAL if row in sheet.aside else status for row, status in enumerate(statuses)]
     arrays = [*origins, pa.array(statuses, pa.string()), pa.array(payloads, pa.binary()), *(array for _, array in typed)]
     names = [*HEAD.names, *(column.name for column, _ in typed)]
     extra = [_text(sheet.aside[row]) if row in sheet.aside else None for row in range(len(payloads))]
     table = pa.table([*arrays, pa.array(extra, pa.string())], [*names, EXTRA.name])
-    return Block(table, {column.name: column for column, _ in typed}), contract.learning(column for column, _ in typed)
+    return Block(table, tuple(column for column, _ in typed), len(contract.columns), sheet.evidence)
 
 
 def conformed(made: Block, contract: Contract) -> pa.Table:
-    """Return a block with exactly the contract's columns. Values that do not fit them (any more) go to `_extra`."""
+    """Return a block with exactly the contract's columns. Values that do not fit them go to `_extra`, and those that now do come out of it."""
+    table, moved = _moved(made, contract)
     aside: dict[int, dict[str, Any]] = {}
-    typed = [_conformed(made, column, aside) for column in contract.columns.values()]
-    for column in made.columns.values():
-        if column.kind == "[]":
-            # No column is made of empty arrays until one holds something: those of nulls have a length, and are kept.
-            if column.name not in contract.columns:
-                _all_aside([value or None for value in _values(made, column)], column, aside)
-            continue
-        if contract.columns.get(column.name, column).path != column.path or column.name not in contract.columns:
-            _all_aside(_values(made, column), column, aside)
-    table = _with_aside(made.table, aside) if aside else made.table
+    own = {column.path: place for place, column in enumerate(made.columns, len(HEAD))}
+    typed = [_conformed(made, own.pop(column.path, None), column, moved.get(column.path, {}), aside) for column in contract.columns.values()]
+    for path, place in own.items():
+        values = _values(made, place)
+        # No column is made of empty arrays until one holds something: those of nulls have a length, and are kept.
+        _all_aside([value or None for value in values] if made.columns[place - len(HEAD)].kind == "[]" else values, path, aside)
+    table = _with_aside(table, aside) if aside else table
     if contract.structs:
         typed = folded({column.path: _whole(array) for column, array in zip(contract.columns.values(), typed, strict=True)})
     arrays = [*(table[name] for name in HEAD.names), *typed, table[EXTRA.name]]
@@ -130,35 +140,91 @@ def row_schema(contract: Contract) -> pa.Schema:
     return pa.schema([*HEAD, *contract.schema, EXTRA])
 
 
-def _conformed(made: Block, column: Column, aside: dict[int, dict[str, Any]]) -> pa.Array | pa.ChunkedArray:
-    was = made.columns.get(column.name)
-    if was == column:
-        return made.table[column.name]
-    if was is None or was.path != column.path:
+def _conformed(made: Block, place: int | None, column: Column, moved: dict[int, Any], aside: dict[int, dict[str, Any]]) -> pa.Array | pa.ChunkedArray:
+    if place is not None and made.columns[place - len(HEAD)].kind == column.kind and not moved:
+        return made.table.column(place)
+    if place is None and not moved:
         return pa.nulls(made.table.num_rows, KINDS[column.kind])
-    values = _values(made, was)
+    values = [None] * made.table.num_rows if place is None else _values(made, place)
+    for row, value in moved.items():
+        values[row] = value
     array, misfits = filled(values, column.kind)
     for row in misfits:
         put(aside.setdefault(row, {}), column.path, values[row])
     return array
 
 
-def _values(made: Block, column: Column) -> list[Any]:
-    """Return what a column of a block holds, as values: what is JSON text there was an array in its message, or a number among arrays."""
-    values = made.table[column.name].to_pylist()
-    return [value if value is None else written_as(value) for value in values] if column.kind == "json" else values
+def _values(made: Block, place: int) -> list[Any]:
+    """Return what a column of a block holds, as the messages had it: JSON text was an array, or another value among arrays; a decimal an integer."""
+    kind, values = made.columns[place - len(HEAD)].kind, list[Any](made.table.column(place).to_pylist())
+    if kind == "json":
+        return [value if value is None else written_as(value) for value in values]
+    return [_integers(value) for value in values] if kind.startswith(DECIMAL) else values
 
 
-def _all_aside(values: list[Any], column: Column, aside: dict[int, dict[str, Any]]) -> None:
+def _integers(value: Any) -> Any:
+    if type(value) is list:
+        return [_integers(item) for item in value]
+    return value if value is None else int(value)
+
+
+def _all_aside(values: list[Any], path: Path, aside: dict[int, dict[str, Any]]) -> None:
     for row, value in enumerate(values):
         if value is not None:
-            put(aside.setdefault(row, {}), column.path, value)
+            put(aside.setdefault(row, {}), path, value)
+
+
+def _moved(made: Block, contract: Contract) -> tuple[pa.Table, dict[Path, dict[int, Any]]]:
+    """Take out of `_extra` what has a column since the block was made: of each such field, its values by row."""
+    new = {column.path: column.kind for column in list(contract.columns.values())[made.recorded :]}
+    moved: dict[Path, dict[int, Any]] = {}
+    if not new or made.table[EXTRA.name].null_count == made.table.num_rows:
+        return made.table, moved
+    statuses, extra = made.table["_status"].to_pylist(), made.table[EXTRA.name].to_pylist()
+    for row, text in enumerate(extra):
+        if text is None:
+            continue
+        message = written_as(text)
+        for path, value in list(_leaves(message)):
+            if path in new and fits(value, new[path]) and not (contract.form.lenient_numbers == "on" and _may_be_no_number(value)):
+                moved.setdefault(path, {})[row] = value
+                _take(message, path)
+        extra[row], statuses[row] = (_text(message), statuses[row]) if message else (None, Status.OK)
+    return _replaced(made.table, statuses, extra), moved
+
+
+def _leaves(message: dict[str, Any], path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    for name, value in message.items():
+        if type(value) is dict:
+            yield from _leaves(value, (*path, name))
+        else:
+            yield (*path, name), value
+
+
+def _take(message: dict[str, Any], path: Path) -> None:
+    """Remove a value, and the objects around it that have no other."""
+    if len(path) > 1:
+        _take(message[path[0]], path[1:])
+    if len(path) == 1 or not message[path[0]]:
+        del message[path[0]]
+
+
+_NO_NUMBER = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
+
+
+def _may_be_no_number(value: Any) -> bool:
+    """Whether a text in `_extra` may have stood in its message without quotes, so that no column of texts may have it."""
+    return any(_may_be_no_number(item) for item in value) if type(value) is list else type(value) is str and bool(_NO_NUMBER.fullmatch(value))
 
 
 def _with_aside(table: pa.Table, aside: dict[int, dict[str, Any]]) -> pa.Table:
     statuses, extra = table["_status"].to_pylist(), table[EXTRA.name].to_pylist()
     for row, values in aside.items():
         statuses[row], extra[row] = Status.PARTIAL, _text(_merged(written_as(extra[row] or "{}"), values))
+    return _replaced(table, statuses, extra)
+
+
+def _replaced(table: pa.Table, statuses: list[str], extra: list[str | None]) -> pa.Table:
     table = table.set_column(table.schema.get_field_index("_status"), "_status", pa.array(statuses, pa.string()))
     return table.set_column(table.schema.get_field_index(EXTRA.name), EXTRA, pa.array(extra, pa.string()))
 
@@ -185,8 +251,10 @@ def _stand_for_versions(rows: pa.Table) -> pa.ChunkedArray:
     return pc.equal(pc.utf8_length(rows["_version"]), IDENTITY)
 
 
-def _unrolled(origins: Sequence[pa.Array], payloads: Sequence[bytes | None], form: Form) -> Iterator[tuple[list[pa.Array], list[bytes | None], list[Judged]]]:
-    """Yield what `_typed` needs of rows, with a row for each element of an array. The first of them has the version's identity and payload."""
+def _unrolled(
+    origins: Sequence[pa.Array], payloads: Sequence[bytes | None], form: Form
+) -> Iterator[tuple[list[pa.Array], list[tuple[int, int]], list[Judged]]]:
+    """Yield rows, one for each element of an array: their origins, which element of which version they are, and what it says."""
     arrays, several, lenient = form.arrays == "elements", form.several_objects == "on", form.lenient_numbers == "on"
     versions, places, messages = pa.table(list(origins), ORIGINS), [], []
     for row, payload in enumerate(payloads):
@@ -198,7 +266,7 @@ def _unrolled(origins: Sequence[pa.Array], payloads: Sequence[bytes | None], for
             numbered = zip(rows["_version"].to_pylist(), places, strict=True)
             identities = pa.array([f"{version}-{number:04d}" if number else version for version, (_, number) in numbered], pa.string())
             rows = rows.set_column(rows.schema.get_field_index("_version"), "_version", identities)
-            yield [_whole(column) for column in rows.columns], [None if number else payloads[place] for place, number in places], messages
+            yield [_whole(column) for column in rows.columns], places, messages
             places, messages = [], []
 
 
