@@ -59,6 +59,7 @@ BAD_VARIABLES = [
     ("FLEET_ARRAYS", "rows", "choose one of whole, elements"),
     ("FLEET_SEVERAL_OBJECTS", "yes", "choose one of off, on"),
     ("FLEET_NUMBERS", "float", "choose one of double, exact"),
+    ("FLEET_NEW_COLUMN_MESSAGES", "0", "from 1 to 1000000"),
     ("FLEET_LENIENT_NUMBERS", "yes", "choose one of off, on"),
     ("FLEET_RAW_PREFIX", "test/rule", "no slash"),
     ("FLEET_RAW_PREFIX", "", "1 to 60"),

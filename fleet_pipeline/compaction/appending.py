@@ -71,6 +71,7 @@ class Appending:
     def __post_init__(self) -> None:
         """Look at what the hour holds."""
         self._spool = Spool(self.folder / "spool")
+        self._may_add = self.contract.most_new
         self.look()
 
     def add(self, block: Block) -> None:
@@ -95,7 +96,9 @@ class Appending:
 
         Raises GenerationBegun, and writes nothing, when a new generation was begun that the caller does not know.
         """
-        self.contract = self.lake.record(self.rule, self.evidence, self.contract.form)
+        before = len(self.contract.columns)
+        self.contract = self.lake.record(self.rule, self.evidence, self.contract.form, self._may_add)
+        self._may_add -= min(self._may_add, len(self.contract.columns) - before)
         file, key = self.folder / "part.parquet", self.lake.part_key(self.rule, self.hour, number)
         facts = {"writer": f"fleet-pipeline {__version__}", "rule": self.rule.key, "hour": self.hour.partition_key, "contract": self.contract.number}
         written = write(file, (conformed(block, self.contract) for block in self._spool), row_schema(self.contract), facts)

@@ -58,14 +58,20 @@ class Evidence:
 
 
 def kind_of_most(homes: Homes, numbers: str, needed: int = 1) -> tuple[str, int]:
-    """Return the kind in which a column holds most messages, and how many these are. Decimals are chosen when so many messages need them."""
+    """Return the kind in which a column holds most messages, and how many these are: 0 where another kind holds as many, which settles nothing.
+
+    Decimals are chosen when so many messages need them.
+    """
     families: Homes = Counter()
     for home, count in homes.items():
         families[_family(home)] += count if home != "[]" else 0
     family = min(families, key=lambda each: (-families[each], each))
     if family == "list":
-        return _kind_of_lists(homes, families["list"], numbers, needed)
-    return _kind_of_numbers(homes, numbers, needed) if family == "number" else (family, families[family])
+        kind, count = _kind_of_lists(homes, families["list"], numbers, needed)
+    else:
+        kind, count = _kind_of_numbers(homes, numbers, needed) if family == "number" else (family, families[family])
+    tied = families[family] and list(families.values()).count(families[family]) > 1
+    return kind, 0 if tied else count
 
 
 def _family(home: str) -> str:
@@ -83,7 +89,8 @@ def _kind_of_numbers(homes: Mapping[str, int], numbers: str, needed: int) -> tup
     if homes.get("", 0) == sum(homes.values()):  # spelt as no number that a column could hold
         return "double", 0
     kind = max(held, key=lambda each: held[each])
-    return kind, held[kind]
+    ways = {tuple(home for home in _HOLD[each] if homes.get(home)) for each, count in held.items() if count == held[kind]}
+    return kind, held[kind] if len(ways) == 1 else 0
 
 
 def _kind_of_lists(homes: Homes, lists: int, numbers: str, needed: int) -> tuple[str, int]:
@@ -106,12 +113,17 @@ def homes_of(values: Sequence[Any], messages: Sequence[int] | None = None) -> Ho
 def _homes_at_once(values: Sequence[Any]) -> Homes | None:
     """Count values of which one look at their types says enough."""
     types = Counter(map(type, values))
-    rows = types.pop(_NONE, 0)
-    if set(types) <= {int, float} and types:
+    rows = len(values) - types.pop(_NONE, 0)
+    if types.keys() == {int, float}:
         return _homes_of_numbers(values, types)
-    if len(types) == 1 and next(iter(types)) in {bool, str}:
-        return Counter({SCALARS[next(iter(types))]: len(values) - rows})
-    return None
+    if len(types) != 1:
+        return None
+    [of] = types
+    return _homes_of_lists(list(filter(None, values)), rows) if of is list else _homes_of_numbers(values, types) if of in {int, float} else _at_home(of, rows)
+
+
+def _at_home(of: type, rows: int) -> Homes | None:
+    return Counter({SCALARS[of]: rows}) if of in {bool, str} else None
 
 
 def _homes_of_numbers(values: Iterable[Any], types: Mapping[type, int]) -> Homes | None:
@@ -119,6 +131,16 @@ def _homes_of_numbers(values: Iterable[Any], types: Mapping[type, int]) -> Homes
     if integers and not -EXACT <= min(integers) <= max(integers) <= EXACT:
         return None
     return +Counter({INT: len(integers), "double": types.get(float, 0)})
+
+
+def _homes_of_lists(filled: Sequence[list[Any]], rows: int) -> Homes | None:
+    """Count lists, of so many rows, whose items are all of one home. Those that hold nothing are not among the filled."""
+    items = list(chain.from_iterable(filled))
+    types = set(map(type, items))
+    homes = None if len(types) > 1 or types & {list, _NONE} else _homes_at_once(items)
+    if not items or (homes is not None and len(homes) == 1):
+        return +Counter({"[]": rows - len(filled)} | {f"{home}[]": len(filled) for home in homes or ()})
+    return None
 
 
 def home_of(value: Any) -> str:
