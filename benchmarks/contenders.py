@@ -42,10 +42,10 @@ class WithoutPandas:
 
 def fleet_pipeline(url, _folder):
     from benchmarks.messages import HOUR, LAKE, RULE
-    from fleet_pipeline.aws import Aws
-    from fleet_pipeline.compaction.hour import compact_hour
-    from fleet_pipeline.compaction.lake import Lake
-    from fleet_pipeline.store import S3Store
+    from fleet_pipeline.aws.clients import Aws
+    from fleet_pipeline.aws.store import S3Store
+    from fleet_pipeline.lake.layout import Lake
+    from fleet_pipeline.lake.operations.compact_hour import compact_hour
 
     aws = Aws(REGION, ACCOUNT, url)
     lake = Lake(S3Store(aws, LAKE), f"run-{time.time_ns()}")

@@ -32,14 +32,14 @@ import psutil
 import pyarrow.dataset as ds
 
 from fleet_pipeline.account import Account
+from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.cli.demo import QUIET
 from fleet_pipeline.cli.vehicle import register_all
-from fleet_pipeline.compaction.lake import Lake
-from fleet_pipeline.compaction.verification import verify_hour
 from fleet_pipeline.definitions import build
-from fleet_pipeline.fleet import Fleet, Hour, RawName
+from fleet_pipeline.lake.layout import Lake
+from fleet_pipeline.lake.operations.verify import verify_hour
 from fleet_pipeline.local import daemon
-from fleet_pipeline.store import S3Store
+from fleet_pipeline.model.fleet import Fleet, Hour, RawName
 from fleet_pipeline.vehicle.driving import drive, made_up_serials
 from fleet_pipeline.vehicle.telemetry import journey
 

@@ -18,11 +18,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.messages import HOUR, RULE, SEED
-from fleet_pipeline.compaction.hour import compact_hour
-from fleet_pipeline.compaction.lake import Lake
-from fleet_pipeline.compaction.rewrite import learnt, rewrite_hour
-from fleet_pipeline.fleet import Form, RawName
-from fleet_pipeline.store import Version
+from fleet_pipeline.aws.store import Version
+from fleet_pipeline.lake.layout import Lake
+from fleet_pipeline.lake.operations.compact_hour import compact_hour
+from fleet_pipeline.lake.operations.rewrite import learnt, rewrite_hour
+from fleet_pipeline.model.fleet import Form, RawName
 
 LARGEST = 128 * 1024
 """Bytes of the largest message that AWS IoT takes."""

@@ -20,15 +20,15 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.contenders import ACCOUNT, REGION, WithoutPandas, peak_mb
 from benchmarks.messages import BUCKET, HOUR, LAKE, RULE, messages
-from fleet_pipeline.aws import Aws
-from fleet_pipeline.compaction.contract import COLUMNS
-from fleet_pipeline.compaction.hour import compact_hour
-from fleet_pipeline.compaction.hours import forecast_hour
-from fleet_pipeline.compaction.lake import Lake
-from fleet_pipeline.compaction.rewrite import learnt, rewrite_hour
-from fleet_pipeline.compaction.verification import purge_hour, verify_hour
-from fleet_pipeline.fleet import RawName
-from fleet_pipeline.store import S3Store
+from fleet_pipeline.aws.clients import Aws
+from fleet_pipeline.aws.store import S3Store
+from fleet_pipeline.lake.contract import COLUMNS
+from fleet_pipeline.lake.layout import Lake
+from fleet_pipeline.lake.operations.compact import forecast_hour
+from fleet_pipeline.lake.operations.compact_hour import compact_hour
+from fleet_pipeline.lake.operations.rewrite import learnt, rewrite_hour
+from fleet_pipeline.lake.operations.verify import purge_hour, verify_hour
+from fleet_pipeline.model.fleet import RawName
 
 OBJECTS = {
     "telemetry": 100_000,
@@ -64,7 +64,7 @@ class Work:
         return forecast_hour(self.raw, self.lake, RULE, HOUR).missing == 0
 
     def look(self):
-        from fleet_pipeline.checks.late_data import look  # with it comes Dagster, which the other deeds do without
+        from fleet_pipeline.assets.lake.late_data import look  # with it comes Dagster, which the other deeds do without
 
         return look(self.raw, self.lake, RULE, HOUR).uncompacted == 0
 

@@ -5,7 +5,7 @@ import random
 import uuid
 from collections.abc import Iterator
 
-from fleet_pipeline.fleet import Hour, RawName, Rule
+from fleet_pipeline.model.fleet import Hour, RawName, Rule
 
 SEED = 20261123
 RULE = Rule("test-rule", "rule1")

@@ -34,9 +34,9 @@ import pyarrow.parquet as pq
 from benchmarks import report
 from benchmarks.contenders import ACCOUNT, CONTENDERS, REGION
 from benchmarks.messages import BUCKET, HOUR, LAKE, RULE, messages
-from fleet_pipeline.aws import Aws
-from fleet_pipeline.compaction.hours import Compaction, compact_hours
-from fleet_pipeline.fleet import Hour
+from fleet_pipeline.aws.clients import Aws
+from fleet_pipeline.lake.operations.compact import Compaction, compact_hours
+from fleet_pipeline.model.fleet import Hour
 
 HERE = Path(__file__).parent
 LIMIT_S = 900

@@ -19,9 +19,9 @@ from test_compaction_faults import soak
 from test_compaction_hostile import HOSTILE, _flat, _holds
 from test_compaction_readers import reads_during_commits, with_duckdb, with_pyarrow
 
-from fleet_pipeline.compaction.columns import Sheet
-from fleet_pipeline.compaction.contract import Contract
-from fleet_pipeline.compaction.payload import judged
+from fleet_pipeline.lake.columns import Sheet
+from fleet_pipeline.lake.contract import Contract
+from fleet_pipeline.lake.payload import judged
 
 
 def kills():

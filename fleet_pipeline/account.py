@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 
 from pyarrow import fs
 
-from fleet_pipeline.aws import Aws, absent, check_whereabouts, doing
-from fleet_pipeline.fleet import Fleet, Profile
+from fleet_pipeline.aws.clients import Aws, absent, check_whereabouts, doing
 from fleet_pipeline.local import daemon
+from fleet_pipeline.model.fleet import Fleet, Profile
 from fleet_pipeline.vehicle.connection import Broker
 
 MQTT_TLS_PORT = 8883

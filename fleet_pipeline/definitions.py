@@ -7,23 +7,26 @@ from pathlib import Path
 
 import dagster as dg
 
-from fleet_pipeline import settings
-from fleet_pipeline.alerts import alert_sensors
-from fleet_pipeline.assets.catalog import catalog_assets
-from fleet_pipeline.assets.errors import error_assets
-from fleet_pipeline.assets.lake import lake_assets
-from fleet_pipeline.assets.provisioning import provisioning_assets
-from fleet_pipeline.assets.raw import raw_assets
-from fleet_pipeline.checks.catalog import catalog_checks
-from fleet_pipeline.checks.drift import drift_checks
-from fleet_pipeline.checks.hardening import hardening_checks
-from fleet_pipeline.checks.late_data import late_data_checks
-from fleet_pipeline.fleet import Fleet
-from fleet_pipeline.jobs import adopt_job, claim_jobs, destroy_job, export_job, plan_job, replay_job, rollback_job
+from fleet_pipeline.assets.alerts import alert_sensors
+from fleet_pipeline.assets.catalog.checks import catalog_checks
+from fleet_pipeline.assets.catalog.glue_tables import catalog_assets
+from fleet_pipeline.assets.catalog.sensors import table_sensor
+from fleet_pipeline.assets.lake.errors import error_assets
+from fleet_pipeline.assets.lake.jobs import replay_job
+from fleet_pipeline.assets.lake.late_data import late_data_checks
+from fleet_pipeline.assets.lake.parquet import lake_assets
+from fleet_pipeline.assets.lake.raw import raw_assets
+from fleet_pipeline.assets.lake.schedules import lake_schedules
+from fleet_pipeline.assets.lake.sensors import lake_sensors
+from fleet_pipeline.assets.provisioning.drift import drift_checks
+from fleet_pipeline.assets.provisioning.hardening import hardening_checks
+from fleet_pipeline.assets.provisioning.infrastructure import provisioning_assets
+from fleet_pipeline.assets.provisioning.jobs import adopt_job, claim_jobs, destroy_job, export_job, plan_job, rollback_job
+from fleet_pipeline.assets.provisioning.schedules import drift_schedule
+from fleet_pipeline.model import settings
+from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.resources.account import AccountResource
 from fleet_pipeline.resources.lock import LockResource
-from fleet_pipeline.schedules import drift_schedule, lake_schedules
-from fleet_pipeline.sensors import lake_sensors
 
 
 def build(fleet: Fleet) -> dg.Definitions:
@@ -51,7 +54,7 @@ def build(fleet: Fleet) -> dg.Definitions:
             export_job(fleet),
         ],
         schedules=[drift_schedule(fleet), *lake_schedules(fleet)],
-        sensors=[*lake_sensors(fleet), *alert_sensors(fleet)],
+        sensors=[*lake_sensors(fleet), table_sensor(fleet), *alert_sensors(fleet)],
         resources={"account": account, "lock": LockResource(account=account, bucket=fleet.bucket)},
         # A resource takes a tenth of a second, a process of its own three seconds.
         executor=dg.in_process_executor,

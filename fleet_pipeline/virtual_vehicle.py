@@ -14,12 +14,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from fleet_pipeline.account import Account
-from fleet_pipeline.aws import Aws
-from fleet_pipeline.errors import ConnectionFailed, FleetError, PublishRefused, RegistrationRefused
-from fleet_pipeline.fleet import Fleet, RawName, Rule
-from fleet_pipeline.provision import allow_list, enrolled
-from fleet_pipeline.provision.claim.claims import read_claim
-from fleet_pipeline.store import S3Store
+from fleet_pipeline.aws.clients import Aws
+from fleet_pipeline.aws.store import S3Store
+from fleet_pipeline.cloud.claims.certificates import read_claim
+from fleet_pipeline.cloud.enrolment import allow_list, enrolled
+from fleet_pipeline.model.errors import ConnectionFailed, FleetError, PublishRefused, RegistrationRefused
+from fleet_pipeline.model.fleet import Fleet, RawName, Rule
 from fleet_pipeline.vehicle.connection import connected
 from fleet_pipeline.vehicle.identity import Folder, Identity
 from fleet_pipeline.vehicle.registration import register

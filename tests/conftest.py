@@ -9,11 +9,11 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import settings
 
-from fleet_pipeline.aws import Aws
+from fleet_pipeline.aws.clients import Aws
 from fleet_pipeline.cli.main import fleet_command
-from fleet_pipeline.fleet import Fleet
 from fleet_pipeline.local import daemon
 from fleet_pipeline.local.folder import Folder
+from fleet_pipeline.model.fleet import Fleet
 
 BASE = Fleet()
 

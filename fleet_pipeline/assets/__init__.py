@@ -1,1 +1,1 @@
-"""The assets, one file for each group of the lineage: provisioning, raw, lake."""
+"""What Dagster shows and runs, a folder for each domain: its assets, checks, jobs, schedules and sensors side by side."""

@@ -11,16 +11,16 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fleet_pipeline.analytics.revisions import Revised
-from fleet_pipeline.analytics.vehicles import DAILY, HOURLY, UNNAMED, rolled_up, seen
-from fleet_pipeline.assets import lake
-from fleet_pipeline.assets.failures import reported
-from fleet_pipeline.assets.shown import attempted, table
-from fleet_pipeline.compaction.lake import Lake
-from fleet_pipeline.fleet import Fleet, Hour
-from fleet_pipeline.partitions import days, hours, hours_of_the_day
+from fleet_pipeline.assets.lake import parquet
+from fleet_pipeline.assets.lake.partitions import days, hours, hours_of_the_day
+from fleet_pipeline.assets.shared.failures import reported
+from fleet_pipeline.assets.shared.shown import attempted, table
+from fleet_pipeline.aws.store import S3Store
+from fleet_pipeline.lake.analytics.revisions import Revised
+from fleet_pipeline.lake.analytics.vehicles import DAILY, HOURLY, UNNAMED, rolled_up, seen
+from fleet_pipeline.lake.layout import Lake
+from fleet_pipeline.model.fleet import Fleet, Hour
 from fleet_pipeline.resources.account import AccountResource
-from fleet_pipeline.store import S3Store
 
 GROUP = "vehicles"
 HOURLY_KEY = dg.AssetKey([GROUP, "hourly"])
@@ -51,7 +51,7 @@ def _hourly(fleet: Fleet) -> dg.AssetsDefinition:
         HOURLY_KEY,
         HOURLY,
         hours(fleet),
-        [lake.key(rule) for rule in fleet.rules],
+        [parquet.key(rule) for rule in fleet.rules],
         "The vehicles seen in the hour, on any rule: messages, the first and the last of them, odometer, speed, battery.",
     )
     named = dg.AssetCheckSpec(NAMED, asset=HOURLY_KEY, description=f"An hour with messages has vehicles. If not: {_REMEDY}")
@@ -78,7 +78,7 @@ def _spec(key: dg.AssetKey, schema: pa.Schema, partitions: dg.PartitionsDefiniti
         group_name=GROUP,
         kinds={"s3", "parquet", "duckdb"},
         metadata={"dagster/column_schema": dg.TableSchema([dg.TableColumn(field.name, str(field.type)) for field in schema])},
-        automation_condition=lake.WHEN_IT_GREW,
+        automation_condition=parquet.WHEN_IT_GREW,
         code_version=CODE_VERSION,
         skippable=True,  # each partition is reported as it is finished
     )

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from fleet_pipeline.private import used_by_one
+from fleet_pipeline.model.private import used_by_one
 
 DEEDS = {
     "ui": ("Dagster's UI is", "stop it with Ctrl-C where it runs"),

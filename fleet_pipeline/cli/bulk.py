@@ -4,7 +4,7 @@ import click
 
 from fleet_pipeline.account import Account
 from fleet_pipeline.cli.shown import console
-from fleet_pipeline.fleet import Fleet
+from fleet_pipeline.model.fleet import Fleet
 
 _task = click.option("--task", "task_id", required=True, help="The task's id, as `fleet bulk start` says it.")
 
@@ -19,7 +19,7 @@ def bulk() -> None:
 @click.pass_obj
 def start(fleet: Fleet, vehicles: int) -> None:
     """Make a key and a request for each vehicle, and have them registered."""
-    from fleet_pipeline.provision import bulk as registration
+    from fleet_pipeline.cloud.enrolment import bulk as registration
     from fleet_pipeline.vehicle.driving import made_up_serials
     from fleet_pipeline.vehicle.requesting import request
 
@@ -33,7 +33,7 @@ def start(fleet: Fleet, vehicles: int) -> None:
 @click.pass_obj
 def status(fleet: Fleet, task_id: str) -> None:
     """Say how far a registration is, and what it could not do."""
-    from fleet_pipeline.provision import bulk as registration
+    from fleet_pipeline.cloud.enrolment import bulk as registration
 
     aws = Account.of(fleet).aws
     found = registration.task(aws, task_id)
@@ -47,7 +47,7 @@ def status(fleet: Fleet, task_id: str) -> None:
 @click.pass_obj
 def collect(fleet: Fleet, task_id: str) -> None:
     """Give each vehicle the certificate that AWS IoT made for its request."""
-    from fleet_pipeline.provision import bulk as registration
+    from fleet_pipeline.cloud.enrolment import bulk as registration
     from fleet_pipeline.vehicle.requesting import accept
 
     account = Account.of(fleet)

@@ -6,7 +6,7 @@ import click
 
 from fleet_pipeline.account import Account
 from fleet_pipeline.cli.shown import console
-from fleet_pipeline.fleet import Fleet
+from fleet_pipeline.model.fleet import Fleet
 
 
 @click.group()
@@ -18,7 +18,7 @@ def ca() -> None:
 @click.pass_obj
 def code(fleet: Fleet) -> None:
     """Print the code that the CA must certify as common name, so that AWS IoT believes that it is yours."""
-    from fleet_pipeline.provision.own_ca import registration_code
+    from fleet_pipeline.cloud.kinds.own_ca import registration_code
 
     click.echo(registration_code(Account.of(fleet).aws))
 
@@ -27,7 +27,7 @@ def code(fleet: Fleet) -> None:
 @click.pass_obj
 def make(fleet: Fleet) -> None:
     """Make a CA for a trial, with its proof for AWS IoT. A CA that is there is kept."""
-    from fleet_pipeline.provision.own_ca import registration_code
+    from fleet_pipeline.cloud.kinds.own_ca import registration_code
     from fleet_pipeline.vehicle.authority import VERIFICATION, Authority
 
     folder = Path(fleet.home) / "ca"

@@ -10,15 +10,15 @@ import click
 from rich.table import Table
 
 from fleet_pipeline.account import Account
-from fleet_pipeline.aws import Aws
+from fleet_pipeline.aws.clients import Aws
 from fleet_pipeline.cli.cloud import who
 from fleet_pipeline.cli.shown import console
-from fleet_pipeline.fleet import Fleet
-from fleet_pipeline.plain import plain
-from fleet_pipeline.provision.lock import Lock
+from fleet_pipeline.cloud.lock import Lock
+from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.plain import plain
 
 if TYPE_CHECKING:
-    from fleet_pipeline.provision.claim.life import RegisteredBy
+    from fleet_pipeline.cloud.claims.life import RegisteredBy
 
 
 @click.group()
@@ -30,7 +30,7 @@ def claim() -> None:
 @click.pass_obj
 def show(fleet: Fleet) -> None:
     """List the claim certificates that AWS IoT knows, the one that is given out first."""
-    from fleet_pipeline.provision.claim.claims import Claims, held
+    from fleet_pipeline.cloud.claims.certificates import Claims, held
 
     claims = Claims.of(fleet)
     table = Table("claim certificate", "status", "made", "")
@@ -44,7 +44,7 @@ def show(fleet: Fleet) -> None:
 @click.pass_obj
 def rotate(fleet: Fleet) -> None:
     """Give out a new claim certificate. The old one works on, until `fleet claim retire`."""
-    from fleet_pipeline.provision.claim import life
+    from fleet_pipeline.cloud.claims import life
 
     with _alone(fleet) as aws:
         console.print(f"given out from now on: {life.rotate(fleet, aws)}")
@@ -56,7 +56,7 @@ def rotate(fleet: Fleet) -> None:
 @click.pass_obj
 def retire(fleet: Fleet, certificate: str, *, yes: bool) -> None:
     """End a rotation: delete the former claim certificates, with every version of their keys."""
-    from fleet_pipeline.provision.claim import life
+    from fleet_pipeline.cloud.claims import life
 
     if not yes:
         click.confirm("Vehicles that were shipped with a former claim certificate and have not registered yet never will. Go on?", abort=True)
@@ -75,7 +75,7 @@ def revoke(fleet: Fleet, certificate: str, since: datetime | None, *, yes: bool)
 
     It does not wait for the lock of those who change the fleet.
     """
-    from fleet_pipeline.provision.claim import life
+    from fleet_pipeline.cloud.claims import life
 
     if not yes:
         click.confirm("A revoked claim certificate is never activated again: no vehicle that was shipped with it can register. Go on?", abort=True)
@@ -90,7 +90,7 @@ def revoke(fleet: Fleet, certificate: str, since: datetime | None, *, yes: bool)
 @click.pass_obj
 def temporary(fleet: Fleet, folder: Path) -> None:
     """Make a claim certificate for a trusted person, such as a mechanic. It works for five minutes."""
-    from fleet_pipeline.provision.claim import life
+    from fleet_pipeline.cloud.claims import life
     from fleet_pipeline.vehicle.identity import Folder, Identity
 
     made = life.temporary(fleet, Account.of(fleet).aws)

@@ -15,13 +15,13 @@ from rich.table import Table
 from fleet_pipeline.account import Account
 from fleet_pipeline.cli.hardening import tried_by_a_virtual_vehicle
 from fleet_pipeline.cli.shown import console, styled
-from fleet_pipeline.fleet import Fleet
-from fleet_pipeline.provision import adopt as adoption
-from fleet_pipeline.provision.apply import apply_all, plan_all
-from fleet_pipeline.provision.difference import difference
-from fleet_pipeline.provision.foreign import Finding, findings
-from fleet_pipeline.provision.lock import Lock
-from fleet_pipeline.provision.reconcile import Action, Step
+from fleet_pipeline.cloud.difference import difference
+from fleet_pipeline.cloud.lock import Lock
+from fleet_pipeline.cloud.operations import adopt as adoption
+from fleet_pipeline.cloud.operations.apply import apply_all, plan_all
+from fleet_pipeline.cloud.operations.foreign import Finding, findings
+from fleet_pipeline.cloud.reconcile import Action, Step
+from fleet_pipeline.model.fleet import Fleet
 
 COLOURS = {
     Action.CREATE: "green",

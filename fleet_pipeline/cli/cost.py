@@ -7,8 +7,8 @@ import click
 from rich.table import Table
 
 from fleet_pipeline.cli.shown import console, styled
-from fleet_pipeline.cost import DELIVERIES, PREFIX_PUTS_S, Prices, Workload, cheapest
-from fleet_pipeline.fleet import Fleet
+from fleet_pipeline.model.cost import DELIVERIES, PREFIX_PUTS_S, Prices, Workload, cheapest
+from fleet_pipeline.model.fleet import Fleet
 
 
 @click.command()

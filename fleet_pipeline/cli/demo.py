@@ -16,16 +16,16 @@ from dagster._core.errors import DagsterExecutionInterruptedError
 from rich.table import Table
 
 from fleet_pipeline.account import Account
+from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.cli.alone import alone
 from fleet_pipeline.cli.shown import console, progress, styled
 from fleet_pipeline.cli.vehicle import register_all
-from fleet_pipeline.compaction.lake import Lake
+from fleet_pipeline.cloud.enrolment.hook_log import decisions
 from fleet_pipeline.definitions import build
-from fleet_pipeline.errors import DemoStopped, RegistrationRefused
-from fleet_pipeline.fleet import Fleet, Hour, RawName, Rule
-from fleet_pipeline.plain import plain
-from fleet_pipeline.provision.hook_log import decisions
-from fleet_pipeline.store import S3Store
+from fleet_pipeline.lake.layout import Lake
+from fleet_pipeline.model.errors import DemoStopped, RegistrationRefused
+from fleet_pipeline.model.fleet import Fleet, Hour, RawName, Rule
+from fleet_pipeline.model.plain import plain
 from fleet_pipeline.vehicle.driving import drive, made_up_serials
 
 FOREIGN_SERIAL = "999999000001"

@@ -5,9 +5,9 @@ from rich.table import Table
 
 from fleet_pipeline.account import Account
 from fleet_pipeline.cli.shown import console
-from fleet_pipeline.fleet import Fleet
-from fleet_pipeline.plain import plain
-from fleet_pipeline.provision import replay as reports
+from fleet_pipeline.lake.operations import replay as reports
+from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.plain import plain
 
 
 @click.command()

@@ -6,9 +6,9 @@ from pathlib import Path
 import click
 
 from fleet_pipeline.cli.shown import console
-from fleet_pipeline.fleet import Fleet
-from fleet_pipeline.provision.cloudformation import cloudformation as template_of
-from fleet_pipeline.provision.function import HOOK_FOLDER, zipped
+from fleet_pipeline.cloud.kinds.function import HOOK_FOLDER, zipped
+from fleet_pipeline.cloud.operations.cloudformation import cloudformation as template_of
+from fleet_pipeline.model.fleet import Fleet
 
 
 @click.group()

@@ -8,14 +8,14 @@ from rich.table import Table
 
 from fleet_pipeline.account import Account
 from fleet_pipeline.cli.shown import console, styled
-from fleet_pipeline.fleet import Fleet
+from fleet_pipeline.model.fleet import Fleet
 
 
 @click.command()
 @click.pass_obj
 def check(fleet: Fleet) -> None:
     """Look for settings that invite trouble, put the policies to the attacks, and let a virtual vehicle try. Exit code 1 if anything is wrong."""
-    from fleet_pipeline.provision.hardening.review import reviewed
+    from fleet_pipeline.cloud.hardening.review import reviewed
 
     account = Account.of(fleet)
     found = reviewed(fleet, account.aws, datetime.now(UTC).date())

@@ -4,9 +4,9 @@ import json
 
 import click
 
-from fleet_pipeline.documents.filled import Document
-from fleet_pipeline.documents.iam import compaction_policy, provisioner_policy
-from fleet_pipeline.fleet import Fleet
+from fleet_pipeline.cloud.documents.filled import Document
+from fleet_pipeline.cloud.documents.iam import compaction_policy, provisioner_policy
+from fleet_pipeline.model.fleet import Fleet
 
 
 @click.group()

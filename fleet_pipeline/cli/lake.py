@@ -14,20 +14,20 @@ from rich.progress import TaskID, TextColumn
 from rich.table import Table
 
 from fleet_pipeline.account import Account
+from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.cli.shown import console, progress, styled
-from fleet_pipeline.compaction.containment import contained
-from fleet_pipeline.compaction.contract import COLUMNS, Contract
-from fleet_pipeline.compaction.hour import Compacted, Progress
-from fleet_pipeline.compaction.hours import Compaction, compact_hours, forecast_hour
-from fleet_pipeline.compaction.lake import Lake, contract_of
-from fleet_pipeline.compaction.learning import Evidence
-from fleet_pipeline.compaction.ledger import EVERY_VERSION, UNCOMPACTED, WHOLE, Ledger, Verdict
-from fleet_pipeline.compaction.rewrite import Rewritten, has_grown, learnt, rewrite_hour
-from fleet_pipeline.compaction.verification import purge_hour, verify_hour
-from fleet_pipeline.errors import FleetError, InvalidName, NotVerified, PartDamaged, PartsMissing, RecordDamaged
-from fleet_pipeline.fleet import Fleet, Hour, Rule
-from fleet_pipeline.plain import plain
-from fleet_pipeline.store import S3Store
+from fleet_pipeline.lake.containment import contained
+from fleet_pipeline.lake.contract import COLUMNS, Contract
+from fleet_pipeline.lake.layout import Lake, contract_of
+from fleet_pipeline.lake.learning import Evidence
+from fleet_pipeline.lake.ledger import EVERY_VERSION, UNCOMPACTED, WHOLE, Ledger, Verdict
+from fleet_pipeline.lake.operations.compact import Compaction, compact_hours, forecast_hour
+from fleet_pipeline.lake.operations.compact_hour import Compacted, Progress
+from fleet_pipeline.lake.operations.rewrite import Rewritten, has_grown, learnt, rewrite_hour
+from fleet_pipeline.lake.operations.verify import purge_hour, verify_hour
+from fleet_pipeline.model.errors import FleetError, InvalidName, NotVerified, PartDamaged, PartsMissing, RecordDamaged
+from fleet_pipeline.model.fleet import Fleet, Hour, Rule
+from fleet_pipeline.model.plain import plain
 
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 
@@ -229,7 +229,7 @@ def lake() -> None:
 @click.pass_obj
 def print_ddl(fleet: Fleet, keys: tuple[str, ...]) -> None:
     """Print Athena's statements for the database and a table for each rule, with the columns recorded so far."""
-    from fleet_pipeline.catalog.tables import ddl, table
+    from fleet_pipeline.lake.catalog.tables import ddl, table
 
     parts = _lake(fleet)
     click.echo(f"CREATE DATABASE IF NOT EXISTS `{fleet.database}`;")

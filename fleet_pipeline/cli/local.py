@@ -8,8 +8,8 @@ from rich.table import Table
 
 from fleet_pipeline.cli.alone import nobody_at_work
 from fleet_pipeline.cli.shown import console
-from fleet_pipeline.fleet import Fleet
 from fleet_pipeline.local import daemon
+from fleet_pipeline.model.fleet import Fleet
 
 
 @click.group()

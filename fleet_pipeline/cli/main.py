@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 from rich.table import Table
 
-from fleet_pipeline import settings
 from fleet_pipeline.cli.bulk import bulk
 from fleet_pipeline.cli.ca import ca
 from fleet_pipeline.cli.claim import claim
@@ -26,8 +25,9 @@ from fleet_pipeline.cli.teardown import destroy
 from fleet_pipeline.cli.ui import ui
 from fleet_pipeline.cli.vehicle import vehicle
 from fleet_pipeline.cli.versions import rollback, versions
-from fleet_pipeline.errors import FleetError
-from fleet_pipeline.fleet import Fleet
+from fleet_pipeline.model import settings
+from fleet_pipeline.model.errors import FleetError
+from fleet_pipeline.model.fleet import Fleet
 
 
 def main() -> None:

@@ -13,9 +13,9 @@ from rich.table import Table
 from fleet_pipeline.account import Account
 from fleet_pipeline.cli.shown import console, styled
 from fleet_pipeline.cli.snippets import ENGINES, snippet
-from fleet_pipeline.errors import FleetError, InvalidName, MissingExtra, QueryRefused
-from fleet_pipeline.fleet import Fleet
-from fleet_pipeline.plain import plain
+from fleet_pipeline.model.errors import FleetError, InvalidName, MissingExtra, QueryRefused
+from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.plain import plain
 
 if TYPE_CHECKING:
     import duckdb
@@ -51,7 +51,7 @@ def query(fleet: Fleet, *, sql: str | None, first: datetime | None, last: dateti
     if sql is None:
         _show_tables(database)
         return
-    from fleet_pipeline.query import ask, to_csv, to_json, write
+    from fleet_pipeline.lake.query import ask, to_csv, to_json, write
 
     answer = ask(database, sql)
     if answer is None:
@@ -106,7 +106,7 @@ def _statements() -> Iterable[str]:
 
 def _answer(database: "duckdb.DuckDBPyConnection", statement: str) -> None:
     """Show the answer to one statement, or why there is none: the next one may be typed."""
-    from fleet_pipeline.query import ask
+    from fleet_pipeline.lake.query import ask
 
     try:
         if statement == ".tables":
@@ -135,7 +135,7 @@ def _database(fleet: Fleet, first: datetime | None, last: datetime | None) -> "d
     if first and last and last < first:
         raise InvalidName("range of days", f"{first:%Y-%m-%d} to {last:%Y-%m-%d}", "--to is a day before --from")
     try:
-        from fleet_pipeline import query as asked
+        from fleet_pipeline.lake import query as asked
     except ModuleNotFoundError as error:
         raise MissingExtra("DuckDB", "analytics") from error
     account = Account.of(fleet)
@@ -145,7 +145,7 @@ def _database(fleet: Fleet, first: datetime | None, last: datetime | None) -> "d
 
 
 def _show_tables(database: "duckdb.DuckDBPyConnection") -> None:
-    from fleet_pipeline.query import tables
+    from fleet_pipeline.lake.query import tables
 
     table = Table("table", "columns")
     for name, columns in sorted(tables(database).items()):
@@ -154,7 +154,7 @@ def _show_tables(database: "duckdb.DuckDBPyConnection") -> None:
 
 
 def _show(answer: "duckdb.DuckDBPyRelation", most: int) -> None:
-    from fleet_pipeline.query import as_text, rows
+    from fleet_pipeline.lake.query import as_text, rows
 
     table, found = Table(*map(plain, answer.columns)), rows(answer)
     for row in islice(found, most):

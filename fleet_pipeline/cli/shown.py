@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from fleet_pipeline.plain import plain_lines
+from fleet_pipeline.model.plain import plain_lines
 
 
 class PlainConsole(Console):

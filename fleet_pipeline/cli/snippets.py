@@ -6,11 +6,11 @@ Secrets are never printed. On AWS each engine finds its credentials as AWS's too
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from fleet_pipeline.aws import Aws
-from fleet_pipeline.compaction.lake import Lake
-from fleet_pipeline.fleet import Fleet
+from fleet_pipeline.aws.clients import Aws
+from fleet_pipeline.aws.store import S3Store
+from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.local.folder import Folder
-from fleet_pipeline.store import S3Store
+from fleet_pipeline.model.fleet import Fleet
 
 _DUCKDB_AWS = """\
 INSTALL httpfs;

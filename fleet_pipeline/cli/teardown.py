@@ -5,9 +5,9 @@ import click
 from fleet_pipeline.account import Account
 from fleet_pipeline.cli.cloud import who
 from fleet_pipeline.cli.shown import console
-from fleet_pipeline.fleet import Fleet
-from fleet_pipeline.provision.destroy import destroy as remove_fleet
-from fleet_pipeline.provision.lock import Lock
+from fleet_pipeline.cloud.lock import Lock
+from fleet_pipeline.cloud.operations.destroy import destroy as remove_fleet
+from fleet_pipeline.model.fleet import Fleet
 
 
 @click.command()

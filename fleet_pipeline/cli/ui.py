@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from fleet_pipeline.cli.alone import alone
-from fleet_pipeline.errors import PortTaken
+from fleet_pipeline.model.errors import PortTaken
 
 
 @click.command()
@@ -20,7 +20,7 @@ from fleet_pipeline.errors import PortTaken
 @click.option("--allow-host", "hosts", multiple=True, help="A name under which it is reached, as behind a proxy; may be given several times.")
 def ui(host: str, port: int, workspace: str, hosts: tuple[str, ...]) -> None:
     """Serve Dagster's UI and run its daemon until Ctrl-C. Pages of other origins get nothing."""
-    from fleet_pipeline.webserver import HOSTS
+    from fleet_pipeline.instance.webserver import HOSTS
 
     os.umask(0o077)
     os.environ.setdefault("DAGSTER_HOME", str(Path.cwd()))
@@ -29,7 +29,7 @@ def ui(host: str, port: int, workspace: str, hosts: tuple[str, ...]) -> None:
     start = dev.open_ipc_subprocess
 
     def behind_the_gate(command: list[str], **more: Any) -> Any:
-        return start(["fleet_pipeline.webserver" if each == "dagster_webserver" else each for each in command], **more)
+        return start(["fleet_pipeline.instance.webserver" if each == "dagster_webserver" else each for each in command], **more)
 
     dev.open_ipc_subprocess = behind_the_gate
     warnings.filterwarnings("ignore", "Function `dev_command` is superseded")

@@ -10,11 +10,11 @@ import click
 
 from fleet_pipeline.account import Account
 from fleet_pipeline.cli.shown import console, progress
-from fleet_pipeline.errors import InvalidName
-from fleet_pipeline.fleet import Fleet
-from fleet_pipeline.plain import plain
-from fleet_pipeline.provision import allow_list
-from fleet_pipeline.provision.hook_log import EVER, decisions
+from fleet_pipeline.cloud.enrolment import allow_list
+from fleet_pipeline.cloud.enrolment.hook_log import EVER, decisions
+from fleet_pipeline.model.errors import InvalidName
+from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.plain import plain
 
 if TYPE_CHECKING:
     from fleet_pipeline.vehicle.identity import Identity
@@ -115,7 +115,7 @@ def register_all(fleet: Fleet, account: Account, serials: Sequence[str], claim_f
 
 
 def _claim(fleet: Fleet, account: Account, folder: Path | None) -> "Identity":
-    from fleet_pipeline.provision.claim.claims import read_claim
+    from fleet_pipeline.cloud.claims.certificates import read_claim
     from fleet_pipeline.vehicle.identity import CERTIFICATE, PRIVATE_KEY, Folder, Identity
 
     if folder is None:

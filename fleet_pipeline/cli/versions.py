@@ -8,10 +8,10 @@ from rich.table import Table
 from fleet_pipeline.account import Account
 from fleet_pipeline.cli.cloud import who
 from fleet_pipeline.cli.shown import console
-from fleet_pipeline.fleet import Fleet
-from fleet_pipeline.provision import rollback as way_back
-from fleet_pipeline.provision.blueprint import blueprint
-from fleet_pipeline.provision.lock import Lock
+from fleet_pipeline.cloud.blueprint import blueprint
+from fleet_pipeline.cloud.lock import Lock
+from fleet_pipeline.cloud.operations import rollback as way_back
+from fleet_pipeline.model.fleet import Fleet
 
 
 @click.command()

@@ -15,10 +15,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fleet_pipeline.errors import LocalAwsDidNotStart
 from fleet_pipeline.local.folder import Folder
-from fleet_pipeline.local.mends import check_version
-from fleet_pipeline.loopback import opener
+from fleet_pipeline.local.patches import check_version
+from fleet_pipeline.model.errors import LocalAwsDidNotStart
+from fleet_pipeline.model.loopback import opener
 
 START_PATIENCE_S = 60
 """A start takes about a second, and some thirty on a machine that is busy with other things."""

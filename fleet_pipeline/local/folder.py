@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from fleet_pipeline.private import lock_file, made_private
+from fleet_pipeline.model.private import lock_file, made_private
 
 
 @dataclass(frozen=True, slots=True)

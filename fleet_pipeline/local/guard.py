@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
-from fleet_pipeline.plain import plain
+from fleet_pipeline.model.plain import plain
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

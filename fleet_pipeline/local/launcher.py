@@ -21,12 +21,12 @@ from urllib.parse import urlsplit
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 
-from fleet_pipeline.errors import LocalAwsUnsupported
 from fleet_pipeline.local.daemon import record, recorded
 from fleet_pipeline.local.folder import Folder
 from fleet_pipeline.local.guard import Guard
-from fleet_pipeline.local.mends import mend
-from fleet_pipeline.plain import plain, plain_lines
+from fleet_pipeline.local.patches import mend
+from fleet_pipeline.model.errors import LocalAwsUnsupported
+from fleet_pipeline.model.plain import plain, plain_lines
 
 CHECKPOINT_S = 5
 """What a killed server may lose. A checkpoint of a thousand vehicles takes a tenth of a second, in which nothing is answered."""

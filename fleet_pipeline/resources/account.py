@@ -7,9 +7,9 @@ import dagster as dg
 from pydantic import Field, PrivateAttr
 
 from fleet_pipeline.account import Account
-from fleet_pipeline.aws import Aws
-from fleet_pipeline.fleet import Fleet, Profile
-from fleet_pipeline.resources import own_process
+from fleet_pipeline.aws.clients import Aws
+from fleet_pipeline.instance import own_process
+from fleet_pipeline.model.fleet import Fleet, Profile
 
 
 class AccountResource(dg.ConfigurableResource[Account]):

@@ -5,7 +5,7 @@ import socket
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
-from fleet_pipeline.provision.lock import Lock
+from fleet_pipeline.cloud.lock import Lock
 from fleet_pipeline.resources.account import AccountResource
 
 

@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from cryptography.x509.oid import NameOID
 
-from fleet_pipeline.errors import NoAuthority
-from fleet_pipeline.private import made_private
+from fleet_pipeline.model.errors import NoAuthority
+from fleet_pipeline.model.private import made_private
 from fleet_pipeline.vehicle.identity import Identity
 
 CERTIFICATE = "ca.pem"

@@ -18,7 +18,7 @@ from awscrt import mqtt5
 from awscrt.exceptions import AwsCrtError
 from awsiot import mqtt5_client_builder
 
-from fleet_pipeline.errors import ConnectionFailed, PublishRefused
+from fleet_pipeline.model.errors import ConnectionFailed, PublishRefused
 from fleet_pipeline.vehicle.identity import Identity
 
 PATIENCE_S = 30

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from fleet_pipeline.errors import InvalidName
-from fleet_pipeline.private import made_private
+from fleet_pipeline.model.errors import InvalidName
+from fleet_pipeline.model.private import made_private
 
 CERTIFICATE = "certificate.pem"
 PRIVATE_KEY = "private.key"

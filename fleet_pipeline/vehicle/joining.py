@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from fleet_pipeline.errors import ConnectionFailed
-from fleet_pipeline.fleet import Fleet
+from fleet_pipeline.model.errors import ConnectionFailed
+from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.vehicle.authority import Authority
 from fleet_pipeline.vehicle.connection import Broker, connected
 from fleet_pipeline.vehicle.identity import Folder

@@ -16,8 +16,8 @@ from awscrt.mqtt_request_response import ClientOptions
 from awsiot import V2ServiceException
 from awsiot.iotidentity import CreateCertificateFromCsrRequest, CreateKeysAndCertificateRequest, IotIdentityClientV2, RegisterThingRequest
 
-from fleet_pipeline.errors import ConnectionFailed, RegistrationRefused
-from fleet_pipeline.fleet import Fleet
+from fleet_pipeline.model.errors import ConnectionFailed, RegistrationRefused
+from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.vehicle.connection import PATIENCE_S, Broker, Connection, connected
 from fleet_pipeline.vehicle.identity import Folder, Identity
 from fleet_pipeline.vehicle.requesting import new_key, request_for

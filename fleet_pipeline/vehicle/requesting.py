@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat, load_pem_private_key
 from cryptography.x509.oid import NameOID
 
-from fleet_pipeline.private import made_private
+from fleet_pipeline.model.private import made_private
 from fleet_pipeline.vehicle.identity import PRIVATE_KEY, Folder, Identity
 
 _ASKED = ".asked"

@@ -20,9 +20,9 @@ from dagster._core.instance.config import dagster_instance_config_schema
 from dagster_aws.ecs import EcsRunLauncher
 from webserver import Webserver
 
-from fleet_pipeline.aws import Aws
-from fleet_pipeline.fleet import Fleet
+from fleet_pipeline.aws.clients import Aws
 from fleet_pipeline.local import daemon
+from fleet_pipeline.model.fleet import Fleet
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 SERVERS = sorted(Path("/usr/lib/postgresql").glob("*/bin"))

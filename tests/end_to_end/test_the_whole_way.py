@@ -17,11 +17,11 @@ import pytest
 
 from fleet_pipeline.account import Account
 from fleet_pipeline.cli.demo import FOREIGN_SERIAL
+from fleet_pipeline.cloud.claims.certificates import read_claim
 from fleet_pipeline.definitions import build
-from fleet_pipeline.errors import RegistrationRefused
-from fleet_pipeline.fleet import Fleet, Hour
 from fleet_pipeline.local import daemon
-from fleet_pipeline.provision.claim.claims import read_claim
+from fleet_pipeline.model.errors import RegistrationRefused
+from fleet_pipeline.model.fleet import Fleet, Hour
 from fleet_pipeline.vehicle.driving import drive, made_up_serials
 from fleet_pipeline.vehicle.identity import Identity
 from fleet_pipeline.vehicle.registration import register

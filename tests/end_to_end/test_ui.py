@@ -23,8 +23,8 @@ from playwright.sync_api import sync_playwright
 from webserver import Webserver
 
 from fleet_pipeline.account import Account
-from fleet_pipeline.fleet import Fleet, Hour, RawName
 from fleet_pipeline.local import daemon
+from fleet_pipeline.model.fleet import Fleet, Hour, RawName
 
 pytestmark = [
     pytest.mark.browser,

@@ -1,0 +1,77 @@
+"""What Dagster shows of an hour of the lake: numbers that it plots over the hours, pictures, some rows, columns and where they come from."""
+
+from collections.abc import Callable
+from typing import Any
+
+import dagster as dg
+
+from fleet_pipeline.assets.lake import raw
+from fleet_pipeline.assets.lake.verdicts import Outcome
+from fleet_pipeline.assets.shared.pictures import bars, dots
+from fleet_pipeline.assets.shared.shown import attempted, table
+from fleet_pipeline.lake.contract import Contract
+from fleet_pipeline.model.fleet import Fleet, Rule
+from fleet_pipeline.model.plain import in_markdown, plain
+
+_NOT_IN_THE_PREVIEW = {"_version", "_topic"}
+
+
+def hour_metadata(fleet: Fleet, rule: Rule, outcome: Outcome, contract: Contract) -> dict[str, Any]:
+    """Return the metadata of an hour that was compacted. Never fails: what cannot be shown says so."""
+    compacted, found = outcome.compacted, outcome.found
+    return {
+        "dagster/partition_row_count": found.rows,
+        "rows added": compacted.rows_added,
+        "raw versions": compacted.raw_versions,
+        "raw bytes": compacted.raw_bytes,
+        "Parquet bytes": found.bytes,
+        "files": len(found.parts),
+        "parts added": "\n".join(compacted.parts_added) or "none",
+        "vehicles": found.vehicles,
+        "unreadable messages": found.unreadable,
+        "statuses of added rows": dg.MetadataValue.json(compacted.statuses),
+        "recovered collisions": compacted.recovered_collisions,
+        "foreign keys": compacted.foreign_keys,
+        "seconds": round(compacted.seconds, 3),
+        **_rates(fleet, outcome),
+        **_columns(rule, contract),
+        **_shown(fleet, outcome),
+    }
+
+
+def _rates(fleet: Fleet, outcome: Outcome) -> dict[str, float]:
+    compacted, found = outcome.compacted, outcome.found
+    saved = max(0, compacted.raw_versions - len(found.parts))
+    return {
+        "objects per second": round(compacted.rows_added / compacted.seconds, 1) if compacted.seconds else 0.0,
+        "raw bytes per Parquet byte": round(compacted.raw_bytes / found.bytes, 2) if found.bytes else 0.0,
+        "requests, US dollars": round(fleet.requests_usd(compacted.get_requests, compacted.list_requests + compacted.put_requests), 6),
+        "requests saved by a full read": saved,
+        "saved by a full read, US dollars": round(fleet.requests_usd(saved, 0), 6),
+    }
+
+
+def _shown(fleet: Fleet, outcome: Outcome) -> dict[str, Any]:
+    """Return the pictures and some rows; nothing of an empty hour, and of what vehicles said only what may be shown."""
+    found = outcome.found
+    shown: dict[str, Callable[[], Any]] = {}
+    if found.rows:
+        shown["messages a minute"] = lambda: dg.MetadataValue.md(bars(found.minutes, f"at most {max(found.minutes)} a minute"))
+    if found.track and fleet.shows_previews:
+        shown["where vehicles were"] = lambda: dg.MetadataValue.md(dots(found.track, "a sample of positions, north up"))
+    if (preview := found.preview) and fleet.shows_previews:
+        shown["some rows"] = lambda: table(preview.select([name for name in preview.schema.names if name not in _NOT_IN_THE_PREVIEW]))
+    return attempted(shown)
+
+
+def _columns(rule: Rule, contract: Contract) -> dict[str, Any]:
+    """Return the columns, and the field of the raw message that each holds. A message chose their names."""
+    paths = {plain(name): ".".join(column.path) for name, column in contract.columns.items()}
+    kinds = [column.kind for column in contract.columns.values()]
+    described = {
+        "dagster/column_schema": lambda: dg.TableSchema(
+            [dg.TableColumn(name, kind, f"{in_markdown(path)} of the message") for (name, path), kind in zip(paths.items(), kinds, strict=True)]
+        ),
+        "dagster/column_lineage": lambda: dg.TableColumnLineage({name: [dg.TableColumnDep(raw.key(rule), plain(path))] for name, path in paths.items()}),
+    }
+    return {name: value for name, value in attempted(described).items() if not isinstance(value, dg.TextMetadataValue)}

@@ -1,0 +1,195 @@
+"""What of the raw objects is not in the lake: looked up over a bounded number of hours, never over the history.
+
+Whoever looks lists the raw keys of closed hours, which costs a request for a thousand messages, and reads the footers of their parts. A look
+compacts nothing: it says what is missing, notes what it saw of the raw objects, and the sensor `late_data` asks for the hours.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+
+from fleet_pipeline.assets.lake import parquet, provenance, raw
+from fleet_pipeline.assets.lake.partitions import closed_hours
+from fleet_pipeline.assets.lake.verdicts import ERROR, WARN, Criterion, named, result
+from fleet_pipeline.assets.shared.failures import reported
+from fleet_pipeline.aws.store import Store
+from fleet_pipeline.lake.containment import contained
+from fleet_pipeline.lake.fetching import RawHour
+from fleet_pipeline.lake.layout import Lake
+from fleet_pipeline.lake.ledger import UNCOMPACTED, Fault, Verdict
+from fleet_pipeline.lake.reading import Identities, PartFile, opened
+from fleet_pipeline.lake.rows import identity
+from fleet_pipeline.model.errors import CompactionError, FleetError
+from fleet_pipeline.model.fleet import Fleet, Hour, Rule
+from fleet_pipeline.model.plain import plain
+from fleet_pipeline.resources.account import AccountResource
+
+FRESH = "the_lake_is_fresh"
+FOREIGN = "no_foreign_keys"
+
+KEY = 200
+"""Characters of a foreign key that a verdict keeps."""
+
+_UNCOMPACTED_HELP = "The sensor late_data asks for these hours; while it is off, materialize them by hand."
+_FRESH_HELP = "Look at the failed runs of these hours: each says what stands in the way. Then materialize them."
+_FOREIGN_HELP = (
+    "They are not read. Only the rule's role may write there, and no vehicle may choose the key: find out who does (CloudTrail), and move them elsewhere."
+)
+
+
+_COMPLETE = Criterion(
+    UNCOMPACTED,
+    "Every message of the last closed hours is in the lake, and of no hour before is known that it lacks some.",
+    WARN,
+    lambda *_: "",
+    _UNCOMPACTED_HELP,
+)
+_OWN_KEYS = Criterion(FOREIGN, "All keys are of the form that the rule writes.", ERROR, lambda *_: "", _FOREIGN_HELP)
+
+
+class Look(dg.Config):
+    """How far back to look; 0 hours means FLEET_LOOK_BACK_HOURS."""
+
+    hours: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An hour's raw objects beside its rows."""
+
+    versions: int
+    bytes: int
+    held: int
+    """Versions of which there is a row."""
+    rows: int
+    uncompacted: int
+    """Versions that have no row."""
+    foreign: tuple[str, ...]
+    """Some keys that no rule would have written."""
+
+
+def look(raw_store: Store, target: Lake, rule: Rule, hour: Hour) -> Seen:
+    """Return what an hour has of raw objects and of rows. Of an hour whose parts are not whole no row counts.
+
+    The sums of both sides' identities tell whether they are the same. Where they are not, because messages came late or raw objects were
+    purged, each version is looked up among the rows.
+    """
+    listed, fingerprint = RawHour(raw_store, rule, hour), 0
+    for versions in listed.blocks():
+        fingerprint += sum(int(identity(version), 16) for version in versions)
+    try:
+        files = [opened(target.store, part) for part in target.parts(rule, hour)]
+        equal = not listed.versions or sum(file.fingerprint or 0 for file in files) == fingerprint
+        uncompacted = 0 if equal else _missing(raw_store, rule, hour, files)
+    except CompactionError:
+        files, uncompacted = [], listed.versions
+    held, rows = (sum(getattr(file, name) for file in files) for name in ("versions", "rows"))
+    return Seen(listed.versions, listed.bytes, held, rows, uncompacted, tuple(listed.foreign_examples))
+
+
+def _missing(raw_store: Store, rule: Rule, hour: Hour, files: list[PartFile]) -> int:
+    known = Identities()
+    for file in files:
+        known.add(file)
+    return sum(len(known.missing(block)) for block in RawHour(raw_store, rule, hour).blocks())
+
+
+def late_data_checks(fleet: Fleet) -> list[dg.AssetChecksDefinition]:
+    """Return, for each rule, the checks that look for what is not in the lake."""
+    return [_checks(rule, fleet) for rule in fleet.rules]
+
+
+def check_keys(fleet: Fleet) -> dict[Rule, dg.AssetCheckKey]:
+    """Return the check that says which hours of a rule are not compacted."""
+    return {rule: dg.AssetCheckKey(raw.key(rule), UNCOMPACTED) for rule in fleet.rules}
+
+
+def _checks(rule: Rule, fleet: Fleet) -> dg.AssetChecksDefinition:
+    @dg.multi_asset_check(
+        name=f"look_at_{rule.key}",
+        specs=[
+            dg.AssetCheckSpec(
+                UNCOMPACTED, asset=raw.key(rule), description=f"Every message of the last closed hours is in the lake. If not: {_UNCOMPACTED_HELP}"
+            ),
+            dg.AssetCheckSpec(FRESH, asset=raw.key(rule), description=f"No message older than FLEET_LAG_MINUTES is missing in the lake. If not: {_FRESH_HELP}"),
+            dg.AssetCheckSpec(FOREIGN, asset=raw.key(rule), description=f"All keys are of the form that the rule writes. If not: {_FOREIGN_HELP}"),
+        ],
+        description="Lists the raw keys of the last closed hours and compares them with the lake.",
+        can_subset=True,
+    )
+    def look_at_rule(context: dg.AssetCheckExecutionContext, config: Look, account: AccountResource) -> Iterator[dg.AssetCheckResult]:
+        now, log = datetime.now(UTC), context.op_execution_context
+        wanted = closed_hours(fleet, now, config.hours or fleet.look_back_hours)
+        with reported():
+            raw_store, target = parquet.stores(fleet, account)
+            seen, failed = _seen(raw_store, target, rule, wanted)
+            faults = parquet.ledger(fleet, account, rule).judge(now, {hour: _verdicts(found) for hour, found in seen.items()})
+        for hour, found in seen.items():
+            if found.versions:
+                log.log_event(provenance.seen(raw.key(rule), hour.partition_key, found.versions, found.bytes))
+            if found.rows and not found.uncompacted and not provenance.knows(context.instance, parquet.key(rule), hour.partition_key, str(found.rows)):
+                log.log_event(parquet.healed(context.instance, rule, hour, found.rows))
+        said = {UNCOMPACTED: _uncompacted(rule, faults, seen), FRESH: _fresh(fleet, rule, faults, now), FOREIGN: _foreign(rule, faults)}
+        # The button of one asset asks for the checks of this asset only.
+        yield from (said[check.name] for check in log.selected_asset_check_keys)
+        _raise(failed, len(wanted))
+
+    return look_at_rule
+
+
+def _seen(raw_store: Store, target: Lake, rule: Rule, hours: Sequence[Hour]) -> tuple[dict[Hour, Seen], dict[Hour, FleetError]]:
+    """Return what each hour has, and why others could not be looked at: these hold up no other."""
+    seen, failed = {}, {}
+    for hour in hours:
+        try:
+            with contained(f"{rule.key} {hour.partition_key}"):
+                seen[hour] = look(raw_store, target, rule, hour)
+        except FleetError as error:
+            failed[hour] = error
+    return seen, failed
+
+
+def _raise(failed: Mapping[Hour, FleetError], hours: int) -> None:
+    if failed:
+        said = named({hour.partition_key: str(error) for hour, error in failed.items()})
+        raise dg.Failure(f"{len(failed)} of {hours} hours could not be looked at: {said}", allow_retries=any(error.retryable for error in failed.values()))
+
+
+def _verdicts(found: Seen) -> dict[str, Verdict]:
+    return {
+        UNCOMPACTED: Verdict(f"{found.uncompacted} messages" if found.uncompacted else "", found.uncompacted),
+        FOREIGN: Verdict(", ".join(plain(key, KEY) for key in found.foreign), len(found.foreign)),
+    }
+
+
+def _uncompacted(rule: Rule, faults: Sequence[Fault], seen: Mapping[Hour, Seen]) -> dg.AssetCheckResult:
+    missing = sum(fault.count for fault in faults if fault.criterion == UNCOMPACTED)
+    return result(_COMPLETE, faults, {"uncompacted messages": missing, **_looked(seen)}, raw.key(rule))
+
+
+def _fresh(fleet: Fleet, rule: Rule, faults: Sequence[Fault], now: datetime) -> dg.AssetCheckResult:
+    oldest = min((Hour.parse(fault.hour) for fault in faults if fault.criterion == UNCOMPACTED), default=None)
+    lag = now - oldest.end if oldest else timedelta(0)
+    minutes = round(lag.total_seconds() / 60, 1)
+    passed = lag <= timedelta(minutes=fleet.lag_minutes)
+    waiting = f"{oldest.partition_key} ended {minutes:.0f} minutes ago and is not complete in the lake" if oldest else "Nothing waits."
+    return dg.AssetCheckResult(
+        asset_key=raw.key(rule),
+        check_name=FRESH,
+        passed=passed,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=waiting if passed else f"{waiting}. {_FRESH_HELP}",
+        metadata={"lag in minutes": minutes},
+    )
+
+
+def _foreign(rule: Rule, faults: Sequence[Fault]) -> dg.AssetCheckResult:
+    return result(_OWN_KEYS, faults, {}, raw.key(rule))
+
+
+def _looked(seen: Mapping[Hour, Seen]) -> dict[str, Any]:
+    hours = sorted(seen)
+    return {"from": hours[0].partition_key, "to": hours[-1].partition_key} if hours else {}

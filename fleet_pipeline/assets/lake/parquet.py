@@ -1,0 +1,183 @@
+"""The lake: each rule's messages as Parquet, compacted hour by hour."""
+
+import warnings
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+
+from fleet_pipeline.assets.lake import provenance, raw, verdicts
+from fleet_pipeline.assets.lake.hour_metadata import hour_metadata
+from fleet_pipeline.assets.lake.inspection import inspect
+from fleet_pipeline.assets.lake.partitions import hours
+from fleet_pipeline.assets.lake.verdicts import Outcome
+from fleet_pipeline.assets.provisioning import infrastructure
+from fleet_pipeline.assets.shared.failures import reported
+from fleet_pipeline.aws.store import S3Store
+from fleet_pipeline.lake.containment import contained
+from fleet_pipeline.lake.contract import Contract
+from fleet_pipeline.lake.layout import Lake
+from fleet_pipeline.lake.ledger import Ledger
+from fleet_pipeline.lake.operations.compact_hour import Progress, compact_hour
+from fleet_pipeline.model.errors import FleetError
+from fleet_pipeline.model.fleet import Fleet, Hour, Rule
+from fleet_pipeline.model.plain import plain
+from fleet_pipeline.resources.account import AccountResource
+
+# Backfill policies have been beta for years; the warning would greet every user at every start.
+warnings.filterwarnings("ignore", message="Parameter `backfill_policy`", category=dg.BetaWarning)
+
+GROUP = "lake"
+POOL = "compaction"
+"""The pool of which a compaction takes a slot; `dagster.yaml` says how many there are."""
+
+CODE_VERSION = "1"
+"""Raised when the same raw objects would give other rows."""
+
+WHEN_IT_GREW = (
+    dg.AutomationCondition.any_deps_updated().since_last_handled() & ~dg.AutomationCondition.any_deps_in_progress() & ~dg.AutomationCondition.in_progress()
+)
+"""When what is made from the lake is made again: for each of its partitions, not the latest only, because messages come late. That a rule has no
+rows of an hour, or failed at it, is no reason to wait."""
+
+TELL_EVERY = 10.0
+"""Seconds between two lines in the log that say how far an hour is."""
+
+RETRY = dg.RetryPolicy(max_retries=2, delay=30, backoff=dg.Backoff.EXPONENTIAL)
+"""For hours that AWS did not answer for. Each request was repeated for 40 s before, and what cannot heal is not retried at all."""
+
+
+def lake_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
+    """Return the Parquet of each rule, one asset a rule, one partition an hour."""
+    return [_asset(rule, fleet) for rule in fleet.rules]
+
+
+def key(rule: Rule) -> dg.AssetKey:
+    """Return the asset key of a rule's Parquet."""
+    return dg.AssetKey([GROUP, rule.key])
+
+
+def own_checks(fleet: Fleet) -> dict[dg.AssetKey, list[dg.AssetCheckKey]]:
+    """Return the checks that each asset makes in its own run."""
+    return {key(rule): [spec.key for spec in verdicts.specs(key(rule))] for rule in fleet.rules}
+
+
+def stores(fleet: Fleet, account: AccountResource) -> tuple[S3Store, Lake]:
+    """Return where raw objects lie and where Parquet does: a bucket that overwrites nothing unasked."""
+    lake = S3Store(account.aws, fleet.lake_bucket)
+    lake.prove()
+    return S3Store(account.aws, fleet.bucket), Lake.current(lake, fleet.parquet_prefix, fleet.form, fleet.new_column_messages)
+
+
+def healed(instance: dg.DagsterInstance, rule: Rule, hour: Hour, rows: int) -> dg.AssetMaterialization:
+    """Return what Dagster is told of an hour that was compacted without it, by `fleet compact`: what is made from the lake then follows."""
+    tags = provenance.own(CODE_VERSION, str(rows)) | provenance.of(instance, raw.key(rule), is_external=True, partition=hour.partition_key)
+    metadata: dict[str, Any] = {"dagster/partition_row_count": rows, "compacted": "without Dagster, by a command; seen by a look"}
+    return dg.AssetMaterialization(key(rule), partition=hour.partition_key, metadata=metadata, tags=tags)
+
+
+def ledger(fleet: Fleet, account: AccountResource, rule: Rule) -> Ledger:
+    """Return where the verdicts on a rule's hours are kept."""
+    return Ledger(S3Store(account.aws, fleet.lake_bucket), fleet.parquet_prefix, rule, timedelta(days=fleet.sweep_days))
+
+
+def _asset(rule: Rule, fleet: Fleet) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=key(rule),
+        deps=[raw.key(rule), infrastructure.key("lake_bucket")],
+        group_name=GROUP,
+        kinds={"s3", "parquet"},
+        description=f"Every message of `{rule.topic}`, one row each: payload byte for byte, typed columns beside it.",
+        metadata={"dagster/uri": f"s3://{fleet.lake_bucket}/{fleet.parquet_prefix}/"},
+        partitions_def=hours(fleet),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        code_version=CODE_VERSION,
+        check_specs=verdicts.specs(key(rule)),
+        pool=POOL,
+        retry_policy=RETRY,
+        # Each hour is reported as it is finished, so that a run which is stopped keeps what it has done.
+        output_required=False,
+    )
+    def compact(context: dg.AssetExecutionContext, account: AccountResource) -> Iterator[dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckResult]:
+        with reported():
+            work = _Work(fleet, rule, *stores(fleet, account), context.log)
+        bucket = provenance.of(context.instance, infrastructure.key("lake_bucket"))
+        for partition in _to_do(context):
+            if (outcome := work.compacted(partition)) is None:
+                context.log.error("%s: %s", partition, plain(work.failed[partition]))
+                continue
+            compacted = outcome.compacted
+            if compacted.rows_added:
+                yield provenance.seen(raw.key(rule), partition, compacted.raw_versions, compacted.raw_bytes)
+            # Rows are only ever added, so their number names the content of an hour.
+            tags = provenance.own(CODE_VERSION, str(compacted.rows)) | bucket
+            tags |= provenance.of(context.instance, raw.key(rule), is_external=True, partition=partition)
+            yield dg.AssetMaterialization(key(rule), partition=partition, metadata=hour_metadata(fleet, rule, outcome, work.learnt), tags=tags)
+        with reported():
+            faults = ledger(fleet, account, rule).judge(datetime.now(UTC), verdicts.judged(fleet, work.outcomes, work.failed))
+        yield from verdicts.results(faults, len(work.outcomes) + len(work.failed))
+        work.raise_failure(len(context.partition_keys))
+
+    return compact
+
+
+class _Work:
+    """The hours of one rule in one run: what came of them. An hour that fails does not stop the others."""
+
+    def __init__(self, fleet: Fleet, rule: Rule, raw_store: S3Store, lake: Lake, log: dg.DagsterLogManager) -> None:
+        self._fleet, self._rule, self._raw, self._lake, self._log = fleet, rule, raw_store, lake, log
+        self.learnt = lake.contract(rule)
+        self.outcomes: list[Outcome] = []
+        self.failed: dict[str, FleetError] = {}
+
+    def compacted(self, partition: str) -> Outcome | None:
+        """Return what came of an hour, or None when it failed."""
+        hour, before = Hour.parse(partition), self.learnt
+        try:
+            with contained(f"{self._rule.key} {partition}"):
+                compacted = compact_hour(self._raw, self._lake, self._rule, hour, on_progress=_Told(self._log, partition))
+                if compacted.schema != before.schema:
+                    self.learnt = self._lake.contract(self._rule)
+                found = inspect(self._fleet, self._lake, self._rule, hour, self.learnt)
+        except FleetError as error:
+            self.failed[partition] = error
+            return None
+        self.outcomes.append(Outcome(hour, compacted, found, _new(before, self.learnt)))
+        return self.outcomes[-1]
+
+    def raise_failure(self, hours: int) -> None:
+        """Raise what ends the run, if an hour failed, naming each; retried only if one of them may heal."""
+        if self.failed:
+            raise dg.Failure(
+                f"{len(self.failed)} of {hours} hours failed: {verdicts.named({hour: plain(error) for hour, error in self.failed.items()})}",
+                metadata={"failed hours": "\n".join(self.failed)},
+                allow_retries=any(error.retryable for error in self.failed.values()),
+            )
+
+
+class _Told:
+    """What the log hears of an hour that takes long."""
+
+    def __init__(self, log: dg.DagsterLogManager, partition: str) -> None:
+        self._log, self._partition, self._told = log, partition, 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.seconds < self._told + TELL_EVERY:
+            return
+        self._told = progress.seconds
+        said = "%s: %s messages read, %.0f a second, about %.0f seconds left"
+        self._log.info(said, self._partition, f"{progress.objects:,}", progress.objects_per_s, progress.seconds_left)
+
+
+def _to_do(context: dg.AssetExecutionContext) -> list[str]:
+    """Return the run's hours; when its step is retried, those that it has not finished."""
+    if not context.retry_number:
+        return list(context.partition_keys)
+    done = context.instance.all_logs(context.run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+    finished = {entry.get_dagster_event().partition for entry in done if entry.get_dagster_event().asset_key == context.asset_key}
+    return [partition for partition in context.partition_keys if partition not in finished]
+
+
+def _new(before: Contract, after: Contract) -> tuple[str, ...]:
+    return tuple(name for name in after.columns if name not in before.columns) if before.columns else ()

@@ -1,0 +1,88 @@
+"""Whether the cloud side withstands what it must: its settings, its policies put to the attacks, and a virtual vehicle that tries."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+
+from fleet_pipeline.assets.provisioning import infrastructure
+from fleet_pipeline.assets.shared.failures import reported
+from fleet_pipeline.cloud.blueprint import shown, topic_rule_name
+from fleet_pipeline.cloud.hardening.lints import Finding, findings
+from fleet_pipeline.cloud.hardening.review import deeds_of, wrongly_judged
+from fleet_pipeline.cloud.kinds.iot_policy import IotPolicy
+from fleet_pipeline.cloud.reconcile import Resource, look
+from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.plain import in_markdown, plain
+from fleet_pipeline.resources.account import AccountResource
+from fleet_pipeline.virtual_vehicle import Trial, tried
+
+
+def hardening_checks(fleet: Fleet) -> list[dg.AssetChecksDefinition]:
+    """Return a check of each resource's settings, one of the attacks on each device policy, and the virtual vehicle."""
+    parts = shown(fleet)
+    return [
+        *(_settings(name, part.resource, fleet) for name, part in parts.items()),
+        *(_attacks(name, parts[name].resource, fleet) for name in ("device_policy", "claim_policy")),
+        _virtual_vehicle(fleet),
+    ]
+
+
+def _settings(name: str, resource: Resource, fleet: Fleet) -> dg.AssetChecksDefinition:
+    @dg.asset_check(asset=infrastructure.key(name), name="hardened", description="The resource, as it is in AWS, has none of the settings that invite trouble.")
+    def hardened(account: AccountResource) -> dg.AssetCheckResult:
+        with reported():
+            live = look(resource, account.aws).live
+        found = list(findings(live, fleet, datetime.now(UTC).date())) if live else []
+        return dg.AssetCheckResult(passed=not found, description=_sentences(found) or "Nothing to say.", metadata={"findings": len(found)})
+
+    return hardened
+
+
+def _attacks(name: str, policy: Resource, fleet: Fleet) -> dg.AssetChecksDefinition:
+    deeds = deeds_of(fleet, policy.name)
+    hostile = sum(not deed.legitimate for deed in deeds)
+    what = f"The policy, as it is in AWS, allows all of {len(deeds) - hostile} legitimate deeds and none of {hostile} attacks."
+
+    @dg.asset_check(asset=infrastructure.key(name), name="attacks", description=what)
+    def attacks(account: AccountResource) -> dg.AssetCheckResult:
+        with reported():
+            live = look(policy, account.aws).live
+            wrong = wrongly_judged(fleet, account.aws, live) if isinstance(live, IotPolicy) else [MISSING]
+        return dg.AssetCheckResult(passed=not wrong, description=_sentences(wrong) or "As it should be.", metadata={"tried": len(deeds), "wrong": len(wrong)})
+
+    return attacks
+
+
+MISSING = Finding("missing", "there is no such policy", "materialize the asset")
+
+
+def _virtual_vehicle(fleet: Fleet) -> dg.AssetChecksDefinition:
+    what = "A virtual vehicle registers and publishes; a foreign serial, a takeover and a foreign topic are refused. It leaves nothing behind."
+
+    @dg.asset_check(
+        asset=infrastructure.key("claim_attachment"),
+        name="virtual_vehicle",
+        description=what,
+        additional_deps=[infrastructure.key(topic_rule_name(rule)) for rule in fleet.rules],
+    )
+    def virtual_vehicle(account: AccountResource) -> dg.AssetCheckResult:
+        with reported():
+            trials = tried(fleet, account.opened)
+        return dg.AssetCheckResult(passed=all(trial.so for trial in trials), description=_wrong(trials) or "As it should be.", metadata=_table(trials))
+
+    return virtual_vehicle
+
+
+def _sentences(found: Sequence[Finding]) -> str:
+    return "\n".join(f"- {each.what}: {each.why}; {each.fix}." for each in found)
+
+
+def _wrong(trials: Sequence[Trial]) -> str:
+    return "\n".join(f"- wrong: this is not so: {trial.what} ({in_markdown(trial.said)})" for trial in trials if not trial.so)
+
+
+def _table(trials: Sequence[Trial]) -> dict[str, Any]:
+    rows = [dg.TableRecord({"trial": trial.what, "as it should be": trial.so, "said": plain(trial.said)}) for trial in trials]
+    return {"trials": dg.MetadataValue.table(rows)}

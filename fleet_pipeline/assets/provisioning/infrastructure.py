@@ -1,0 +1,105 @@
+"""The cloud side of the fleet: one asset for each resource of the blueprint, with lineage in AWS's own order."""
+
+import hashlib
+import json
+from typing import Any
+
+import dagster as dg
+
+from fleet_pipeline.assets.shared.failures import reported
+from fleet_pipeline.cloud.blueprint import Part, shown
+from fleet_pipeline.cloud.difference import difference
+from fleet_pipeline.cloud.reconcile import Action, Resource, Step, declared, reconcile
+from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.plain import fence
+from fleet_pipeline.resources.account import AccountResource
+from fleet_pipeline.resources.lock import LockResource
+
+GROUP = "provisioning"
+
+_SERVICES = {
+    "DynamoDB table": "dynamodb",
+    "IAM role": "iam",
+    "Lambda function": "lambda",
+    "S3 bucket": "s3",
+    "invoke permission": "lambda",
+}
+"""The service that a kind of resource belongs to, where it is not AWS IoT."""
+
+
+def provisioning_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
+    """Return an asset for each resource; materializing it makes AWS hold what the settings want."""
+    return [_asset(name, part, fleet) for name, part in shown(fleet).items()]
+
+
+def key(part_name: str) -> dg.AssetKey:
+    """Return the asset key of a part of the blueprint."""
+    return dg.AssetKey([GROUP, part_name])
+
+
+def wanted_version(resource: Resource) -> str:
+    """Return the code version of what is wanted: a changed setting shows the asset as out of date."""
+    return _digest(declared(resource))
+
+
+def live_version(live: Resource | None) -> str:
+    """Return the data version of what AWS has: a change of it shows what stands on the asset as out of date."""
+    return _digest([live.arn, declared(live)]) if live else "absent"
+
+
+def in_diff(text: str) -> dg.MarkdownMetadataValue:
+    """Return a diff as the UI colours it."""
+    return dg.MetadataValue.md(fenced(text))
+
+
+def fenced(text: str) -> str:
+    """Return a diff in Markdown, which the UI makes of every description, too."""
+    return fence(text, "diff")
+
+
+def _asset(name: str, part: Part, fleet: Fleet) -> dg.AssetsDefinition:
+    resource = part.resource
+
+    @dg.asset(
+        key=key(name),
+        deps=[key(other) for other in part.after],
+        group_name=part.group,
+        kinds={"aws", _SERVICES.get(resource.kind, "iot")},
+        description=f"The {resource.kind} `{resource.name}`. Materializing brings it to what the settings want; a second time changes nothing.",
+        code_version=wanted_version(resource),
+        metadata={"document": dg.MetadataValue.json(declared(resource))},
+        retry_policy=dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL),
+    )
+    def materialize(context: dg.AssetExecutionContext, account: AccountResource, lock: LockResource) -> dg.MaterializeResult[Any]:
+        with reported():
+            step = reconcile(resource, account.aws, permit=lock.take)
+        context.log.info("%s: %s", step.title, _done(step))
+        live = step.live or resource
+        return dg.MaterializeResult(metadata=_metadata(step, live, fleet), data_version=dg.DataVersion(live_version(live)))
+
+    return materialize
+
+
+def _metadata(step: Step, live: Resource, fleet: Fleet) -> dict[str, Any]:
+    return {
+        "action": _done(step),
+        "fields": ", ".join(change.field for change in step.changes) or "none",
+        "ARN": live.arn,
+        **console(fleet, "console", live.console_path()),
+        "document": dg.MetadataValue.json(declared(live)),
+        **({"difference": in_diff(difference(step.changes))} if step.action in {Action.UPDATE, Action.REPLACE} else {}),
+    }
+
+
+def console(fleet: Fleet, what: str, path: str) -> dict[str, dg.MetadataValue[Any]]:
+    """Return a link to a page of AWS's console, or nothing where AWS publishes no address of one."""
+    url = fleet.console_url(path)
+    return {what: dg.MetadataValue.url(url)} if url else {}
+
+
+def _done(step: Step) -> str:
+    return {Action.CREATE: "created", Action.UPDATE: "updated", Action.REPLACE: "replaced"}.get(step.action, "unchanged")
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

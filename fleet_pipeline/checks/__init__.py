@@ -1,1 +1,0 @@
-"""Asset checks, one file for each thing that is watched."""

@@ -1,0 +1,236 @@
+"""Every resource of one fleet, each with those that must exist before it: the model that is planned, applied and removed."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from graphlib import TopologicalSorter
+
+from fleet_pipeline.cloud.claims.certificates import Claims
+from fleet_pipeline.cloud.documents import filled
+from fleet_pipeline.cloud.enrolment.allow_list import AllowListTable
+from fleet_pipeline.cloud.kinds.attachment import PolicyAttachment
+from fleet_pipeline.cloud.kinds.bucket import Bucket
+from fleet_pipeline.cloud.kinds.claim_certificate import ClaimCertificate
+from fleet_pipeline.cloud.kinds.function import HOOK_FOLDER, Function, sha256_of, zipped
+from fleet_pipeline.cloud.kinds.iot_policy import IotPolicy
+from fleet_pipeline.cloud.kinds.own_ca import Undescribed, ca_certificate
+from fleet_pipeline.cloud.kinds.permission import InvokePermission
+from fleet_pipeline.cloud.kinds.role import Role
+from fleet_pipeline.cloud.kinds.template import Template
+from fleet_pipeline.cloud.kinds.topic_rule import TopicRule, s3_action
+from fleet_pipeline.cloud.reconcile import Resource
+from fleet_pipeline.model.errors import InvalidSetting
+from fleet_pipeline.model.fleet import Fleet, Rule
+
+
+@dataclass(frozen=True)
+class Part:
+    """A resource, the names of the parts that must exist before it, and its group in the lineage."""
+
+    resource: Resource
+    after: tuple[str, ...] = ()
+    group: str = "provisioning"
+
+
+Blueprint = Mapping[str, Part]
+
+
+def blueprint(fleet: Fleet) -> Blueprint:
+    """Return the parts of a fleet by name, in an order in which they can be made."""
+    parts = {**_storage(fleet), **_hook(fleet), **_provisioning(fleet), **_claim(fleet), **_rules(fleet), **_own_ca(fleet), **_bulk(fleet)}
+    return {name: parts[name] for name in TopologicalSorter({name: part.after for name, part in parts.items()}).static_order()}
+
+
+OWN_CA_PARTS = {
+    "none": (),
+    "jitr": ("just_in_time_role", "just_in_time", "just_in_time_permission", "just_in_time_rule", "ca_certificate"),
+    "jitp": ("jitp_template", "ca_certificate"),
+}
+"""The parts of which none can be described without the authority's certificate."""
+
+
+def shown(fleet: Fleet) -> Blueprint:
+    """Return the parts for whoever must show a fleet that is not whole, as Dagster when it loads: without the own CA's files its parts only say so.
+
+    For deeds there is `blueprint`, which raises: beside half of the parts, the other half would look like leftovers.
+    """
+    try:
+        return blueprint(fleet)
+    except InvalidSetting as problem:
+        if not OWN_CA_PARTS[fleet.own_ca]:
+            raise
+        return {**blueprint(replace(fleet, own_ca="none")), **{name: Part(Undescribed(name, problem), (), "own_ca") for name in OWN_CA_PARTS[fleet.own_ca]}}
+
+
+def topic_rule_name(rule: Rule) -> str:
+    """Return the name of a rule's part: `topic_rule_rule1`."""
+    return f"topic_rule_{rule.key}"
+
+
+def resources(parts: Blueprint) -> Iterator[Resource]:
+    """Yield the resources in the order in which they can be made."""
+    return (part.resource for part in parts.values())
+
+
+def _storage(fleet: Fleet) -> dict[str, Part]:
+    def bucket(name: str, policy: filled.Document) -> Part:
+        return Part(Bucket(name=name, arn=fleet.arn("s3", name), region=fleet.region, policy=policy, tags=fleet.tags))
+
+    return {"bucket": bucket(fleet.bucket, filled.bucket_policy(fleet)), "lake_bucket": bucket(fleet.lake_bucket, filled.lake_bucket_policy(fleet))}
+
+
+def _hook(fleet: Fleet) -> dict[str, Part]:
+    code = zipped(HOOK_FOLDER)
+    role = _role(fleet, fleet.hook_role_name, "AWS IAM role for pre-provisioning lambda", filled.lambda_trust(fleet), {"hook": filled.hook_policy(fleet)})
+    function = Function(
+        name=fleet.hook_name,
+        arn=fleet.hook_arn,
+        description="Decides which vehicles may register",
+        role_arn=role.arn,
+        runtime=fleet.hook_runtime,
+        environment={
+            **_hook_environment(fleet),
+            "PARAMETERS": ",".join(filled.provisioning_template(fleet)["Parameters"]),
+            "TEMPORARY_CLAIMS": f"s3://{fleet.bucket}/{fleet.temporary_claims_prefix}",
+        },
+        tags=fleet.tags,
+        code_sha256=sha256_of(code),
+        code=code,
+    )
+    permission = InvokePermission(name=fleet.hook_name, arn=fleet.hook_arn, source_arn=fleet.template_arn, source_account=fleet.account)
+    table = AllowListTable(name=fleet.allow_list_table, arn=fleet.arn("dynamodb", f"table/{fleet.allow_list_table}"), tags=fleet.tags)
+    return {
+        **({"allow_list_table": Part(table)} if fleet.allow_list == "dynamodb" else {}),
+        "hook_role": Part(role),
+        "hook": Part(function, ("hook_role", *(["allow_list_table"] if fleet.allow_list == "dynamodb" else []))),
+        "hook_permission": Part(permission, ("hook",)),
+    }
+
+
+def _hook_environment(fleet: Fleet) -> dict[str, str]:
+    where = {"none": "", "s3": f"s3://{fleet.bucket}/{fleet.allow_list_key}", "dynamodb": f"dynamodb://{fleet.allow_list_table}"}[fleet.allow_list]
+    return {"SERIAL_PREFIX": fleet.serial_prefix, "THING_PREFIX": fleet.thing_prefix, "TEMPLATE_ARN": fleet.template_arn, "ALLOW_LIST": where}
+
+
+def _provisioning(fleet: Fleet) -> dict[str, Part]:
+    role = _role(fleet, fleet.provisioning_role_name, "AWS IoT makes things as this role", filled.iot_trust(fleet), {})
+    template = Template(
+        name=fleet.template_name,
+        arn=fleet.template_arn,
+        description="Registers a vehicle by its claim certificate",
+        body=filled.provisioning_template(fleet),
+        role_arn=role.arn,
+        hook_arn=fleet.hook_arn,
+        tags=fleet.tags,
+    )
+    return {
+        "device_policy": Part(_iot_policy(fleet, fleet.device_policy_name, filled.device_policy(fleet))),
+        "provisioning_role": Part(replace(role, managed=(fleet.registration_policy_arn,))),
+        "provisioning_template": Part(template, ("device_policy", "provisioning_role", "hook_permission")),
+    }
+
+
+def _claim(fleet: Fleet) -> dict[str, Part]:
+    claims = Claims.of(fleet)
+    return {
+        "claim_policy": Part(_iot_policy(fleet, fleet.claim_policy_name, filled.claim_policy(fleet)), ("provisioning_template",)),
+        "claim_certificate": Part(ClaimCertificate(claims, claims.stored), ("bucket",)),
+        "claim_attachment": Part(PolicyAttachment(claims), ("claim_policy", "claim_certificate")),
+    }
+
+
+def _rules(fleet: Fleet) -> dict[str, Part]:
+    def writer(name: str, what: str, prefix: str) -> Role:
+        return _role(fleet, name, what, filled.iot_trust(fleet), {"iotCoreRolePolicy": filled.write_policy(fleet, prefix)})
+
+    return {
+        "rule_role": Part(writer(fleet.rule_role_name, "Topic rules write messages as this role", fleet.raw_prefix), ("bucket",)),
+        "rule_error_role": Part(writer(fleet.rule_error_role_name, "Topic rules report failures as this role", fleet.errors_prefix), ("bucket",)),
+        **{topic_rule_name(rule): Part(_topic_rule(fleet, rule), ("rule_role", "rule_error_role")) for rule in fleet.rules},
+    }
+
+
+def _own_ca(fleet: Fleet) -> dict[str, Part]:
+    """Return what lets vehicles with certificates of the user's own CA in."""
+    if fleet.own_ca == "none":
+        return {}
+    if fleet.own_ca == "jitr":
+        return {"ca_certificate": Part(ca_certificate(fleet), ("just_in_time_rule",), "own_ca"), **_just_in_time(fleet)}
+    template = Template(
+        name=fleet.jitp_template_name,
+        arn=fleet.arn("iot", f"provisioningtemplate/{fleet.jitp_template_name}"),
+        description="Registers a vehicle by its certificate of the registered CA",
+        body=filled.jitp_template(fleet),
+        role_arn=fleet.role_arn(fleet.provisioning_role_name),
+        hook_arn="",
+        tags=fleet.tags,
+        payload_version="",
+        type="JITP",
+    )
+    return {
+        "jitp_template": Part(template, ("device_policy", "provisioning_role"), "own_ca"),
+        "ca_certificate": Part(ca_certificate(fleet), ("jitp_template",), "own_ca"),
+    }
+
+
+def _just_in_time(fleet: Fleet) -> dict[str, Part]:
+    """Return the function that decides about each new certificate of the CA, and the rule that calls it."""
+    code, ca = zipped(HOOK_FOLDER), ca_certificate(fleet)
+    policy, name, what = {"just-in-time": filled.just_in_time_policy(fleet)}, fleet.just_in_time_name, "Decides which certificates of the own CA are let in"
+    role = _role(fleet, fleet.just_in_time_role_name, what, filled.lambda_trust(fleet), policy)
+    function = Function(
+        name=name,
+        arn=fleet.arn("lambda", f"function:{name}"),
+        description=what,
+        role_arn=role.arn,
+        runtime=fleet.hook_runtime,
+        environment={**_hook_environment(fleet), "CA_CERTIFICATE_ID": ca.name, "DEVICE_POLICY": fleet.device_policy_name},
+        tags=fleet.tags,
+        code_sha256=sha256_of(code),
+        code=code,
+        handler="just_in_time.lambda_handler",
+    )
+    rule = TopicRule(
+        name=fleet.just_in_time_rule_name,
+        arn=fleet.arn("iot", f"rule/{fleet.just_in_time_rule_name}"),
+        description="Tells the function of each new certificate of the own CA",
+        sql=f"SELECT * FROM '$aws/events/certificates/registered/{ca.name}'",  # noqa: S608 (AWS IoT SQL; the id is a digest)
+        action={"lambda": {"functionArn": function.arn}},
+        error_action=s3_action(fleet.role_arn(fleet.rule_error_role_name), fleet.bucket, f"{fleet.errors_prefix}/just-in-time/${{timestamp()}}-${{newuuid()}}"),
+        tags=fleet.tags,
+    )
+    permission = InvokePermission(name=name, arn=function.arn, source_arn=rule.arn, source_account=fleet.account)
+    return {
+        "just_in_time_role": Part(role, (), "own_ca"),
+        "just_in_time": Part(function, ("just_in_time_role", "device_policy"), "own_ca"),
+        "just_in_time_permission": Part(permission, ("just_in_time",), "own_ca"),
+        "just_in_time_rule": Part(rule, ("just_in_time_permission", "rule_error_role"), "own_ca"),
+    }
+
+
+def _bulk(fleet: Fleet) -> dict[str, Part]:
+    """Return the role as which AWS IoT reads a file of vehicles and registers them."""
+    if fleet.bulk_registration == "off":
+        return {}
+    reading = {"input": filled.read_policy(fleet, fleet.bulk_prefix)}
+    role = _role(fleet, fleet.bulk_role_name, "AWS IoT registers vehicles of a file as this role", filled.iot_trust(fleet), reading)
+    return {"bulk_role": Part(replace(role, managed=(fleet.registration_policy_arn,)), ("bucket", "device_policy"), "bulk_registration")}
+
+
+def _topic_rule(fleet: Fleet, rule: Rule) -> TopicRule:
+    return TopicRule(
+        name=rule.aws_name,
+        arn=fleet.arn("iot", f"rule/{rule.aws_name}"),
+        description=f"Writes every message of {rule.topic} to S3",
+        sql=rule.sql,
+        action=s3_action(fleet.role_arn(fleet.rule_role_name), fleet.bucket, fleet.raw_key_expression),
+        error_action=s3_action(fleet.role_arn(fleet.rule_error_role_name), fleet.bucket, fleet.report_key_expression(rule)),
+        tags=fleet.tags,
+    )
+
+
+def _role(fleet: Fleet, name: str, description: str, trust: filled.Document, inline: dict[str, filled.Document]) -> Role:
+    return Role(name=name, arn=fleet.role_arn(name), description=description, trust=trust, tags=fleet.tags, inline=inline)
+
+
+def _iot_policy(fleet: Fleet, name: str, document: filled.Document) -> IotPolicy:
+    return IotPolicy(name=name, arn=fleet.policy_arn(name), document=document, tags=fleet.tags)

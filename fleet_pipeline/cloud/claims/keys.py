@@ -1,0 +1,151 @@
+"""Where the private keys of claim certificates lie: beside the certificate in S3, or in Secrets Manager.
+
+A key is found by its public key and not by its place: while a rotation lasts there are two, and a key is stored before its certificate
+exists. `pem` is a certificate or a public key, whichever the caller has.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key, load_pem_public_key
+
+from fleet_pipeline.aws.clients import Aws, absent
+
+PRIVATE_KEY = "claim-certificate/claim.private.key"
+
+
+class KeyStore(Protocol):
+    """The private keys, each by the PEM of its certificate or of its public key."""
+
+    @property
+    def place(self) -> str:
+        """Where the keys lie, in words."""
+
+    def put(self, aws: Aws, pem: str, private_key: str) -> None:
+        """Keep a key, beside those that are kept already; a second time changes nothing that `get` returns."""
+
+    def get(self, aws: Aws, pem: str) -> str | None:
+        """Return the key, or None."""
+
+    def has(self, aws: Aws, pem: str) -> bool:
+        """Say whether there is a key, without reading it."""
+
+    def delete(self, aws: Aws, pem: str) -> None:
+        """Forget the key for good; one that is not kept is no error."""
+
+
+@dataclass(frozen=True)
+class S3Keys:
+    """One object, whose versions are the keys: the newest is the one that is given out, older ones are of certificates not yet retired."""
+
+    bucket: str
+
+    @property
+    def place(self) -> str:
+        """The object's key."""
+        return PRIVATE_KEY
+
+    def put(self, aws: Aws, pem: str, private_key: str) -> None:  # noqa: ARG002 (the key itself says whose it is)
+        """Make the key the newest version."""
+        aws.s3.put_object(Bucket=self.bucket, Key=PRIVATE_KEY, Body=private_key.encode())
+
+    def get(self, aws: Aws, pem: str) -> str | None:
+        """Return the version that fits the certificate, or None; as a rule the newest, so that one call will do."""
+        with absent("NoSuchKey", "NoSuchBucket"):
+            newest = aws.s3.get_object(Bucket=self.bucket, Key=PRIVATE_KEY)["Body"].read()
+            if fits(pem, newest):
+                return newest.decode()
+            return next((key.decode() for _, key in self._versions(aws) if fits(pem, key)), None)
+        return None
+
+    def has(self, aws: Aws, pem: str) -> bool:  # noqa: ARG002 (to know whose key it is, it would have to be read)
+        """Say whether there is a key."""
+        with absent("404", "NoSuchKey", "NoSuchBucket"):
+            aws.s3.head_object(Bucket=self.bucket, Key=PRIVATE_KEY)
+            return True
+        return False
+
+    def delete(self, aws: Aws, pem: str) -> None:
+        """Delete the versions that fit the certificate."""
+        for version, key in list(self._versions(aws)):
+            if fits(pem, key):
+                aws.s3.delete_object(Bucket=self.bucket, Key=PRIVATE_KEY, VersionId=version)
+
+    def _versions(self, aws: Aws) -> Iterator[tuple[str, bytes]]:
+        for page in aws.s3.get_paginator("list_object_versions").paginate(Bucket=self.bucket, Prefix=PRIVATE_KEY):
+            for each in page.get("Versions", []):
+                yield each["VersionId"], aws.s3.get_object(Bucket=self.bucket, Key=PRIVATE_KEY, VersionId=each["VersionId"])["Body"].read()
+
+
+@dataclass(frozen=True)
+class SecretKeys:
+    """A secret for each key, so that the key of a retired certificate can be deleted: versions of one secret cannot.
+
+    It is named by the digest of the public key. Versions before this one named it by the certificate's id; such a secret is found too.
+    """
+
+    prefix: str
+
+    @property
+    def place(self) -> str:
+        """What the secrets' names begin with."""
+        return f"secret {self.prefix}/claim-certificate"
+
+    def put(self, aws: Aws, pem: str, private_key: str) -> None:
+        """Make the key's secret. One that is there holds this very key, as its name says."""
+        with absent("ResourceExistsException"):
+            aws.secrets.create_secret(Name=self._names(pem)[0], SecretString=private_key)
+
+    def get(self, aws: Aws, pem: str) -> str | None:
+        """Return what the key's secret holds, or None."""
+        for name in self._names(pem):
+            with absent("ResourceNotFoundException"):
+                return str(aws.secrets.get_secret_value(SecretId=name)["SecretString"])
+        return None
+
+    def has(self, aws: Aws, pem: str) -> bool:
+        """Say whether the key has a secret that is not to be deleted."""
+        for name in self._names(pem):
+            with absent("ResourceNotFoundException"):
+                if "DeletedDate" not in aws.secrets.describe_secret(SecretId=name):
+                    return True
+        return False
+
+    def delete(self, aws: Aws, pem: str) -> None:
+        """Delete the key's secret at once; Secrets Manager would otherwise keep it for weeks."""
+        for name in self._names(pem):
+            with absent("ResourceNotFoundException"):
+                aws.secrets.delete_secret(SecretId=name, ForceDeleteWithoutRecovery=True)
+
+    def _names(self, pem: str) -> list[str]:
+        digest = hashlib.sha256(_public_key(pem).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+        ids = [digest, certificate_id(pem)] if "BEGIN CERTIFICATE" in pem else [digest]
+        return [f"{self.prefix}/claim-certificate/{each}" for each in ids]
+
+
+def certificate_id(certificate_pem: str) -> str:
+    """Return AWS IoT's id of a certificate: the SHA-256 of its DER."""
+    return hashlib.sha256(x509.load_pem_x509_certificate(certificate_pem.encode()).public_bytes(Encoding.DER)).hexdigest()
+
+
+def fits(pem: str, private_key: bytes) -> bool:
+    """Say whether a private key is that of a certificate or of a public key; what is no key fits none."""
+    try:
+        public: Any = load_pem_private_key(private_key, password=None).public_key()
+    except ValueError:
+        return False
+    return bool(public == _public_key(pem))
+
+
+def is_of(certificate_pem: str, public_key: str) -> bool:
+    """Say whether a certificate is one of this public key."""
+    return bool(_public_key(certificate_pem) == _public_key(public_key))
+
+
+def _public_key(pem: str) -> Any:
+    if "BEGIN CERTIFICATE" in pem:
+        return x509.load_pem_x509_certificate(pem.encode()).public_key()
+    return load_pem_public_key(pem.encode())

@@ -1,0 +1,91 @@
+"""Who may do what to what: legitimate deeds and attacks, for the two policies that devices are given.
+
+Sources of the attacks: AWS IoT Device Defender's audit checks for policies, AWS IoT Core Developer Guide (basic-policy-variables,
+iot-basic-ingest), and the policies of the CDK app, which allow most of them.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from fleet_pipeline.cloud.hardening.evaluation import Connection, allows
+from fleet_pipeline.model.fleet import Fleet
+
+OWN, OTHER = "297468OWN001", "297468OTHER1"
+"""The serials of whoever acts and of whoever is acted upon."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """Something that a holder of a certificate tries, and whether AWS IoT is to allow it. `resource` is what follows the account in the ARN."""
+
+    title: str
+    connection: Connection
+    action: str
+    resource: str
+    legitimate: bool = False
+
+
+def device_deeds(fleet: Fleet, serial: str = OWN) -> tuple[Deed, ...]:
+    """Return what a registered vehicle does, and what someone with its certificate would try."""
+    own, other, first = fleet.thing_name(serial), fleet.thing_name(OTHER), fleet.rules[0]
+    vehicle, plus = Connection(own, own), Connection("+", own)
+    ingest = f"topic/$aws/rules/{first.aws_name}"
+    return (
+        Deed("connects as its own thing", vehicle, "iot:Connect", f"client/{own}", legitimate=True),
+        *(Deed(f"publishes to {rule.key}", vehicle, "iot:Publish", f"topic/{rule.publish_topic}", legitimate=True) for rule in fleet.rules),
+        Deed("connects as another vehicle", Connection(other, own), "iot:Connect", f"client/{other}"),
+        Deed("connects as a client of the back end", Connection("dashboard", own), "iot:Connect", "client/dashboard"),
+        Deed("connects as the wildcard client", plus, "iot:Connect", "client/+"),
+        Deed("connects with a certificate of no thing", Connection(own), "iot:Connect", f"client/{own}"),
+        Deed("publishes to another rule of the account", vehicle, "iot:Publish", f"topic/$aws/rules/billing/{first.topic}"),
+        Deed("publishes over the claim certificate", vehicle, "iot:Publish", f"{ingest}/claim-certificate/claim.pem"),
+        Deed("publishes another rule's topic by this rule", vehicle, "iot:Publish", f"{ingest}/{fleet.raw_prefix}/other"),
+        Deed("publishes below a rule's topic", vehicle, "iot:Publish", f"{ingest}/{first.topic}/x"),
+        Deed("publishes without a topic", vehicle, "iot:Publish", f"{ingest}/"),
+        Deed("retains a message", vehicle, "iot:RetainPublish", f"topic/{first.publish_topic}"),
+        Deed("hears what clients publish to their own topics", plus, "iot:Subscribe", "topicfilter/+"),
+        Deed("asks for further certificates", vehicle, "iot:Publish", "topic/$aws/certificates/create/json"),
+        Deed("registers another vehicle", vehicle, "iot:Publish", f"topic/$aws/provisioning-templates/{fleet.template_name}/provision/json"),
+        Deed("hears everything", vehicle, "iot:Subscribe", "topicfilter/#"),
+        Deed("hears the other vehicles", vehicle, "iot:Receive", f"topic/{first.topic}"),
+        Deed("changes another vehicle's shadow", vehicle, "iot:Publish", f"topic/$aws/things/{other}/shadow/update"),
+        Deed("takes another vehicle's jobs", vehicle, "iot:Publish", f"topic/$aws/things/{other}/jobs/start-next"),
+    )
+
+
+def claim_deeds(fleet: Fleet) -> tuple[Deed, ...]:
+    """Return what a vehicle does with the claim certificate, and what someone who has stolen it would try."""
+    requests = ("certificates/create", "certificates/create-from-csr", f"provisioning-templates/{fleet.template_name}/provision")
+    topics = [f"$aws/{request}/{spelling}" for request in requests for spelling in ("json", "cbor")]
+    create = topics[0]
+    claimant, other, first = Connection(f"{fleet.claim_client_prefix}{OWN}"), fleet.thing_name(OTHER), fleet.rules[0]
+    answers = [
+        Deed(f"{verb} {topic.removeprefix('$aws/')} {answer}", claimant, action, f"{kind}/{topic}/{answer}", legitimate=True)
+        for verb, action, kind in (("awaits", "iot:Subscribe", "topicfilter"), ("hears", "iot:Receive", "topic"))
+        for topic in topics
+        for answer in ("accepted", "rejected")
+    ]
+    return (
+        Deed("connects", claimant, "iot:Connect", f"client/{claimant.client_id}", legitimate=True),
+        *(Deed(f"asks by {topic.removeprefix('$aws/')}", claimant, "iot:Publish", f"topic/{topic}", legitimate=True) for topic in topics),
+        *answers,
+        Deed("connects as a vehicle and so cuts it off", Connection(other), "iot:Connect", f"client/{other}"),
+        Deed("connects as the wildcard client", Connection("+"), "iot:Connect", "client/+"),
+        Deed("publishes messages", claimant, "iot:Publish", f"topic/{first.publish_topic}"),
+        Deed("publishes to the rule's topic itself", claimant, "iot:Publish", f"topic/{first.topic}"),
+        Deed("registers by another template", claimant, "iot:Publish", "topic/$aws/provisioning-templates/other/provision/json"),
+        Deed("asks in another spelling", claimant, "iot:Publish", "topic/$aws/certificates/create/yaml"),
+        Deed("hears all answers to those who ask for a certificate", claimant, "iot:Subscribe", "topicfilter/$aws/certificates/create/+/accepted"),
+        Deed("hears what everyone asks for", claimant, "iot:Subscribe", f"topicfilter/{create}"),
+        Deed("retains a request", claimant, "iot:RetainPublish", f"topic/{create}"),
+        Deed("forges an answer", claimant, "iot:Publish", f"topic/{create}/accepted"),
+        Deed("hears everything", claimant, "iot:Subscribe", "topicfilter/#"),
+        Deed("hears all of AWS IoT's topics", claimant, "iot:Subscribe", "topicfilter/$aws/#"),
+        Deed("changes a vehicle's shadow", claimant, "iot:Publish", f"topic/$aws/things/{other}/shadow/update"),
+    )
+
+
+def misjudged(fleet: Fleet, document: dict[str, Any], deeds: Iterable[Deed]) -> list[Deed]:
+    """Return the deeds that a policy judges wrongly: attacks that it allows, and legitimate ones that it does not."""
+    return [deed for deed in deeds if allows(document, deed.action, fleet.arn("iot", deed.resource), deed.connection) != deed.legitimate]

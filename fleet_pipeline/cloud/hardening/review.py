@@ -1,0 +1,49 @@
+"""Everything that can be found without trying it out: every resource as it is, against the lints and the attacks."""
+
+from collections.abc import Iterator
+from datetime import date
+
+from fleet_pipeline.aws.clients import Aws
+from fleet_pipeline.cloud.blueprint import blueprint
+from fleet_pipeline.cloud.hardening.access_cases import Deed, claim_deeds, device_deeds, misjudged
+from fleet_pipeline.cloud.hardening.authorization import misjudged_by_aws
+from fleet_pipeline.cloud.hardening.lints import Finding, findings
+from fleet_pipeline.cloud.kinds.iot_policy import IotPolicy
+from fleet_pipeline.cloud.reconcile import look
+from fleet_pipeline.model.errors import CannotJudge
+from fleet_pipeline.model.fleet import Fleet
+
+
+def reviewed(fleet: Fleet, aws: Aws, today: date) -> list[tuple[str, Finding]]:
+    """Return what should be otherwise, with the resource that it is about. Reads only."""
+    return list(_reviewed(fleet, aws, today))
+
+
+def deeds_of(fleet: Fleet, policy: str) -> tuple[Deed, ...]:
+    """Return what is tried against a policy; nothing for a policy that no device is given."""
+    return {fleet.device_policy_name: device_deeds(fleet), fleet.claim_policy_name: claim_deeds(fleet)}.get(policy, ())
+
+
+def wrongly_judged(fleet: Fleet, aws: Aws, policy: IotPolicy) -> list[Finding]:
+    """Return the deeds that a policy judges wrongly, by our evaluation and, in an account, by AWS IoT's own."""
+    deeds = deeds_of(fleet, policy.name)
+    try:
+        wrong = misjudged(fleet, policy.document, deeds)
+    except CannotJudge as error:
+        return [Finding("cannot be judged", str(error), "compare it with `fleet plan`")]
+    by_aws = misjudged_by_aws(fleet, aws, policy.name) if fleet.profile == "aws" and deeds else None
+    return [_finding(deed) for deed in dict.fromkeys([*wrong, *(by_aws or [])])]
+
+
+def _reviewed(fleet: Fleet, aws: Aws, today: date) -> Iterator[tuple[str, Finding]]:
+    for part in blueprint(fleet).values():
+        step = look(part.resource, aws)
+        if step.live is not None:
+            yield from ((step.title, each) for each in findings(step.live, fleet, today))
+        if isinstance(step.live, IotPolicy):
+            yield from ((step.title, each) for each in wrongly_judged(fleet, aws, step.live))
+
+
+def _finding(deed: Deed) -> Finding:
+    said = "refuses what it is there for" if deed.legitimate else "allows an attack"
+    return Finding(said, f"whoever has a certificate with it {deed.title}", "put back the document of `fleet plan`")

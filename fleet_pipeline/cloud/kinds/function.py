@@ -1,0 +1,132 @@
+"""The Lambda function of the pre-provisioning hook, zipped from its folder."""
+
+import base64
+import hashlib
+import io
+import zipfile
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from fleet_pipeline.aws.clients import Aws, absent
+from fleet_pipeline.model.errors import HookMissing
+
+NAME = "pre_provisioning_hook"
+ENTRY = "lambda_function.py"
+"""The module that Lambda calls. A folder without it holds no function."""
+
+
+def source_folder(package: Path) -> Path:
+    """Return where the hook's source lies: inside the package, where a wheel puts it, or else beside it in the checkout."""
+    inside = package / NAME
+    return inside if inside.is_dir() else package.parent / "lambda" / NAME
+
+
+HOOK_FOLDER = source_folder(Path(__file__).parents[2])
+"""The hook's source."""
+
+ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
+"""The oldest time that a zip file can hold: the same source always gives the same bytes, and so no needless update."""
+
+
+UNIX = 3
+"""The system that a zip file says it was made on, whatever machine it is."""
+
+
+@dataclass(frozen=True)
+class Function:
+    """A Python function. What is compared of its code is the SHA-256 that AWS reports."""
+
+    kind: ClassVar[str] = "Lambda function"
+    fixed: ClassVar[frozenset[str]] = frozenset()
+
+    name: str
+    arn: str
+    description: str
+    role_arn: str
+    runtime: str
+    environment: dict[str, str]
+    tags: dict[str, str]
+    code_sha256: str
+    code: bytes = field(repr=False, compare=False)
+    handler: str = "lambda_function.lambda_handler"
+    timeout_s: int = 5
+    memory_mb: int = 256
+
+    def console_path(self) -> str:
+        """The function's page."""
+        return f"lambda/home#/functions/{self.name}"
+
+    def read(self, aws: Aws) -> Self | None:
+        """Return the function as it is, or None."""
+        with absent("ResourceNotFoundException"):
+            answer = aws.functions.get_function(FunctionName=self.name)
+            found = answer["Configuration"]
+            return replace(
+                self,
+                description=found.get("Description", ""),
+                role_arn=found["Role"],
+                runtime=found["Runtime"],
+                environment=found.get("Environment", {}).get("Variables", {}),
+                tags={key: value for key, value in answer.get("Tags", {}).items() if key in self.tags},
+                code_sha256=found["CodeSha256"],
+                handler=found["Handler"],
+                timeout_s=found["Timeout"],
+                memory_mb=found["MemorySize"],
+            )
+        return None
+
+    def create(self, aws: Aws) -> None:
+        """Make the function and wait until it can be invoked."""
+        aws.functions.create_function(FunctionName=self.name, Code={"ZipFile": self.code}, Tags=self.tags, **self._configuration())
+        aws.functions.get_waiter("function_active_v2").wait(FunctionName=self.name)
+
+    def update(self, aws: Aws, found: Self) -> None:
+        """Update its code, its configuration and its tags, each where it differs, and wait for each."""
+        if found.tags != self.tags:
+            aws.functions.tag_resource(Resource=self.arn, Tags=self.tags)
+        if found.code_sha256 != self.code_sha256:
+            aws.functions.update_function_code(FunctionName=self.name, ZipFile=self.code)
+            self._wait(aws)
+        if replace(found, tags=self.tags, code_sha256=self.code_sha256) != self:
+            aws.functions.update_function_configuration(FunctionName=self.name, **self._configuration())
+            self._wait(aws)
+
+    def delete(self, aws: Aws) -> None:
+        """Remove the function; its permissions go with it."""
+        aws.functions.delete_function(FunctionName=self.name)
+
+    def _configuration(self) -> Any:
+        return {
+            "Description": self.description,
+            "Role": self.role_arn,
+            "Runtime": self.runtime,
+            "Handler": self.handler,
+            "Timeout": self.timeout_s,
+            "MemorySize": self.memory_mb,
+            "Environment": {"Variables": self.environment},
+        }
+
+    def _wait(self, aws: Aws) -> None:
+        aws.functions.get_waiter("function_updated_v2").wait(FunctionName=self.name)
+
+
+def zipped(folder: Path) -> bytes:
+    """Return a folder's Python files as a zip, the same bytes for the same source on every machine.
+
+    Raises HookMissing where the folder holds no function: a zip without one is valid to AWS, and would end every registration.
+    """
+    if not (folder / ENTRY).is_file():
+        raise HookMissing(str(folder))
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for path in sorted(folder.glob("*.py")):
+            entry = zipfile.ZipInfo(path.name, ZIP_EPOCH)
+            entry.external_attr, entry.create_system = 0o644 << 16, UNIX
+            archive.writestr(entry, path.read_bytes(), zipfile.ZIP_STORED)  # compressed bytes differ from one zlib to the next
+    return buffer.getvalue()
+
+
+def sha256_of(code: bytes) -> str:
+    """Return a code's SHA-256 as Lambda reports it, in base 64."""
+    return base64.b64encode(hashlib.sha256(code).digest()).decode()

@@ -1,0 +1,102 @@
+"""A topic rule that writes every message of its topic to S3, and tells what it could not write."""
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
+
+from botocore.exceptions import ClientError
+
+from fleet_pipeline.aws.clients import Aws, error_code
+from fleet_pipeline.cloud import tags as tagging
+
+
+@dataclass(frozen=True)
+class TopicRule:
+    """A rule; actions are in AWS's own form."""
+
+    kind: ClassVar[str] = "topic rule"
+    fixed: ClassVar[frozenset[str]] = frozenset()
+
+    name: str
+    arn: str
+    description: str
+    sql: str
+    action: dict[str, Any]
+    error_action: dict[str, Any]
+    tags: dict[str, str]
+    sql_version: str = "2016-03-23"
+    disabled: bool = False
+
+    @property
+    def named_by(self) -> str:
+        """The settings from which its name comes: a second fleet with the same raw prefix would have the same rules."""
+        return "FLEET_SERVICE or FLEET_ENVIRONMENT" if "lambda" in self.action else "FLEET_RAW_PREFIX or FLEET_RULE_KEYS"
+
+    def console_path(self) -> str:
+        """The rule's page."""
+        return f"iot/home#/rule/{self.name}"
+
+    def read(self, aws: Aws) -> Self | None:
+        """Return the rule as it is, or None."""
+        found = self._found(aws)
+        if found is None:
+            return None
+        actions = found.get("actions", [])
+        return replace(
+            self,
+            description=found.get("description", ""),
+            sql=found["sql"],
+            action=_declared(actions[0]) if len(actions) == 1 else {"actions": actions},
+            error_action=_declared(found.get("errorAction", {})),
+            sql_version=found.get("awsIotSqlVersion", "2015-10-08"),
+            disabled=found.get("ruleDisabled", False),
+            tags=tagging.of_iot(self.tags, aws, self.arn),
+        )
+
+    def create(self, aws: Aws) -> None:
+        """Make the rule."""
+        pairs = "&".join(f"{key}={value}" for key, value in self.tags.items())
+        aws.iot.create_topic_rule(ruleName=self.name, topicRulePayload=self._payload(), tags=pairs)
+
+    def update(self, aws: Aws, found: Self) -> None:
+        """Replace the rule whole."""
+        if found.tags != self.tags:
+            aws.iot.tag_resource(resourceArn=self.arn, tags=tagging.spelled(self.tags))
+        if replace(found, tags=self.tags) != self:
+            aws.iot.replace_topic_rule(ruleName=self.name, topicRulePayload=self._payload())
+
+    def delete(self, aws: Aws) -> None:
+        """Remove the rule; messages published to it from now on are lost."""
+        aws.iot.delete_topic_rule(ruleName=self.name)
+
+    def _found(self, aws: Aws) -> Any:
+        """Return AWS's answer, or None. GetTopicRule says "unauthorized" of a missing rule; only then the list decides, which may be long."""
+        try:
+            return aws.iot.get_topic_rule(ruleName=self.name)["rule"]
+        except ClientError as error:
+            if error_code(error) == "ResourceNotFoundException" or (error_code(error) == "UnauthorizedException" and not self._is_listed(aws)):
+                return None
+            raise
+
+    def _is_listed(self, aws: Aws) -> bool:
+        pages = aws.iot.get_paginator("list_topic_rules").paginate()
+        return any(rule["ruleName"] == self.name for page in pages for rule in page["rules"])
+
+    def _payload(self) -> Any:
+        return {
+            "sql": self.sql,
+            "description": self.description,
+            "actions": [self.action],
+            "errorAction": self.error_action,
+            "awsIotSqlVersion": self.sql_version,
+            "ruleDisabled": self.disabled,
+        }
+
+
+def s3_action(role_arn: str, bucket: str, key: str) -> dict[str, Any]:
+    """Return the action that puts a message into S3 as one object."""
+    return {"s3": {"roleArn": role_arn, "bucketName": bucket, "key": key}}
+
+
+def _declared(action: Any) -> dict[str, Any]:
+    """Leave out what AWS adds by itself to an S3 action."""
+    return {kind: {key: value for key, value in body.items() if key != "cannedAcl" or value != "private"} for kind, body in action.items()}

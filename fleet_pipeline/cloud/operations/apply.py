@@ -1,0 +1,41 @@
+"""A whole fleet at once: what would be done, and doing it."""
+
+import time
+from collections.abc import Iterator
+
+from fleet_pipeline.aws.clients import Aws
+from fleet_pipeline.cloud.blueprint import blueprint, resources
+from fleet_pipeline.cloud.lock import Lock
+from fleet_pipeline.cloud.operations.leftovers import leftovers, lost_with
+from fleet_pipeline.cloud.reconcile import Action, Sleep, Step, look, plan, reconcile, remove
+from fleet_pipeline.model.errors import WouldLose
+from fleet_pipeline.model.fleet import Fleet
+
+
+def plan_all(fleet: Fleet, aws: Aws) -> list[Step]:
+    """Return what `apply_all` would do to every resource, in the order in which it would. Reads only, and raises no refusal."""
+    return [*(look(resource, aws) for resource in resources(blueprint(fleet))), *leftovers(fleet, aws)]
+
+
+def apply_all(fleet: Fleet, aws: Aws, lock: Lock, *, confirmed: str = "", sleep: Sleep = time.sleep) -> Iterator[Step]:
+    """Bring every resource to what the settings want, each after those on which it stands; yield each step once it is taken.
+
+    What carries the fleet's tag and is no longer in the settings is deleted last. Raises WouldLose, before anything is changed, when vehicles
+    may still use some of it, unless `confirmed` is the name of the raw bucket.
+
+    When nothing differs, no writing call is made and the lock is not taken. Run again after it was killed, it goes on. What is refused
+    anywhere (NotOurs, CannotChange) is refused before anything is changed. Raises LockHeld while someone else applies.
+    """
+    wanted = list(resources(blueprint(fleet)))
+    steps = [plan(resource, aws) for resource in wanted]
+    going = leftovers(fleet, aws)
+    lost = lost_with(going, aws)
+    if lost and confirmed != fleet.bucket:
+        raise WouldLose(lost, fleet.bucket)
+    if not going and all(step.action is Action.UNCHANGED for step in steps):
+        yield from steps
+        return
+    yield from (reconcile(resource, aws, permit=lock.take, sleep=sleep) for resource in wanted)
+    for step in going:
+        lock.take()
+        yield remove(step.wanted, aws, sleep=sleep)

@@ -1,0 +1,189 @@
+"""The same blueprint as a CloudFormation template, for teams that must hand it to a platform group.
+
+Two things it cannot hold: the claim certificate, whose private key everyone who may read the stack would see, so its ARN is a parameter;
+and the hook's code, which is longer than the 4,096 characters that a template takes, so its place in S3 is two. Buckets and tables are
+retained when the stack is deleted. Source: AWS CloudFormation Template Reference.
+"""
+
+import json
+from functools import singledispatch
+from typing import Any
+
+from fleet_pipeline.cloud.blueprint import Part, blueprint
+from fleet_pipeline.cloud.enrolment.allow_list import AllowListTable
+from fleet_pipeline.cloud.kinds.attachment import PolicyAttachment
+from fleet_pipeline.cloud.kinds.bucket import Bucket
+from fleet_pipeline.cloud.kinds.function import Function
+from fleet_pipeline.cloud.kinds.iot_policy import IotPolicy
+from fleet_pipeline.cloud.kinds.permission import InvokePermission
+from fleet_pipeline.cloud.kinds.role import Role
+from fleet_pipeline.cloud.kinds.template import Template
+from fleet_pipeline.cloud.kinds.topic_rule import TopicRule
+from fleet_pipeline.cloud.reconcile import Resource
+from fleet_pipeline.cloud.tags import spelled
+from fleet_pipeline.model.fleet import Fleet
+
+Properties = dict[str, Any]
+
+CERTIFICATE = "ClaimCertificateArn"
+"""Parameter: the ARN of a claim certificate that was made elsewhere."""
+
+CODE_BUCKET = "CodeBucket"
+"""Parameter: the bucket in which the functions' code lies."""
+
+_RETAINED = {"DeletionPolicy": "Retain", "UpdateReplacePolicy": "Retain"}
+
+
+def cloudformation(fleet: Fleet) -> dict[str, Any]:
+    """Return the template of a fleet. Parts that CloudFormation cannot make are named in its metadata."""
+    parts = {name: (part, exported(part.resource)) for name, part in blueprint(fleet).items()}
+    made = {name: each for name, each in parts.items() if each[1]}
+    return {
+        "AWSTemplateFormatVersion": "2010-09-09",
+        "Description": f"The vehicle fleet {fleet.prefix} in {fleet.account}, {fleet.region}",
+        "Metadata": {"NotExported": [name for name, each in parts.items() if not each[1]]},
+        "Parameters": {CERTIFICATE: {"Type": "String"}, **_code_parameters([part.resource for part, _ in made.values()])},
+        "Resources": {_logical(name, suffix): _resource(part, one, made) for name, (part, all_of_it) in made.items() for suffix, one in all_of_it.items()},
+    }
+
+
+@singledispatch
+def exported(_resource: Resource) -> dict[str, Properties]:
+    """Return what a resource is in CloudFormation, by suffixes of its logical name; nothing for what CloudFormation cannot make."""
+    return {}
+
+
+@exported.register
+def _bucket(bucket: Bucket) -> dict[str, Properties]:
+    blocked = dict.fromkeys(("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), bucket.public_access_blocked)
+    properties = {
+        "BucketName": bucket.name,
+        "VersioningConfiguration": {"Status": "Enabled" if bucket.versioned else "Suspended"},
+        "PublicAccessBlockConfiguration": blocked,
+        "BucketEncryption": {"ServerSideEncryptionConfiguration": [{"ServerSideEncryptionByDefault": {"SSEAlgorithm": bucket.encryption}}]},
+        "Tags": spelled(bucket.tags),
+    }
+    policy = {"Type": "AWS::S3::BucketPolicy", "Properties": {"Bucket": bucket.name, "PolicyDocument": bucket.policy}}
+    return {"": {"Type": "AWS::S3::Bucket", **_RETAINED, "Properties": properties}, "Policy": policy}
+
+
+@exported.register
+def _role(role: Role) -> dict[str, Properties]:
+    properties = {
+        "RoleName": role.name,
+        "Description": role.description,
+        "AssumeRolePolicyDocument": role.trust,
+        "Policies": [{"PolicyName": name, "PolicyDocument": document} for name, document in role.inline.items()],
+        "ManagedPolicyArns": [*role.managed],
+        "Tags": spelled(role.tags),
+    }
+    return {"": {"Type": "AWS::IAM::Role", "Properties": properties}}
+
+
+@exported.register
+def _function(function: Function) -> dict[str, Properties]:
+    properties = {
+        "FunctionName": function.name,
+        "Description": function.description,
+        "Role": function.role_arn,
+        "Runtime": function.runtime,
+        "Handler": function.handler,
+        "Timeout": function.timeout_s,
+        "MemorySize": function.memory_mb,
+        "Environment": {"Variables": function.environment},
+        "Code": {"S3Bucket": {"Ref": CODE_BUCKET}, "S3Key": {"Ref": _code_key(function)}},
+        "Tags": spelled(function.tags),
+    }
+    return {"": {"Type": "AWS::Lambda::Function", "Properties": properties}}
+
+
+@exported.register
+def _permission(permission: InvokePermission) -> dict[str, Properties]:
+    properties = {
+        "FunctionName": permission.name,
+        "Action": permission.action,
+        "Principal": permission.principal,
+        "SourceArn": permission.source_arn,
+        "SourceAccount": permission.source_account,
+    }
+    return {"": {"Type": "AWS::Lambda::Permission", "Properties": properties}}
+
+
+@exported.register
+def _policy(policy: IotPolicy) -> dict[str, Properties]:
+    properties = {"PolicyName": policy.name, "PolicyDocument": policy.document, "Tags": spelled(policy.tags)}
+    return {"": {"Type": "AWS::IoT::Policy", "Properties": properties}}
+
+
+@exported.register
+def _attachment(attachment: PolicyAttachment) -> dict[str, Properties]:
+    properties = {"PolicyName": attachment.name, "Principal": {"Ref": CERTIFICATE}}
+    return {"": {"Type": "AWS::IoT::PolicyPrincipalAttachment", "Properties": properties}}
+
+
+@exported.register
+def _template(template: Template) -> dict[str, Properties]:
+    hook = {"PreProvisioningHook": {"PayloadVersion": template.payload_version, "TargetArn": template.hook_arn}} if template.hook_arn else {}
+    properties = {
+        "TemplateName": template.name,
+        "Description": template.description,
+        "Enabled": template.enabled,
+        "ProvisioningRoleArn": template.role_arn,
+        "TemplateBody": json.dumps(template.body),
+        "TemplateType": template.type,
+        **hook,
+        "Tags": spelled(template.tags),
+    }
+    return {"": {"Type": "AWS::IoT::ProvisioningTemplate", "Properties": properties}}
+
+
+@exported.register
+def _topic_rule(rule: TopicRule) -> dict[str, Properties]:
+    payload = {
+        "Sql": rule.sql,
+        "Description": rule.description,
+        "Actions": [_capitalized(rule.action)],
+        "ErrorAction": _capitalized(rule.error_action),
+        "AwsIotSqlVersion": rule.sql_version,
+        "RuleDisabled": rule.disabled,
+    }
+    return {"": {"Type": "AWS::IoT::TopicRule", "Properties": {"RuleName": rule.name, "TopicRulePayload": payload, "Tags": spelled(rule.tags)}}}
+
+
+@exported.register
+def _table(table: AllowListTable) -> dict[str, Properties]:
+    properties = {
+        "TableName": table.name,
+        "AttributeDefinitions": [{"AttributeName": table.key, "AttributeType": "S"}],
+        "KeySchema": [{"AttributeName": table.key, "KeyType": "HASH"}],
+        "BillingMode": "PAY_PER_REQUEST",
+        "Tags": spelled(table.tags),
+    }
+    return {"": {"Type": "AWS::DynamoDB::Table", **_RETAINED, "Properties": properties}}
+
+
+def _resource(part: Part, one: Properties, made: dict[str, Any]) -> Properties:
+    """Return a resource that waits for what the blueprint says, and a bucket's policy also for its bucket."""
+    before = [_logical(name) for name in part.after if name in made]
+    if one["Type"] == "AWS::S3::BucketPolicy":
+        before = [_logical(name) for name, (other, _) in made.items() if other is part]
+    return {**one, **({"DependsOn": before} if before else {})}
+
+
+def _logical(part_name: str, suffix: str = "") -> str:
+    """Return the logical name of a part: `claim_policy` is ClaimPolicy."""
+    return "".join(word[:1].upper() + word[1:] for word in part_name.split("_")) + suffix
+
+
+def _code_key(function: Function) -> str:
+    return f"CodeKey{''.join(word.capitalize() for word in function.handler.split('.')[0].split('_'))}"
+
+
+def _code_parameters(resources: list[Resource]) -> dict[str, Any]:
+    functions = [each for each in resources if isinstance(each, Function)]
+    return {name: {"Type": "String"} for name in ([CODE_BUCKET] if functions else []) + [_code_key(each) for each in functions]}
+
+
+def _capitalized(node: Any) -> Any:
+    """Return an action as CloudFormation spells it: `roleArn` is RoleArn."""
+    return {key[:1].upper() + key[1:]: _capitalized(value) for key, value in node.items()} if isinstance(node, dict) else node

@@ -1,0 +1,82 @@
+"""What others have added beside our resources and that matters: it opens a door which no field of a resource of ours shows.
+
+It is reported and never taken away: it may be somebody's intent.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+
+from fleet_pipeline.aws.clients import Aws, absent, doing
+from fleet_pipeline.cloud.claims import making
+from fleet_pipeline.cloud.claims.certificates import CERTIFICATE, Claims, held, stored_certificate_id
+from fleet_pipeline.cloud.claims.keys import certificate_id
+from fleet_pipeline.model.fleet import Fleet
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something foreign: beside which part of the blueprint it stands, what it is, and what to do about it."""
+
+    part: str
+    what: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.what}; {self.remedy}"
+
+
+def findings(fleet: Fleet, aws: Aws, part: str | None = None) -> list[Finding]:
+    """Return what stands beside one part, or beside any. Reads only."""
+    with doing("show what stands beside the fleet's resources"):
+        return [found for name, search in SEARCHES.items() if part in {name, None} for found in search(fleet, aws)]
+
+
+def _other_policies(fleet: Fleet, aws: Aws) -> Iterator[Finding]:
+    """Whatever else the claim certificate may do, everyone who holds the shared key may do."""
+    claim = stored_certificate_id(aws, fleet.bucket)
+    arn = Claims.of(fleet).arn(claim or "")
+    with absent("ResourceNotFoundException"):
+        for page in aws.iot.get_paginator("list_attached_policies").paginate(target=arn) if claim else ():
+            for name in (policy["policyName"] for policy in page["policies"]):
+                if name != fleet.claim_policy_name:
+                    what = f"the claim certificate {claim} also has the policy {name!r}: whoever holds the shared key may do what it allows"
+                    yield Finding("claim_attachment", what, f"take it away with `aws iot detach-policy --policy-name {name} --target {arn}`")
+
+
+def _other_claim_certificates(fleet: Fleet, aws: Aws) -> Iterator[Finding]:
+    """An active certificate with the claim policy lets vehicles in, whoever has its key. One that a rotation left working is ours."""
+    others = [each for each in held(Claims.of(fleet), aws) if each.status == "ACTIVE" and not each.current]
+    ours = _once_given_out(fleet, aws) if others else set()
+    for each in others:
+        if each.certificate_id not in ours:
+            what = f"the certificate {each.certificate_id} is active, has the claim policy and was never given out by this fleet: vehicles register with it"
+            stop = f"aws iot update-certificate --certificate-id {each.certificate_id} --new-status INACTIVE"
+            yield Finding("claim_certificate", what, f"turn it off with `{stop}`")
+
+
+def _perhaps_left(fleet: Fleet, aws: Aws) -> Iterator[Finding]:
+    """A making of a claim certificate that was killed may have left one, inactive, its key lost. It looks like anybody's."""
+    for each in making.left(aws, fleet.bucket):
+        what = f"the certificate {each} is inactive and on nothing; it was made while the making of a claim certificate was killed, and may be what that left"
+        remedy = f"if nobody else made it, delete it with `aws iot delete-certificate --certificate-id {each}`"
+        yield Finding("claim_certificate", what, f"{remedy}; if somebody did, delete s3://{fleet.bucket}/{making.LEFT}")
+
+
+def _both(*searches: Callable[[Fleet, Aws], Iterator[Finding]]) -> Callable[[Fleet, Aws], Iterator[Finding]]:
+    return lambda fleet, aws: chain.from_iterable(search(fleet, aws) for search in searches)
+
+
+def _once_given_out(fleet: Fleet, aws: Aws) -> set[str]:
+    """Return the ids of the claim certificates whose PEM the bucket still has a version of."""
+    pages = aws.s3.get_paginator("list_object_versions").paginate(Bucket=fleet.bucket, Prefix=CERTIFICATE)
+    versions = [version["VersionId"] for page in pages for version in page.get("Versions", [])]
+    pems = [aws.s3.get_object(Bucket=fleet.bucket, Key=CERTIFICATE, VersionId=each)["Body"].read().decode() for each in versions]
+    return {certificate_id(pem) for pem in pems}
+
+
+SEARCHES: Mapping[str, Callable[[Fleet, Aws], Iterator[Finding]]] = {
+    "claim_attachment": _other_policies,
+    "claim_certificate": _both(_other_claim_certificates, _perhaps_left),
+}
+"""What is looked for, by the part of the blueprint beside which it stands."""

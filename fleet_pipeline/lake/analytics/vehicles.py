@@ -1,0 +1,209 @@
+"""Which vehicles were seen in an hour, and what each of them did on a day.
+
+A vehicle is known by the client id that AWS IoT wrote into the raw key, where the key's form has it, and else by a field of its message.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, date, datetime, timedelta
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fleet_pipeline.aws.store import Store
+from fleet_pipeline.lake.analytics.fields import as_number, as_text, column_of, read, vehicles
+from fleet_pipeline.lake.analytics.revisions import Computed, DerivedTable, Revised
+from fleet_pipeline.lake.contract import Contract
+from fleet_pipeline.lake.layout import Lake, Part
+from fleet_pipeline.lake.payload import Status
+from fleet_pipeline.lake.reading import PartFile, opened
+from fleet_pipeline.lake.structs import leaves
+from fleet_pipeline.model.fleet import Fleet, Hour, Rule
+
+BATCH_ROWS = 65_536
+"""Rows that are taken over from Parquet at once, whatever the size of an hour."""
+
+_INSTANT = pa.timestamp("ms", "UTC")
+
+HOURLY = pa.schema(
+    [
+        ("vehicle", pa.string()),
+        ("messages", pa.int64()),
+        ("first_message", _INSTANT),
+        ("last_message", _INSTANT),
+        ("odometer_first_km", pa.float64()),
+        ("odometer_last_km", pa.float64()),
+        ("speed_samples", pa.int64()),
+        ("speed_mean_kmh", pa.float64()),
+        ("speed_max_kmh", pa.float64()),
+        ("battery_min_percent", pa.float64()),
+        ("battery_max_percent", pa.float64()),
+        ("battery_last_percent", pa.float64()),
+    ]
+)
+"""One row for each vehicle seen in an hour. What no message of the hour told is null."""
+
+DAILY = pa.schema(
+    [
+        ("vehicle", pa.string()),
+        ("hours_seen", pa.int64()),
+        ("messages", pa.int64()),
+        ("first_message", _INSTANT),
+        ("last_message", _INSTANT),
+        ("distance_km", pa.float64()),
+        ("speed_mean_kmh", pa.float64()),
+        ("speed_max_kmh", pa.float64()),
+        ("battery_min_percent", pa.float64()),
+        ("battery_max_percent", pa.float64()),
+        ("battery_last_percent", pa.float64()),
+    ]
+)
+"""One row for each vehicle seen on a day. The distance is what the odometer gained between the day's first and last message."""
+
+UNNAMED = "messages without a vehicle"
+"""Note of an hour: messages that can be read, of which neither the raw key nor the message says whose they are."""
+
+MERGE_ROWS = 262_144
+"""Rows of partial results after which those of one vehicle are made one: what memory holds, but for the vehicles themselves."""
+
+_ODOMETER, _SPEED, _BATTERY = ("odometer_km",), ("speed_kmh",), ("battery", "charge_percent")
+
+_PARTIAL = """
+    SELECT vehicle, count(*) AS messages, min(_ts) AS first_message, max(_ts) AS last_message,
+           min(odometer) AS odometer_first_km, max(odometer) AS odometer_last_km,
+           count(speed) AS speed_samples, sum(speed) AS speed_sum, max(speed) AS speed_max_kmh,
+           min(battery) AS battery_min_percent, max(battery) AS battery_max_percent,
+           arg_max(battery, _ts) AS battery_last_percent, max(_ts) FILTER (battery IS NOT NULL) AS battery_last
+    FROM batch WHERE vehicle IS NOT NULL GROUP BY vehicle
+"""
+
+_MERGED = """
+    SELECT vehicle, sum(messages)::BIGINT AS messages, min(first_message) AS first_message, max(last_message) AS last_message,
+           min(odometer_first_km) AS odometer_first_km, max(odometer_last_km) AS odometer_last_km,
+           sum(speed_samples)::BIGINT AS speed_samples, sum(speed_sum) AS speed_sum, max(speed_max_kmh) AS speed_max_kmh,
+           min(battery_min_percent) AS battery_min_percent, max(battery_max_percent) AS battery_max_percent,
+           arg_max(battery_last_percent, battery_last) AS battery_last_percent, max(battery_last) AS battery_last
+    FROM partial GROUP BY vehicle
+"""
+
+_SEEN = f"""
+    SELECT * EXCLUDE (speed_sum, battery_last), speed_sum / nullif(speed_samples, 0) AS speed_mean_kmh FROM ({_MERGED}) ORDER BY vehicle
+"""  # noqa: S608 (a constant of this file)
+
+_ROLLED_UP = """
+    SELECT vehicle, count(*) AS hours_seen, sum(messages) AS messages, min(first_message) AS first_message, max(last_message) AS last_message,
+           max(odometer_last_km) - min(odometer_first_km) AS distance_km,
+           sum(speed_mean_kmh * speed_samples) / nullif(sum(speed_samples), 0) AS speed_mean_kmh, max(speed_max_kmh) AS speed_max_kmh,
+           min(battery_min_percent) AS battery_min_percent, max(battery_max_percent) AS battery_max_percent,
+           arg_max(battery_last_percent, last_message) AS battery_last_percent
+    FROM hours GROUP BY vehicle ORDER BY vehicle
+"""
+
+
+def hourly_table(store: Store, vehicle_field: str = "serial") -> DerivedTable:
+    """Return the table of vehicles seen each hour, where messages name them in this field."""
+    return DerivedTable(store, "vehicles_hourly", HOURLY, f"2 {vehicle_field}")
+
+
+def daily_table(store: Store) -> DerivedTable:
+    """Return the table of what each vehicle did on each day."""
+    return DerivedTable(store, "vehicles_daily", DAILY)
+
+
+def seen(fleet: Fleet, lake: Lake, hour: Hour) -> Revised:
+    """Return the vehicles seen in an hour on any rule, computed again if the lake has got more of the hour since.
+
+    Its notes say how many messages are nobody's.
+    """
+    origin: dict[str, Rule] = {}
+
+    def parts() -> list[Part]:
+        found = {part: rule for rule in fleet.rules for part in lake.parts(rule, hour)}
+        origin.update({part.key: rule for part, rule in found.items()})
+        return list(found)
+
+    def vehicles_of(inputs: Sequence[Part]) -> Computed:
+        contracts = {rule: lake.contract(rule) for rule in {origin[part.key] for part in inputs}}
+        with _database() as database:
+            partial = _Partial(database)
+            for part in inputs:
+                for batch in _batches(fleet, opened(lake.store, part), contracts[origin[part.key]]):
+                    partial.add(batch)
+            return _finite(database.execute(_SEEN).to_arrow_table().select(HOURLY.names)), {UNNAMED: partial.unnamed}
+
+    return hourly_table(lake.store, fleet.vehicle_field).recompute(hour.path, parts, vehicles_of)
+
+
+def rolled_up(store: Store, day: date) -> Revised:
+    """Return what each vehicle did on a day (UTC), computed again if one of its hours has a new revision."""
+    hourly = hourly_table(store)
+
+    def revisions() -> list[Part]:
+        return [last for hour in hours_of(day) if (last := hourly.last(hour.path))]
+
+    def vehicles_of(inputs: Sequence[Part]) -> Computed:
+        with _database() as database:
+            database.register("hours", pa.concat_tables(opened(store, part, HOURLY).read() for part in inputs))
+            return _finite(database.execute(_ROLLED_UP).to_arrow_table()), {}
+
+    return daily_table(store).recompute(f"date={day}", revisions, vehicles_of)
+
+
+def hours_of(day: date) -> Iterator[Hour]:
+    """Yield the 24 hours of a day, UTC."""
+    midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    return (Hour(midnight + timedelta(hours=hour)) for hour in range(24))
+
+
+def _database() -> duckdb.DuckDBPyConnection:
+    """Return an empty database in memory. Its time zone does not matter: instants are only compared."""
+    return duckdb.connect(config={"threads": 2})
+
+
+def _finite(rows: pa.Table) -> pa.Table:
+    """Return rows with null for a number too large to be computed: the mean of two speeds of 1e308 is no infinity."""
+    columns = [pc.if_else(pc.is_finite(each), each, None) if pa.types.is_floating(each.type) else each for each in rows.columns]
+    return pa.table(columns, names=rows.column_names)
+
+
+class _Partial:
+    """Partial results in a database, of rows that come in batches."""
+
+    def __init__(self, database: duckdb.DuckDBPyConnection) -> None:
+        self._database, self._rows = database, 0
+        self.unnamed = 0
+        """Messages that can be read and are nobody's."""
+        self._insert("CREATE TABLE partial AS", _MESSAGES.empty_table())
+
+    def add(self, batch: pa.Table) -> None:
+        """Compute with a batch of `_MESSAGES`' columns."""
+        self.unnamed += pc.sum(pc.and_(batch["readable"], batch["vehicle"].is_null())).as_py() or 0
+        self._insert("INSERT INTO partial", batch)
+        self._rows += batch.num_rows
+        if self._rows >= MERGE_ROWS:
+            self._database.execute(f"CREATE OR REPLACE TABLE partial AS {_MERGED}")
+            self._rows = 0
+
+    def _insert(self, where: str, batch: pa.Table) -> None:
+        self._database.register("batch", batch)
+        self._database.execute(f"{where} {_PARTIAL}")
+        self._database.unregister("batch")
+
+
+_MESSAGES = pa.schema(
+    [("_ts", _INSTANT), ("readable", pa.bool_()), ("vehicle", pa.string()), *((name, pa.float64()) for name in ("odometer", "speed", "battery"))]
+)
+
+
+def _batches(fleet: Fleet, file: PartFile, contract: Contract) -> Iterator[pa.Table]:
+    """Yield the messages of a part, with what its rule's columns say as what it means. What is missing, or of another kind, is null."""
+    said, *numbers = (column_of(contract, path) for path in (fleet.vehicle_path, _ODOMETER, _SPEED, _BATTERY))
+    wanted = {"_ts", "_client_id", "_status", *(column.name for column in (said, *numbers) if column)}
+    for batch in file.batches([name for name in leaves(file.schema) if name in wanted], BATCH_ROWS):
+        rows = batch.num_rows
+        named = vehicles(batch["_client_id"], as_text(read(batch, said), rows), fleet.thing_prefix)
+        readable = pc.is_in(batch["_status"], pa.array(_READABLE, pa.string()))
+        yield pa.table([batch["_ts"], readable, named, *(as_number(read(batch, column), rows) for column in numbers)], schema=_MESSAGES)
+
+
+_READABLE = [status for status in Status if status.readable]

@@ -1,0 +1,122 @@
+"""The way into an hour of the lake: rows gather in a spool, and go in as the next part, whoever else adds parts meanwhile."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from fleet_pipeline import __version__
+from fleet_pipeline.lake.contract import Contract
+from fleet_pipeline.lake.layout import Lake, Part
+from fleet_pipeline.lake.learning import Evidence
+from fleet_pipeline.lake.parts import Spool, write
+from fleet_pipeline.lake.reading import Identities, opened
+from fleet_pipeline.lake.rows import Block, conformed, row_schema
+from fleet_pipeline.model.fleet import Hour, Rule
+
+
+class GenerationBegun(Exception):
+    """A new generation was begun meanwhile: what is to be added must be there first, since readers will switch to it."""
+
+
+class Slots(Protocol):
+    """The parts of an hour, as `append` sees them."""
+
+    def put(self, number: int) -> bool:
+        """Write what is pending as this part, if the number is free."""
+        ...
+
+    def look(self) -> int:
+        """Leave out of what is pending every row of parts not seen so far; return how many parts there are."""
+        ...
+
+    @property
+    def pending(self) -> int:
+        """Rows that no seen part holds."""
+        ...
+
+
+def append(slots: Slots, seen: int) -> int:
+    """Add what is pending as the next part after those that were seen, and return how many parts were seen then.
+
+    A taken number means that a rival was faster, or that an earlier try of ours arrived and its answer was lost: look again, in both cases.
+    """
+    while slots.pending:
+        if slots.put(seen):
+            return seen + 1
+        seen = slots.look()
+    return seen
+
+
+@dataclass
+class Appending:
+    """The parts of one hour, and what is to be added to them. Blocks come in the order of their keys, without rows that a seen part holds."""
+
+    lake: Lake
+    rule: Rule
+    hour: Hour
+    folder: Path
+    """Where the spool and the next part lie until they are written."""
+    contract: Contract
+    """The rule's columns, as they were recorded last."""
+    coming: list[Lake] | None = None
+    """The generations that are known to be written beside this one; None for whoever writes one of them."""
+    known: Identities = field(default_factory=Identities)
+    """The rows of the parts seen so far."""
+    statuses: Counter[str] = field(default_factory=Counter)
+    added: list[Part] = field(default_factory=list)
+    evidence: Evidence = field(default_factory=Evidence)
+    """What the hour's messages have beyond these columns."""
+
+    def __post_init__(self) -> None:
+        """Look at what the hour holds."""
+        self._spool = Spool(self.folder / "spool")
+        self._may_add = self.contract.most_new
+        self.look()
+
+    def add(self, block: Block) -> None:
+        """Take rows, and what they teach. Enough of them go into the lake at once."""
+        self.evidence.add(block.evidence)
+        self._spool.add(block)
+        if self._spool.full:
+            self.commit()
+
+    def commit(self) -> None:
+        """Return once every row that was added is in the lake."""
+        append(self, self.known.parts)
+        self._spool = Spool(self.folder / "spool")
+
+    @property
+    def pending(self) -> int:
+        """Rows that no seen part holds."""
+        return self._spool.rows
+
+    def put(self, number: int) -> bool:
+        """Write the pending rows as this part, if the number is free. Their columns are recorded before.
+
+        Raises GenerationBegun, and writes nothing, when a new generation was begun that the caller does not know.
+        """
+        before = len(self.contract.columns)
+        self.contract = self.lake.record(self.rule, self.evidence, self.contract.form, self._may_add)
+        self._may_add -= min(self._may_add, len(self.contract.columns) - before)
+        file, key = self.folder / "part.parquet", self.lake.part_key(self.rule, self.hour, number)
+        facts = {"writer": f"fleet-pipeline {__version__}", "rule": self.rule.key, "hour": self.hour.partition_key, "contract": self.contract.number}
+        written = write(file, (conformed(block, self.contract) for block in self._spool), row_schema(self.contract), facts)
+        if self.coming is not None and self.lake.coming() != self.coming:
+            raise GenerationBegun
+        if not self.lake.store.put_new(key, file):
+            return False
+        part = Part(key, file.stat().st_size)
+        self.lake.check(part, file)
+        self.added.append(part)
+        self.known.note(written.rows, written.versions)
+        self.statuses += written.statuses
+        return True
+
+    def look(self) -> int:
+        """See the parts that have come, and drop their rows from what is pending."""
+        parts = self.lake.parts(self.rule, self.hour)
+        for part in parts[self.known.parts :]:
+            self.known.add(opened(self.lake.store, part))
+        self._spool.drop(self.known)
+        return len(parts)

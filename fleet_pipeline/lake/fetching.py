@@ -1,0 +1,125 @@
+"""The raw objects of one hour: which of them are its own, fetched ahead of whoever decodes them."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from fleet_pipeline.aws.store import Store, Version
+from fleet_pipeline.lake.listing import pages
+from fleet_pipeline.lake.memory import Used, blocks_of
+from fleet_pipeline.lake.rows import BLOCK_ROWS, LARGEST
+from fleet_pipeline.model.fleet import Hour, Rule
+
+BLOCK_BYTES = 8 * 1024 * 1024
+"""Bytes after which a block is closed, however few its versions."""
+
+BLOCKS_OPEN = 4
+"""Blocks of which some bodies have come. Further ones wait for a straggler."""
+
+EXAMPLES = 10
+"""Foreign keys that a report names."""
+
+
+@dataclass
+class RawHour:
+    """The versions of an hour's raw objects, and what was counted while they were listed."""
+
+    store: Store
+    rule: Rule
+    hour: Hour
+    versions: int = 0
+    bytes: int = 0
+    collisions: int = 0
+    """Versions that are not the only one of their key."""
+    foreign: int = 0
+    """Versions of keys, between the hour's first and last, that are not of the form that a rule writes. They are not read."""
+    foreign_examples: list[str] = field(default_factory=list)
+
+    def blocks(self) -> Iterator[list[Version]]:
+        """Yield the hour's versions by blocks, in the order of their keys."""
+        block: list[Version] = []
+        size = 0
+        for version in self._own():
+            block.append(version)
+            size += version.size if version.size <= LARGEST else 0
+            if len(block) == BLOCK_ROWS or size >= BLOCK_BYTES:
+                yield block
+                block, size = [], 0
+        if block:
+            yield block
+
+    def share(self, version: Version) -> float:
+        """Return how far into the hour a version was received, from 0 to 1."""
+        name = self.rule.parse_raw_key(version.key)
+        return (name.millis + 1 - self.hour.start_ms) / (self.hour.end_ms - self.hour.start_ms) if name else 0.0
+
+    def _own(self) -> Iterator[Version]:
+        last = ""
+        for page in pages(self.store, self.rule, self.hour):
+            for version, name in zip(page, self.rule.parse_raw_keys(version.key for version in page), strict=True):
+                if name is None:
+                    self._note_foreign(version.key)
+                    continue
+                self.versions += 1
+                self.bytes += version.size
+                self.collisions += version.key == last
+                last = version.key
+                yield version
+
+    def _note_foreign(self, key: str) -> None:
+        self.foreign += 1
+        if len(self.foreign_examples) < EXAMPLES:
+            self.foreign_examples.append(key)
+
+
+def fetched(store: Store, blocks: Iterable[list[Version]]) -> Iterator[tuple[list[Version], list[bytes | None]]]:
+    """Yield blocks with their payloads, in their order, while those of the next are on their way. Too large a payload is None.
+
+    A block that would be large once it is parsed comes in pieces.
+    """
+    used = Used()
+    for done in _finished(store, blocks):
+        for cut in blocks_of(done.payloads):
+            yield done.versions[cut], done.payloads[cut]
+        used.note(sum(len(payload) for payload in done.payloads if payload))
+
+
+def _finished(store: Store, blocks: Iterable[list[Version]]) -> Iterator["_Block"]:
+    unfinished: deque[_Block] = deque()
+    for place, body in store.bodies(_wanted(blocks, unfinished)):
+        block = unfinished[0]
+        if place >= block.stop:
+            block = next(block for block in unfinished if place < block.stop)
+        block.take(place, body)
+        while unfinished and not unfinished[0].missing:
+            yield unfinished.popleft()
+    yield from unfinished  # in these, everything was too large
+
+
+def _wanted(blocks: Iterable[list[Version]], unfinished: "deque[_Block]") -> Iterator[Version | None]:
+    """Yield the versions to fetch and note their blocks; yield None, which is to wait, while too many blocks miss a straggler."""
+    place = 0
+    for versions in blocks:
+        while len(unfinished) >= BLOCKS_OPEN and any(block.missing for block in unfinished):
+            yield None
+        block = _Block(versions, place)
+        unfinished.append(block)
+        place = block.stop
+        for row in block.rows:
+            yield versions[row]
+
+
+class _Block:
+    """Versions, and the bodies that have come."""
+
+    def __init__(self, versions: list[Version], start: int) -> None:
+        self.versions = versions
+        self.payloads: list[bytes | None] = [None] * len(versions)
+        self.rows = [row for row, version in enumerate(versions) if version.size <= LARGEST]
+        self.missing = len(self.rows)
+        self.start, self.stop = start, start + len(self.rows)
+
+    def take(self, place: int, body: bytes) -> None:
+        """Note a body, by its place among all that are fetched."""
+        self.payloads[self.rows[place - self.start]] = body
+        self.missing -= 1

@@ -1,0 +1,174 @@
+"""Where everything lies in the lake, and the only ways in: the next free part of an hour, the next free record of a contract.
+
+Whoever wins a part number has looked at all parts before it, and these never change: that is why nothing is lost or doubled, however many
+write at once, however they die. Nothing is overwritten or deleted.
+"""
+
+import re
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+from fleet_pipeline.aws.store import Store
+from fleet_pipeline.lake.contract import KINDS, Contract
+from fleet_pipeline.lake.learning import Evidence
+from fleet_pipeline.model.errors import InvalidName, PartDamaged, PartsMissing, RecordDamaged
+from fleet_pipeline.model.fleet import NEW_COLUMN_MESSAGES, Form, Hour, Rule
+from fleet_pipeline.model.plain import plain
+
+_HOUR = re.compile(r"date=([0-9]{4}-[0-9]{2}-[0-9]{2})/hour=([0-9]{2})")
+
+TAIL = 65_536
+"""Bytes at a part's end that are read back after it was written: the footer of any but the widest."""
+
+_NUMBER = re.compile(r"part-([0-9]{5})\.parquet")
+_RECORD = re.compile(r"([0-9]{5})\.json")
+_GENERATION = re.compile(r"v([0-9]{5})")
+_BEGUN = re.compile(r"(?:oming|urrent)/v([0-9]{5})")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A Parquet file of an hour."""
+
+    key: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lake:
+    """One generation of the Parquet table: `{prefix}/v1/rule=rule1/date=2026-11-23/hour=10/part-00000.parquet`."""
+
+    store: Store
+    prefix: str
+    generation: int = 1
+    form: Form = Form()
+    """How messages become rows where that is not recorded yet."""
+    new_column_messages: int = NEW_COLUMN_MESSAGES
+    """How many messages of an hour must have a field that is to become a column."""
+
+    @classmethod
+    def current(cls, store: Store, prefix: str, form: Form | None = None, new_column_messages: int = NEW_COLUMN_MESSAGES) -> Self:
+        """Return the generation that readers use: the one switched to last, or the first."""
+        return cls(store, prefix, max(_numbered(store, f"{prefix}/_current/", _GENERATION), default=1), form or Form(), new_column_messages)
+
+    def begin(self) -> None:
+        """Say that this generation is being written: from now on whoever compacts an hour adds its rows here, too. A second time changes nothing."""
+        self.store.put_new(f"{self.prefix}/_coming/v{self.generation:05d}", b"")
+
+    def switch(self) -> None:
+        """Make this the generation that readers use. A second time changes nothing."""
+        self.store.put_new(f"{self.prefix}/_current/v{self.generation:05d}", b"")
+
+    @property
+    def next_generation(self) -> Self:
+        """The same table, to be written anew."""
+        return replace(self, generation=self.generation + 1)
+
+    def coming(self) -> list[Self]:
+        """Return the generations that are being written beside this one, or that readers have switched to meanwhile, oldest first."""
+        begun = _numbered(self.store, f"{self.prefix}/_c", _BEGUN)  # one request for both folders
+        return [replace(self, generation=number) for number in sorted({*begun}) if number > self.generation]
+
+    @property
+    def root(self) -> str:
+        """Where this generation's partitions lie; what a reader is given."""
+        return f"{self.prefix}/v{self.generation}/"
+
+    def partition(self, rule: Rule, hour: Hour) -> str:
+        """Return where the parts of an hour lie."""
+        return f"{self.root}{rule.path(hour)}/"
+
+    def part_key(self, rule: Rule, hour: Hour, number: int) -> str:
+        """Return the key of a part."""
+        return f"{self.partition(rule, hour)}part-{number:05d}.parquet"
+
+    def parts(self, rule: Rule, hour: Hour) -> list[Part]:
+        """Return the parts of an hour in their order. Raises PartsMissing when they are not numbered from 0 without a gap.
+
+        Objects of other names are not parts, and are never read.
+        """
+        partition = self.partition(rule, hour)
+        live = [version for page in self.store.versions(partition) for version in page if version.latest]
+        found = [Part(version.key, version.size) for version in live if _NUMBER.fullmatch(version.key[len(partition) :])]
+        if [part.key for part in found] != [self.part_key(rule, hour, number) for number in range(len(found))]:
+            raise PartsMissing(partition, tuple(part.key[len(partition) :] for part in found))
+        return found
+
+    def hours(self, rule: Rule) -> list[Hour]:
+        """Return the hours of which there are parts, in their order."""
+        prefix = f"{self.root}rule={rule.key}/"
+        paths = {version.key[len(prefix) :].rpartition("/")[0] for page in self.store.versions(prefix) for version in page if version.latest}
+        return sorted(hour for found in map(_HOUR.fullmatch, paths) if found and (hour := _hour(*found.groups())))
+
+    def check(self, part: Part, file: Path) -> None:
+        """Return when the lake holds a part as it was written, to its size and the bytes of its footer; raise PartDamaged otherwise."""
+        tail = min(TAIL, part.size)
+        with file.open("rb") as source:
+            source.seek(part.size - tail)
+            if self.store.read(part.key, part.size - tail, part.size) != source.read():
+                raise PartDamaged(part.key, "its footer is not the one that was written")
+
+    def contract(self, rule: Rule) -> Contract:
+        """Return the rule's contract as it was recorded last; an empty one before the first record. Raises RecordDamaged."""
+        found = self._last_record(rule)
+        return found or Contract(form=self.form)
+
+    def _last_record(self, rule: Rule) -> Contract | None:
+        records = self._records(rule)
+        live = {version.key: version for page in self.store.versions(records) for version in page if version.latest}
+        numbers = [int(found[1]) for key in live if (found := _RECORD.fullmatch(key[len(records) :]))]
+        if not numbers:
+            return None
+        last = live[f"{records}{max(numbers):05d}.json"]
+        return contract_of(self.store.read(last.key, 0, last.size), max(numbers), last.key)
+
+    def record(self, rule: Rule, seen: Evidence, form: Form, most: int | None = None) -> Contract:
+        """Return the recorded contract once it has the columns that what was seen calls for. Others may be recording too.
+
+        At most `most` are added: half of those that there is room for, where it is not said. Raises ContractBroken when the table has another form.
+        """
+        while True:
+            found = self.contract(rule)
+            wanted = found.adding(seen.columns(found, self.new_column_messages), form, found.most_new if most is None else most)
+            if wanted is found or self.store.put_new(f"{self._records(rule)}{wanted.number:05d}.json", wanted.to_json()):
+                return wanted
+
+    def pin(self, rule: Rule, contract: Contract) -> Contract:
+        """Return the contract once it is recorded with exactly these columns and takes no others: new fields stay in `_extra`.
+
+        Columns may be added to those that stand, and none taken away or changed. Raises ContractBroken otherwise: that needs a new generation.
+        """
+        while True:
+            found = self.contract(rule)
+            wanted = found.pinning(contract)
+            if wanted == found or self.store.put_new(f"{self._records(rule)}{wanted.number:05d}.json", wanted.to_json()):
+                return wanted
+
+    def _records(self, rule: Rule) -> str:
+        return f"{self.prefix}/_schema/v{self.generation}/rule={rule.key}/"
+
+
+def contract_of(text: bytes, number: int, name: str) -> Contract:
+    """Return the contract that a record holds. Raises RecordDamaged, which names it, when it is none."""
+    try:
+        contract = Contract.of_json(text, number)
+        sound = all(column.kind in KINDS and column.path and all(isinstance(each, str) for each in column.path) for column in contract.columns.values())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # msgspec's errors are ValueErrors
+        raise RecordDamaged(name, f"it is no record of columns that this version knows ({type(error).__name__}: {plain(error, 200)})") from error
+    if not sound:
+        raise RecordDamaged(name, "it names a kind or a path that this version does not know")
+    return contract
+
+
+def _numbered(store: Store, folder: str, name: re.Pattern[str]) -> list[int]:
+    """Return the numbers of the objects in a folder whose name is of this form. Others are not ours."""
+    live = (version.key[len(folder) :] for page in store.versions(folder) for version in page if version.latest)
+    return [int(found[1]) for found in map(name.fullmatch, live) if found]
+
+
+def _hour(day: str, hour: str) -> Hour | None:
+    with suppress(InvalidName):  # such as date=2026-13-45, which somebody else made
+        return Hour.parse(f"{day}-{hour}:00")
+    return None

@@ -1,0 +1,202 @@
+"""Compaction of one hour: every version of every raw object becomes exactly one row of the lake, whatever happens meanwhile."""
+
+import gc
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+
+import pyarrow as pa
+
+from fleet_pipeline.aws.store import Store, Version
+from fleet_pipeline.lake.commit import Appending, GenerationBegun
+from fleet_pipeline.lake.fetching import RawHour, fetched
+from fleet_pipeline.lake.layout import Lake
+from fleet_pipeline.lake.payload import Status
+from fleet_pipeline.lake.reading import Identities, opened
+from fleet_pipeline.lake.rows import blocks
+from fleet_pipeline.lake.workplace import workplace
+from fleet_pipeline.model.fleet import Hour, Rule
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the compaction of an hour has come."""
+
+    objects: int
+    seconds: float
+    share: float
+    """Of the hour's sixty minutes: how many objects there are is known when the last is listed."""
+
+    @property
+    def objects_per_s(self) -> float:
+        """Objects read in a second, so far."""
+        return self.objects / self.seconds if self.seconds else 0.0
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds still to go, should the rest of the hour be as busy."""
+        return self.seconds * (1 - self.share) / self.share if self.share else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Compacted:
+    """What the lake holds of an hour now, and what it took."""
+
+    raw_versions: int
+    """Versions of raw objects in the hour: so many must be held."""
+    raw_bytes: int
+    recovered_collisions: int
+    """Versions that a later message of the same key had hidden."""
+    foreign_keys: int
+    """Versions of keys, among the hour's, that no rule would have written. They are not read."""
+    foreign_examples: tuple[str, ...]
+    held: int
+    """Versions of which the hour has a row, raw objects that were purged since among them."""
+    rows_before: int
+    rows_added: int
+    rows: int
+    """As many as there are versions, or more where arrays are unrolled."""
+    statuses: dict[str, int]
+    """The added rows by what became of the message."""
+    parts_added: tuple[str, ...]
+    parquet_bytes: int
+    """Size of the added parts."""
+    schema: pa.Schema
+    """The typed columns of the rule."""
+    get_requests: int
+    list_requests: int
+    put_requests: int
+    seconds: float
+
+    @property
+    def quarantined(self) -> int:
+        """Added rows without typed columns, because the message could not be read."""
+        return sum(count for status, count in self.statuses.items() if not Status(status).readable)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every version has its row. More held than listed means that raw objects were purged."""
+        return self.held >= self.raw_versions
+
+
+def compact_hour(raw: Store, lake: Lake, rule: Rule, hour: Hour, *, on_progress: Callable[[Progress], None] = lambda _: None) -> Compacted:
+    """Return once every version of the hour's raw objects is a row of the lake.
+
+    A second run adds nothing and writes nothing. Messages that came late are added as one more part. Two runs at once add every row once.
+    An empty hour writes nothing. Stopped at any moment, the lake is as it was or has whole parts more, and the next run adds the rest.
+    While a new generation is being written, or when readers have switched to one meanwhile, the added messages are rows there, too.
+
+    Raises PartsMissing when the lake's parts have a gap, AwsUnavailable when S3 gave no answer for long, AwsRefused when it said no.
+    """
+    while True:
+        coming = lake.coming()
+        for other in coming:
+            compact_hour(raw, other, rule, hour)
+        with suppress(GenerationBegun), workplace() as folder, _garbage_seldom_sought:
+            run = _Run(raw, lake, rule, hour, folder, coming)
+            run.compact(on_progress)
+            report = run.report()
+            if not report.rows_added or lake.coming() == coming:
+                return report
+
+
+SEEK_GARBAGE_AFTER = 50_000
+"""New objects between two searches for cycles, where Python's default is 700. Messages, versions and requests are freed without any search,
+yet are searched while they live: 8 % of an hour's processor time."""
+
+
+class _GarbageSeldomSought:
+    """Have the garbage collector pass over what was there before, and look seldom at what comes, while any hour of the process is at work."""
+
+    def __init__(self) -> None:
+        self._lock, self._at_work, self._usual = Lock(), 0, gc.get_threshold()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._at_work += 1
+            if self._at_work == 1:
+                self._usual = gc.get_threshold()
+                gc.freeze()
+                gc.set_threshold(SEEK_GARBAGE_AFTER, *self._usual[1:])
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._at_work -= 1
+            if self._at_work == 0:
+                gc.set_threshold(*self._usual)
+                gc.unfreeze()
+
+
+_garbage_seldom_sought = _GarbageSeldomSought()
+"""One for the process: hours may be compacted within each other and in several threads."""
+
+
+@dataclass
+class _Run:
+    """One compaction: what it reads, and where that goes."""
+
+    raw: Store
+    lake: Lake
+    rule: Rule
+    hour: Hour
+    folder: Path
+    coming: list[Lake]
+    """Generations that are being written beside this one. Of a message that the last of them lacks, no row is added: readers will switch to it."""
+
+    def __post_init__(self) -> None:
+        self.started = time.monotonic()
+        self.asked_before = self.raw.requests + self.lake.store.requests
+        self.listed = RawHour(self.raw, self.rule, self.hour)
+        self.into = Appending(self.lake, self.rule, self.hour, self.folder, self.lake.contract(self.rule), self.coming)
+        self.rows_before = self.into.known.rows
+
+    def compact(self, on_progress: Callable[[Progress], None]) -> None:
+        read = 0
+        there = [self._held_by(other) for other in self.coming[-1:]]
+        missing = (self.into.known.missing(_held(there, versions)) for versions in self.listed.blocks())
+        for versions, payloads in fetched(self.raw, (versions for versions in missing if versions)):
+            for made in blocks(self.rule, versions, payloads, self.into.contract):
+                self.into.add(made)
+            read += len(versions)
+            on_progress(Progress(read, time.monotonic() - self.started, self.listed.share(versions[-1])))
+        self.into.commit()
+
+    def _held_by(self, other: Lake) -> Identities:
+        known = Identities()
+        for part in other.parts(self.rule, self.hour):
+            known.add(opened(other.store, part))
+        return known
+
+    def report(self) -> Compacted:
+        asked = self.raw.requests + self.lake.store.requests
+        asked.subtract(self.asked_before)
+        return Compacted(
+            raw_versions=self.listed.versions,
+            raw_bytes=self.listed.bytes,
+            recovered_collisions=self.listed.collisions,
+            foreign_keys=self.listed.foreign,
+            foreign_examples=tuple(self.listed.foreign_examples),
+            held=self.into.known.versions,
+            rows_before=self.rows_before,
+            rows_added=self.into.statuses.total(),
+            rows=self.into.known.rows,
+            statuses=dict(sorted(self.into.statuses.items())),
+            parts_added=tuple(part.key for part in self.into.added),
+            parquet_bytes=sum(part.size for part in self.into.added),
+            schema=self.into.contract.schema,
+            get_requests=asked["GET"],
+            list_requests=asked["LIST"],
+            put_requests=asked["PUT"],
+            seconds=time.monotonic() - self.started,
+        )
+
+
+def _held(there: list[Identities], versions: list[Version]) -> list[Version]:
+    """Return those of some versions that each of some generations holds."""
+    for known in there:
+        lacking = {(version.key, version.id) for version in known.missing(versions)}
+        versions = [version for version in versions if (version.key, version.id) not in lacking]
+    return versions

@@ -1,0 +1,147 @@
+"""What the topic rules could not write: their reports below the errors' prefix, and the way of the payloads back to the raw objects.
+
+A report is the document of AWS IoT's error action; it holds the message's own bytes. Its key holds when the rule failed and a UUID:
+the message returns under the raw key with both, and so to that hour, where compaction takes it for a message that came late.
+Source: AWS IoT Core Developer Guide, rule-error-handling.
+"""
+
+import base64
+import binascii
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any, Protocol
+
+from fleet_pipeline.aws.clients import Aws, doing
+from fleet_pipeline.aws.objects import BATCH, delete_objects
+from fleet_pipeline.aws.store import S3Store, Store
+from fleet_pipeline.model.fleet import Fleet, Hour, RawName, Rule
+
+_VARYING = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9]{13}")
+_CLIENT_ID = re.compile(r"[a-zA-Z0-9:_-]{1,128}")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One message that a rule could not write, and why."""
+
+    key: str
+    name: RawName
+    payload: bytes = field(repr=False)
+    reason: str
+
+    @property
+    def instant(self) -> datetime:
+        """When the rule failed."""
+        return datetime.fromtimestamp(self.name.millis / 1000, UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What lies below a rule's errors. `strange` are keys that hold no report of this rule; they are never replayed."""
+
+    reports: int
+    oldest: datetime | None
+    newest: datetime | None
+    reasons: dict[str, int]
+    strange: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What a replay did. `already` returned before: by a replay that was stopped before it could drop the report."""
+
+    returned: int
+    already: int
+    hours: tuple[Hour, ...]
+    strange: tuple[str, ...]
+
+
+def waiting(fleet: Fleet, aws: Aws, rule: Rule) -> Waiting:
+    """Return what a rule could not write and has not been replayed. Reads every report once and changes nothing."""
+    reasons: Counter[str] = Counter()
+    instants: list[datetime] = []
+    strange: list[str] = []
+    for found in reports(fleet, rule, S3Store(aws, fleet.bucket)):
+        if isinstance(found, Report):
+            reasons[found.reason] += 1
+            instants.append(found.instant)
+        else:
+            strange.append(found)
+    return Waiting(len(instants), min(instants, default=None), max(instants, default=None), dict(reasons.most_common()), tuple(strange))
+
+
+class Drop(Protocol):
+    """What hides reports once their payloads are back."""
+
+    def __call__(self, keys: list[str]) -> None:
+        """Hide these keys."""
+
+
+def replay(fleet: Fleet, aws: Aws, rule: Rule) -> Replayed:
+    """Put the payloads of a rule's reports under the raw keys that they would have had, each once, and drop the reports.
+
+    A second run finds no reports and does nothing. Stopped at any moment, the next run returns the rest: a key that is taken is not
+    written again. A dropped report is hidden by a delete marker; the versioned bucket still has it.
+    """
+
+    def drop(keys: list[str]) -> None:
+        with doing(f"drop reports of {rule.aws_name}"):
+            delete_objects(aws, fleet.bucket, [{"Key": key} for key in keys])
+
+    return returned(fleet, rule, S3Store(aws, fleet.bucket), S3Store(aws, fleet.bucket), drop)
+
+
+def returned(fleet: Fleet, rule: Rule, source: Store, target: Store, drop: Drop) -> Replayed:
+    """Do what `replay` says, between any two stores of one bucket."""
+    strange: list[str] = []
+    counts: Counter[bool] = Counter()
+    hours: set[Hour] = set()
+    found = reports(fleet, rule, source)
+    while batch := list(islice(found, BATCH)):
+        good = [report for report in batch if isinstance(report, Report)]
+        strange += [key for key in batch if isinstance(key, str)]
+        counts.update(target.put_new(rule.raw_key(report.name), report.payload) for report in good)
+        hours.update(Hour.of_millis(report.name.millis) for report in good)
+        if good:
+            drop([report.key for report in good])
+    return Replayed(counts[True], counts[False], tuple(sorted(hours)), tuple(strange))
+
+
+def reports(fleet: Fleet, rule: Rule, store: Store) -> Iterator[Report | str]:
+    """Yield the reports of a rule, and the bare key of everything else below its prefix."""
+    listed = [version for page in store.versions(fleet.report_prefix(rule)) for version in page if version.latest]
+    for place, body in store.bodies(listed):
+        key = listed[place].key
+        yield parsed(fleet, rule, key, body) or key
+
+
+def parsed(fleet: Fleet, rule: Rule, key: str, body: bytes) -> Report | None:
+    """Return a report, or None for what the rule's error action would not have written about a message of the rule's own topic.
+
+    A rule's S3 action writes to the topic that it is told, so a message of another topic is an attempt to write elsewhere.
+    """
+    name = fleet.parse_report_key(rule, key)
+    try:
+        document: Any = json.loads(body)
+        if name is None or document["ruleName"] != rule.aws_name or document["topic"] not in {rule.topic, rule.publish_topic}:
+            return None
+        payload = base64.b64decode(document["base64OriginalPayload"], validate=True)
+        return Report(key, RawName(name.millis, name.uuid, _client_id(document)), payload, _reason(document["failures"]))
+    except (ValueError, TypeError, KeyError, RecursionError, binascii.Error):
+        return None
+
+
+def _client_id(document: dict[str, Any]) -> str | None:
+    """Return who sent the message, where a raw key can say it. The document decides and not the settings: a report has one raw key for ever."""
+    said = document.get("clientId")
+    return said if isinstance(said, str) and _CLIENT_ID.fullmatch(said) else None
+
+
+def _reason(failures: list[dict[str, str]]) -> str:
+    """Return what went wrong in words that equal failures share: without their times and UUIDs."""
+    return "; ".join(_VARYING.sub("…", f"{each['failedAction']} to {each['failedResource']}: {each['errorMessage']}") for each in failures)

@@ -1,0 +1,92 @@
+"""A new generation of the table: the same rows, their columns learnt or pinned anew, from Parquet alone and without a GET of raw objects.
+
+Nothing is changed in place: readers stay on the old generation until `Lake.switch`, and the old one stays until a person removes it.
+
+Compactions may go on meanwhile. `Lake.begin` comes first: who compacts an hour from then on adds its messages to the new generation before the
+old one. What was added before is found by the rewrite, which looks at every hour after that. So readers that switch never see a row less.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from fleet_pipeline.lake.commit import Appending
+from fleet_pipeline.lake.contract import Contract
+from fleet_pipeline.lake.layout import Lake
+from fleet_pipeline.lake.learning import Evidence
+from fleet_pipeline.lake.memory import blocks_of
+from fleet_pipeline.lake.reading import PartFile, merged, opened
+from fleet_pipeline.lake.rows import BLOCK_ROWS, ORIGINS, Block, of_versions, typed_again
+from fleet_pipeline.lake.workplace import workplace
+from fleet_pipeline.model.fleet import Hour, Rule
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """What a new generation holds of an hour."""
+
+    rows_before: int
+    """Rows of the old generation."""
+    rows_added: int
+    rows: int
+    versions_before: int
+    """Versions that have rows: the same number in both, however many rows an array is."""
+    versions: int
+    parts_before: int
+    parts: int
+
+    @property
+    def complete(self) -> bool:
+        """Whether the new generation has a row of every version that the old one has. It may have more: of messages that came meanwhile."""
+        return self.versions >= self.versions_before
+
+
+def learnt(old: Lake, contract: Contract, rule: Rule, hour: Hour) -> Evidence:
+    """Return what the messages of an hour have beyond a contract. For whoever learns over all hours before the first is written."""
+    evidence = Evidence()
+    for block in _versions(_files(old, rule, hour)):
+        for made in _typed(block, contract):
+            evidence.add(made.evidence)
+    return evidence
+
+
+def rewrite_hour(old: Lake, new: Lake, rule: Rule, hour: Hour) -> Rewritten:
+    """Return once every message of an hour is in the new generation, by the new one's contract; the hour's parts become as few as may be.
+
+    A second run adds nothing; stopped, the next run adds the rest. Pin a contract in the new generation first to choose its columns.
+    """
+    with workplace() as folder:
+        into = Appending(new, rule, hour, folder, new.contract(rule))
+        before = into.known.rows
+        files = _files(old, rule, hour)
+        for block in _versions(files):
+            if (lacking := into.known.without(block)).num_rows:
+                for made in _typed(lacking, into.contract):
+                    into.add(made)
+        into.commit()
+        rows, versions = (sum(getattr(file, name) for file in files) for name in ("rows", "versions"))
+        return Rewritten(rows, into.known.rows - before, into.known.rows, versions, into.known.versions, len(files), into.known.parts)
+
+
+def has_grown(old: Lake, rule: Rule, hour: Hour, done: Rewritten) -> bool:
+    """Whether the old generation got parts of an hour since it was rewritten."""
+    return len(old.parts(rule, hour)) > done.parts_before
+
+
+def _files(lake: Lake, rule: Rule, hour: Hour) -> list[PartFile]:
+    return [opened(lake.store, part) for part in lake.parts(rule, hour)]
+
+
+def _versions(files: Sequence[PartFile]) -> Iterator[pa.Table]:
+    """Yield the rows that stand for versions, with what they are made of, in the order of keys."""
+    for rows in merged(files, [*ORIGINS, "_payload"]):
+        versions = of_versions(rows)
+        for start in range(0, versions.num_rows, BLOCK_ROWS):
+            block = versions.slice(start, BLOCK_ROWS)
+            for cut in blocks_of(block["_payload"].to_pylist()):
+                yield block.slice(cut.start, cut.stop - cut.start)
+
+
+def _typed(block: pa.Table, contract: Contract) -> Iterator[Block]:
+    return typed_again([block[name].combine_chunks() for name in ORIGINS], block["_payload"].to_pylist(), contract)

@@ -1,0 +1,150 @@
+"""The proof that the lake holds an hour: every raw version read again, its SHA-256 compared with that of its row. And what may follow: the purge."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+
+import pyarrow as pa
+
+from fleet_pipeline.aws.store import NULL_VERSION, Purgeable, Store, Version
+from fleet_pipeline.lake.fetching import RawHour, fetched
+from fleet_pipeline.lake.layout import Lake
+from fleet_pipeline.lake.reading import IDENTITY_COLUMNS, Identities, opened
+from fleet_pipeline.lake.rows import identity
+from fleet_pipeline.lake.workplace import workplace
+from fleet_pipeline.model.errors import NotVerified
+from fleet_pipeline.model.fleet import Hour, Rule
+
+SAME, MISSING, ALTERED, WITHOUT_PAYLOAD = "same", "missing", "altered", "without payload"
+
+EXAMPLES = 10
+"""Keys that a report names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What a comparison of an hour's raw versions with its rows found."""
+
+    versions: int
+    rows: int
+    missing: int
+    """Versions without a row."""
+    altered: int
+    """Versions whose row has other bytes."""
+    doubled: int
+    """Rows beyond the first of a version."""
+    without_payload: int
+    """Versions whose row says that they were too large to be read: these are in the lake by name only."""
+    examples: tuple[str, ...]
+    """Keys of versions that are missing or altered."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether every version has exactly one row, with its bytes."""
+        return not (self.missing or self.altered or self.doubled)
+
+
+def verify_hour(raw: Store, lake: Lake, rule: Rule, hour: Hour, proven: Callable[[Version], None] = lambda _: None) -> Verified:
+    """Return what a comparison finds, at one GET for each raw version. Changes nothing. Rows whose raw objects were purged are no fault.
+
+    `proven` is told of each version whose bytes are those of its row.
+    """
+    held = _held(lake, rule, hour)
+    found: Counter[str] = Counter()
+    examples: list[str] = []
+    for versions, payloads in fetched(raw, RawHour(raw, rule, hour).blocks()):
+        for version, verdict in zip(versions, _verdicts(held, versions, payloads), strict=True):
+            found[verdict] += 1
+            if verdict == SAME:
+                proven(version)
+            if verdict in {MISSING, ALTERED} and len(examples) < EXAMPLES:
+                examples.append(version.key)
+    return Verified(found.total(), held.rows, found[MISSING], found[ALTERED], held.doubled, found[WITHOUT_PAYLOAD], tuple(examples))
+
+
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """What was deleted of an hour's raw objects, and what was kept although its row is there."""
+
+    versions: int
+    raw_bytes: int
+    kept: int
+    """Versions whose bytes are not in the lake, or that have no version id by which they alone could be deleted."""
+
+
+def purge_hour(raw: Purgeable, lake: Lake, rule: Rule, hour: Hour, *, now: datetime) -> Purged:
+    """Delete the raw versions of an hour, by version id, after the hour passed verification just now. Its rows stay.
+
+    Exactly those versions are deleted whose bytes were compared with their rows in this very call. A second time finds nothing. Raises
+    NotVerified, and deletes nothing, when the hour is not over, when any version of it is missing, altered or doubled in the lake, or while
+    readers are about to use, or use by now, another generation of the table than this one.
+    """
+    partition = lake.partition(rule, hour)
+    if now < hour.end:
+        raise NotVerified(partition, f"the hour ends at {hour.end.isoformat()}")
+    with workplace() as folder:
+        proven = _Proven(folder / "proven")
+        verified = verify_hour(raw, lake, rule, hour, proven.add)
+        if not verified.passed:
+            why = (
+                f"of {verified.versions} raw versions {verified.missing} have no row and {verified.altered} another payload, "
+                f"and {verified.doubled} rows are double"
+            )
+            raise NotVerified(partition, why)
+        if lake.coming():
+            raise NotVerified(partition, "a new generation of the table is being written, or readers use it by now: end the rewrite first")
+        raw.delete(proven)
+        return Purged(proven.count, proven.bytes, verified.versions - proven.count)
+
+
+class _Proven:
+    """Versions whose bytes are in the lake and that can be deleted by their id alone: in a file, however many they are."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.count = self.bytes = 0
+
+    def add(self, version: Version) -> None:
+        """Note a version."""
+        if version.id == NULL_VERSION:
+            return
+        with self._path.open("a", encoding="utf-8") as file:
+            json.dump(version, file)
+            file.write("\n")
+        self.count += 1
+        self.bytes += version.size
+
+    def __iter__(self) -> Iterator[Version]:
+        """Yield the versions that were noted."""
+        if self.count:
+            with self._path.open(encoding="utf-8") as file:
+                yield from (Version(*json.loads(line)) for line in file)
+
+
+def _held(lake: Lake, rule: Rule, hour: Hour) -> Identities:
+    """Return the hour's rows, each with the SHA-256 of its payload."""
+    held = Identities([*IDENTITY_COLUMNS, "_payload"], _digests)
+    for part in lake.parts(rule, hour):
+        held.add(opened(lake.store, part))
+    return held
+
+
+def _digests(rows: pa.Table) -> pa.Table:
+    digests = [None if payload is None else sha256(payload).digest() for payload in rows["_payload"].to_pylist()]
+    return rows.set_column(rows.schema.get_field_index("_payload"), "_payload", pa.array(digests, pa.binary()))
+
+
+def _verdicts(held: Identities, versions: list[Version], payloads: Sequence[bytes | None]) -> Iterator[str]:
+    rows = {row[:2]: row[2] for row in held.of_keys([version.key for version in versions])}
+    for version, payload in zip(versions, payloads, strict=True):
+        found = (version.key, identity(version))
+        if found not in rows:
+            yield MISSING
+        elif payload is None:
+            yield WITHOUT_PAYLOAD
+        else:
+            yield SAME if rows[found] == sha256(payload).digest() else ALTERED

@@ -1,0 +1,196 @@
+"""The lake as DuckDB reads it: a view for each table, in a database in memory. Nothing is downloaded, and nothing is written.
+
+The views of rules and of vehicles read Parquet where it lies, so what is asked after an hour was compacted sees that hour.
+"""
+
+import csv
+import os
+from collections.abc import Iterator, Mapping
+from datetime import date, datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TextIO
+
+import duckdb
+import msgspec
+import pyarrow as pa
+
+from fleet_pipeline.aws.clients import Aws
+from fleet_pipeline.aws.store import S3Store
+from fleet_pipeline.lake.layout import Lake
+from fleet_pipeline.lake.rows import row_schema
+from fleet_pipeline.model.errors import InvalidName, QueryRefused
+from fleet_pipeline.model.fleet import Fleet, Rule
+
+MESSAGES = "messages"
+"""The view of all rules' messages, each with the columns that any of them has."""
+
+VEHICLES = {"vehicles_hourly": "date, hour", "vehicles_daily": "date"}
+"""The tables about vehicles, and the columns of which the last revision counts. Source: `analytics`."""
+
+_PARTITIONS = [pa.field("rule", pa.string()), pa.field("date", pa.string()), pa.field("hour", pa.int32())]
+_HIVE = "hive_partitioning = true, hive_types = {'rule': VARCHAR, 'date': VARCHAR, 'hour': INTEGER}"
+
+
+def connect(aws: Aws, fleet: Fleet, first: date | None = None, last: date | None = None) -> duckdb.DuckDBPyConnection:
+    """Return a database with a view for each rule, named by its key, and `messages`, `vehicles_hourly`, `vehicles_daily`; instants in UTC.
+
+    With `first` and `last` the views of rules hold the days from the one to the other, both included, and no other day's files are opened:
+    DuckDB reads every file's footer for its columns, which takes seconds for a thousand hours. A rule without parts is an empty view.
+    Raises AwsRefused where there is no lake, QueryRefused where DuckDB's extension for S3 cannot be had.
+    """
+    database = duckdb.connect(config={"allow_persistent_secrets": "false"})
+    database.execute("SET TimeZone = 'UTC'")
+    _reach(database, aws)
+    lake = Lake.current(S3Store(aws, fleet.lake_bucket), fleet.parquet_prefix)
+    for rule in fleet.rules:
+        _show_rule(database, fleet, lake, rule, _days(lake, rule, first, last))
+    union = " UNION ALL BY NAME ".join(f"SELECT * FROM {_name(rule.key)}" for rule in fleet.rules)
+    taken = {rule.key.lower() for rule in fleet.rules}
+    views = {MESSAGES: union, **{name: _last_revisions(fleet, name, by) for name, by in VEHICLES.items() if _is_there(lake, name)}}
+    for name, query in views.items():
+        if name not in taken:
+            database.execute(f"CREATE VIEW {name} AS {query}")
+    return database
+
+
+def tables(database: duckdb.DuckDBPyConnection) -> dict[str, list[tuple[str, str]]]:
+    """Return the columns of each view, with their types, by the view's name."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for table, column, kind in database.execute("SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE NOT internal").fetchall():
+        found.setdefault(table, []).append((column, kind))
+    return found
+
+
+def ask(database: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyRelation | None:
+    """Return the answer to a statement, not yet read; None for one that has none. Raises QueryRefused with DuckDB's reason."""
+    try:
+        return database.sql(sql)
+    except duckdb.Error as error:
+        raise QueryRefused(str(error), tuple(sorted(tables(database)))) from error
+
+
+def rows(answer: duckdb.DuckDBPyRelation) -> Iterator[dict[str, object]]:
+    """Yield the rows of an answer as they are read, instants as `datetime` in UTC. Raises QueryRefused when reading fails."""
+    try:
+        for batch in answer.to_arrow_reader(1000):
+            columns = [column.to_pylist() for column in batch.columns]
+            yield from (dict(zip(answer.columns, values, strict=True)) for values in zip(*columns, strict=True))
+    except duckdb.Error as error:
+        raise QueryRefused(str(error), ()) from error
+
+
+def to_csv(answer: duckdb.DuckDBPyRelation, stream: TextIO) -> None:
+    """Write an answer as CSV with a head; what has fields or elements as JSON."""
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(answer.columns)
+    writer.writerows([_json(value) if isinstance(value, dict | list) else as_text(value) for value in row.values()] for row in rows(answer))
+
+
+def to_json(answer: duckdb.DuckDBPyRelation, stream: TextIO) -> None:
+    """Write an answer as one JSON object a line: instants as RFC 3339, bytes as the text that they are, infinities and NaN as null."""
+    stream.writelines(f"{_json({name: as_text(value) if isinstance(value, bytes) else value for name, value in row.items()})}\n" for row in rows(answer))
+
+
+def write(answer: duckdb.DuckDBPyRelation, out: Path) -> None:
+    """Write an answer to a file, as its name ends: .parquet, .csv or .json. The file is there when it is whole.
+
+    Raises InvalidName where the file cannot be written, QueryRefused when reading fails.
+    """
+    if out.suffix not in {".parquet", ".csv", ".json"}:
+        raise InvalidName("file", str(out), "its name says how it is written: it must end with .parquet, .csv or .json")
+    new = out.with_name(f"{out.name}.new")
+    try:
+        if out.suffix == ".parquet":
+            answer.write_parquet(str(new), compression="zstd")
+        else:
+            with new.open("w", encoding="utf-8", newline="") as stream:
+                (to_csv if out.suffix == ".csv" else to_json)(answer, stream)
+        new.replace(out)
+    except OSError as error:
+        raise InvalidName("file", str(out), error.strerror or str(error)) from error
+    except duckdb.Error as error:
+        raise QueryRefused(str(error), ()) from error
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def as_text(value: object) -> object:
+    """Return a value as people read it: bytes as text, an instant to the millisecond, nothing for null."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    return value.isoformat(sep=" ", timespec="milliseconds") if isinstance(value, datetime) else "" if value is None else value
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value, enc_hook=str).decode()
+
+
+def _reach(database: duckdb.DuckDBPyConnection, aws: Aws) -> None:
+    """Let the database read this account's S3 with the credentials that every other call has. They stay in memory, for this connection."""
+    extension = _extension()
+    try:
+        database.execute(f"LOAD {_text(str(extension))}" if extension else "INSTALL httpfs; LOAD httpfs")
+    except duckdb.Error as error:
+        raise QueryRefused(f"DuckDB cannot load its extension httpfs: pip install 'fleet-pipeline[analytics]' brings it ({error})", ()) from error
+    if aws.endpoint_url:
+        database.execute("SET http_proxy = ''; SET httpfs_client_implementation = 'httplib'")  # never behind a proxy; its curl would read HTTP_PROXY by itself
+    elif bundle := os.environ.get("AWS_CA_BUNDLE"):
+        database.execute(f"SET ca_cert_file = {_text(bundle)}")
+    given = ", ".join(f"{name} {_text(value)}" for name, value in _secret(aws).items())
+    database.execute(f"CREATE SECRET (TYPE s3, USE_SSL {aws.s3.meta.endpoint_url.startswith('https:')}, {given})")
+
+
+def _secret(aws: Aws) -> Mapping[str, str]:
+    credentials = aws.session.get_credentials()
+    if credentials is None:
+        raise QueryRefused("there are no AWS credentials: set them up as for any AWS tool (`aws configure`)", ())
+    found = credentials.get_frozen_credentials()
+    given = {"KEY_ID": found.access_key, "SECRET": found.secret_key, "SESSION_TOKEN": found.token, "REGION": aws.region}
+    endpoint = aws.s3.meta.endpoint_url.partition("://")[2]  # botocore knows every partition's
+    return {name: value for name, value in (given | {"ENDPOINT": endpoint, "URL_STYLE": "path"}).items() if value}
+
+
+def _extension() -> Path | None:
+    """Return DuckDB's extension for S3 as its own wheel brings it, for the DuckDB that is installed."""
+    spec = find_spec("duckdb_extension_httpfs")
+    found = [Path(folder, "extensions", f"v{duckdb.__version__}", "httpfs.duckdb_extension") for folder in (spec and spec.submodule_search_locations) or ()]
+    return next((path for path in found if path.exists()), None)
+
+
+def _days(lake: Lake, rule: Rule, first: date | None, last: date | None) -> list[str]:
+    """Return the days whose parts are read, as globs of their folders: one for all of them when no day is named."""
+    found = {hour.start.date() for hour in lake.hours(rule)}
+    if found and not (first or last):
+        return ["*"]
+    return [f"date={day}" for day in sorted(found) if (not first or day >= first) and (not last or day <= last)]
+
+
+def _show_rule(database: duckdb.DuckDBPyConnection, fleet: Fleet, lake: Lake, rule: Rule, days: list[str]) -> None:
+    if not days:
+        database.register("empty", pa.schema([*row_schema(lake.contract(rule)), *_PARTITIONS]).empty_table())
+        database.execute(f"CREATE TABLE {_name(rule.key)} AS SELECT * FROM empty")
+        database.unregister("empty")
+        return
+    files = ", ".join(_text(f"s3://{fleet.lake_bucket}/{lake.root}rule={rule.key}/{day}/*/part-*.parquet") for day in days)
+    database.execute(f"CREATE VIEW {_name(rule.key)} AS SELECT * FROM read_parquet([{files}], union_by_name = true, {_HIVE})")
+
+
+def _last_revisions(fleet: Fleet, name: str, by: str) -> str:
+    levels = "/*" * (by.count(",") + 1)
+    files = _text(f"s3://{fleet.lake_bucket}/{name}{levels}/revision-*.parquet")
+    types = "{'date': VARCHAR, 'hour': INTEGER}" if "hour" in by else "{'date': VARCHAR}"
+    source = f"read_parquet({files}, union_by_name = true, hive_partitioning = true, hive_types = {types})"
+    return f"SELECT * EXCLUDE (revision) FROM {source} QUALIFY revision = max(revision) OVER (PARTITION BY {by})"
+
+
+def _is_there(lake: Lake, name: str) -> bool:
+    return any(page for page in lake.store.versions(f"{name}/"))
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _name(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,283 @@
+"""Blocks of rows: object versions and their bytes, with what was read out of them."""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fleet_pipeline.aws.store import NULL_VERSION, Version
+from fleet_pipeline.lake.columns import Sheet, filled, fits, put
+from fleet_pipeline.lake.contract import DECIMAL, KINDS, Column, Contract
+from fleet_pipeline.lake.learning import Evidence
+from fleet_pipeline.lake.payload import Judged, Status, judged, judged_elements, written_as
+from fleet_pipeline.lake.structs import Path, folded
+from fleet_pipeline.model.fleet import CLIENT_ID_AT, MILLIS_DIGITS, Form, Rule
+
+LARGEST = 1_048_576
+"""Bytes of a payload. AWS IoT takes 128 KB; whatever is larger was not written by a rule and is not downloaded."""
+
+HEAD = pa.schema(
+    [
+        ("_key", pa.string()),
+        ("_ts", pa.timestamp("ms", "UTC")),
+        ("_topic", pa.string()),
+        ("_client_id", pa.string()),
+        ("_version", pa.string()),
+        ("_status", pa.string()),
+        ("_payload", pa.binary()),
+    ]
+)
+"""What every row says of its message: where it lay, when it was received, on which topic, from whom if the key tells, its bytes."""
+
+ORIGINS = HEAD.names[:5]
+"""The columns that say where a message came from, and not what it says."""
+
+EXTRA = pa.field("_extra", pa.string())
+"""The part of a message that no column holds, as JSON."""
+
+BLOCK_ROWS = 8192
+"""Rows that are made together: enough to spread the cost of a column, little enough to stay in the processor's cache."""
+
+IDENTITY = 16
+"""Characters of `_version` in the row that stands for a version, alone or as the first of its elements."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Some rows, with columns of their own until it is known which the table will have: of two fields, these may have one name."""
+
+    table: pa.Table
+    columns: tuple[Column, ...]
+    """What stands in the table after `HEAD`."""
+    recorded: int
+    """How many columns the contract had when the rows were made."""
+    evidence: Evidence = field(default_factory=Evidence)
+    """What the messages have beyond them."""
+
+
+def identity(version: Version) -> str:
+    """Return `IDENTITY` hexadecimal digits that no other version of the same key has.
+
+    An object of a bucket without versions is another one when it was written at another time or with other bytes.
+    """
+    name = version.id if version.id != NULL_VERSION else f"{version.etag}{version.modified}"
+    return blake2b(name.encode(), digest_size=IDENTITY // 2).hexdigest()
+
+
+def of_versions(rows: pa.Table) -> pa.Table:
+    """Return the rows that stand for a version: all but the second and later elements of arrays, which have no payload of their own."""
+    return rows.filter(_stand_for_versions(rows))
+
+
+def count_versions(rows: pa.Table) -> int:
+    """Return how many rows `of_versions` would return."""
+    return int(pc.sum(_stand_for_versions(rows)).as_py() or 0)
+
+
+def blocks(rule: Rule, versions: Sequence[Version], payloads: Sequence[bytes | None], contract: Contract) -> Iterator[Block]:
+    """Yield versions as rows, in their order, with the contract's columns and what these messages teach. No payload means too large."""
+    return typed_again(_origins(rule, versions), payloads, contract)
+
+
+def typed_again(origins: Sequence[pa.Array], payloads: Sequence[bytes | None], contract: Contract) -> Iterator[Block]:
+    """Yield rows of which all is known but what their payloads say.
+
+    One block of as many rows as there are versions; where arrays are unrolled there may be more rows, and then more blocks, but the rows of
+    one version are never parted.
+    """
+    form = contract.form
+    if form.arrays == "whole" and form.several_objects == "off":
+        lenient = form.lenient_numbers == "on"
+        judgements = ((Status.TOO_LARGE, {}) if payload is None else judged(payload, lenient=lenient) for payload in payloads)
+        yield _typed(origins, payloads, judgements, contract)
+        return
+    for rows, places, messages in _unrolled(origins, payloads, form):
+        first = [payloads[place] if not number else None for place, number in places]
+        yield _typed(rows, first, messages, contract, [place for place, _ in places])
+
+
+def _typed(
+    origins: Sequence[pa.Array], payloads: Sequence[bytes | None], messages: Iterable[Judged], contract: Contract, versions: Sequence[int] | None = None
+) -> Block:
+    """Return the rows of some messages; where one version may have several, `versions` says which each is of."""
+    sheet = Sheet(contract, len(payloads), versions)
+    statuses = [_read(sheet, row, *message) for row, message in enumerate(messages)]
+    typed = sheet.arrays()
+    read = [row for row, status in enumerate(statuses) if status is Status.OK]
+    sheet.evidence.messages = len(read) if versions is None else len({versions[row] for row in read})
+    statuses = [Status.PARTIAL if row in sheet.aside else status for row, status in enumerate(statuses)]
+    arrays = [*origins, pa.array(statuses, pa.string()), pa.array(payloads, pa.binary()), *(array for _, array in typed)]
+    names = [*HEAD.names, *(column.name for column, _ in typed)]
+    extra = [_text(sheet.aside[row]) if row in sheet.aside else None for row in range(len(payloads))]
+    table = pa.table([*arrays, pa.array(extra, pa.string())], [*names, EXTRA.name])
+    return Block(table, tuple(column for column, _ in typed), len(contract.columns), sheet.evidence)
+
+
+def conformed(made: Block, contract: Contract) -> pa.Table:
+    """Return a block with exactly the contract's columns. Values that do not fit them go to `_extra`, and those that now do come out of it."""
+    table, moved = _moved(made, contract)
+    aside: dict[int, dict[str, Any]] = {}
+    own = {column.path: place for place, column in enumerate(made.columns, len(HEAD))}
+    typed = [_conformed(made, own.pop(column.path, None), column, moved.get(column.path, {}), aside) for column in contract.columns.values()]
+    for path, place in own.items():
+        values = _values(made, place)
+        # No column is made of empty arrays until one holds something: those of nulls have a length, and are kept.
+        _all_aside([value or None for value in values] if made.columns[place - len(HEAD)].kind == "[]" else values, path, aside)
+    table = _with_aside(table, aside) if aside else table
+    if contract.structs:
+        typed = folded({column.path: _whole(array) for column, array in zip(contract.columns.values(), typed, strict=True)})
+    arrays = [*(table[name] for name in HEAD.names), *typed, table[EXTRA.name]]
+    return pa.table(arrays, row_schema(contract))
+
+
+def row_schema(contract: Contract) -> pa.Schema:
+    """Return the columns of a part."""
+    return pa.schema([*HEAD, *contract.schema, EXTRA])
+
+
+def _conformed(made: Block, place: int | None, column: Column, moved: dict[int, Any], aside: dict[int, dict[str, Any]]) -> pa.Array | pa.ChunkedArray:
+    if place is not None and made.columns[place - len(HEAD)].kind == column.kind and not moved:
+        return made.table.column(place)
+    if place is None and not moved:
+        return pa.nulls(made.table.num_rows, KINDS[column.kind])
+    values = [None] * made.table.num_rows if place is None else _values(made, place)
+    for row, value in moved.items():
+        values[row] = value
+    array, misfits = filled(values, column.kind)
+    for row in misfits:
+        put(aside.setdefault(row, {}), column.path, values[row])
+    return array
+
+
+def _values(made: Block, place: int) -> list[Any]:
+    """Return what a column of a block holds, as the messages had it: JSON text was an array, or another value among arrays; a decimal an integer."""
+    kind, values = made.columns[place - len(HEAD)].kind, list[Any](made.table.column(place).to_pylist())
+    if kind == "json":
+        return [value if value is None else written_as(value) for value in values]
+    return [_integers(value) for value in values] if kind.startswith(DECIMAL) else values
+
+
+def _integers(value: Any) -> Any:
+    if type(value) is list:
+        return [_integers(item) for item in value]
+    return value if value is None else int(value)
+
+
+def _all_aside(values: list[Any], path: Path, aside: dict[int, dict[str, Any]]) -> None:
+    for row, value in enumerate(values):
+        if value is not None:
+            put(aside.setdefault(row, {}), path, value)
+
+
+def _moved(made: Block, contract: Contract) -> tuple[pa.Table, dict[Path, dict[int, Any]]]:
+    """Take out of `_extra` what has a column since the block was made: of each such field, its values by row."""
+    new = {column.path: column.kind for column in list(contract.columns.values())[made.recorded :]}
+    moved: dict[Path, dict[int, Any]] = {}
+    if not new or made.table[EXTRA.name].null_count == made.table.num_rows:
+        return made.table, moved
+    statuses, extra = made.table["_status"].to_pylist(), made.table[EXTRA.name].to_pylist()
+    for row, text in enumerate(extra):
+        if text is None:
+            continue
+        message = written_as(text)
+        for path, value in list(_leaves(message)):
+            if path in new and fits(value, new[path]) and not (contract.form.lenient_numbers == "on" and _may_be_no_number(value)):
+                moved.setdefault(path, {})[row] = value
+                _take(message, path)
+        extra[row], statuses[row] = (_text(message), statuses[row]) if message else (None, Status.OK)
+    return _replaced(made.table, statuses, extra), moved
+
+
+def _leaves(message: dict[str, Any], path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    for name, value in message.items():
+        if type(value) is dict:
+            yield from _leaves(value, (*path, name))
+        else:
+            yield (*path, name), value
+
+
+def _take(message: dict[str, Any], path: Path) -> None:
+    """Remove a value, and the objects around it that have no other."""
+    if len(path) > 1:
+        _take(message[path[0]], path[1:])
+    if len(path) == 1 or not message[path[0]]:
+        del message[path[0]]
+
+
+_NO_NUMBER = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
+
+
+def _may_be_no_number(value: Any) -> bool:
+    """Whether a text in `_extra` may have stood in its message without quotes, so that no column of texts may have it."""
+    return any(_may_be_no_number(item) for item in value) if type(value) is list else type(value) is str and bool(_NO_NUMBER.fullmatch(value))
+
+
+def _with_aside(table: pa.Table, aside: dict[int, dict[str, Any]]) -> pa.Table:
+    statuses, extra = table["_status"].to_pylist(), table[EXTRA.name].to_pylist()
+    for row, values in aside.items():
+        statuses[row], extra[row] = Status.PARTIAL, _text(_merged(written_as(extra[row] or "{}"), values))
+    return _replaced(table, statuses, extra)
+
+
+def _replaced(table: pa.Table, statuses: list[str], extra: list[str | None]) -> pa.Table:
+    table = table.set_column(table.schema.get_field_index("_status"), "_status", pa.array(statuses, pa.string()))
+    return table.set_column(table.schema.get_field_index(EXTRA.name), EXTRA, pa.array(extra, pa.string()))
+
+
+def _merged(message: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    for name, value in more.items():
+        message[name] = _merged(message.get(name, {}), value) if type(value) is dict else value
+    return message
+
+
+def _origins(rule: Rule, versions: Sequence[Version]) -> list[pa.Array]:
+    keys = pa.array([version.key for version in versions], pa.string())
+    millis, client = (len(rule.raw_prefix) + place for place in (0, CLIENT_ID_AT))
+    return [
+        keys,
+        pc.cast(pc.cast(pc.utf8_slice_codeunits(keys, millis, millis + MILLIS_DIGITS), pa.int64()), HEAD.field("_ts").type),
+        pa.repeat(rule.topic, len(versions)),
+        pc.if_else(pc.greater(pc.utf8_length(keys), client), pc.utf8_slice_codeunits(keys, client), pa.scalar(None, pa.string())),
+        pa.array([identity(version) for version in versions], pa.string()),
+    ]
+
+
+def _stand_for_versions(rows: pa.Table) -> pa.ChunkedArray:
+    return pc.equal(pc.utf8_length(rows["_version"]), IDENTITY)
+
+
+def _unrolled(
+    origins: Sequence[pa.Array], payloads: Sequence[bytes | None], form: Form
+) -> Iterator[tuple[list[pa.Array], list[tuple[int, int]], list[Judged]]]:
+    """Yield rows, one for each element of an array: their origins, which element of which version they are, and what it says."""
+    arrays, several, lenient = form.arrays == "elements", form.several_objects == "on", form.lenient_numbers == "on"
+    versions, places, messages = pa.table(list(origins), ORIGINS), [], []
+    for row, payload in enumerate(payloads):
+        elements = [(Status.TOO_LARGE, {})] if payload is None else judged_elements(payload, arrays=arrays, several=several, lenient=lenient)
+        places += [(row, number) for number in range(len(elements))]
+        messages += elements
+        if len(messages) >= BLOCK_ROWS or row == len(payloads) - 1:
+            rows = versions.take(pa.array([place for place, _ in places], pa.int64()))
+            numbered = zip(rows["_version"].to_pylist(), places, strict=True)
+            identities = pa.array([f"{version}-{number:04d}" if number else version for version, (_, number) in numbered], pa.string())
+            rows = rows.set_column(rows.schema.get_field_index("_version"), "_version", identities)
+            yield [_whole(column) for column in rows.columns], places, messages
+            places, messages = [], []
+
+
+def _whole(array: pa.Array | pa.ChunkedArray) -> pa.Array:
+    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+
+
+def _read(sheet: Sheet, row: int, status: Status, message: dict[str, Any]) -> Status:
+    sheet.write(row, message)
+    return status
+
+
+def _text(value: dict[str, Any]) -> str:
+    return msgspec.json.encode(value).decode()

@@ -1,0 +1,146 @@
+"""Where a Fleet comes from: `FLEET_*` variables, then `fleet.toml`, then the defaults. Pure: callers hand over the environment."""
+
+import difflib
+import json
+import logging
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import Field, fields
+from pathlib import Path
+from typing import Any
+
+from fleet_pipeline.model.errors import InvalidSetting
+from fleet_pipeline.model.fleet import Fleet
+
+FILE = "fleet.toml"
+PREFIX = "FLEET_"
+NAMED = "FLEET_FILE"
+"""The variable that names the file, wherever it lies."""
+
+_RULE_KEYS = Path(__file__).parent / "rule-keys.json"
+
+_log = logging.getLogger(__name__)
+_warned: set[str] = set()
+
+_HOME = str(next(each.default for each in fields(Fleet) if each.name == "home"))
+_NUMBERS: dict[str, Any] = {each.name: type(each.default) for each in fields(Fleet) if type(each.default) in {int, float}}
+_NUMBER_WANTED: dict[type, str] = {int: "write a whole number", float: "write a number"}
+
+
+def find_file(environ: Mapping[str, str], start: Path, user_home: Path) -> Path:
+    """Return where the settings lie: in the file that FLEET_FILE names, or in this folder or the nearest above it that has the file or a `.fleet`.
+
+    The search ends at the root of a git repository and at the user's home. So a command means the same fleet in every folder of a project.
+    Raises InvalidSetting when the file that is named does not exist.
+    """
+    if named := environ.get(NAMED):
+        if not Path(named).is_file():
+            raise InvalidSetting(NAMED, named, "there is no such file")
+        return Path(named)
+    for folder in (start, *start.parents):
+        if (folder / FILE).exists() or (folder / _HOME).is_dir():
+            return folder / FILE
+        if (folder / ".git").exists() or folder == user_home:
+            break
+    return start / FILE
+
+
+def read_fleet(environ: Mapping[str, str], file: Path) -> Fleet:
+    """Return the fleet that the settings describe; a missing file is an empty one. Raises InvalidSetting, naming the setting.
+
+    A variable wins over the file. Lists are comma-separated in variables and arrays in the file. A relative FLEET_HOME counts from the file's folder.
+    A variable of an unknown name is warned of once and left alone: Kubernetes gives every process `FLEET_PORT` where a service is named `fleet`.
+    """
+    chosen = {**_from_file(file), **_from_environment(environ)}
+    if file.parent.absolute() != Path.cwd() and chosen.get("home", _HOME):
+        chosen["home"] = str(file.parent.absolute() / chosen.get("home", _HOME))
+    if chosen.get("profile") == "aws" and "account" not in chosen:
+        raise InvalidSetting("FLEET_ACCOUNT", None, "with FLEET_PROFILE=aws, name the account that is meant, so that a wrong one is noticed")
+    return Fleet(**{"rule_keys": rule_keys(), **chosen})
+
+
+def rule_keys() -> tuple[str, ...]:
+    """Return the rule keys of rule-keys.json, the default of `FLEET_RULE_KEYS`."""
+    return tuple(json.loads(_RULE_KEYS.read_text(encoding="utf-8"))["testRules"])
+
+
+def described() -> list[tuple[str, str, str, str]]:
+    """Return name, default, meaning and reason of every setting, as docs/settings.md and `fleet settings` show them."""
+    return [(_variable(each.name), _shown(each.default), each.metadata["meaning"], each.metadata["reason"]) for each in fields(Fleet)]
+
+
+def values(fleet: Fleet) -> list[tuple[str, str]]:
+    """Return name and value of every setting of a fleet; of a secret one, only whether it is set."""
+    return [(_variable(each.name), _veiled(each, _shown(getattr(fleet, each.name)))) for each in fields(Fleet)]
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    names = {_variable(each.name): each.name for each in fields(Fleet)}
+    for variable in environ:
+        if variable.startswith(PREFIX) and variable not in {*names, NAMED, *_warned}:
+            _warned.add(variable)
+            _log.warning("%s is left alone: %s", variable, _unknown(variable, _variable))
+    return {name: _parsed(name, environ[variable]) for variable, name in names.items() if variable in environ}
+
+
+def _parsed(name: str, value: str) -> Any:
+    if name == "rule_keys":
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    if (number := _NUMBERS.get(name)) is None:
+        return value
+    try:
+        return number(value)
+    except ValueError as error:
+        raise InvalidSetting(_variable(name), value, _NUMBER_WANTED[number]) from error
+
+
+def _from_file(file: Path) -> dict[str, Any]:
+    try:
+        found = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:  # ValueError: not TOML, or not UTF-8
+        raise InvalidSetting(str(file), None, f"it cannot be read as TOML: {error}") from error
+    return {name: _typed(name, value) for key, value in found.items() for name in [_known(key, str)]}
+
+
+def _typed(name: str, value: Any) -> Any:
+    if (number := _NUMBERS.get(name)) is not None:
+        if type(value) not in {int, number}:
+            raise InvalidSetting(_variable(name), value, _NUMBER_WANTED[number])
+        return number(value)
+    if name != "rule_keys":
+        if not isinstance(value, str):
+            raise InvalidSetting(_variable(name), value, "write it in quotation marks")
+        return value
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise InvalidSetting(_variable(name), value, 'write it as an array of texts, such as ["rule1", "rule2"]')
+    return tuple(value)
+
+
+def _known(said: str, spelled: Callable[[str], str]) -> str:
+    """Return the setting that is meant, where each is spelled in this way."""
+    names = {spelled(each.name): each.name for each in fields(Fleet)}
+    if said in names:
+        return names[said]
+    raise InvalidSetting(said, None, _unknown(said, spelled))
+
+
+def _unknown(said: str, spelled: Callable[[str], str]) -> str:
+    """Say that there is no such setting, and which may be meant."""
+    names = {spelled(each.name): each.name for each in fields(Fleet)}
+    near = difflib.get_close_matches(said.removeprefix(PREFIX).lower(), names.values(), n=1)
+    hint = f"; did you mean {spelled(near[0])}?" if near else ""
+    return f"there is no such setting{hint} (`fleet settings` lists them all)"
+
+
+def _variable(name: str) -> str:
+    return f"{PREFIX}{name.upper()}"
+
+
+def _veiled(setting: Field[Any], value: str) -> str:
+    return "(set)" if value and setting.metadata["secret"] else value
+
+
+def _shown(value: Any) -> str:
+    return ",".join(value) if isinstance(value, tuple) else str(value)

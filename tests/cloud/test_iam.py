@@ -1,0 +1,258 @@
+"""The roles that this package runs as: each may do all that its code does, and nothing that it must not."""
+
+import copy
+import json
+import re
+import uuid
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import boto3
+import botocore.session
+import pytest
+from botocore import xform_name
+from botocore.exceptions import ClientError
+from click.testing import CliRunner
+
+from fleet_pipeline.aws.clients import Aws, doing, error_code
+from fleet_pipeline.aws.store import S3Store
+from fleet_pipeline.cli.main import fleet_command
+from fleet_pipeline.cloud.blueprint import blueprint, resources
+from fleet_pipeline.cloud.documents.iam import MANAGED_POLICY_LIMIT, compaction_policy, provisioner_policy
+from fleet_pipeline.cloud.operations.leftovers import leftovers
+from fleet_pipeline.cloud.reconcile import Action, reconcile, remove
+from fleet_pipeline.lake.analytics.vehicles import rolled_up, seen
+from fleet_pipeline.lake.catalog.tables import database, table
+from fleet_pipeline.lake.contract import Contract
+from fleet_pipeline.lake.layout import Lake
+from fleet_pipeline.lake.operations.compact_hour import compact_hour
+from fleet_pipeline.model.errors import AwsRefused
+from fleet_pipeline.model.fleet import Fleet, Hour, RawName
+
+FLEET, HOUR = Fleet(), Hour.parse("2026-11-23-07:00")
+SOURCE = Path(__file__).parents[2] / "fleet_pipeline"
+
+UNLIKE_THE_API = {
+    "s3:GetBucketEncryption": "s3:GetEncryptionConfiguration",
+    "s3:GetPublicAccessBlock": "s3:GetBucketPublicAccessBlock",
+    "s3:HeadBucket": "s3:ListBucket",
+    "s3:HeadObject": "s3:GetObject",
+    "s3:ListObjectVersions": "s3:ListBucketVersions",
+    "s3:ListObjectsV2": "s3:ListBucket",
+    "s3:PutBucketEncryption": "s3:PutEncryptionConfiguration",
+    "s3:PutPublicAccessBlock": "s3:PutBucketPublicAccessBlock",
+    "s3:DeleteObjects": "s3:DeleteObject",
+}
+"""Actions that are not named as their call is. Source: Service Authorization Reference, Amazon S3."""
+
+WAITERS = {"function_active_v2": "lambda:GetFunction", "function_updated_v2": "lambda:GetFunction", "table_exists": "dynamodb:DescribeTable"}
+
+NOT_THE_PROVISIONERS = {"sts:GetCallerIdentity"}
+"""Needs no permission."""
+
+EVERY_CHOICE = {"allow_list": "dynamodb", "claim_store": "secretsmanager", "own_ca": "jitr", "bulk_registration": "on"}
+SETTINGS = [{}, {"allow_list": "s3"}, {"allow_list": "dynamodb"}, EVERY_CHOICE]
+
+
+def at_once(_seconds):
+    """A denial is final: nothing is waited for."""
+
+
+def actions(document):
+    return {action for statement in document["Statement"] for action in listed(statement["Action"])}
+
+
+def listed(said):
+    return [said] if isinstance(said, str) else said
+
+
+def acting_as(aws, fleet, document):
+    """Return the clients of a role that has this policy and no other."""
+    trust = {
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Principal": {"AWS": fleet.role_arn("x").replace("role/x", "root")}, "Action": "sts:AssumeRole"}],
+    }
+    aws.iam.create_role(RoleName="someone", AssumeRolePolicyDocument=json.dumps(trust))
+    aws.iam.put_role_policy(RoleName="someone", PolicyName="only", PolicyDocument=json.dumps(document))
+    given = aws.sts.assume_role(RoleArn=fleet.role_arn("someone"), RoleSessionName="someone")["Credentials"]
+    someone = Aws(aws.region, aws.account, aws.endpoint_url)
+    session = boto3.Session(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"], region_name=fleet.region)
+    someone.__dict__["session"] = session
+    return someone
+
+
+def as_the_emulator_checks(document):
+    """Return the policy with what the emulator does not look up: names that stand in a call's body, and the policy that a role is given."""
+    relaxed = copy.deepcopy(document)
+    for statement in relaxed["Statement"]:
+        if statement["Sid"] == "OneManagedPolicyOnly":
+            del statement["Condition"]
+    names = [
+        "dynamodb:ListTagsOfResource",
+        "dynamodb:TagResource",
+        "iot:AttachPolicy",
+        "iot:DetachPolicy",
+        "glue:DeleteDatabase",
+        "glue:GetDatabase",
+        "iot:CreateProvisioningTemplate",
+        "iot:ListAttachedPolicies",
+        "iot:ListTargetsForPolicy",
+        "lambda:CreateFunction",
+    ]
+    relaxed["Statement"].append({"Effect": "Allow", "Action": names, "Resource": "*"})
+    return relaxed
+
+
+def denied(attack):
+    try:
+        attack()
+    except ClientError as error:
+        return "AccessDenied" in error_code(error)
+    return False
+
+
+def test_the_provisioner_makes_changes_and_removes_everything_with_its_policy_alone(aws, fleet):
+    fleet = replace(fleet, allow_list="dynamodb")
+    provisioner = acting_as(aws, fleet, as_the_emulator_checks(provisioner_policy(fleet)))
+    lake = Lake(S3Store(aws, fleet.lake_bucket), fleet.parquet_prefix)
+    tables = [database(fleet), *(table(fleet, lake, rule, Contract()) for rule in fleet.rules)]
+    wanted = [*resources(blueprint(fleet)), *tables]
+    assert {reconcile(each, provisioner, sleep=at_once).action for each in wanted} == {Action.CREATE}
+    other = replace(fleet, application="other", hook_runtime="python3.12", serial_prefix="29746", claim_client_prefix="new-", raw_key_format="timestamp")
+    done = [reconcile(each, provisioner, sleep=at_once) for each in resources(blueprint(other))]
+    assert {"IAM role", "Lambda function", "IoT policy", "topic rule", "S3 bucket"} <= {step.wanted.kind for step in done if step.action is Action.UPDATE}
+    assert {remove(each, provisioner, sleep=at_once).action for each in reversed(wanted)} == {Action.DELETE}
+
+
+def test_the_provisioner_finds_and_deletes_what_left_the_settings_and_not_what_others_made(aws, fleet):
+    provisioner = acting_as(aws, fleet, provisioner_policy(replace(fleet, rule_keys=("rule1",))))
+    for name in ("bucket", "rule_role", "rule_error_role", "topic_rule_rule2"):
+        reconcile(blueprint(fleet)[name].resource, aws)
+    aws.iot.create_topic_rule(ruleName="theirs_rule", topicRulePayload={"sql": "SELECT * FROM 'theirs/rule'", "actions": []})
+    [step] = leftovers(replace(fleet, rule_keys=("rule1",)), provisioner)
+    assert remove(step.wanted, provisioner).action is Action.DELETE
+    assert denied(lambda: provisioner.iot.delete_topic_rule(ruleName="theirs_rule"))
+
+
+def test_the_provisioner_can_do_nothing_else(aws, fleet):
+    provisioner = acting_as(aws, fleet, provisioner_policy(fleet))
+    for name in ("bucket", "lake_bucket"):
+        reconcile(blueprint(fleet)[name].resource, aws)
+    aws.s3.put_object(Bucket=fleet.bucket, Key=f"{fleet.rules[0].raw_prefix}1795442400123", Body=b"{}")
+    attacks = [
+        lambda: provisioner.s3.get_object(Bucket=fleet.bucket, Key=f"{fleet.rules[0].raw_prefix}1795442400123"),
+        lambda: provisioner.s3.delete_object(Bucket=fleet.bucket, Key=f"{fleet.rules[0].raw_prefix}1795442400123"),
+        lambda: provisioner.s3.put_object(Bucket=fleet.lake_bucket, Key="lake/x", Body=b"", IfNoneMatch="*"),
+        lambda: provisioner.s3.create_bucket(Bucket=f"other-{fleet.bucket}"[:60], CreateBucketConfiguration={"LocationConstraint": fleet.region}),
+        lambda: provisioner.iam.create_role(RoleName="other", AssumeRolePolicyDocument="{}"),
+        lambda: provisioner.iam.put_role_policy(RoleName="someone", PolicyName="more", PolicyDocument="{}"),
+        lambda: provisioner.iam.create_user(UserName="other"),
+        lambda: provisioner.iot.create_policy(policyName="other", policyDocument="{}"),
+        lambda: provisioner.iot.delete_topic_rule(ruleName="other"),
+        lambda: provisioner.functions.delete_function(FunctionName="other"),
+        lambda: provisioner.glue.delete_database(Name="other"),
+    ]
+    assert [number for number, attack in enumerate(attacks) if not denied(attack)] == []
+
+
+def test_compaction_does_its_work_with_its_policy_alone(aws, fleet):
+    for name in ("bucket", "lake_bucket"):
+        reconcile(blueprint(fleet)[name].resource, aws)
+    rule = fleet.rules[0]
+    key = rule.raw_key(RawName(HOUR.start_ms, str(uuid.uuid4())))
+    aws.s3.put_object(Bucket=fleet.bucket, Key=key, Body=b'{"serial": "297468000001", "speed_kmh": 48.2}')
+    aws.s3.put_object(Bucket=fleet.bucket, Key="claim-certificate/claim.private.key", Body=b"secret")
+    someone = acting_as(aws, fleet, as_the_emulator_checks(compaction_policy(fleet)))
+    lake = Lake(S3Store(someone, fleet.lake_bucket), fleet.parquet_prefix)
+    assert compact_hour(S3Store(someone, fleet.bucket), lake, rule, HOUR).rows == 1
+    assert seen(fleet, lake, HOUR).rows.num_rows == 1
+    assert rolled_up(lake.store, date(2026, 11, 23)).rows.num_rows == 1
+    for each in (database(fleet), table(fleet, lake, rule, lake.contract(rule))):
+        assert reconcile(each, someone, sleep=at_once).action is Action.CREATE
+    part = lake.parts(rule, HOUR)[0].key
+    attacks = [
+        lambda: someone.s3.delete_object(Bucket=fleet.bucket, Key=key),
+        lambda: someone.s3.put_object(Bucket=fleet.bucket, Key=key, Body=b"{}"),
+        lambda: someone.s3.get_object(Bucket=fleet.bucket, Key="claim-certificate/claim.private.key"),
+        lambda: someone.s3.delete_object(Bucket=fleet.lake_bucket, Key=part),
+        lambda: someone.glue.delete_table(DatabaseName=fleet.database, Name=rule.key),
+        someone.iot.list_things,
+    ]
+    assert [number for number, attack in enumerate(attacks) if not denied(attack)] == []
+
+
+def test_a_denial_is_not_taken_for_a_role_that_is_still_spreading(aws, fleet):
+    provisioner = acting_as(aws, fleet, provisioner_policy(fleet))
+    with pytest.raises(AwsRefused, match="assumed-role") as denied, doing("list the keys"):
+        provisioner.s3.list_buckets()
+    assert not denied.value.retryable
+
+
+def test_every_call_in_the_source_is_in_the_provisioners_policy():
+    """Every `aws.service.call(…)` that provisioning and the catalog can make, found in their source, whether a test makes it or not."""
+    session = botocore.session.get_session()
+    services = {
+        "iot": "iot",
+        "iam": "iam",
+        "functions": "lambda",
+        "s3": "s3",
+        "dynamodb": "dynamodb",
+        "logs": "logs",
+        "sts": "sts",
+        "glue": "glue",
+        "secrets": "secretsmanager",
+    }
+    calls = {service: {xform_name(name): name for name in session.get_service_model(service).operation_names} for service in services.values()}
+    needed = set()
+    for file in [
+        *(SOURCE / "cloud").rglob("*.py"),
+        *(SOURCE / "lake" / "catalog").rglob("*.py"),
+        SOURCE / "aws" / "objects.py",
+        SOURCE / "lake" / "operations" / "replay.py",
+    ]:
+        text = file.read_text()
+        for client, call in re.findall(r"aws\.(\w+)\.(?:get_paginator\(\")?(\w+)", text):
+            if client in services and call in calls[services[client]]:
+                action = f"{services[client]}:{calls[services[client]][call]}"
+                needed.add(UNLIKE_THE_API.get(action, action))
+        needed |= {WAITERS[name] for name in re.findall(r"get_waiter\(\"(\w+)\"", text)}
+    allowed = actions(provisioner_policy(replace(FLEET, **EVERY_CHOICE)))
+    assert len(needed) > 60
+    assert needed - allowed - NOT_THE_PROVISIONERS == set()
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_the_policies_name_this_fleets_resources_and_fit_into_a_managed_policy(settings):
+    fleet = replace(FLEET, **settings)
+    for document in (provisioner_policy(fleet), compaction_policy(fleet)):
+        assert len(json.dumps(document, separators=(",", ":"))) <= MANAGED_POLICY_LIMIT
+        assert not any("*" in action for action in actions(document))
+        for statement in document["Statement"]:
+            tagged = statement.get("Condition", {}).get("StringEquals", {}).get("aws:ResourceTag/fleet_pipeline:stack") == fleet.prefix
+            if not statement["Sid"].startswith("WhatHasNoResource") and not tagged:
+                assert all(re.search(r"cdk|test-thing-|test_rule_|:(ca)?cert/|:catalog$", arn) for arn in listed(statement["Resource"])), statement
+
+
+def test_nobody_may_delete_messages_or_parts_of_the_lake():
+    assert not any("Delete" in action for action in actions(compaction_policy(FLEET)))
+    for statement in provisioner_policy(FLEET)["Statement"]:
+        if any(action.startswith("s3:DeleteObject") for action in listed(statement["Action"])):
+            assert statement["Resource"] == [f"arn:aws:s3:::{FLEET.bucket}/{prefix}/*" for prefix in ("allow-list", "claim-certificate", "provisioning")]
+
+
+def test_compaction_may_list_messages_and_nothing_else_of_their_bucket():
+    [listing] = [each for each in compaction_policy(FLEET)["Statement"] if each["Resource"] == f"arn:aws:s3:::{FLEET.bucket}"]
+    assert listing["Condition"] == {"StringLike": {"s3:prefix": f"{FLEET.raw_prefix}/*"}}
+
+
+def test_the_one_managed_policy_that_may_be_attached_is_the_blueprints():
+    [managed] = blueprint(FLEET)["provisioning_role"].resource.managed
+    [statement] = [each for each in provisioner_policy(FLEET)["Statement"] if each["Sid"] == "OneManagedPolicyOnly"]
+    assert statement["Condition"] == {"ArnEquals": {"iam:PolicyARN": managed}}
+
+
+@pytest.mark.parametrize(("command", "policy"), [("compaction", compaction_policy), ("provisioner", provisioner_policy)])
+def test_the_command_prints_the_document(command, policy):
+    printed = CliRunner().invoke(fleet_command, ["iam", command], env={"FLEET_SERVICE": "cars"})
+    assert json.loads(printed.output) == policy(replace(FLEET, service="cars"))

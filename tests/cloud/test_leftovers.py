@@ -1,0 +1,93 @@
+"""What leaves the settings leaves AWS, by its tag: planned, deleted by an apply and by a teardown; and nothing of others goes with it."""
+
+from contextlib import suppress
+
+import pytest
+from click.testing import CliRunner
+
+from fleet_pipeline.aws.clients import Aws
+from fleet_pipeline.cli.main import fleet_command
+from fleet_pipeline.cloud.blueprint import blueprint, resources
+from fleet_pipeline.cloud.lock import Lock
+from fleet_pipeline.cloud.operations.apply import apply_all, plan_all
+from fleet_pipeline.cloud.operations.destroy import destroy
+from fleet_pipeline.cloud.reconcile import STACK_TAG, Action, reconcile
+from fleet_pipeline.model.errors import WouldLose
+
+GONE = {
+    "rule_keys": ({"rule_keys": ("rule1", "rule2")}, {}, {"topic rule"}),
+    "raw_prefix": ({"raw_prefix": "other-topics"}, {}, {"topic rule"}),
+    "bulk_registration": ({"bulk_registration": "on"}, {}, {"IAM role"}),
+    "allow_list": ({"allow_list": "dynamodb"}, {}, {"DynamoDB table"}),
+    "own_ca jitr": ({"own_ca": "jitr"}, {}, {"CA certificate", "topic rule", "Lambda function", "IAM role"}),
+    "own_ca jitp": ({"own_ca": "jitp"}, {}, {"CA certificate", "provisioning template"}),
+    "own_ca by the other way": ({"own_ca": "jitr"}, {"own_ca": "jitp"}, {"topic rule", "Lambda function", "IAM role"}),
+}
+"""By setting: what the fleet was made with, what it is wanted with now, and the kinds that go."""
+
+
+@pytest.fixture
+def changed(make_fleet, local_aws):
+    """Make a fleet with some settings, and return it with others."""
+
+    def changed(before, after):
+        home = None
+        fleet = make_fleet(rule_keys=("rule1",)) if "rule_keys" not in before else make_fleet()
+        home = fleet.home
+        if "own_ca" in before:
+            env = {"FLEET_HOME": home, "FLEET_ACCOUNT": fleet.account, "FLEET_BUCKET": fleet.bucket}
+            assert CliRunner().invoke(fleet_command, ["ca", "make"], env=env).exit_code == 0
+        own = {"account": fleet.account, "bucket": fleet.bucket, "home": home}
+        former, wanted = (make_fleet(**{"rule_keys": ("rule1",), **settings, **own}) for settings in (before, after))
+        aws = Aws(fleet.region, fleet.account, local_aws.url)
+        for resource in resources(blueprint(former)):
+            reconcile(resource, aws)
+        return wanted, aws
+
+    return changed
+
+
+def apply(fleet, aws, confirmed=""):
+    with Lock(aws, fleet.bucket, "ann") as lock:
+        return list(apply_all(fleet, aws, lock, confirmed=confirmed))
+
+
+def going(fleet, aws):
+    return {step.wanted.kind for step in plan_all(fleet, aws) if step.action is Action.DELETE}
+
+
+@pytest.mark.parametrize("setting", GONE)
+def test_what_leaves_the_settings_is_planned_as_deleted_and_an_apply_deletes_it(changed, setting):
+    before, after, kinds = GONE[setting]
+    fleet, aws = changed(before, after)
+    assert going(fleet, aws) == kinds
+    with suppress(WouldLose):
+        apply(fleet, aws)
+    apply(fleet, aws, confirmed=fleet.bucket)
+    assert {step.action for step in plan_all(fleet, aws)} == {Action.UNCHANGED}
+
+
+def test_a_rule_that_vehicles_may_still_use_is_deleted_only_once_that_is_confirmed(changed):
+    fleet, aws = changed({"rule_keys": ("rule1", "rule2")}, {})
+    with pytest.raises(WouldLose, match="messages that vehicles publish to topic rule 'test_rule_rule2'"):
+        apply(fleet, aws)
+    assert len(aws.iot.list_topic_rules()["rules"]) == 2
+
+
+def test_what_others_named_as_we_would_and_tagged_as_theirs_or_not_at_all_stays(changed):
+    fleet, aws = changed({}, {})
+    payload = {"sql": "SELECT * FROM 'theirs/rule'", "actions": []}
+    aws.iot.create_topic_rule(ruleName="theirs_rule", topicRulePayload=payload, tags=f"{STACK_TAG}=other-prod")
+    aws.iam.create_role(RoleName=fleet.bulk_role_name, AssumeRolePolicyDocument="{}")
+    assert going(fleet, aws) == set()
+    apply(fleet, aws)
+    list(destroy(fleet, aws, confirmed=fleet.bucket))
+    assert [each["ruleName"] for each in aws.iot.list_topic_rules()["rules"]] == ["theirs_rule"]
+    assert [each["RoleName"] for each in aws.iam.list_roles()["Roles"]] == [fleet.bulk_role_name]
+
+
+def test_a_teardown_finds_what_left_the_settings(changed):
+    fleet, aws = changed({"rule_keys": ("rule1", "rule2"), "bulk_registration": "on"}, {})
+    list(destroy(fleet, aws, confirmed=fleet.bucket))
+    assert aws.iot.list_topic_rules()["rules"] == []
+    assert aws.iam.list_roles()["Roles"] == []

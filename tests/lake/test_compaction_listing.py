@@ -1,0 +1,121 @@
+"""A long hour is listed in stretches side by side: what comes is what one listing would have said, at hardly more requests."""
+
+import threading
+import time
+from itertools import islice
+from unittest import mock
+
+import pytest
+from dict_store import DictStore
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_compaction import HOUR, RULE, key
+
+from fleet_pipeline.lake import listing
+from fleet_pipeline.lake.listing import LISTERS, PAGES, PROBE, pages
+
+LENGTH_MS = HOUR.end_ms - HOUR.start_ms
+
+_offsets = st.one_of(
+    st.integers(0, LENGTH_MS - 1),
+    st.integers(0, 40),  # a burst as the hour begins
+    st.integers(LENGTH_MS - 40, LENGTH_MS - 1),  # and as it ends
+    st.integers(1_800_000, 1_800_040),
+)
+FOREIGN = ["", ".", "./x", "/x", "0", "-", "-x", "~", "\x00"]
+
+
+def listed(store):
+    return [version for page in pages(store, RULE, HOUR) for version in page]
+
+
+def in_one(store):
+    """What a single listing says."""
+    whole = store.versions(RULE.raw_prefix, f"{RULE.raw_prefix}{HOUR.start_ms - 1}.", f"{RULE.raw_prefix}{HOUR.end_ms}")
+    return [version for page in whole for version in page]
+
+
+@pytest.mark.parametrize("page", range(1, 6))
+@pytest.mark.parametrize("stretch", range(2, 5))
+def test_a_seam_loses_and_doubles_nothing_wherever_it_falls(page, stretch):
+    store = DictStore(page=page)
+    for _ in range(PROBE * page):
+        store.put(key(0, bare=True), b"{}")  # versions of one key are all that is seen before the first stretch begins
+    for offset in [-1, *range(1, 60), LENGTH_MS - 1, LENGTH_MS]:
+        store.put(key(offset), b"{}")
+        for foreign in FOREIGN:
+            store.put(f"{RULE.raw_prefix}{HOUR.start_ms + offset}{foreign}", b"{}")
+    with mock.patch.object(listing, "PAGES", stretch):
+        assert listed(store) == in_one(store)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(_offsets, st.booleans(), st.sampled_from(FOREIGN)), max_size=150), st.integers(1, 4), st.integers(2, 4))
+def test_stretches_together_are_what_one_listing_says(messages, page, stretch):
+    store = DictStore(page=page)
+    for offset, bare, foreign in messages:
+        store.put(f"{RULE.raw_prefix}{HOUR.start_ms + offset}{foreign}" if foreign else key(offset, bare=bare), b"{}")
+    with mock.patch.object(listing, "PAGES", stretch):  # so that there are many seams
+        assert listed(store) == in_one(store)
+
+
+@pytest.mark.parametrize(
+    "offset",
+    [
+        lambda number: number * LENGTH_MS // 20_000,
+        lambda number: number,
+        lambda number: LENGTH_MS - 20_000 + number,
+        lambda number: number if number < 10_000 else LENGTH_MS - 20_000 + number,
+        lambda _: 7,
+    ],
+    ids=["even", "as it begins", "as it ends", "both", "one millisecond"],
+)
+def test_a_long_hour_costs_hardly_more_requests_than_it_has_pages(offset):
+    store = DictStore(page=50)
+    for number in range(20_000):
+        store.put(key(offset(number)), b"{}")
+    assert len(listed(store)) == 20_000
+    assert store.requests["LIST"] <= 400 * 1.25 + 20
+
+
+class Watched(DictStore):
+    """A store whose pages take a moment, and that knows how many are asked for at once."""
+
+    at_once = most = 0
+
+    def versions(self, *limits):
+        found = super().versions(*limits)
+        while True:
+            with self._counting:
+                self.at_once += 1
+                self.most = max(self.most, self.at_once)
+            time.sleep(0.005)
+            page = next(found, None)
+            with self._counting:
+                self.at_once -= 1
+            if page is None:
+                return
+            yield page
+
+
+@pytest.fixture
+def watched():
+    store = Watched(page=10)
+    for number in range(3000):
+        store.put(key(number * LENGTH_MS // 3000), b"{}")
+    return store
+
+
+def test_several_stretches_are_listed_at_once(watched):
+    assert len(listed(watched)) == 3000
+    assert watched.most == LISTERS
+
+
+def test_a_reader_who_pauses_is_waited_for_and_one_who_leaves_leaves_no_thread(watched):
+    threads = threading.active_count()
+    reading = pages(watched, RULE, HOUR)
+    assert len([*islice(reading, 4)]) == 4
+    time.sleep(1)
+    assert watched.requests["LIST"] <= 4 + LISTERS * (PAGES + 1)
+    reading.close()
+    assert threading.active_count() == threads

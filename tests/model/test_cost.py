@@ -1,0 +1,115 @@
+"""`fleet cost`: arithmetic that people decide by, held against figures worked out by hand."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fleet_pipeline.assets.lake.schedules import LOOK_CRON
+from fleet_pipeline.model.cost import DELIVERIES, LOOKS_AN_HOUR, Delivery, Prices, Workload, cheapest
+from fleet_pipeline.model.errors import InvalidName
+from fleet_pipeline.model.fleet import Fleet
+
+FLEET = replace(Fleet(), price_get=0.0004, price_put=0.005)
+"""S3's requests in us-east-1, like the other prices."""
+PRICES = Prices.read()
+REQUESTS = ("rules", "rule actions", "Firehose", "S3: write raw objects", "S3: read them once")
+
+
+def month(delivery, **workload):
+    return delivery.month(Workload(**({"vehicles": 10_000} | workload)), PRICES, FLEET)
+
+
+@pytest.mark.parametrize(
+    ("delivery", "vehicles", "dollars"),
+    [
+        (Delivery(), 10_000, 14_774),  # 2,592 M messages: PUT 12,960, GET 1,037, rules and actions 778
+        (Delivery(), 100_000, 147_744),
+        (Delivery(batch=10), 10_000, 1_477),
+        (Delivery(firehose=True), 10_000, 1_163),  # 13,271 GB of records of 5 KiB: 385; rules and actions 778
+        (Delivery(batch=10, firehose=True), 1_000_000, 11_626),
+    ],
+)
+def test_requests_cost_what_they_cost_by_hand(delivery, vehicles, dollars):
+    assert sum(month(delivery, vehicles=vehicles)[name] for name in REQUESTS) == pytest.approx(dollars, rel=0.001)
+
+
+def test_a_publish_is_metered_in_steps_of_five_kibibytes():
+    assert month(Delivery(batch=17))["rules"] * 17 == pytest.approx(month(Delivery())["rules"])  # 5,100 bytes
+    assert month(Delivery(batch=18))["rules"] * 9 == pytest.approx(month(Delivery())["rules"])  # 5,400 bytes are two
+
+
+def test_looks_are_paid_for_by_how_far_back_they_go():
+    seldom = replace(FLEET, look_back_hours=1, sweep_days=1)
+    listed = "S3: list them, looks included"
+    assert month(Delivery())[listed] == pytest.approx(2_592_000 * 51 * 0.005 / 1000)  # listed at compaction, 36 times by looks, 14 by sweeps
+    assert Delivery().month(Workload(10_000), PRICES, seldom)[listed] == pytest.approx(2_592_000 * 8 * 0.005 / 1000)
+
+
+def test_looks_come_as_often_as_their_schedule_says():
+    assert f"*/{60 // LOOKS_AN_HOUR} * * * *" == LOOK_CRON
+
+
+def test_vehicles_that_are_seldom_online_cost_less():
+    always, seldom = month(Delivery()), month(Delivery(), online=0.05)
+    assert {name: amount * 20 for name, amount in seldom.items()} == pytest.approx(always)
+
+
+def test_storage_grows_with_how_long_it_is_kept():
+    assert month(Delivery(), raw_days=90)["S3: keep raw objects"] == pytest.approx(3 * month(Delivery())["S3: keep raw objects"])
+    assert month(Delivery(), lake_months=0)["S3: keep the lake"] == 0
+
+
+def test_the_cheapest_keeps_no_message_longer_than_it_may_wait():
+    workload = Workload(10_000)
+    assert cheapest(workload, PRICES, FLEET, 89) == Delivery()
+    assert cheapest(workload, PRICES, FLEET, 90) == Delivery(batch=10)
+
+
+def test_what_this_version_does_not_make_is_never_advised():
+    assert cheapest(Workload(1_000_000), PRICES, FLEET, 10**6, (Delivery(firehose=True),)) is None
+
+
+def test_the_command_shows_figures_for_people_and_for_machines(command):
+    code, said = command(FLEET, "cost", "--vehicles", "100000")
+    assert code == 0
+    assert "wait for 120 s: an object a publish, 10 messages each, $" in " ".join(said.split())
+    assert "3,333.3" in said
+    code, said = command(FLEET, "cost", "--json")
+    assert code == 0
+    assert set(json.loads(said)["Firehose"]) == set(month(Delivery()))
+
+
+def test_more_than_one_prefix_takes_is_said(command):
+    assert "S3 takes 3,500" in " ".join(command(FLEET, "cost", "--vehicles", "200000")[1].split())
+    assert "S3 takes 3,500" not in " ".join(command(FLEET, "cost", "--vehicles", "100000")[1].split())
+
+
+def test_prices_of_ones_own_are_taken_and_wrong_ones_named(command, tmp_path):
+    file = tmp_path / "prices.json"
+    shown = json.loads(command(FLEET, "cost", "--show-prices")[1])
+    file.write_text(json.dumps(shown | {"rule_million": 1.5}))
+    assert Prices.read(file).rule_million == 1.5
+    for wrong, said in (({"rule_million": "dear"}, "could not convert"), ({"rule_million": -1}, "rule_million must be 0 or more")):
+        file.write_text(json.dumps(shown | wrong))
+        with pytest.raises(InvalidName, match=said):
+            Prices.read(file)
+    file.write_text(json.dumps({name: value for name, value in shown.items() if name != "date"}))
+    with pytest.raises(InvalidName, match="says nothing of 'date'"):
+        Prices.read(file)
+    file.write_text("[1]")
+    with pytest.raises(InvalidName):
+        Prices.read(file)
+
+
+@pytest.mark.parametrize("arguments", [["--vehicles", "0"], ["--every", "0"], ["--bytes", "0"], ["--online", "0"], ["--online", "1.1"], ["--raw-days", "-1"]])
+def test_what_makes_no_sense_is_refused(arguments, command):
+    assert command(FLEET, "cost", *arguments)[0] == 2
+
+
+def test_the_pages_table_is_what_the_command_says():
+    page = (Path(__file__).parents[2] / "docs" / "cost.md").read_text()
+    for vehicles in (10_000, 100_000, 1_000_000):
+        months = [sum(each.month(Workload(vehicles), PRICES, Fleet()).values()) for each in DELIVERIES]
+        assert f"| {vehicles:,} | {' | '.join(f'{month:,.0f}' for month in months)} |" in page

@@ -1,0 +1,48 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.whole  # it starts processes
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+def test_the_race_can_be_run_and_ours_is_complete_on_clean_and_dirty_data():
+    done = subprocess.run([sys.executable, BENCHMARKS / "run.py", "--objects", "2000", "--only", "fleet_pipeline"], capture_output=True, text=True, check=True)
+    runs = [json.loads(line) for line in done.stdout.splitlines()]
+    slow = "dirty, 20 ms added to every answer"
+    assert [run["data"] for run in runs] == ["clean", "dirty", slow, f"{slow}, 150 ms to every page"]
+    assert all(run["complete"] for run in runs)
+
+
+def test_the_results_that_are_kept_name_machine_versions_and_ours():
+    results = json.loads((BENCHMARKS / "results.json").read_text())
+    assert {"machine", "versions", "runs"} <= set(results)
+    ours = [run for run in results["runs"] if run["contender"] == "fleet_pipeline"]
+    assert ours
+    assert all(run["complete"] for run in ours)
+
+
+def test_the_memory_of_every_deed_can_be_measured_and_each_does_what_it_should():
+    command = [sys.executable, BENCHMARKS / "memory.py", "--share", "0.02", "--only", "bushes"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    peaks = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [peak["deed"] for peak in peaks] == ["compaction", "forecast", "look", "verification", "late", "rewrite", "purge"]
+    assert all(peak["right"] for peak in peaks)
+
+
+def test_memory_that_was_kept_was_that_of_deeds_done_right():
+    results = json.loads((BENCHMARKS / "results.json").read_text())
+    assert results["memory"]
+    assert all(peak["right"] for peak in results["memory"])
+
+
+def test_what_hostile_payloads_cost_can_be_measured():
+    command = [sys.executable, BENCHMARKS / "hostile.py", "--mb", "0.1", "--only", "chains", "several {}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    costs = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [cost["kind"] for cost in costs] == ["chains", "several {}"]
+    assert all(cost["statuses"] == {"ok": cost["rows"]} for cost in costs)

@@ -1,0 +1,79 @@
+"""The wheel is whole: installed away from the checkout it plans the same fleet, hook included; without the hook it plans nothing."""
+
+import site
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from fleet_pipeline.cloud.kinds.function import HOOK_FOLDER, NAME, sha256_of, source_folder, zipped
+from fleet_pipeline.model.errors import HookMissing
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(REPOSITORY)]
+    subprocess.run(build, check=True, timeout=300)
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """The interpreter of an environment that has the wheel, and of this one its dependencies alone: `.pth` files of a folder on the path are not read."""
+    folder = tmp_path_factory.mktemp("installed")
+    venv.create(folder)
+    packages = next(folder.glob("lib/python*/site-packages"))
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(packages), str(wheel)], check=True, timeout=300
+    )
+    (packages / "dependencies.pth").write_text("\n".join(site.getsitepackages()))
+    return folder / "bin" / "python"
+
+
+@pytest.mark.whole
+def test_the_wheel_holds_the_hook_byte_for_byte_and_that_the_package_is_typed(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    hook = {path.name: path.read_bytes() for path in HOOK_FOLDER.glob("*.py")}
+    assert {name: files.get(f"fleet_pipeline/{NAME}/{name}") for name in hook} == hook
+    assert "fleet_pipeline/py.typed" in files
+    assert any(name.endswith("licenses/LICENSE") for name in files)
+
+
+@pytest.mark.whole
+def test_an_installed_wheel_plans_the_same_fleet_as_the_checkout(installed, tmp_path):
+    run = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 300}
+    code = "import fleet_pipeline.cloud.kinds.function as f; print(f.__file__); print(f.sha256_of(f.zipped(f.HOOK_FOLDER)))"
+    where, sha256 = subprocess.run([installed, "-c", code], check=False, **run).stdout.split("\n")[:2]
+    assert Path(where).is_relative_to(installed.parents[1])
+    assert sha256 == sha256_of(zipped(HOOK_FOLDER))
+    try:
+        plan = subprocess.run([installed, "-m", "fleet_pipeline", "plan"], check=False, **run)
+        assert plan.returncode == 2, plan.stdout + plan.stderr
+        assert "Lambda function" in plan.stdout
+    finally:
+        subprocess.run([installed, "-m", "fleet_pipeline", "local", "reset", "--yes"], check=False, **run)
+
+
+@pytest.mark.parametrize("holds", [None, [], ["serials.py"], ["lambda_function.txt"]])
+def test_a_folder_without_the_function_is_an_error_and_never_a_zip(tmp_path, holds):
+    folder = tmp_path / NAME
+    if holds is not None:
+        folder.mkdir()
+        for name in holds:
+            (folder / name).touch()
+    with pytest.raises(HookMissing, match=NAME):
+        zipped(folder)
+
+
+def test_a_package_without_the_hook_looks_for_it_in_the_checkout(tmp_path):
+    package = tmp_path / "fleet_pipeline"
+    assert source_folder(package) == tmp_path / "lambda" / NAME
+    (package / NAME).mkdir(parents=True)
+    assert source_folder(package) == package / NAME
