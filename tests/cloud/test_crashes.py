@@ -4,42 +4,14 @@ What AWS holds changes with writing calls only, so by default it is around these
 the other until a run comes through. `make crash` starts anew for every call, reading ones too, and kills before it and after it.
 """
 
-import os
-import signal
-from dataclasses import dataclass
-
 import pytest
-from aws_calls import READING
+from killing import Kill, is_killed
 
 from fleet_pipeline.aws.clients import Aws, absent
 from fleet_pipeline.cloud.claims.certificates import delete_versions, read_claim
 from fleet_pipeline.cloud.lock import KEY, Lock
 from fleet_pipeline.cloud.operations.apply import apply_all, plan_all
 from fleet_pipeline.cloud.reconcile import Action
-
-
-@dataclass
-class Kill:
-    """SIGKILL to one's own process around the n-th call, of writing ones only or of all."""
-
-    at: int
-    after: bool
-    writing_only: bool
-    seen: int = 0
-
-    def before_send(self, event_name, **_):
-        operation = event_name.rsplit(".", 1)[1]
-        self.seen += not (self.writing_only and operation.startswith(READING))
-        if not self.after:
-            self._fire()
-
-    def response_received(self, **_):
-        if self.after:
-            self._fire()
-
-    def _fire(self):
-        if self.seen == self.at:
-            os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.fixture
@@ -50,23 +22,12 @@ def new_aws(local_aws):
 def was_killed(fleet, aws, kill):
     """Apply in a process of its own, long after the one before; return whether it was killed."""
     let_the_lock_lapse(fleet, aws)
-    mortal = Aws(aws.region, aws.account, aws.endpoint_url)
-    mortal.session.events.register("before-send", kill.before_send)
-    mortal.session.events.register("response-received", kill.response_received)
-    for _ in (mortal.s3, mortal.iam, mortal.iot, mortal.functions):
-        pass  # made before the fork, with nothing yet connected
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            with Lock(mortal, fleet.bucket, "one that is killed") as lock:
-                list(apply_all(fleet, mortal, lock, sleep=lambda _: None))
-            code = 0
-        finally:
-            os._exit(code)
-    status = os.waitpid(pid, 0)[1]
-    assert os.WIFSIGNALED(status) or os.waitstatus_to_exitcode(status) == 0
-    return os.WIFSIGNALED(status)
+
+    def apply(mortal):
+        with Lock(mortal, fleet.bucket, "one that is killed") as lock:
+            list(apply_all(fleet, mortal, lock, sleep=lambda _: None))
+
+    return is_killed(apply, aws, kill)
 
 
 def apply_again(fleet, aws):
