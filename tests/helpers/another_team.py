@@ -11,10 +11,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from fleet_pipeline.aws import Aws, absent
-from fleet_pipeline.documents.filled import provisioning_template
-from fleet_pipeline.fleet import Fleet
-from fleet_pipeline.provision.reconcile import STACK_TAG
+from fleet_pipeline.aws.clients import Aws, absent
+from fleet_pipeline.cloud.documents.filled import provisioning_template
+from fleet_pipeline.cloud.reconcile import STACK_TAG
+from fleet_pipeline.model.fleet import Fleet
 
 POLICY = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:Connect", "Resource": "*"}]})
 TRUST = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}]})

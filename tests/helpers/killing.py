@@ -9,7 +9,7 @@ from typing import Any
 
 from aws_calls import READING
 
-from fleet_pipeline.aws import Aws
+from fleet_pipeline.aws.clients import Aws
 
 
 @dataclass

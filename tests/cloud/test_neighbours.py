@@ -9,17 +9,17 @@ import pytest
 from another_team import KINDS, lost, make_certificates_beside, put_ours_on_their_group, settle, snapshot
 from killing import Kill, is_killed
 
-from fleet_pipeline.aws import Aws
-from fleet_pipeline.errors import ClaimNotRetired, StillUsed
-from fleet_pipeline.fleet import Fleet
-from fleet_pipeline.provision.adopt import adopt
-from fleet_pipeline.provision.apply import apply_all
-from fleet_pipeline.provision.blueprint import blueprint, resources
-from fleet_pipeline.provision.claim import life
-from fleet_pipeline.provision.claim.claims import delete_versions
-from fleet_pipeline.provision.destroy import destroy
-from fleet_pipeline.provision.lock import KEY, Lock
-from fleet_pipeline.provision.reconcile import reconcile
+from fleet_pipeline.aws.clients import Aws
+from fleet_pipeline.cloud.blueprint import blueprint, resources
+from fleet_pipeline.cloud.claims import life
+from fleet_pipeline.cloud.claims.certificates import delete_versions
+from fleet_pipeline.cloud.lock import KEY, Lock
+from fleet_pipeline.cloud.operations.adopt import adopt
+from fleet_pipeline.cloud.operations.apply import apply_all
+from fleet_pipeline.cloud.operations.destroy import destroy
+from fleet_pipeline.cloud.reconcile import reconcile
+from fleet_pipeline.model.errors import ClaimNotRetired, StillUsed
+from fleet_pipeline.model.fleet import Fleet
 
 CHOICES = {"FLEET_ALLOW_LIST": "dynamodb", "FLEET_CLAIM_STORE": "secretsmanager", "FLEET_BULK_REGISTRATION": "on", "FLEET_RULE_KEYS": "rule1"}
 SERIAL = "297468000001"
