@@ -12,9 +12,9 @@ from urllib.error import HTTPError
 from urllib.request import Request
 
 import dagster as dg
-from dagster._core.storage.tags import WILL_RETRY_TAG
 
 from fleet_pipeline.assets.shared.evaluations import last_evaluation
+from fleet_pipeline.instance.internals import WILL_RETRY_TAG
 from fleet_pipeline.instance.own_process import is_of_location
 from fleet_pipeline.model.errors import AlertNotDelivered
 from fleet_pipeline.model.fleet import Fleet

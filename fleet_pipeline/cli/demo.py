@@ -12,7 +12,6 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 import pyarrow.dataset as ds
-from dagster._core.errors import DagsterExecutionInterruptedError
 from rich.table import Table
 
 from fleet_pipeline.account import Account
@@ -94,7 +93,7 @@ def _station(title: str) -> Iterator[None]:
     begun = time.monotonic()
     try:
         yield
-    except (KeyboardInterrupt, DagsterExecutionInterruptedError):
+    except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
         raise DemoStopped(title, "it was interrupted") from None
     except dg.Failure as failure:
         raise DemoStopped(title, failure.description or str(failure)) from failure

@@ -3,7 +3,6 @@
 import os
 import socket
 import warnings
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,13 @@ from fleet_pipeline.model.errors import PortTaken
 @click.option("--allow-host", "hosts", multiple=True, help="A name under which it is reached, as behind a proxy; may be given several times.")
 def ui(host: str, port: int, workspace: str, hosts: tuple[str, ...]) -> None:
     """Serve Dagster's UI and run its daemon until Ctrl-C. Pages of other origins get nothing."""
+    from fleet_pipeline.instance import internals
     from fleet_pipeline.instance.webserver import HOSTS
 
     os.umask(0o077)
     os.environ.setdefault("DAGSTER_HOME", str(Path.cwd()))
     os.environ[HOSTS] = ",".join([*hosts, *os.environ.get(HOSTS, "").split(",")])
-    dev: Any = import_module("dagster._cli.dev")
+    dev = internals.dev()
     start = dev.open_ipc_subprocess
 
     def behind_the_gate(command: list[str], **more: Any) -> Any:

@@ -8,9 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from dagster._core.storage.root import LocalArtifactStorage
-from dagster._serdes import ConfigurableClassData
-
+from fleet_pipeline.instance.internals import ConfigurableClassData, LocalArtifactStorage
 from fleet_pipeline.model.private import made_private
 
 

@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
-from dagster._core.remote_origin import CodeLocationOrigin
+
+from fleet_pipeline.instance.internals import CodeLocationOrigin
 
 TAG = "fleet/process"
 """The run's tag: host, process id and, where the system tells, the time at which the process began."""

@@ -5,9 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
-from dagster._core.storage.partition_status_cache import AssetPartitionStatus
-from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
+from fleet_pipeline.instance.internals import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 from fleet_pipeline.model.fleet import Fleet, Hour
 
 # The parameter has been beta since 1.6; the warning would greet every user at every start.
@@ -56,17 +55,17 @@ def untouched(instance: dg.DagsterInstance, asset: dg.AssetKey, fleet: Fleet, am
     final = {
         record.partition_key for record in made if record.partition_key and record.timestamp >= (Hour.parse(record.partition_key).end + closed).timestamp()
     }
-    early = {hour for hour, status in statuses.items() if status is AssetPartitionStatus.MATERIALIZED and hour.partition_key not in final}
+    early = {hour for hour, status in statuses.items() if status is dg.AssetPartitionStatus.MATERIALIZED and hour.partition_key not in final}
     return [hour for hour, status in statuses.items() if status is None or hour in early]
 
 
 def idle(instance: dg.DagsterInstance, asset: dg.AssetKey, fleet: Fleet, among: Iterable[Hour]) -> list[Hour]:
     """Return the hours at which no run is working or about to."""
     statuses = _statuses(instance, asset, fleet, among)
-    return [hour for hour, status in statuses.items() if status is not AssetPartitionStatus.IN_PROGRESS]
+    return [hour for hour, status in statuses.items() if status is not dg.AssetPartitionStatus.IN_PROGRESS]
 
 
-def _statuses(instance: dg.DagsterInstance, asset: dg.AssetKey, fleet: Fleet, among: Iterable[Hour]) -> dict[Hour, AssetPartitionStatus | None]:
+def _statuses(instance: dg.DagsterInstance, asset: dg.AssetKey, fleet: Fleet, among: Iterable[Hour]) -> dict[Hour, dg.AssetPartitionStatus | None]:
     wanted = list(among)
     known = instance.get_status_by_partition(asset, [hour.partition_key for hour in wanted], hours(fleet)) or {}
     return {hour: known.get(hour.partition_key) for hour in wanted}

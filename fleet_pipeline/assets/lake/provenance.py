@@ -4,7 +4,8 @@ Events that are yielded by hand, one an hour, carry no such tags by themselves.
 """
 
 import dagster as dg
-from dagster._core.definitions.data_version import (
+
+from fleet_pipeline.instance.internals import (
     CODE_VERSION_TAG,
     DATA_VERSION_TAG,
     INPUT_DATA_VERSION_TAG_PREFIX,

@@ -3,11 +3,11 @@
 from datetime import timedelta
 
 import dagster as dg
-from dagster._core.storage.tags import SCHEDULE_NAME_TAG
 
 from fleet_pipeline.assets.lake import parquet
 from fleet_pipeline.assets.lake.late_data import Look
 from fleet_pipeline.assets.lake.partitions import CLOSED_HOURS, closed_hours, run_requests, untouched
+from fleet_pipeline.instance.internals import SCHEDULE_NAME_TAG
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.resources.account import AccountResource
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+
+from fleet_pipeline.instance.internals import AssetCheckExecutionRecordStatus
 
 
 @dataclass(frozen=True, slots=True)
