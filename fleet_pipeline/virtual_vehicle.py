@@ -17,6 +17,7 @@ from fleet_pipeline.account import Account
 from fleet_pipeline.aws.clients import Aws
 from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.cloud.claims.certificates import read_claim
+from fleet_pipeline.cloud.documents.iam import VIRTUAL
 from fleet_pipeline.cloud.enrolment import allow_list, enrolled
 from fleet_pipeline.model.errors import ConnectionFailed, FleetError, PublishRefused, RegistrationRefused
 from fleet_pipeline.model.fleet import Fleet, RawName, Rule
@@ -42,7 +43,7 @@ class Trial:
 
 def tried(fleet: Fleet, account: Account) -> list[Trial]:
     """Return what came of every trial. Afterwards there is no thing, no active certificate and no object of the virtual vehicle."""
-    serial = f"{fleet.serial_prefix}VIRTUAL{secrets.token_hex(5).upper()}"
+    serial = f"{fleet.serial_prefix}{VIRTUAL}{secrets.token_hex(5).upper()}"
     with TemporaryDirectory(prefix="fleet-") as home:
         trials = _Trials(fleet, account, serial, Path(home))
         try:

@@ -5,7 +5,7 @@ import json
 import click
 
 from fleet_pipeline.cloud.documents.filled import Document
-from fleet_pipeline.cloud.documents.iam import compaction_policy, provisioner_policy
+from fleet_pipeline.cloud.documents.iam import PROVISIONER, boundary_policy, compaction_policy, replay_policy, virtual_vehicle_policy
 from fleet_pipeline.model.fleet import Fleet
 
 
@@ -16,16 +16,38 @@ def iam() -> None:
 
 @iam.command()
 @click.pass_obj
+def boundary(fleet: Fleet) -> None:
+    """Print the most that any role of the fleet may do: the permissions boundary that FLEET_ROLE_BOUNDARY names."""
+    _print(boundary_policy(fleet))
+
+
+@iam.command()
+@click.pass_obj
 def compaction(fleet: Fleet) -> None:
     """Print what compaction may do: read messages, add to the lake, keep its tables in step."""
     _print(compaction_policy(fleet))
 
 
 @iam.command()
+@click.argument("part", type=click.Choice(list(PROVISIONER)))
 @click.pass_obj
-def provisioner(fleet: Fleet) -> None:
-    """Print what provisioning may do: make, change and remove this fleet's resources."""
-    _print(provisioner_policy(fleet))
+def provisioner(fleet: Fleet, part: str) -> None:
+    """Print one part of what provisioning may do: make, change and remove this fleet's resources. Attach all four."""
+    _print(PROVISIONER[part](fleet))
+
+
+@iam.command()
+@click.pass_obj
+def replay(fleet: Fleet) -> None:
+    """Print what a replay may do: read what the rules could not write, and put it back among the messages."""
+    _print(replay_policy(fleet))
+
+
+@iam.command()
+@click.pass_obj
+def virtual_vehicle(fleet: Fleet) -> None:
+    """Print what the virtual vehicle's check may do: register vehicles of its own, publish, and remove what it made."""
+    _print(virtual_vehicle_policy(fleet))
 
 
 def _print(document: Document) -> None:

@@ -229,7 +229,7 @@ def _topic_rule(fleet: Fleet, rule: Rule) -> TopicRule:
 
 
 def _role(fleet: Fleet, name: str, description: str, trust: filled.Document, inline: dict[str, filled.Document]) -> Role:
-    return Role(name=name, arn=fleet.role_arn(name), description=description, trust=trust, tags=fleet.tags, inline=inline)
+    return Role(name=name, arn=fleet.role_arn(name), description=description, trust=trust, tags=fleet.tags, inline=inline, boundary=fleet.boundary_arn)
 
 
 def _iot_policy(fleet: Fleet, name: str, document: filled.Document) -> IotPolicy:

@@ -347,6 +347,11 @@ class Fleet:
         "Vehicles register with the claim certificate. The CA's certificates lie in `{home}/ca`.",
     )
     bulk_registration: BulkRegistration = _setting("off", "Registration of many vehicles from one file: `off` or `on`.", "It needs a role of its own.")
+    role_boundary: str = _setting(
+        "",
+        "Permissions boundary of the fleet's roles: `own`, the policy `{service}-{environment}-boundary`; the ARN of another; or empty, none.",
+        "An administrator must make it first (`fleet iam boundary`). The rights that `fleet iam provisioner` prints demand one.",
+    )
     hook_runtime: str = _setting("python3.13", "Lambda runtime of the hook.", "Supported until June 2029.")
     start: str = _setting("2026-01-01", "First day (UTC) of the partitions, as 2026-01-01.", "Raw objects before it are not compacted.")
     grace_minutes: int = _setting(
@@ -412,9 +417,15 @@ class Fleet:
         _matches("hook_runtime", self.hook_runtime, r"python3\.[0-9]{2}", "name a Lambda runtime such as python3.13")
         if not self.home:
             raise InvalidSetting("FLEET_HOME", self.home, "name a folder")
+        self._check_boundary()
         self._check_start()
         self._check_prefixes()
         self._check_rules()
+
+    def _check_boundary(self) -> None:
+        if self.role_boundary != "own":
+            why = "write `own`, or the ARN of a managed policy such as arn:aws:iam::123456789012:policy/boundary"
+            _matches("role_boundary", self.role_boundary, r"(arn:aws[a-z-]*:iam::([0-9]{12}|aws):policy/[!-~]{1,512})?", why)
 
     def _check_start(self) -> None:
         _matches("start", self.start, r"[0-9]{4}-[0-9]{2}-[0-9]{2}", "write a day as 2026-01-01")
@@ -577,6 +588,17 @@ class Fleet:
     def bulk_role_name(self) -> str:
         """IAM role as which AWS IoT reads and carries out a bulk registration."""
         return f"{self.prefix}-bulk-registration-role"
+
+    @property
+    def role_names(self) -> tuple[str, ...]:
+        """The roles that any settings of the fleet make."""
+        rules = (self.rule_role_name, self.rule_error_role_name)
+        return (self.hook_role_name, self.provisioning_role_name, *rules, self.just_in_time_role_name, self.bulk_role_name)
+
+    @property
+    def boundary_arn(self) -> str:
+        """The policy that bounds the fleet's roles; empty where none does."""
+        return self.arn("iam", f"policy/{self.prefix}-boundary") if self.role_boundary == "own" else self.role_boundary
 
     @property
     def bulk_prefix(self) -> str:

@@ -14,12 +14,13 @@ import pytest
 from botocore import xform_name
 from botocore.exceptions import ClientError
 from click.testing import CliRunner
+from iam_documents import documents
 
 from fleet_pipeline.aws.clients import Aws, doing, error_code
 from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.cli.main import fleet_command
 from fleet_pipeline.cloud.blueprint import blueprint, resources
-from fleet_pipeline.cloud.documents.iam import MANAGED_POLICY_LIMIT, compaction_policy, provisioner_policy
+from fleet_pipeline.cloud.documents.iam import PROVISIONER, boundary_policy, compaction_policy, provisioner_policies
 from fleet_pipeline.cloud.operations.leftovers import leftovers
 from fleet_pipeline.cloud.reconcile import Action, reconcile, remove
 from fleet_pipeline.lake.analytics.vehicles import rolled_up, seen
@@ -27,10 +28,10 @@ from fleet_pipeline.lake.catalog.tables import database, table
 from fleet_pipeline.lake.contract import Contract
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.operations.compact_hour import compact_hour
-from fleet_pipeline.model.errors import AwsRefused
+from fleet_pipeline.model.errors import AwsRefused, InvalidSetting
 from fleet_pipeline.model.fleet import Fleet, Hour, RawName
 
-FLEET, HOUR = Fleet(), Hour.parse("2026-11-23-07:00")
+FLEET, HOUR = Fleet(role_boundary="own"), Hour.parse("2026-11-23-07:00")
 SOURCE = Path(__file__).parents[2] / "fleet_pipeline"
 
 UNLIKE_THE_API = {
@@ -63,18 +64,30 @@ def actions(document):
     return {action for statement in document["Statement"] for action in listed(statement["Action"])}
 
 
+def allowed_by(document):
+    return {action for statement in document["Statement"] if statement["Effect"] == "Allow" for action in listed(statement["Action"])}
+
+
 def listed(said):
     return [said] if isinstance(said, str) else said
 
 
-def acting_as(aws, fleet, document):
-    """Return the clients of a role that has this policy and no other."""
+def provisioner_of(aws, fleet):
+    """Return the clients of a role that has the provisioner's policies, in an account in which an administrator made the boundary."""
+    aws.iam.create_policy(PolicyName=fleet.boundary_arn.rsplit("/", 1)[1], PolicyDocument=json.dumps(boundary_policy(fleet)))
+    return acting_as(aws, fleet, *map(as_the_emulator_checks, provisioner_policies(fleet).values()))
+
+
+def acting_as(aws, fleet, *documents):
+    """Return the clients of a role that has these policies and no others."""
     trust = {
         "Version": "2012-10-17",
         "Statement": [{"Effect": "Allow", "Principal": {"AWS": fleet.role_arn("x").replace("role/x", "root")}, "Action": "sts:AssumeRole"}],
     }
     aws.iam.create_role(RoleName="someone", AssumeRolePolicyDocument=json.dumps(trust))
-    aws.iam.put_role_policy(RoleName="someone", PolicyName="only", PolicyDocument=json.dumps(document))
+    for number, document in enumerate(documents):
+        named = aws.iam.create_policy(PolicyName=f"part-{number}", PolicyDocument=json.dumps(document))["Policy"]["Arn"]
+        aws.iam.attach_role_policy(RoleName="someone", PolicyArn=named)
     given = aws.sts.assume_role(RoleArn=fleet.role_arn("someone"), RoleSessionName="someone")["Credentials"]
     someone = Aws(aws.region, aws.account, aws.endpoint_url)
     session = boto3.Session(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"], region_name=fleet.region)
@@ -82,11 +95,15 @@ def acting_as(aws, fleet, document):
     return someone
 
 
+NOT_LOOKED_UP = {"iam:PolicyARN", "iam:PermissionsBoundary", "lambda:Principal"}
+"""Conditions that the emulator does not fill in when it is called. `test_iam_escalation.py` gives its evaluator their values."""
+
+
 def as_the_emulator_checks(document):
-    """Return the policy with what the emulator does not look up: names that stand in a call's body, and the policy that a role is given."""
+    """Return the policy with what the emulator does not look up: names that stand in a call's body, and some conditions."""
     relaxed = copy.deepcopy(document)
     for statement in relaxed["Statement"]:
-        if statement["Sid"] == "OneManagedPolicyOnly":
+        if {key for keys in statement.get("Condition", {}).values() for key in keys} & NOT_LOOKED_UP:
             del statement["Condition"]
     names = [
         "dynamodb:ListTagsOfResource",
@@ -113,8 +130,8 @@ def denied(attack):
 
 
 def test_the_provisioner_makes_changes_and_removes_everything_with_its_policy_alone(aws, fleet):
-    fleet = replace(fleet, allow_list="dynamodb")
-    provisioner = acting_as(aws, fleet, as_the_emulator_checks(provisioner_policy(fleet)))
+    fleet = replace(fleet, allow_list="dynamodb", role_boundary="own")
+    provisioner = provisioner_of(aws, fleet)
     lake = Lake(S3Store(aws, fleet.lake_bucket), fleet.parquet_prefix)
     tables = [database(fleet), *(table(fleet, lake, rule, Contract()) for rule in fleet.rules)]
     wanted = [*resources(blueprint(fleet)), *tables]
@@ -125,8 +142,29 @@ def test_the_provisioner_makes_changes_and_removes_everything_with_its_policy_al
     assert {remove(each, provisioner, sleep=at_once).action for each in reversed(wanted)} == {Action.DELETE}
 
 
+def test_a_role_without_a_boundary_is_put_into_it_before_anything_else_of_it_is_changed(aws, fleet):
+    unbound, bound = (blueprint(each)["hook_role"].resource for each in (fleet, replace(fleet, role_boundary="own", serial_prefix="29746")))
+    reconcile(unbound, aws)
+    provisioner, calls = provisioner_of(aws, replace(fleet, role_boundary="own")), []
+    provisioner.iam.meta.events.register("before-call.iam", lambda model, **_: calls.append(model.name))
+    step = reconcile(bound, provisioner, sleep=at_once)
+    assert step.action is Action.UPDATE
+    assert [call for call in calls if call.startswith(("Put", "Update"))] == ["PutRolePermissionsBoundary", "PutRolePolicy"]
+    assert aws.iam.get_role(RoleName=bound.name)["Role"]["PermissionsBoundary"]["PermissionsBoundaryArn"] == bound.boundary
+
+
+def test_a_boundary_that_others_set_stays_where_none_is_wanted(aws, fleet):
+    bound = blueprint(replace(fleet, role_boundary="own"))["hook_role"].resource
+    aws.iam.create_policy(PolicyName=bound.boundary.rsplit("/", 1)[1], PolicyDocument=json.dumps(boundary_policy(fleet)))
+    reconcile(bound, aws)
+    unbound = blueprint(replace(fleet, serial_prefix="29746"))["hook_role"].resource
+    assert reconcile(unbound, aws).action is Action.UPDATE
+    assert reconcile(unbound, aws).action is Action.UNCHANGED
+    assert aws.iam.get_role(RoleName=bound.name)["Role"]["PermissionsBoundary"]["PermissionsBoundaryArn"] == bound.boundary
+
+
 def test_the_provisioner_finds_and_deletes_what_left_the_settings_and_not_what_others_made(aws, fleet):
-    provisioner = acting_as(aws, fleet, provisioner_policy(replace(fleet, rule_keys=("rule1",))))
+    provisioner = acting_as(aws, fleet, *provisioner_policies(replace(fleet, rule_keys=("rule1",), role_boundary="own")).values())
     for name in ("bucket", "rule_role", "rule_error_role", "topic_rule_rule2"):
         reconcile(blueprint(fleet)[name].resource, aws)
     aws.iot.create_topic_rule(ruleName="theirs_rule", topicRulePayload={"sql": "SELECT * FROM 'theirs/rule'", "actions": []})
@@ -136,7 +174,7 @@ def test_the_provisioner_finds_and_deletes_what_left_the_settings_and_not_what_o
 
 
 def test_the_provisioner_can_do_nothing_else(aws, fleet):
-    provisioner = acting_as(aws, fleet, provisioner_policy(fleet))
+    provisioner = acting_as(aws, fleet, *provisioner_policies(replace(fleet, role_boundary="own")).values())
     for name in ("bucket", "lake_bucket"):
         reconcile(blueprint(fleet)[name].resource, aws)
     aws.s3.put_object(Bucket=fleet.bucket, Key=f"{fleet.rules[0].raw_prefix}1795442400123", Body=b"{}")
@@ -183,7 +221,7 @@ def test_compaction_does_its_work_with_its_policy_alone(aws, fleet):
 
 
 def test_a_denial_is_not_taken_for_a_role_that_is_still_spreading(aws, fleet):
-    provisioner = acting_as(aws, fleet, provisioner_policy(fleet))
+    provisioner = acting_as(aws, fleet, *provisioner_policies(replace(fleet, role_boundary="own")).values())
     with pytest.raises(AwsRefused, match="assumed-role") as denied, doing("list the keys"):
         provisioner.s3.list_buckets()
     assert not denied.value.retryable
@@ -217,28 +255,40 @@ def test_every_call_in_the_source_is_in_the_provisioners_policy():
                 action = f"{services[client]}:{calls[services[client]][call]}"
                 needed.add(UNLIKE_THE_API.get(action, action))
         needed |= {WAITERS[name] for name in re.findall(r"get_waiter\(\"(\w+)\"", text)}
-    allowed = actions(provisioner_policy(replace(FLEET, **EVERY_CHOICE)))
+    allowed = {action for document in provisioner_policies(replace(FLEET, **EVERY_CHOICE)).values() for action in allowed_by(document)}
     assert len(needed) > 60
     assert needed - allowed - NOT_THE_PROVISIONERS == set()
 
 
+WITHOUT_A_NAME = ("WhatHasNoResource", "WhatRegistrationMayAsk", "FindLogs")
+"""Statements about actions for which AWS takes no resource, and what a boundary lets AWS IoT read of the groups and types of others."""
+
+
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
-def test_the_policies_name_this_fleets_resources_and_fit_into_a_managed_policy(settings):
-    fleet = replace(FLEET, **settings)
-    for document in (provisioner_policy(fleet), compaction_policy(fleet)):
-        assert len(json.dumps(document, separators=(",", ":"))) <= MANAGED_POLICY_LIMIT
+def test_the_policies_name_this_fleets_resources(settings):
+    for document in documents(replace(FLEET, **settings)).values():
         assert not any("*" in action for action in actions(document))
         for statement in document["Statement"]:
-            tagged = statement.get("Condition", {}).get("StringEquals", {}).get("aws:ResourceTag/fleet_pipeline:stack") == fleet.prefix
-            if not statement["Sid"].startswith("WhatHasNoResource") and not tagged:
-                assert all(re.search(r"cdk|test-thing-|test_rule_|:(ca)?cert/|:catalog$", arn) for arn in listed(statement["Resource"])), statement
+            tagged = statement.get("Condition", {}).get("StringEquals", {}).get("aws:ResourceTag/fleet_pipeline:stack") == FLEET.prefix
+            if statement["Sid"] not in WITHOUT_A_NAME and not tagged:
+                names = [arn for arn in listed(statement["Resource"]) if statement["Sid"] != "WhoseTheyAre" or not arn.endswith(":rule/*")]
+                assert all(re.search(r"cdk|test-thing-|test_rule_|:(ca)?cert/|:catalog$", arn) for arn in names), statement
 
 
-def test_nobody_may_delete_messages_or_parts_of_the_lake():
-    assert not any("Delete" in action for action in actions(compaction_policy(FLEET)))
-    for statement in provisioner_policy(FLEET)["Statement"]:
-        if any(action.startswith("s3:DeleteObject") for action in listed(statement["Action"])):
-            assert statement["Resource"] == [f"arn:aws:s3:::{FLEET.bucket}/{prefix}/*" for prefix in ("allow-list", "claim-certificate", "provisioning")]
+def test_nobody_may_delete_messages_or_parts_of_the_lake_but_the_virtual_vehicle_its_own():
+    own = [f"arn:aws:s3:::{FLEET.bucket}/{prefix}/*" for prefix in ("allow-list", "claim-certificate", "provisioning")]
+    may_delete = {
+        "provisioner storage": own,
+        "replay": [f"arn:aws:s3:::{FLEET.bucket}/errors/*"],
+        "virtual-vehicle": [f"arn:aws:s3:::{FLEET.bucket}/{FLEET.raw_prefix}/*"],
+    }
+    found = {
+        name: listed(statement["Resource"])
+        for name, document in documents(FLEET).items()
+        for statement in document["Statement"]
+        if any(action.startswith("s3:DeleteObject") for action in listed(statement["Action"]))
+    }
+    assert found == may_delete
 
 
 def test_compaction_may_list_messages_and_nothing_else_of_their_bucket():
@@ -248,11 +298,17 @@ def test_compaction_may_list_messages_and_nothing_else_of_their_bucket():
 
 def test_the_one_managed_policy_that_may_be_attached_is_the_blueprints():
     [managed] = blueprint(FLEET)["provisioning_role"].resource.managed
-    [statement] = [each for each in provisioner_policy(FLEET)["Statement"] if each["Sid"] == "OneManagedPolicyOnly"]
-    assert statement["Condition"] == {"ArnEquals": {"iam:PolicyARN": managed}}
+    [statement] = [each for each in PROVISIONER["roles"](FLEET)["Statement"] if each["Sid"] == "AttachOneManagedPolicy"]
+    assert statement["Condition"]["ArnEquals"] == {"iam:PolicyARN": managed}
 
 
-@pytest.mark.parametrize(("command", "policy"), [("compaction", compaction_policy), ("provisioner", provisioner_policy)])
-def test_the_command_prints_the_document(command, policy):
-    printed = CliRunner().invoke(fleet_command, ["iam", command], env={"FLEET_SERVICE": "cars"})
-    assert json.loads(printed.output) == policy(replace(FLEET, service="cars"))
+@pytest.mark.parametrize("command", documents(FLEET))
+def test_the_command_prints_the_document(command):
+    env = {"FLEET_SERVICE": "cars", "FLEET_ROLE_BOUNDARY": "own"}
+    printed = CliRunner().invoke(fleet_command, ["iam", *command.split()], env=env)
+    assert json.loads(printed.output) == documents(replace(FLEET, service="cars"))[command]
+
+
+def test_no_rights_to_make_roles_are_printed_for_a_fleet_without_a_boundary():
+    with pytest.raises(InvalidSetting, match="FLEET_ROLE_BOUNDARY=own"):
+        PROVISIONER["roles"](replace(FLEET, role_boundary=""))

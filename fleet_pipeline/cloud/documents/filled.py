@@ -115,7 +115,7 @@ def lake_bucket_policy(fleet: Fleet) -> Document:
 
 def filled_in(name: str, fleet: Fleet, values: Values) -> Document:
     """Return a base file with its placeholders filled; `<iot>` and the like stand for what the ARNs of a service begin with."""
-    common = {service: fleet.arn(service, "")[:-1] for service in ("glue", "iam", "iot", "lambda", "logs", "s3")}
+    common = {service: fleet.arn(service, "")[:-1] for service in ("dynamodb", "glue", "iam", "iot", "lambda", "logs", "s3")}
     document: Document = _fill(_base(name), {**common, **values})
     return document
 
@@ -130,7 +130,9 @@ def _fill(node: Any, values: Values) -> Any:
         return {key: _fill(value, values) for key, value in node.items()}
     if isinstance(node, list):
         return [text for item in node for text in (_texts(item, values) if isinstance(item, str) else [_fill(item, values)])]
-    return _texts(node, values)[0] if isinstance(node, str) else node
+    if isinstance(node, str):
+        [node] = _texts(node, values)  # one that stands for several belongs into a list
+    return node
 
 
 def _texts(text: str, values: Values) -> list[str]:

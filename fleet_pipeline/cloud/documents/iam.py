@@ -1,13 +1,26 @@
 """What the people and machines around a fleet may do: IAM policies for the roles that this package runs as, and does not make itself.
 
-Least privilege: each names this fleet's resources and no others. Neither may delete a message or a part of the lake.
+Least privilege: each names this fleet's resources and no others. None may delete a message or a part of the lake, but for the virtual
+vehicle's: it removes its own messages. What a provisioner makes stays within a boundary that it cannot change: without one, whoever makes
+roles and functions makes an administrator. Source: IAM User Guide, access_policies_boundaries (delegating responsibility to others).
 """
 
+from collections.abc import Callable, Mapping
+
 from fleet_pipeline.cloud.documents.filled import Document, filled_in
+from fleet_pipeline.model.errors import InvalidSetting
 from fleet_pipeline.model.fleet import Fleet
 
 MANAGED_POLICY_LIMIT = 6144
 """Characters of a managed policy without white space. Source: IAM User Guide, reference_iam-quotas."""
+
+VIRTUAL = "VIRTUAL"
+"""What the serials of virtual vehicles have in them."""
+
+
+def boundary_policy(fleet: Fleet) -> Document:
+    """The most that any role of the fleet may do, whatever its own policies say: what the blueprint's roles need together."""
+    return filled_in("boundary-policy", fleet, _names(fleet))
 
 
 def compaction_policy(fleet: Fleet) -> Document:
@@ -15,50 +28,108 @@ def compaction_policy(fleet: Fleet) -> Document:
     return filled_in("compaction-policy", fleet, _names(fleet))
 
 
-def provisioner_policy(fleet: Fleet) -> Document:
-    """Who provisions makes, changes and removes the fleet's resources, and reads no message."""
-    document = filled_in("provisioner-policy", fleet, _names(fleet))
+def replay_policy(fleet: Fleet) -> Document:
+    """Who replays reads what the rules could not write, puts it back among the messages, and hides its report."""
+    return filled_in("replay-policy", fleet, _names(fleet))
+
+
+def virtual_vehicle_policy(fleet: Fleet) -> Document:
+    """Who runs the virtual vehicle reads the claim certificate's key, and removes the thing, the certificates and the messages that it made."""
+    return _with(filled_in("virtual-vehicle-policy", fleet, _names(fleet)), _its_line_of_the_allow_list(fleet), _reading_the_secret(fleet))
+
+
+def provisioner_policies(fleet: Fleet) -> dict[str, Document]:
+    """Who provisions makes, changes and removes the fleet's resources, and reads no message. In parts: together they are longer than AWS takes.
+
+    Raises InvalidSetting where the fleet has no boundary.
+    """
+    return {name: policy(fleet) for name, policy in PROVISIONER.items()}
+
+
+def roles_policy(fleet: Fleet) -> Document:
+    """Roles within the boundary. Raises InvalidSetting where the fleet has none."""
+    if not fleet.boundary_arn:
+        way = "make the policy that `fleet iam boundary` prints, and set FLEET_ROLE_BOUNDARY=own, or to the ARN of a boundary of your company's"
+        raise InvalidSetting("FLEET_ROLE_BOUNDARY", None, f"whoever makes roles without a boundary can become an administrator: {way}")
+    return filled_in("provisioner-roles-policy", fleet, _names(fleet))
+
+
+def functions_policy(fleet: Fleet) -> Document:
+    """The functions that run as the roles, and their logs."""
+    return filled_in("provisioner-functions-policy", fleet, _names(fleet))
+
+
+def things_policy(fleet: Fleet) -> Document:
+    """Everything in AWS IoT."""
+    document = filled_in("provisioner-things-policy", fleet, _names(fleet))
     [without_resource] = [each for each in document["Statement"] if each["Sid"] == "WhatHasNoResource"]
     without_resource["Action"] += [f"iot:{verb}" for verb in (*(_PROOF if fleet.own_ca != "none" else ()), *(_BULK if fleet.bulk_registration == "on" else ()))]
-    document["Statement"] += [*_optional(fleet), *_former(fleet)]
-    return document
+    ca = [_allowed("OwnCa", "iot", _CA, fleet.arn("iot", "cacert/*"))] if fleet.own_ca != "none" else []
+    return _with(document, ca, _former(fleet))
+
+
+def storage_policy(fleet: Fleet) -> Document:
+    """Buckets, and what lies in them beside messages; the allow-list's table, the claim certificate's keys, the lake's database."""
+    table = ("AllowList", _TABLE) if fleet.allow_list == "dynamodb" else ("FormerAllowList", _FORMER_TABLE)
+    secrets = [_allowed("ClaimKeys", "secretsmanager", _SECRETS, _secrets(fleet))] if fleet.claim_store == "secretsmanager" else []
+    allow_list = _allowed(table[0], "dynamodb", table[1], fleet.arn("dynamodb", f"table/{fleet.allow_list_table}"))
+    return _with(filled_in("provisioner-storage-policy", fleet, _names(fleet)), secrets, [allow_list])
+
+
+PROVISIONER: Mapping[str, Callable[[Fleet], Document]] = {
+    "roles": roles_policy,
+    "functions": functions_policy,
+    "things": things_policy,
+    "storage": storage_policy,
+}
+"""The parts of a provisioner's rights. Each is a managed policy of its own."""
 
 
 def _names(fleet: Fleet) -> dict[str, str | list[str]]:
     return {
         "bucket": fleet.bucket,
+        "prefix": fleet.prefix,
         "lake-bucket": fleet.lake_bucket,
         "raw-prefix": fleet.raw_prefix,
-        "prefix": fleet.prefix,
+        "errors-prefix": fleet.errors_prefix,
+        "bulk-prefix": fleet.bulk_prefix,
+        "temporary-claims-prefix": fleet.temporary_claims_prefix,
+        "allow-list-key": fleet.allow_list_key,
+        "allow-list-table": fleet.allow_list_table,
         "thing-prefix": fleet.thing_prefix,
+        "virtual": VIRTUAL,
         "topic-rules": [*(rule.aws_name for rule in fleet.rules), *([fleet.just_in_time_rule_name] if fleet.own_ca == "jitr" else [])],
         "own-prefixes": ["allow-list", "claim-certificate", "provisioning", *([fleet.bulk_prefix] if fleet.bulk_registration == "on" else [])],
         "database": fleet.database,
         "registration-policy": fleet.registration_policy_arn,
+        "boundary": fleet.boundary_arn,
+        "roles": [*fleet.role_names],
+        "functions": [fleet.hook_name, fleet.just_in_time_name],
+        "device-policy": fleet.device_policy_name,
+        "iot-policies": [fleet.device_policy_name, fleet.claim_policy_name],
+        "templates": [fleet.template_name, fleet.jitp_template_name],
     }
 
 
-def _optional(fleet: Fleet) -> list[Document]:
-    """Return what only some settings need."""
-    return [
-        *([_allowed("AllowList", "dynamodb", _TABLE, _table(fleet))] if fleet.allow_list == "dynamodb" else []),
-        *([_allowed("ClaimKeys", "secretsmanager", _SECRETS, _secrets(fleet))] if fleet.claim_store == "secretsmanager" else []),
-        *([_allowed("OwnCa", "iot", _CA, fleet.arn("iot", "cacert/*"))] if fleet.own_ca != "none" else []),
-    ]
-
-
 def _former(fleet: Fleet) -> list[Document]:
-    """Return what is needed to find and delete what other settings made: by the fleet's tag, or by the name that they gave it."""
+    """Return what is needed to find and delete what other settings made in AWS IoT: by the fleet's tag."""
     tagged = {"Condition": {"StringEquals": {f"aws:ResourceTag/{key}": value for key, value in fleet.tags.items() if key.endswith(":stack")}}}
     return [
         _allowed("FormerRules", "iot", ("DeleteTopicRule", "GetTopicRule"), fleet.arn("iot", "rule/*")) | tagged,
         *([_allowed("FormerCa", "iot", _FORMER_CA, fleet.arn("iot", "cacert/*")) | tagged] if fleet.own_ca == "none" else []),
-        *([_allowed("FormerAllowList", "dynamodb", _FORMER_TABLE, _table(fleet))] if fleet.allow_list != "dynamodb" else []),
     ]
 
 
-def _table(fleet: Fleet) -> str:
-    return fleet.arn("dynamodb", f"table/{fleet.allow_list_table}")
+def _its_line_of_the_allow_list(fleet: Fleet) -> list[Document]:
+    if fleet.allow_list == "s3":
+        return [_allowed("AllowList", "s3", ("GetObject", "PutObject"), fleet.arn("s3", f"{fleet.bucket}/{fleet.allow_list_key}"))]
+    if fleet.allow_list == "dynamodb":
+        return [_allowed("AllowList", "dynamodb", ("DeleteItem", "PutItem"), fleet.arn("dynamodb", f"table/{fleet.allow_list_table}"))]
+    return []
+
+
+def _reading_the_secret(fleet: Fleet) -> list[Document]:
+    return [_allowed("ClaimKeys", "secretsmanager", ("GetSecretValue",), _secrets(fleet))] if fleet.claim_store == "secretsmanager" else []
 
 
 _TABLE = ("CreateTable", "DeleteItem", "DeleteTable", "DescribeTable", "ListTagsOfResource", "PutItem", "Scan", "TagResource")
@@ -72,6 +143,10 @@ _BULK = ("DescribeThingRegistrationTask", "ListThingRegistrationTaskReports", "S
 
 def _secrets(fleet: Fleet) -> str:
     return fleet.arn("secretsmanager", f"secret:{fleet.prefix}/claim-certificate/*")
+
+
+def _with(document: Document, *further: list[Document]) -> Document:
+    return {**document, "Statement": [*document["Statement"], *(statement for statements in further for statement in statements)]}
 
 
 def _allowed(sid: str, service: str, verbs: tuple[str, ...], resource: str) -> Document:

@@ -10,7 +10,10 @@ from fleet_pipeline.cloud import tags as tagging
 
 @dataclass(frozen=True)
 class Role:
-    """A role; `inline` maps a policy's name to its document, `managed` names policies by ARN."""
+    """A role; `inline` maps a policy's name to its document, `managed` names policies by ARN, and so does `boundary`, its permissions boundary.
+
+    Where no boundary is wanted, one that somebody has set stays: it is their rule for the account, and never taken away.
+    """
 
     kind: ClassVar[str] = "IAM role"
     fixed: ClassVar[frozenset[str]] = frozenset()
@@ -22,6 +25,7 @@ class Role:
     tags: dict[str, str]
     inline: dict[str, dict[str, Any]]
     managed: tuple[str, ...] = ()
+    boundary: str = ""
 
     def console_path(self) -> str:
         """The role's page."""
@@ -39,17 +43,20 @@ class Role:
                 tags=tagging.found(self.tags, self._listed(aws.iam.get_paginator("list_role_tags"), "Tags")),
                 inline={name: self._inline(aws, name) for name in self._listed(aws.iam.get_paginator("list_role_policies"), "PolicyNames")},
                 managed=tuple(sorted(policy["PolicyArn"] for policy in attached)),
+                boundary=role.get("PermissionsBoundary", {}).get("PermissionsBoundaryArn", "") if self.boundary else "",
             )
         return None
 
     def create(self, aws: Aws) -> None:
         """Make the role, then give it its policies."""
-        trust = json.dumps(self.trust)
-        aws.iam.create_role(RoleName=self.name, Description=self.description, AssumeRolePolicyDocument=trust, Tags=tagging.spelled(self.tags))
+        trust: Any = {"AssumeRolePolicyDocument": json.dumps(self.trust), **({"PermissionsBoundary": self.boundary} if self.boundary else {})}
+        aws.iam.create_role(RoleName=self.name, Description=self.description, Tags=tagging.spelled(self.tags), **trust)
         self._grant(aws, {}, ())
 
     def update(self, aws: Aws, found: Self) -> None:
-        """Put back what differs, and take away policies that are not declared."""
+        """Put back what differs, and take away policies that are not declared. The boundary first: the provisioner's other rights demand it."""
+        if found.boundary != self.boundary:
+            aws.iam.put_role_permissions_boundary(RoleName=self.name, PermissionsBoundary=self.boundary)
         if found.description != self.description:
             aws.iam.update_role(RoleName=self.name, Description=self.description)
         if found.trust != self.trust:

@@ -75,6 +75,7 @@ def _role(role: Role) -> dict[str, Properties]:
         "AssumeRolePolicyDocument": role.trust,
         "Policies": [{"PolicyName": name, "PolicyDocument": document} for name, document in role.inline.items()],
         "ManagedPolicyArns": [*role.managed],
+        **({"PermissionsBoundary": role.boundary} if role.boundary else {}),
         "Tags": spelled(role.tags),
     }
     return {"": {"Type": "AWS::IAM::Role", "Properties": properties}}

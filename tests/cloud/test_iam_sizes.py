@@ -1,0 +1,77 @@
+"""Each document fits into what AWS takes, in every partition, with the longest names that the settings take."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import botocore.session
+import pytest
+from iam_documents import documents
+
+from fleet_pipeline.cloud.blueprint import blueprint, resources
+from fleet_pipeline.cloud.documents.iam import MANAGED_POLICY_LIMIT
+from fleet_pipeline.cloud.kinds.bucket import Bucket
+from fleet_pipeline.cloud.kinds.iot_policy import IotPolicy
+from fleet_pipeline.cloud.kinds.role import Role
+from fleet_pipeline.model.errors import InvalidSetting
+from fleet_pipeline.model.fleet import POLICY_DOCUMENT_LIMIT, Fleet
+
+INLINE_LIMIT, TRUST_LIMIT, BUCKET_LIMIT = 10_240, 2048, 20_480
+"""Characters without white space: of a role's inline policies together, of its trust; bytes of a bucket's policy. Source: IAM and S3 User Guides, quotas."""
+PAGE = Path(__file__).parents[2] / "docs" / "iam.md"
+BOTOCORES = botocore.session.get_session().get_component("data_loader").load_data("partitions")["partitions"]
+PARTITIONS = [each["id"] for each in BOTOCORES]
+
+
+def longest(partition):
+    """Return the fleet with the longest names and every option, in the partition's longest region."""
+    [regions] = [each["regions"] for each in BOTOCORES if each["id"] == partition]
+    region = max((name for name in regions if not name.endswith("-global")), key=len)
+    names = {"service": "s" * 8, "environment": "e" * 8, "bucket": "b" * 63, "lake_bucket": "l" * 63, "raw_prefix": "r" * 60, "errors_prefix": "e" * 60}
+    options = {"allow_list": "dynamodb", "claim_store": "secretsmanager", "own_ca": "jitr", "bulk_registration": "on", "serial_prefix": "9" * 20}
+    fleet = Fleet(
+        region=region, role_boundary=f"arn:{partition}:iam::123456789012:policy/{'p' * 512}", parquet_prefix="p" * 60, rule_keys=("k",), **names, **options
+    )
+    return max((most_rules(replace(fleet, raw_prefix="r" * length)) for length in (1, 60)), key=lambda each: sum(map(size, documents(each).values())))
+
+
+def most_rules(fleet):
+    """Return the fleet with as many rules as its device policy takes."""
+    keys = []
+    while True:
+        try:
+            fleet = replace(fleet, rule_keys=(*keys, f"k{len(keys)}"))
+        except InvalidSetting:
+            return fleet
+        keys = [*fleet.rule_keys]
+
+
+def size(document):
+    return len(json.dumps(document, separators=(",", ":")))
+
+
+FLEETS = {partition: longest(partition) for partition in PARTITIONS}
+
+
+@pytest.mark.parametrize("partition", PARTITIONS)
+def test_each_document_that_is_printed_fits_into_a_managed_policy(partition):
+    assert {name: size(document) for name, document in documents(FLEETS[partition]).items() if size(document) > MANAGED_POLICY_LIMIT} == {}
+
+
+@pytest.mark.parametrize("partition", PARTITIONS)
+def test_each_document_of_the_fleets_own_resources_fits(partition):
+    for resource in resources(blueprint(replace(FLEETS[partition], own_ca="none"))):
+        if isinstance(resource, Role):
+            assert sum(map(size, resource.inline.values())) <= INLINE_LIMIT
+            assert size(resource.trust) <= TRUST_LIMIT
+        if isinstance(resource, Bucket):
+            assert size(resource.policy) <= BUCKET_LIMIT
+        if isinstance(resource, IotPolicy):
+            assert size(resource.document) <= POLICY_DOCUMENT_LIMIT
+
+
+def test_the_table_of_sizes_is_what_they_are():
+    rows = {name: [size(documents(FLEETS[partition])[name]) for partition in PARTITIONS] for name in documents(FLEETS["aws"])}
+    head = f"| `fleet iam …` | {' | '.join(PARTITIONS)} |"
+    table = "\n".join([head, "|---|" + "--:|" * len(PARTITIONS), *(f"| `{name}` | {' | '.join(map(str, sizes))} |" for name, sizes in rows.items())])
+    assert table in PAGE.read_text(), table
