@@ -61,13 +61,13 @@ def compact(fleet: Fleet, *, keys: tuple[str, ...], start: Hour, end: Hour, dry_
     if dry_run:
         _forecast(fleet, jobs, hours)
         return
-    table, failed = Table("rule", "hours", "raw versions", "rows added", "rows", "quarantined"), []
+    table, failed = Table("rule", "hours", "raw versions", "rows added", "rows", "quarantined", "foreign keys"), []
     for job in jobs:
         done = _compacted(job, hours, processes)
         Ledger(S3Store(aws, fleet.lake_bucket), fleet.parquet_prefix, job.rule).judge(datetime.now(UTC), _verdicts(done))
         good = [each for each in done.values() if not isinstance(each, FleetError)]
         failed += [f"{job.rule.key} {hour.partition_key}: {each}" for hour, each in sorted(done.items()) if isinstance(each, FleetError)]
-        counts = [sum(getattr(each, name) for each in good) for name in ("raw_versions", "rows_added", "rows", "quarantined")]
+        counts = [sum(getattr(each, name) for each in good) for name in ("raw_versions", "rows_added", "rows", "quarantined", "foreign_keys")]
         table.add_row(job.rule.key, str(len(good)), *map(str, counts))
     console.print(table)
     _end(failed)

@@ -43,7 +43,7 @@ def test_a_dry_run_says_what_compaction_would_cost_and_compaction_does_it_once(r
     lake = Lake(S3Store(aws, fleet.lake_bucket), fleet.parquet_prefix)
     assert lake.parts(fleet.rules[0], HOUR) == []
     output = run("compact", *SPAN, "--rule", "rule1", "--processes", "1")
-    assert rows_of(output, "rule1") == ["2", "2", "2", "2", "1"]
+    assert rows_of(output, "rule1") == ["2", "2", "2", "2", "1", "0"]
     assert "2/2" in output
     assert "2 messages, " in output
     assert rows_of(run("compact", *SPAN, "--rule", "rule1", "--processes", "1"), "rule1")[:4] == ["2", "2", "0", "2"]
@@ -52,6 +52,12 @@ def test_a_dry_run_says_what_compaction_would_cost_and_compaction_does_it_once(r
     assert "`speed_kmh` double" in ddl
     assert "rule2" not in ddl
     assert "speed_kmh" in run("schema", "show", "--rule", "rule1")
+
+
+def test_compaction_counts_the_keys_that_it_left_because_no_rule_writes_them(run, fleet, aws):
+    for name in (f"{HOUR.start_ms}-oddly", f"{HOUR.start_ms}.json"):
+        aws.s3.put_object(Bucket=fleet.bucket, Key=fleet.rules[0].raw_prefix + name, Body=b"{}")
+    assert rows_of(run("compact", *SPAN, "--rule", "rule1", "--processes", "1"), "rule1") == ["2", "2", "2", "2", "1", "2"]
 
 
 @pytest.mark.parametrize("command", [["compact"], ["compact", "--dry-run"], ["raw", "purge", "--yes"]])

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
-from pathlib import Path
+from typing import TextIO
 
 import pyarrow as pa
 
@@ -86,8 +86,8 @@ def purge_hour(raw: Purgeable, lake: Lake, rule: Rule, hour: Hour, *, now: datet
     partition = lake.partition(rule, hour)
     if now < hour.end:
         raise NotVerified(partition, f"the hour ends at {hour.end.isoformat()}")
-    with workplace() as folder:
-        proven = _Proven(folder / "proven")
+    with workplace() as folder, (folder / "proven").open("w+", encoding="utf-8") as file:
+        proven = _Proven(file)
         verified = verify_hour(raw, lake, rule, hour, proven.add)
         if not verified.passed:
             why = (
@@ -104,25 +104,22 @@ def purge_hour(raw: Purgeable, lake: Lake, rule: Rule, hour: Hour, *, now: datet
 class _Proven:
     """Versions whose bytes are in the lake and that can be deleted by their id alone: in a file, however many they are."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
         self.count = self.bytes = 0
 
     def add(self, version: Version) -> None:
         """Note a version."""
         if version.id == NULL_VERSION:
             return
-        with self._path.open("a", encoding="utf-8") as file:
-            json.dump(version, file)
-            file.write("\n")
+        self._file.write(json.dumps(version) + "\n")
         self.count += 1
         self.bytes += version.size
 
     def __iter__(self) -> Iterator[Version]:
         """Yield the versions that were noted."""
-        if self.count:
-            with self._path.open(encoding="utf-8") as file:
-                yield from (Version(*json.loads(line)) for line in file)
+        self._file.seek(0)
+        yield from (Version(*json.loads(line)) for line in self._file)
 
 
 def _held(lake: Lake, rule: Rule, hour: Hour) -> Identities:
