@@ -1,5 +1,6 @@
 """The roles that this package runs as: each may do all that its code does, and nothing that it must not."""
 
+import base64
 import copy
 import json
 import re
@@ -16,11 +17,12 @@ from botocore.exceptions import ClientError
 from click.testing import CliRunner
 from iam_documents import documents
 
+from fleet_pipeline.account import Account
 from fleet_pipeline.aws.clients import Aws, doing, error_code
 from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.cli.main import fleet_command
 from fleet_pipeline.cloud.blueprint import blueprint, resources
-from fleet_pipeline.cloud.documents.iam import PROVISIONER, boundary_policy, compaction_policy, provisioner_policies
+from fleet_pipeline.cloud.documents.iam import PROVISIONER, boundary_policy, compaction_policy, provisioner_policies, replay_policy, virtual_vehicle_policy
 from fleet_pipeline.cloud.operations.leftovers import leftovers
 from fleet_pipeline.cloud.reconcile import Action, reconcile, remove
 from fleet_pipeline.lake.analytics.vehicles import rolled_up, seen
@@ -28,8 +30,10 @@ from fleet_pipeline.lake.catalog.tables import database, table
 from fleet_pipeline.lake.contract import Contract
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.operations.compact_hour import compact_hour
+from fleet_pipeline.lake.operations.replay import replay, waiting
 from fleet_pipeline.model.errors import AwsRefused, InvalidSetting
 from fleet_pipeline.model.fleet import Fleet, Hour, RawName
+from fleet_pipeline.virtual_vehicle import tried
 
 FLEET, HOUR = Fleet(role_boundary="own"), Hour.parse("2026-11-23-07:00")
 SOURCE = Path(__file__).parents[2] / "fleet_pipeline"
@@ -100,7 +104,7 @@ NOT_LOOKED_UP = {"iam:PolicyARN", "iam:PermissionsBoundary", "lambda:Principal"}
 
 
 def as_the_emulator_checks(document):
-    """Return the policy with what the emulator does not look up: names that stand in a call's body, and some conditions."""
+    """Return the policy with what the emulator does not look up: names that stand in a call's body or headers, and some conditions."""
     relaxed = copy.deepcopy(document)
     for statement in relaxed["Statement"]:
         if {key for keys in statement.get("Condition", {}).values() for key in keys} & NOT_LOOKED_UP:
@@ -114,6 +118,8 @@ def as_the_emulator_checks(document):
         "glue:GetDatabase",
         "iot:CreateProvisioningTemplate",
         "iot:ListAttachedPolicies",
+        "iot:DetachThingPrincipal",
+        "iot:ListPrincipalThings",
         "iot:ListTargetsForPolicy",
         "lambda:CreateFunction",
     ]
@@ -218,6 +224,36 @@ def test_compaction_does_its_work_with_its_policy_alone(aws, fleet):
         someone.iot.list_things,
     ]
     assert [number for number, attack in enumerate(attacks) if not denied(attack)] == []
+
+
+def test_the_virtual_vehicle_registers_publishes_and_leaves_nothing_with_its_policy_alone_in_a_fleet_within_its_boundary(aws, make_fleet):
+    fleet = make_fleet(role_boundary="own", rule_keys=("rule1",), allow_list="dynamodb", claim_store="secretsmanager")
+    account = Account.of(fleet)
+    account.aws.iam.create_policy(PolicyName=fleet.boundary_arn.rsplit("/", 1)[1], PolicyDocument=json.dumps(boundary_policy(fleet)))
+    for resource in resources(blueprint(fleet)):
+        reconcile(resource, account.aws)
+    someone, theirs = acting_as(account.aws, fleet, as_the_emulator_checks(virtual_vehicle_policy(fleet))), Account.of(fleet)
+    theirs.__dict__["aws"] = someone
+    assert [trial for trial in tried(fleet, theirs) if not trial.so] == []
+    assert account.aws.iot.list_things()["things"] == []
+    assert account.aws.s3.list_object_versions(Bucket=fleet.bucket, Prefix=fleet.raw_prefix).get("Versions", []) == []
+    assert denied(lambda: someone.s3.delete_object(Bucket=fleet.bucket, Key="claim-certificate/claim.pem"))
+    assert denied(lambda: someone.iot.delete_thing(thingName="test-thing-297468000001"))
+
+
+def test_a_replay_does_its_work_with_its_policy_alone(aws, fleet):
+    reconcile(blueprint(fleet)["bucket"].resource, aws)
+    rule, message = fleet.rules[0], b'{"serial": "297468000001"}'
+    report = {"ruleName": rule.aws_name, "topic": rule.topic, "base64OriginalPayload": base64.b64encode(message).decode(), "failures": []}
+    reported = f"{fleet.report_prefix(rule)}{HOUR.start_ms}-{uuid.uuid4()}"
+    aws.s3.put_object(Bucket=fleet.bucket, Key=reported, Body=json.dumps(report).encode())
+    S3Store(aws, fleet.bucket).put_new(f"{rule.raw_prefix}{HOUR.start_ms}", b"{}")  # the proof of the store is the administrator's here: AWS needs none
+    someone = acting_as(aws, fleet, as_the_emulator_checks(replay_policy(fleet)))
+    assert waiting(fleet, someone, rule).reports == 1
+    assert replay(fleet, someone, rule).returned == 1
+    assert waiting(fleet, someone, rule).reports == 0
+    assert denied(lambda: someone.s3.list_objects_v2(Bucket=fleet.bucket))
+    assert denied(lambda: someone.s3.get_object(Bucket=fleet.bucket, Key=f"{rule.raw_prefix}{HOUR.start_ms}"))
 
 
 def test_a_denial_is_not_taken_for_a_role_that_is_still_spreading(aws, fleet):
