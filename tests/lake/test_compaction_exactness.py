@@ -346,3 +346,55 @@ def test_blanks_between_what_is_written_hide_no_name_and_no_spelling(blank):
     assert judged(spaced('{"a":"x y","b":"one two"}')) == (Status.OK, {"a": "x y", "b": "one two"})
     assert judged(spaced('{"a":"x y","a":1}')) == judged(spaced('{"a":1,"a":1}')) == (Status.DUPLICATE_NAMES, {})
     assert [type(judged(spaced(text))[1]["a"]) for text in ('{"a":-0,"b":1}', '{"a":9007199254740993.0,"b":"x y"}')] == [msgspec.Raw] * 2
+
+
+LONG, NESTED, TWICE = b"7" * (DIGITS + 1), b"[" * (DEPTH + 1) + b"]" * (DEPTH + 1), b'{"a":1,"a":2}'
+MANY = json.dumps({f"f{number}": number for number in range(1001)}).encode()
+
+
+@pytest.mark.parametrize(
+    ("payload", "status"),
+    [
+        (b'{"a":' + b"[" * 40 + LONG + b"]" * 40 + b"}", Status.MALFORMED),
+        (NESTED[:-1], Status.TOO_DEEP),
+        (NESTED, Status.TOO_DEEP),
+        (b'{"b":1,"b":2,"a":' + NESTED + b"}", Status.TOO_DEEP),
+        (b"[1," + TWICE + b"]", Status.NOT_AN_OBJECT),
+        (MANY[:-1] + b',"f1":2}', Status.TOO_MANY_FIELDS),
+        (TWICE, Status.DUPLICATE_NAMES),
+    ],
+)
+def test_of_several_statuses_the_documented_first_one_counts(payload, status):
+    assert judged(payload) == (status, {})
+
+
+def test_of_several_statuses_of_an_array_the_one_that_makes_it_one_row_counts():
+    many = b"[" + b"{}," * 10_000 + TWICE + b"]"
+    assert judged_elements(many) == [(Status.TOO_MANY_ELEMENTS, {})]
+    assert judged_elements(b"[" + MANY + b"," + TWICE + b"]") == [(Status.DUPLICATE_NAMES, {})]
+    assert [status for status, _ in judged_elements(b"[" + MANY + b',{"a":1}]')] == [Status.TOO_MANY_FIELDS, Status.OK]
+    assert judged_elements(b"[1," + TWICE + b"]") == [(Status.NOT_AN_OBJECT, {})]
+
+
+NESTED_NAMES = {
+    ("a", "_b"): (True, True),
+    ("_a", "b"): (False, False),
+    ("Date",): (False, False),
+    ("date", "x"): (True, False),
+    ("x", "date"): (True, True),
+    ("a", ""): (True, False),
+    ("", "a"): (False, False),
+    ("a", "b c"): (False, False),
+    ("a", "b\u0001"): (False, False),
+    ("a", "b.c"): (True, False),
+    ("a.b",): (True, False),
+    ("a", "b:c"): (True, False),
+    ("a:b", "c"): (True, True),
+    ("n" * 60, "m" * 67): (True, True),
+    ("n" * 60, "m" * 68): (False, False),
+}
+
+
+@pytest.mark.parametrize("path", NESTED_NAMES, ids=".".join)
+def test_which_nested_fields_may_have_a_column(path):
+    assert tuple(Contract(form=Form(nested_objects=nested)).takes(path) for nested in ("columns", "structs")) == NESTED_NAMES[path]
