@@ -16,6 +16,7 @@ from fleet_pipeline.cli.errors import errors, replay
 from fleet_pipeline.cli.export import export
 from fleet_pipeline.cli.hardening import check
 from fleet_pipeline.cli.iam import iam
+from fleet_pipeline.cli.init import init
 from fleet_pipeline.cli.lake import compact, lake, raw, schema
 from fleet_pipeline.cli.local import local
 from fleet_pipeline.cli.query import connect, query, shell
@@ -72,6 +73,7 @@ def demo(fleet: Fleet, vehicles: int, messages: int) -> None:
 
 
 for _command in (
+    init,
     ui,
     local,
     vehicle,

@@ -32,6 +32,7 @@
     │   └── PublishRefused        the broker did not take a message
     ├── HookMissing               this installation lacks the source of the hook; nothing was changed
     ├── DemoStopped               the demo was interrupted, or one of its runs failed
+    ├── AlreadyThere              a file that would be written is there; nothing was changed
     ├── InUse                     another process of this folder does what only one may do at once
     ├── PortTaken                 another program listens where the UI is to be served
     ├── MissingExtra              a command wants a package that is not installed
@@ -413,6 +414,17 @@ class HookMissing(FleetError):
 
     def __str__(self) -> str:
         return f"the source of the pre-provisioning hook is not in {self.folder}: install the wheel as it was built, or the whole checkout"
+
+
+class AlreadyThere(FleetError):
+    """Files that would be written are there already. Nothing was written."""
+
+    def __init__(self, names: list[str], folder: str) -> None:
+        super().__init__(names, folder)
+        self.names, self.folder = names, folder
+
+    def __str__(self) -> str:
+        return f"{', '.join(self.names)} in {self.folder} would be overwritten: nothing was written; name another folder, as in `fleet init my-fleet`"
 
 
 class InUse(FleetError):

@@ -45,7 +45,7 @@ SILENT_COMMANDS = {
     **dict.fromkeys(["claim", "ca", "bulk"], AWS_NAMES),
     **dict.fromkeys(["vehicle register", "vehicle drive", "vehicle allow", "demo", "shell"], "it shows what was typed, or what `query` shows"),
     **dict.fromkeys(["lake rewrite", "cost"], COUNTS),
-    **dict.fromkeys(["ui", "local"], OURS),
+    **dict.fromkeys(["ui", "local", "init"], OURS),
     "schema pin": COUNTS,
     "schema diff": "it prints each line as `schema show` does",
 }

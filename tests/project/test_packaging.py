@@ -47,12 +47,17 @@ def test_the_wheel_holds_the_hook_byte_for_byte_and_that_the_package_is_typed(wh
 
 
 @pytest.mark.whole
-def test_an_installed_wheel_plans_the_same_fleet_as_the_checkout(installed, tmp_path):
+def test_an_installed_wheel_makes_a_project_that_dagster_loads_and_plans_the_same_fleet_as_the_checkout(installed, tmp_path):
     run = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 300}
     code = "import fleet_pipeline.cloud.kinds.function as f; print(f.__file__); print(f.sha256_of(f.zipped(f.HOOK_FOLDER)))"
     where, sha256 = subprocess.run([installed, "-c", code], check=False, **run).stdout.split("\n")[:2]
     assert Path(where).is_relative_to(installed.parents[1])
     assert sha256 == sha256_of(zipped(HOOK_FOLDER))
+    made = subprocess.run([installed, "-m", "fleet_pipeline", "init"], check=False, **run)
+    assert made.returncode == 0, made.stdout + made.stderr
+    loaded = subprocess.run([installed, "-m", "dagster", "definitions", "validate", "-w", "workspace.yaml"], check=False, **run)
+    assert loaded.returncode == 0, loaded.stdout + loaded.stderr
+    assert "Validation successful" in loaded.stdout + loaded.stderr
     try:
         plan = subprocess.run([installed, "-m", "fleet_pipeline", "plan"], check=False, **run)
         assert plan.returncode == 2, plan.stdout + plan.stderr

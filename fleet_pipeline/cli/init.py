@@ -1,0 +1,42 @@
+"""`fleet init`: the files of a project that has this package installed, and no checkout of it."""
+
+import json
+from importlib.resources import files
+from pathlib import Path
+
+import click
+
+from fleet_pipeline.cli.shown import console
+from fleet_pipeline.model import settings
+from fleet_pipeline.model.errors import AlreadyThere
+
+_IGNORED = ".dagster/\n.fleet/\n.logs_queue/\nlogs/\n"
+
+
+@click.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default=Path())
+def init(folder: Path) -> None:
+    """Write a project's files into FOLDER: fleet.toml with every setting, dagster.yaml, workspace.yaml, .gitignore. No file is ever overwritten."""
+    wanted = {"fleet.toml": toml(), "dagster.yaml": _template("dagster.yaml"), "workspace.yaml": _template("workspace.yaml"), ".gitignore": _IGNORED}
+    if there := [name for name in wanted if (folder / name).exists()]:
+        raise AlreadyThere(there, str(folder.absolute()))
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in wanted.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    console.print(f"{', '.join(wanted)} are in {folder.absolute()}")
+    console.print("Next, there: `fleet demo` goes the whole way on this machine, `fleet ui` shows it in Dagster.")
+
+
+def toml() -> str:
+    """Return a fleet.toml that has every setting, commented out, with its default, its meaning and its reason."""
+    head = "# The settings of one fleet. Take the # away before a name to choose another value. A variable FLEET_… wins over this file.\n"
+    return head + "".join(f"\n# {meaning}\n# Default: {reason}\n# {name} = {value}\n" for name, value, meaning, reason in map(_entry, settings.defaults()))
+
+
+def _entry(setting: tuple[str, object, str, str]) -> tuple[str, str, str, str]:
+    name, value, meaning, reason = setting
+    return name, json.dumps(value, ensure_ascii=False), meaning, reason  # what JSON writes of these values, TOML reads
+
+
+def _template(name: str) -> str:
+    return (files("fleet_pipeline.cli") / "project" / name).read_text(encoding="utf-8")
