@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import botocore.session
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, WaiterError
 from botocore.exceptions import ConnectionError as UnreachableError
 
 from fleet_pipeline.model.errors import AwsRefused, AwsUnavailable, FleetError, WrongAccount, WrongRegion
@@ -111,6 +111,8 @@ class Aws:
         client = session.client(service, endpoint_url=self.endpoint_url, config=config)
         client.meta.events.register("provide-client-params.s3", self._name_the_owner)
         client.meta.events.register("needs-retry", _pause_before_another_try)
+        if service != "s3":  # whose listings are read by `get`: it leaves out what is empty by its own description
+            client.meta.events.register("after-call", _complete)
         return client
 
     def _name_the_owner(self, params: dict[str, Any], model: Any, **_: Any) -> None:
@@ -172,6 +174,14 @@ def _pause_before_another_try(*, response: Any, attempts: int, **_: Any) -> floa
     return 0.1 * 2.0**attempts if passing else None
 
 
+def _complete(*, parsed: dict[str, Any], model: Any, **_: Any) -> None:
+    """Give an answer the lists that it leaves out: a service may leave out what is empty, and no listing may fail for it."""
+    members = model.output_shape.members if model.output_shape and "Error" not in parsed else {}
+    for name, shape in members.items():
+        if shape.type_name == "list":
+            parsed.setdefault(name, [])
+
+
 def check_whereabouts(aws: Aws) -> None:
     """Return when account and region are those that are meant; raise WrongAccount or WrongRegion before anything was changed.
 
@@ -205,7 +215,9 @@ def doing(deed: str) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        raise _answered(deed, error) from error
+        raise _answered(deed, error.response) from error
+    except WaiterError as error:
+        raise _waited(deed, error) from error
     except (UnreachableError, HTTPClientError) as error:
         raise AwsUnavailable(deed, type(error).__name__, str(error)) from error
     except BotoCoreError as error:
@@ -227,9 +239,16 @@ def absent(*codes: str) -> Iterator[None]:
             raise
 
 
-def _answered(deed: str, error: ClientError) -> FleetError:
-    code = error_code(error)
-    message = str(error.response.get("Error", {}).get("Message", "")) or "no reason given"
-    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+def _waited(deed: str, error: WaiterError) -> FleetError:
+    """Return what ended a wait: AWS's own refusal if that did, such as that it has not heard yet of what was just made."""
+    if "Error" in error.last_response:
+        return _answered(deed, error.last_response)
+    return AwsRefused(deed, type(error).__name__, str(error))
+
+
+def _answered(deed: str, response: Any) -> FleetError:
+    code = str(response.get("Error", {}).get("Code", "Unknown"))
+    message = str(response.get("Error", {}).get("Message", "")) or "no reason given"
+    status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     passing = passes(status) or code in _PASSING or any(words in message.lower() for words in _SPREADING)
     return (AwsUnavailable if passing else AwsRefused)(deed, code, message)

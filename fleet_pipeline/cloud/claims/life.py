@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from fleet_pipeline.aws.clients import Aws, absent, doing
-from fleet_pipeline.cloud.claims.certificates import CERTIFICATE, FOLDER, Claim, Claims, Held, delete_versions, held, set_status
+from fleet_pipeline.cloud.claims.certificates import CERTIFICATE, FOLDER, Claim, Claims, Held, delete_versions, held, set_status, status
 from fleet_pipeline.cloud.claims.making import finish, replace_current
 from fleet_pipeline.cloud.reconcile import patiently
 from fleet_pipeline.cloud.spreading import Sleep, once_detached
-from fleet_pipeline.model.errors import ClaimNotRetired, ClaimStillNeeded, InvalidName, NoClaimCertificate, WhichClaim
+from fleet_pipeline.model.errors import AwsUnavailable, ClaimNotRetired, ClaimStillNeeded, InvalidName, NoClaimCertificate, WhichClaim
 from fleet_pipeline.model.fleet import Fleet
 
 LENT_FOR = timedelta(minutes=5)
@@ -34,7 +34,9 @@ def rotate(fleet: Fleet, aws: Aws, *, sleep: Sleep = time.sleep) -> str:
     A rotation that was stopped is finished, and no other begun. Raises NoClaimCertificate when there is none to replace, ClaimNotRetired while
     the current one works and an older one, too.
     """
-    return patiently(lambda: _rotated(fleet, aws), sleep)
+    given_out = patiently(lambda: _rotated(fleet, aws), sleep)
+    patiently(lambda: _check_shown(aws, given_out), sleep)  # until then a retirement would find that nothing works
+    return given_out
 
 
 def _rotated(fleet: Fleet, aws: Aws) -> str:
@@ -50,6 +52,12 @@ def _rotated(fleet: Fleet, aws: Aws) -> str:
         if former_ones and _current_works(found):
             raise ClaimNotRetired(former_ones[0].certificate_id)
         return replace_current(claims, aws)
+
+
+def _check_shown(aws: Aws, certificate_id: str) -> None:
+    with doing("show the new claim certificate"):
+        if status(aws, certificate_id) is None:
+            raise AwsUnavailable("show the new claim certificate", "NotYetVisible", f"AWS IoT does not know {certificate_id} yet")
 
 
 def retire(fleet: Fleet, aws: Aws, certificate_id: str = "", *, sleep: Sleep = time.sleep) -> list[str]:
