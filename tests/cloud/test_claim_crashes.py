@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent
+HELPERS = Path(__file__).parents[1] / "helpers"
 DEEDS = {
     "create": (1, ()),
     "rotate, then rotate": (2, ()),
@@ -28,7 +28,9 @@ def crashes(local_aws):
     def crashes(deed, *settings):
         key = (deed, *settings)
         if key not in made:
-            ran = subprocess.run([sys.executable, HERE / "crashes.py", local_aws.url, deed, *settings], cwd=HERE.parent, capture_output=True, check=False)
+            ran = subprocess.run(
+                [sys.executable, HELPERS / "crashes.py", local_aws.url, deed, *settings], cwd=HELPERS.parents[1], capture_output=True, check=False
+            )
             assert ran.returncode == 0, ran.stderr.decode()
             made[key] = [json.loads(line) for line in ran.stdout.splitlines()]
         return made[key]
