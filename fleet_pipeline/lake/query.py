@@ -37,7 +37,7 @@ def connect(aws: Aws, fleet: Fleet, first: date | None = None, last: date | None
 
     With `first` and `last` the views of rules hold the days from the one to the other, both included, and no other day's files are opened:
     DuckDB reads every file's footer for its columns, which takes seconds for a thousand hours. A rule without parts is an empty view.
-    Raises AwsRefused where there is no lake, QueryRefused where DuckDB's extension for S3 cannot be had.
+    Raises AwsRefused where there is no lake, QueryRefused where DuckDB's extension for S3 cannot be had, or where a file is not Parquet.
     """
     database = duckdb.connect(config={"allow_persistent_secrets": "false"})
     database.execute("SET TimeZone = 'UTC'")
@@ -50,7 +50,7 @@ def connect(aws: Aws, fleet: Fleet, first: date | None = None, last: date | None
     views = {MESSAGES: union, **{name: _last_revisions(fleet, name, by) for name, by in VEHICLES.items() if _is_there(lake, name)}}
     for name, query in views.items():
         if name not in taken:
-            database.execute(f"CREATE VIEW {name} AS {query}")
+            _view(database, name, query)
     return database
 
 
@@ -173,7 +173,15 @@ def _show_rule(database: duckdb.DuckDBPyConnection, fleet: Fleet, lake: Lake, ru
         database.unregister("empty")
         return
     files = ", ".join(_text(f"s3://{fleet.lake_bucket}/{lake.root}rule={rule.key}/{day}/*/part-*.parquet") for day in days)
-    database.execute(f"CREATE VIEW {_name(rule.key)} AS SELECT * FROM read_parquet([{files}], union_by_name = true, {_HIVE})")
+    _view(database, _name(rule.key), f"SELECT * FROM read_parquet([{files}], union_by_name = true, {_HIVE})")
+
+
+def _view(database: duckdb.DuckDBPyConnection, name: str, query: str) -> None:
+    """Make a view, for whose columns DuckDB opens its files. Raises QueryRefused, which names the file, where one of them is not Parquet."""
+    try:
+        database.execute(f"CREATE VIEW {name} AS {query}")
+    except duckdb.Error as error:
+        raise QueryRefused(f"{str(error).splitlines()[0]}: restore its last good version in the bucket, or leave its day out (--from, --to)", ()) from error
 
 
 def _last_revisions(fleet: Fleet, name: str, by: str) -> str:

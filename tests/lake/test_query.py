@@ -184,3 +184,16 @@ def test_connect_prints_no_secret_and_the_true_address(engine, account, fleet, c
 def test_a_rule_that_is_called_messages_keeps_its_name(account, fleet):
     named = replace(fleet, rule_keys=("rule1", "messages"))
     assert answer(account, named, "SELECT count(*) AS n FROM messages") == [{"n": 0}]
+
+
+def test_a_damaged_part_is_named_with_what_to_do_and_other_days_can_be_asked(account, fleet, command):
+    part = Lake(S3Store(account, fleet.lake_bucket), fleet.parquet_prefix).part_key(fleet.rules[1], HOURS[0], 0)
+    account.s3.put_object(Bucket=fleet.lake_bucket, Key=part, Body=b"no part", IfNoneMatch="*")
+    try:
+        code, said = command(fleet, "query", "SELECT count(*) FROM rule1")
+        with pytest.raises(QueryRefused, match="restore its last good version"):
+            connect(account, fleet)
+        assert answer(account, fleet, "SELECT count(*) AS n FROM rule1", first=date(2026, 11, 24)) == [{"n": 3}]
+    finally:
+        account.s3.delete_object(Bucket=fleet.lake_bucket, Key=part)
+    assert (code, part in said.replace("\n", ""), "Traceback" in said) == (1, True, False)
