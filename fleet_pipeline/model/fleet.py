@@ -15,7 +15,7 @@ from fleet_pipeline.model.errors import InvalidName, InvalidSetting
 Profile = Literal["local", "aws"]
 RawKeyFormat = Literal["timestamp-uuid", "timestamp-uuid-client", "timestamp"]
 AllowList = Literal["none", "s3", "dynamodb"]
-ClaimStore = Literal["s3", "secretsmanager"]
+ClaimStore = Literal["", "s3", "secretsmanager"]
 ClaimKeys = Literal["aws", "own"]
 OwnCa = Literal["none", "jitr", "jitp"]
 BulkRegistration = Literal["off", "on"]
@@ -334,7 +334,9 @@ class Fleet:
         "A holder of the shared key cannot then take the client id of a registered vehicle, and so its connection.",
     )
     claim_store: ClaimStore = _setting(
-        "s3", "Where the claim certificate's private key lies: `s3`, beside the certificate, or `secretsmanager`.", "As in the CDK app."
+        "",
+        "Where the claim certificate's private key lies: `s3`, beside the certificate; `secretsmanager`; or empty: in `s3` on this machine only.",
+        "In the data bucket, as in the CDK app, whoever may read messages has the factory's key.",
     )
     claim_keys: ClaimKeys = _setting(
         "own",
@@ -498,6 +500,11 @@ class Fleet:
     def vehicle_path(self) -> tuple[str, ...]:
         """The path through nested objects to the field that names the vehicle."""
         return tuple(name.replace("\\.", ".") for name in re.split(r"(?<!\\)\.", self.vehicle_field))
+
+    @property
+    def claim_key_store(self) -> Literal["s3", "secretsmanager"]:
+        """Where the claim certificate's private key lies."""
+        return self.claim_store or ("s3" if self.profile == "local" else "secretsmanager")
 
     @property
     def shows_previews(self) -> bool:

@@ -37,6 +37,7 @@ from fleet_pipeline.model.errors import (
     RegistrationRefused,
     WhichClaim,
 )
+from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.vehicle import registration
 from fleet_pipeline.vehicle.connection import Broker, connected
 from fleet_pipeline.vehicle.identity import Folder, Identity
@@ -451,3 +452,54 @@ def test_the_jobs_of_the_ui_rotate_retire_and_revoke_and_their_record_holds_no_k
     assert (status, current, len(set(keys))) == ("ACTIVE", True, 2)
     kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert [line for key in keys for line in key.splitlines()[1:-1] if line.encode() in kept] == []
+
+
+def versions_of_the_key(fleet, aws):
+    return aws.s3.list_object_versions(Bucket=fleet.bucket, Prefix=PRIVATE_KEY).get("Versions", [])
+
+
+def test_in_an_account_the_key_lies_in_secrets_manager_and_on_this_machine_beside_the_certificate():
+    assert [Fleet(profile=profile, claim_store=store).claim_key_store for profile in ("local", "aws") for store in ("", "s3", "secretsmanager")] == [
+        *("s3", "s3", "secretsmanager"),
+        *("secretsmanager", "s3", "secretsmanager"),
+    ]
+
+
+def test_keys_in_the_data_bucket_are_planned_as_a_move_and_none_is_left_there(new_fleet):
+    fleet, aws = new_fleet()
+    life.rotate(fleet, aws)  # two certificates, and so two keys
+    before = {each.certificate_id: Claims.of(fleet).keys.get(aws, each.certificate_pem) for each in held(Claims.of(fleet), aws)}
+    aws.s3.put_object(Bucket=fleet.bucket, Key=PRIVATE_KEY, Body=b"no key")  # what is no key is not ours to move
+    moved = replace(fleet, claim_store="secretsmanager")
+    certificate = blueprint(moved)["claim_certificate"].resource
+    step = look(certificate, aws)
+    assert (step.action, [change.field for change in step.changes]) == (Action.UPDATE, ["key_left_in_data_bucket"])
+    assert read_claim(moved, aws).private_key in before.values()
+    reconcile(certificate, aws)
+    assert len(versions_of_the_key(fleet, aws)) == 1
+    assert {each.certificate_id: Claims.of(moved).keys.get(aws, each.certificate_pem) for each in held(Claims.of(moved), aws)} == before
+    assert look(certificate, aws).action is Action.UNCHANGED
+
+
+@pytest.mark.parametrize("call", ["CreateSecret", "GetSecretValue"])
+def test_a_move_that_is_stopped_leaves_the_key_where_it_is_and_the_next_ends_it(new_fleet, call):
+    fleet, aws = new_fleet()
+    key = read_claim(fleet, aws).private_key
+    moved = replace(fleet, claim_store="secretsmanager")
+    certificate = blueprint(moved)["claim_certificate"].resource
+    answer(aws.secrets, call, by=Refusals("AccessDeniedException", "stop", times=1))
+    with pytest.raises(AwsRefused):
+        reconcile(certificate, aws)
+    assert len(versions_of_the_key(fleet, aws)) == 1
+    assert reconcile(certificate, aws).action is Action.UPDATE
+    assert versions_of_the_key(fleet, aws) == []
+    assert read_claim(moved, aws).private_key == key
+
+
+def test_a_key_whose_secret_does_not_give_it_back_stays_in_the_bucket(new_fleet):
+    fleet, aws = new_fleet()
+    keys, claim = Claims.of(replace(fleet, claim_store="secretsmanager")).keys, read_claim(fleet, aws)
+    aws.secrets.create_secret(Name=keys._names(claim.certificate_pem)[0], SecretString="something else")
+    with pytest.raises(AwsUnavailable, match="stays in the bucket"):
+        keys.gather(aws)
+    assert len(versions_of_the_key(fleet, aws)) == 1

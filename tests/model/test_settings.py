@@ -74,7 +74,7 @@ BAD_VARIABLES = [
     ("FLEET_ALLOW_LIST", "yes", "choose one of none, s3, dynamodb"),
     ("FLEET_CLAIM_CLIENT_PREFIX", "claim*", "at most 40"),
     ("FLEET_CLAIM_CLIENT_PREFIX", "c" * 41, "at most 40"),
-    ("FLEET_CLAIM_STORE", "S3", "choose one of s3, secretsmanager"),
+    ("FLEET_CLAIM_STORE", "S3", "choose one of , s3, secretsmanager"),
     ("FLEET_CLAIM_KEYS", "csr", "choose one of aws, own"),
     ("FLEET_OWN_CA", "yes", "choose one of none, jitr, jitp"),
     ("FLEET_BULK_REGISTRATION", "true", "choose one of off, on"),

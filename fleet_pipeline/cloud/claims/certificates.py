@@ -40,7 +40,7 @@ class Claims:
     @classmethod
     def of(cls, fleet: Fleet) -> Self:
         """Return those of a fleet's settings."""
-        keys = SecretKeys(fleet.prefix) if fleet.claim_store == "secretsmanager" else S3Keys(fleet.bucket)
+        keys = SecretKeys(fleet.prefix, fleet.bucket) if fleet.claim_key_store == "secretsmanager" else S3Keys(fleet.bucket)
         return cls(fleet.bucket, fleet.arn("iot", "cert"), fleet.claim_policy_name, keys, fleet.claim_keys == "own")
 
     @property

@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key, load_pem_public_key
 
 from fleet_pipeline.aws.clients import Aws, absent
+from fleet_pipeline.model.errors import AwsUnavailable
 
 PRIVATE_KEY = "claim-certificate/claim.private.key"
 
@@ -36,6 +37,12 @@ class KeyStore(Protocol):
     def delete(self, aws: Aws, pem: str) -> None:
         """Forget the key for good; one that is not kept is no error."""
 
+    def left_behind(self, aws: Aws) -> bool:
+        """Say whether keys lie where they were kept before, and are to be moved."""
+
+    def gather(self, aws: Aws) -> None:
+        """Move what was left behind: each key is deleted there once it is proved to be kept here. Stopped at any moment, the next run moves the rest."""
+
 
 @dataclass(frozen=True)
 class S3Keys:
@@ -58,7 +65,7 @@ class S3Keys:
             newest = aws.s3.get_object(Bucket=self.bucket, Key=PRIVATE_KEY)["Body"].read()
             if fits(pem, newest):
                 return newest.decode()
-            return next((key.decode() for _, key in self._versions(aws) if fits(pem, key)), None)
+            return next((key.decode() for _, key in self.versions(aws) if fits(pem, key)), None)
         return None
 
     def has(self, aws: Aws, pem: str) -> bool:  # noqa: ARG002 (to know whose key it is, it would have to be read)
@@ -70,11 +77,23 @@ class S3Keys:
 
     def delete(self, aws: Aws, pem: str) -> None:
         """Delete the versions that fit the certificate."""
-        for version, key in list(self._versions(aws)):
+        for version, key in list(self.versions(aws)):
             if fits(pem, key):
-                aws.s3.delete_object(Bucket=self.bucket, Key=PRIVATE_KEY, VersionId=version)
+                self.delete_version(aws, version)
 
-    def _versions(self, aws: Aws) -> Iterator[tuple[str, bytes]]:
+    def left_behind(self, aws: Aws) -> bool:  # noqa: ARG002
+        """Nothing: there is no place before this one."""
+        return False
+
+    def gather(self, aws: Aws) -> None:
+        """Do nothing."""
+
+    def delete_version(self, aws: Aws, version: str) -> None:
+        """Delete one version for good."""
+        aws.s3.delete_object(Bucket=self.bucket, Key=PRIVATE_KEY, VersionId=version)
+
+    def versions(self, aws: Aws) -> Iterator[tuple[str, bytes]]:
+        """Yield the id and the key of each version."""
         for page in aws.s3.get_paginator("list_object_versions").paginate(Bucket=self.bucket, Prefix=PRIVATE_KEY):
             for each in page.get("Versions", []):
                 yield each["VersionId"], aws.s3.get_object(Bucket=self.bucket, Key=PRIVATE_KEY, VersionId=each["VersionId"])["Body"].read()
@@ -84,10 +103,12 @@ class S3Keys:
 class SecretKeys:
     """A secret for each key, so that the key of a retired certificate can be deleted: versions of one secret cannot.
 
-    It is named by the digest of the public key. Versions before this one named it by the certificate's id; such a secret is found too.
+    It is named by the digest of the public key. Versions before this one named it by the certificate's id; such a secret is found too, and
+    so is a key that still lies in the data bucket.
     """
 
     prefix: str
+    bucket: str
 
     @property
     def place(self) -> str:
@@ -100,25 +121,48 @@ class SecretKeys:
             aws.secrets.create_secret(Name=self._names(pem)[0], SecretString=private_key)
 
     def get(self, aws: Aws, pem: str) -> str | None:
-        """Return what the key's secret holds, or None."""
-        for name in self._names(pem):
-            with absent("ResourceNotFoundException"):
-                return str(aws.secrets.get_secret_value(SecretId=name)["SecretString"])
-        return None
+        """Return what the key's secret holds, or else the data bucket, or None."""
+        return self._secret(aws, pem) or self._former.get(aws, pem)
 
     def has(self, aws: Aws, pem: str) -> bool:
-        """Say whether the key has a secret that is not to be deleted."""
+        """Say whether the key has a secret that is not to be deleted, or lies in the data bucket."""
         for name in self._names(pem):
             with absent("ResourceNotFoundException"):
                 if "DeletedDate" not in aws.secrets.describe_secret(SecretId=name):
                     return True
-        return False
+        return self._former.has(aws, pem)
 
     def delete(self, aws: Aws, pem: str) -> None:
         """Delete the key's secret at once; Secrets Manager would otherwise keep it for weeks."""
         for name in self._names(pem):
             with absent("ResourceNotFoundException"):
                 aws.secrets.delete_secret(SecretId=name, ForceDeleteWithoutRecovery=True)
+        self._former.delete(aws, pem)
+
+    def left_behind(self, aws: Aws) -> bool:
+        """Say whether a version in the data bucket is a key."""
+        return any(_public_of(key) for _, key in self._former.versions(aws))
+
+    def gather(self, aws: Aws) -> None:
+        """Move each key from the data bucket. Raises AwsUnavailable, and leaves the key where it is, while its secret does not give it back."""
+        for version, key in list(self._former.versions(aws)):
+            public = _public_of(key)
+            if public is None:
+                continue
+            self.put(aws, public, key.decode())
+            if not fits(public, (self._secret(aws, public) or "").encode()):
+                raise AwsUnavailable("move the claim certificate's key", "NotYetVisible", "its secret does not give it back, so it stays in the bucket")
+            self._former.delete_version(aws, version)
+
+    @property
+    def _former(self) -> S3Keys:
+        return S3Keys(self.bucket)
+
+    def _secret(self, aws: Aws, pem: str) -> str | None:
+        for name in self._names(pem):
+            with absent("ResourceNotFoundException"):
+                return str(aws.secrets.get_secret_value(SecretId=name)["SecretString"])
+        return None
 
     def _names(self, pem: str) -> list[str]:
         digest = hashlib.sha256(_public_key(pem).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
@@ -138,6 +182,15 @@ def fits(pem: str, private_key: bytes) -> bool:
     except ValueError:
         return False
     return bool(public == _public_key(pem))
+
+
+def _public_of(private_key: bytes) -> str | None:
+    """Return the public key of a private one; None for what is no key."""
+    try:
+        public = load_pem_private_key(private_key, password=None).public_key()
+    except ValueError:
+        return None
+    return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
 def is_of(certificate_pem: str, public_key: str) -> bool:

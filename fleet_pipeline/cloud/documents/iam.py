@@ -71,7 +71,7 @@ def things_policy(fleet: Fleet) -> Document:
 def storage_policy(fleet: Fleet) -> Document:
     """Buckets, and what lies in them beside messages; the allow-list's table, the claim certificate's keys, the lake's database."""
     table = ("AllowList", _TABLE) if fleet.allow_list == "dynamodb" else ("FormerAllowList", _FORMER_TABLE)
-    secrets = [_allowed("ClaimKeys", "secretsmanager", _SECRETS, _secrets(fleet))] if fleet.claim_store == "secretsmanager" else []
+    secrets = [_allowed("ClaimKeys", "secretsmanager", _SECRETS, _secrets(fleet))] if fleet.claim_key_store == "secretsmanager" else []
     allow_list = _allowed(table[0], "dynamodb", table[1], fleet.arn("dynamodb", f"table/{fleet.allow_list_table}"))
     return _with(filled_in("provisioner-storage-policy", fleet, _names(fleet)), secrets, [allow_list])
 
@@ -129,7 +129,7 @@ def _its_line_of_the_allow_list(fleet: Fleet) -> list[Document]:
 
 
 def _reading_the_secret(fleet: Fleet) -> list[Document]:
-    return [_allowed("ClaimKeys", "secretsmanager", ("GetSecretValue",), _secrets(fleet))] if fleet.claim_store == "secretsmanager" else []
+    return [_allowed("ClaimKeys", "secretsmanager", ("GetSecretValue",), _secrets(fleet))] if fleet.claim_key_store == "secretsmanager" else []
 
 
 _TABLE = ("CreateTable", "DeleteItem", "DeleteTable", "DescribeTable", "ListTagsOfResource", "PutItem", "Scan", "TagResource")

@@ -14,7 +14,10 @@ from fleet_pipeline.cloud.claims.keys import certificate_id
 
 @dataclass(frozen=True)
 class ClaimCertificate:
-    """The claim certificate; `stored` names what is kept of it, `unfinished` is a making or rotation that was stopped."""
+    """The claim certificate; `stored` names what is kept of it, `unfinished` is a making or rotation that was stopped.
+
+    `key_left_in_data_bucket`: keys lie there that belong into another store. They are moved, and deleted there once they are proved to be kept.
+    """
 
     kind: ClassVar[str] = "claim certificate"
     fixed: ClassVar[frozenset[str]] = frozenset({"stored"})
@@ -23,6 +26,7 @@ class ClaimCertificate:
     stored: tuple[str, ...]
     certificate_id: str = field(default="", compare=False)
     unfinished: bool = False
+    key_left_in_data_bucket: bool = False
 
     @property
     def name(self) -> str:
@@ -43,15 +47,22 @@ class ClaimCertificate:
         pem = stored_pem(aws, self.claims.bucket)
         if pem is None or status(aws, certificate_id(pem)) is None:
             return None
-        return replace(self, certificate_id=certificate_id(pem), stored=self._found_stored(aws, pem), unfinished=making.is_unfinished(self.claims, aws))
+        return replace(
+            self,
+            certificate_id=certificate_id(pem),
+            stored=self._found_stored(aws, pem),
+            unfinished=making.is_unfinished(self.claims, aws),
+            key_left_in_data_bucket=self.claims.keys.left_behind(aws),
+        )
 
     def create(self, aws: Aws) -> None:
         """Make the certificate, inactive, and store its keys; or finish what was stopped."""
         making.create(self.claims, aws)
 
     def update(self, aws: Aws, _found: Self) -> None:
-        """Finish the rotation that was stopped. A missing key cannot be had again: AWS IoT gives it out once."""
+        """Finish the rotation that was stopped, and move keys that were left. A missing key cannot be had again: AWS IoT gives it out once."""
         making.finish(self.claims, aws)
+        self.claims.keys.gather(aws)
 
     def delete(self, aws: Aws) -> None:
         """Deactivate and delete the certificate, and every version of its keys."""
