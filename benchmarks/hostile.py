@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.messages import HOUR, RULE, SEED
 from fleet_pipeline.aws.store import Version
+from fleet_pipeline.lake.contract import COLUMNS
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.operations.compact_hour import compact_hour
 from fleet_pipeline.lake.operations.rewrite import learnt, rewrite_hour
@@ -161,7 +162,7 @@ def cost(kind, megabytes, form):
     done = compact_hour(raw, lake, RULE, HOUR)
     compacted = time.process_time()
     new = lake.next_generation
-    new.record(RULE, learnt(lake, new.contract(RULE), RULE, HOUR))
+    new.record(RULE, learnt(lake, new.contract(RULE), RULE, HOUR), new.form, COLUMNS)
     rewrite_hour(lake, new, RULE, HOUR)
     rewritten = time.process_time()
     a_mb = 1e6 / size

@@ -13,7 +13,6 @@ import json
 import os
 import platform
 import resource
-import signal
 import socket
 import subprocess
 import sys
@@ -61,7 +60,7 @@ def server(objects, *, dirty, **others):
         process.stdout.readline()
         yield f"http://127.0.0.1:{port}"
     finally:
-        process.send_signal(signal.SIGTERM)
+        process.kill()  # it keeps nothing; SIGTERM is ignored by whatever a shell has started in the background below Dagster
         process.wait()
         process.stdout.close()
 

@@ -3,6 +3,7 @@
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from http import HTTPStatus
 from itertools import cycle
 
 import pytest
@@ -53,9 +54,13 @@ ANOTHER_CHANGE = [
 ]
 
 
+S3_SAYS = {409: "OperationAborted", 429: "SlowDown", 400: "SlowDown"}
+"""S3 has one code for each, where other services have many: its own client knows these and no others."""
+
+
 @dataclass
 class OnceEach:
-    """Every n-th call, the first time that it is made, is refused, in one spelling after the other."""
+    """Every n-th call, the first time that it is made, is refused, in one spelling after the other; by S3 in its own."""
 
     refusals: list[Refusal]
     nth: int
@@ -69,7 +74,12 @@ class OnceEach:
         if call.name in self.had or (self.writing_only and not call.writing):
             return None
         self.had.add(call.name)
-        return next(self.turns) if len(self.had) % self.nth == 0 else None
+        if len(self.had) % self.nth:
+            return None
+        turn = next(self.turns)
+        if call.service == "s3" and turn.status in S3_SAYS:
+            return Refusal(S3_SAYS[turn.status], turn.message, 409 if turn.status == HTTPStatus.CONFLICT else 503)
+        return turn
 
 
 NAMES = ("policyName", "templateName", "ruleName", "RoleName", "FunctionName", "Bucket", "certificateId")
