@@ -133,9 +133,9 @@ def test_a_failed_hour_stops_no_other_and_is_named_and_is_not_retried(fleet, ins
 
 def test_unreadable_messages_and_new_columns_draw_warnings_that_say_what_to_do(fleet, instance, put):
     put(HOURS[0], message(1))
-    put(HOURS[1], {"serial": "297468A1", "colour": "red"}, b"not json", {"speed_kmh": "fast"})
+    put(HOURS[1], *[{"serial": "297468A1", "colour": "red"}] * 3, b"not json", {"speed_kmh": "fast"})
     found = judged(compact(fleet, instance, HOURS[0], HOURS[1]))
-    assert "1 of 3 messages cannot be read" in found["messages_are_readable"].description
+    assert "1 of 5 messages cannot be read" in found["messages_are_readable"].description
     assert "new columns colour; 1 rows have values that fit no column" in found["columns_are_as_before"].description
     assert {found[name].severity for name in ("messages_are_readable", "columns_are_as_before")} == {dg.AssetCheckSeverity.WARN}
     assert found["every_version_is_a_row"].passed

@@ -68,7 +68,7 @@ def test_an_hour_whose_messages_name_no_vehicle_is_said_until_it_is_computed_wit
     fleet = replace(fleet, previews="off")
     for part in ("bucket", "lake_bucket"):
         reconcile(blueprint(fleet)[part].resource, aws)
-    for hour, body in ((TEN, b'{"vehicle": {"vin": "A"}}'), (ELEVEN, b'{"serial": "B"}')):
+    for hour, body in ((TEN, b'{"vehicle": {"vin": "A"}}'), *[(ELEVEN, b'{"serial": "B"}')] * 3):
         aws.s3.put_object(Bucket=fleet.bucket, Key=fleet.rules[0].raw_key(RawName(hour.start_ms, str(uuid.uuid4()))), Body=body)
 
     def said(fleet, hour):
