@@ -17,13 +17,17 @@ from fleet_pipeline.lake.operations.compact_hour import compact_hour
 from fleet_pipeline.lake.operations.rewrite import has_grown, rewrite_hour
 from fleet_pipeline.lake.operations.verify import purge_hour
 from fleet_pipeline.lake.reading import opened
-from fleet_pipeline.model.errors import NotVerified
+from fleet_pipeline.model.errors import FleetError, NotVerified
 from fleet_pipeline.model.fleet import Hour, Rule
 
 RULE, HOUR = Rule("test-rule", "rule1"), Hour.parse("2026-11-23-10:00")
 LATER = HOUR.end + timedelta(days=1)
 LOOK = "fleet_pipeline.assets.lake.late_data"
 """What a look is in; it brings Dagster along, three seconds that other deeds do without."""
+
+
+AGAIN = 75
+"""How a deed ends that says that it may be tried again, as a compaction of messages that a purge deleted meanwhile."""
 
 
 def compact(raw, lake):
@@ -112,7 +116,10 @@ def main():
                 os.read(ready, 1)
                 url, deed = arguments
                 aws = Aws("eu-central-1", "123456789012", url)
-                DEEDS[deed](S3Store(aws, "raw"), Lake.current(S3Store(aws, "lake"), "lake"))
+                try:
+                    DEEDS[deed](S3Store(aws, "raw"), Lake.current(S3Store(aws, "lake"), "lake"))
+                except FleetError as error:
+                    os._exit(AGAIN if error.retryable else 1)
                 os._exit(0)
             print(pid, flush=True)  # noqa: T201 (the answer)
         elif command == "go":
