@@ -7,10 +7,10 @@ STAMP  := $(VENV)/.installed
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui quick test coverage bench crash check lock audit sbom clean
+.PHONY: help demo ui quick test coverage bench crash foreign-s3 check lock audit sbom clean
 
 help: ## what can be done here
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(STAMP) ## from an empty account to rows in Parquet, on this machine, in a minute
 	$(BIN)/fleet demo
@@ -37,6 +37,9 @@ bench: $(STAMP) ## the race of compaction against its peers, and the memory it t
 
 crash: $(STAMP) ## an apply killed before and after every single call (an hour)
 	$(BIN)/python -m pytest -m crash
+
+foreign-s3: $(STAMP) ## the lake on object stores that others wrote: moto's, and Ceph's RGW behind TLS (Debian, as root)
+	tests/foreign_s3.sh "$(CURDIR)/$(BIN)/python"
 
 check: $(STAMP) ## format, lint, types, layers
 	$(BIN)/ruff format --check --quiet .
