@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs tests/test_foreign_s3.py against moto's server and against Ceph's RGW behind nginx with TLS, all on the loopback. Needs Debian and root.
+# Runs tests/lake/test_foreign_s3.py against moto's server and against Ceph's RGW behind nginx with TLS, all on the loopback. Needs Debian and root.
 # Installs what is missing; stops what it started, and removes the folder in which all of it lives.
 set -euo pipefail
 python=${1:?the Python of the virtual environment}
@@ -27,7 +27,7 @@ until_up() { for _ in $(seq 60); do curl -s -o /dev/null "$@" && return; sleep 1
 
 export AWS_ACCESS_KEY_ID=123456789012 AWS_SECRET_ACCESS_KEY=secret NO_PROXY=127.0.0.1,localhost
 suite() { # name, address, objects, tests
-  FOREIGN_S3=$1 AWS_ENDPOINT_URL_S3=$2 FOREIGN_OBJECTS=$3 "$python" -m pytest -q -s -m foreign tests/test_foreign_s3.py
+  FOREIGN_S3=$1 AWS_ENDPOINT_URL_S3=$2 FOREIGN_OBJECTS=$3 "$python" -m pytest -q -s -m foreign tests/lake/test_foreign_s3.py
 }
 
 # moto, in an environment of its own: Flask is of no use to anything else here
@@ -121,4 +121,4 @@ export AWS_CA_BUNDLE=$home/ca.pem
 # For the tests' own calls: over TLS botocore sends checksums as trailers, which this Ceph takes for a part of the body
 export AWS_REQUEST_CHECKSUM_CALCULATION=when_required
 until_up --cacert "$AWS_CA_BUNDLE" "https://localhost:$tls/"
-suite "Ceph RGW" "https://localhost:$tls" "${FOREIGN_OBJECTS:-20000}"
+suite "Ceph RGW" "https://localhost:$tls" "${FOREIGN_OBJECTS:-2500}"

@@ -1,4 +1,4 @@
-"""The lake on an object store that others wrote, started beforehand and named in AWS's own environment variables.
+"""The lake on an object store that others wrote, named in AWS's own environment variables. `make foreign-s3` starts two and runs this on both.
 
 FOREIGN_S3 is the store's name, FOREIGN_OBJECTS how many messages are put; the address, trust and credentials are AWS_ENDPOINT_URL_S3's, AWS_CA_BUNDLE's and their like.
 """
@@ -33,7 +33,7 @@ from fleet_pipeline.model.errors import OverwritesUnasked
 
 pytestmark = [
     pytest.mark.foreign,
-    pytest.mark.skipif("FOREIGN_S3" not in os.environ, reason="no foreign object store runs: FOREIGN_S3 and AWS's variables name one"),
+    pytest.mark.skipif("FOREIGN_S3" not in os.environ, reason="no foreign object store runs: make foreign-s3 starts two"),
 ]
 OBJECTS = int(os.environ.get("FOREIGN_OBJECTS", "2500"))
 LATER = HOUR.end + timedelta(days=1)
@@ -140,6 +140,7 @@ def _put_by_botocore(store, name):
     return True
 
 
+@pytest.mark.skipif(os.environ.get("FOREIGN_S3") == "moto", reason="moto 5.2.5 looks and writes without a lock: two writers may both be answered 200")
 def test_of_many_writers_of_one_key_one_wins_and_its_bytes_stay(foreign, bucket):
     lake = bucket(versioned=False)
     lake.prove()
