@@ -13,7 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "tests")]
+_ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(_ROOT / place) for place in ("", "tests/lake", "tests/helpers")]
 
 from test_compaction_faults import soak
 from test_compaction_hostile import HOSTILE, _flat, _holds
