@@ -30,12 +30,10 @@ def init(folder: Path) -> None:
 def toml() -> str:
     """Return a fleet.toml that has every setting, commented out, with its default, its meaning and its reason."""
     head = "# The settings of one fleet. Take the # away before a name to choose another value. A variable FLEET_… wins over this file.\n"
-    return head + "".join(f"\n# {meaning}\n# Default: {reason}\n# {name} = {value}\n" for name, value, meaning, reason in map(_entry, settings.defaults()))
-
-
-def _entry(setting: tuple[str, object, str, str]) -> tuple[str, str, str, str]:
-    name, value, meaning, reason = setting
-    return name, json.dumps(value, ensure_ascii=False), meaning, reason  # what JSON writes of these values, TOML reads
+    return head + "".join(
+        f"\n# {meaning}\n# Default: {reason}\n# {name} = {json.dumps(value, ensure_ascii=False)}\n"  # what JSON writes of these values, TOML reads
+        for name, value, meaning, reason in settings.defaults()
+    )
 
 
 def _template(name: str) -> str:

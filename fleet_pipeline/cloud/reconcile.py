@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from fleet_pipeline.aws.clients import Aws, doing
+from fleet_pipeline.cloud.spreading import Sleep, again
 from fleet_pipeline.model.errors import AwsError, AwsRefused, AwsUnavailable, CannotChange, NotOurs
 
 PAUSES_S = (0.5, 1, 2, 4, 8, 15, 30)
@@ -33,7 +34,6 @@ STACK_TAG = "fleet_pipeline:stack"
 """The tag that says whose a resource is."""
 
 T = TypeVar("T")
-Sleep = Callable[[float], None]
 
 
 class Resource(Protocol):
@@ -225,11 +225,4 @@ def _title(resource: Resource) -> str:
 
 def patiently(deed: Callable[[], T], sleep: Sleep = time.sleep) -> T:
     """Do a deed, from its first look on, again and again for a minute, as long as what AWS answers may pass."""
-    for pause_s in PAUSES_S:
-        try:
-            return deed()
-        except AwsRefused as refusal:
-            if not refusal.retryable and refusal.code not in OVERTAKEN:
-                raise
-            sleep(pause_s)
-    return deed()
+    return again(deed, PAUSES_S, lambda error: isinstance(error, AwsRefused) and (error.retryable or error.code in OVERTAKEN), sleep)

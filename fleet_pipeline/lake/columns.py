@@ -13,11 +13,10 @@ from weakref import proxy
 import msgspec
 import pyarrow as pa
 
-from fleet_pipeline.lake.contract import COLUMNS, DECIMAL, EXACT, KINDS, SCALARS, UINT64_DIGITS, Column, Contract
-from fleet_pipeline.lake.learning import FIELDS_NOTED, Evidence, homes_of, kind_of_most
+from fleet_pipeline.lake.contract import COLUMNS, EXACT, KINDS, SCALARS, Column, Contract
+from fleet_pipeline.lake.learning import FIELDS_NOTED, WHOLE, Evidence, homes_of, kind_of_most
 from fleet_pipeline.lake.structs import Path
 
-_WHOLE = {"int64": range(-(2**63), 2**63), DECIMAL: range(1 - 10**UINT64_DIGITS, 10**UINT64_DIGITS)}
 _MISFIT = object()
 _TYPES = {kind: of for of, kind in SCALARS.items()}
 _NONE = type(None)
@@ -173,11 +172,11 @@ def fits(value: Any, kind: str) -> bool:
 
 def _scalar(value: Any, kind: str) -> Any:
     exact = type(value) in {int, float} and -EXACT <= value <= EXACT
-    if kind in _WHOLE and type(value) is float:
+    if kind in WHOLE and type(value) is float:
         whole = exact and value.is_integer() and (value or copysign(1, value) > 0)  # no integer is -0.0
         return int(value) if whole else _MISFIT
-    if kind in _WHOLE and type(value) is int:
-        return value if value in _WHOLE[kind] else _MISFIT
+    if kind in WHOLE and type(value) is int:
+        return value if value in WHOLE[kind] else _MISFIT
     if kind == "double" and type(value) is int:
         return float(value) if exact else _MISFIT
     return value if SCALARS.get(type(value)) == kind else _MISFIT

@@ -22,8 +22,8 @@ INT, INT64 = "int", "int64"
 _HOLD = {"int64": (INT, INT64), "double": (INT, "double"), DECIMAL: (INT, INT64, DECIMAL)}
 """Which numbers each kind of column holds; among kinds that hold as many, the first is taken."""
 
-_INT64 = range(-(2**63), 2**63)
-_DECIMAL = range(1 - 10**UINT64_DIGITS, 10**UINT64_DIGITS)
+WHOLE = {INT64: range(-(2**63), 2**63), DECIMAL: range(1 - 10**UINT64_DIGITS, 10**UINT64_DIGITS)}
+"""Which integers each kind of whole numbers holds."""
 _NONE = type(None)
 
 Homes = Counter[str]
@@ -146,7 +146,7 @@ def _homes_of_lists(filled: Sequence[list[Any]], rows: int) -> Homes | None:
 def home_of(value: Any) -> str:
     """Return the kind at which a value, not None, is at home."""
     if type(value) is int:
-        return INT if -EXACT <= value <= EXACT else INT64 if value in _INT64 else DECIMAL if value in _DECIMAL else ""
+        return INT if -EXACT <= value <= EXACT else INT64 if value in WHOLE[INT64] else DECIMAL if value in WHOLE[DECIMAL] else ""
     if type(value) is not list:
         return SCALARS.get(type(value), "")
     homes = {"json" if type(item) in {list, dict} else home_of(item) for item in value if item is not None}

@@ -66,13 +66,12 @@ def rule_keys() -> tuple[str, ...]:
 
 def defaults() -> list[tuple[str, Any, str, str]]:
     """Return each setting's name as fleet.toml spells it, default, meaning and reason."""
-    known: dict[str, Any] = {"rule_keys": rule_keys()}
-    return [(each.name, known.get(each.name, each.default), each.metadata["meaning"], each.metadata["reason"]) for each in fields(Fleet)]
+    return [(each.name, each.default, each.metadata["meaning"], each.metadata["reason"]) for each in fields(Fleet)]
 
 
 def described() -> list[tuple[str, str, str, str]]:
     """Return name, default, meaning and reason of every setting, as docs/settings.md and `fleet settings` show them."""
-    return [(_variable(each.name), _shown(each.default), each.metadata["meaning"], each.metadata["reason"]) for each in fields(Fleet)]
+    return [(_variable(name), _shown(value), meaning, reason) for name, value, meaning, reason in defaults()]
 
 
 def values(fleet: Fleet) -> list[tuple[str, str]]:

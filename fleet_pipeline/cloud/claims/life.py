@@ -10,7 +10,7 @@ from fleet_pipeline.aws.clients import Aws, absent, doing
 from fleet_pipeline.cloud.claims.certificates import CERTIFICATE, FOLDER, Claim, Claims, Held, delete_versions, held, set_status, status
 from fleet_pipeline.cloud.claims.making import finish, replace_current
 from fleet_pipeline.cloud.reconcile import patiently
-from fleet_pipeline.cloud.spreading import Sleep, once_detached
+from fleet_pipeline.cloud.spreading import Sleep, delete_certificate
 from fleet_pipeline.model.errors import AwsUnavailable, ClaimNotRetired, ClaimStillNeeded, InvalidName, NoClaimCertificate, WhichClaim
 from fleet_pipeline.model.fleet import Fleet
 
@@ -113,7 +113,7 @@ def delete(claims: Claims, aws: Aws, each: Held, sleep: Sleep = time.sleep) -> N
     set_status(aws, each.certificate_id, "INACTIVE")
     claims.keys.delete(aws, each.certificate_pem)
     with absent("ResourceNotFoundException"):
-        once_detached(lambda: aws.iot.delete_certificate(certificateId=each.certificate_id, forceDelete=True), sleep)
+        delete_certificate(aws, each.certificate_id, sleep)
 
 
 def revoke(fleet: Fleet, aws: Aws, certificate_id: str = "") -> str:

@@ -37,7 +37,7 @@ from fleet_pipeline.cloud.claims.certificates import (
     stored_pem,
 )
 from fleet_pipeline.cloud.claims.keys import certificate_id, is_of
-from fleet_pipeline.cloud.spreading import once_detached
+from fleet_pipeline.cloud.spreading import delete_certificate
 from fleet_pipeline.model.errors import AwsUnavailable
 
 INTENT = f"{FOLDER}/intent.json"
@@ -116,7 +116,7 @@ def abandon(claims: Claims, aws: Aws) -> None:
         claims.keys.delete(aws, intent.certificate_pem)
         with absent("ResourceNotFoundException"):
             set_status(aws, intent.certificate_id, "INACTIVE")
-            once_detached(lambda: aws.iot.delete_certificate(certificateId=intent.certificate_id, forceDelete=True))
+            delete_certificate(aws, intent.certificate_id)
     _undo(claims, aws, intent)
 
 

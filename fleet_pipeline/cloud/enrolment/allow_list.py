@@ -12,7 +12,7 @@ from fleet_pipeline.model.errors import InvalidSetting
 from fleet_pipeline.model.fleet import Fleet
 
 MANY = 1000
-"""Serials that are counted; beyond it "more than" is said."""
+"""Serials or objects that are counted; beyond it "more than" is said."""
 
 _LINES = re.compile(r"[^\r\n]*(?:\r\n|\r|\n|\Z)")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from fleet_pipeline.aws.clients import Aws, absent, doing
-from fleet_pipeline.cloud.spreading import Sleep, once_detached
+from fleet_pipeline.cloud.spreading import Sleep, delete_certificate, once_detached
 from fleet_pipeline.model.fleet import Fleet
 
 LEAVING = "fleet_pipeline_leaving"
@@ -105,7 +105,7 @@ def _is_deleted(aws: Aws, arn: str, sleep: Sleep) -> bool:
     certificate_id = arn.split(_CERTIFICATE)[1]
     with doing(f"delete certificate {certificate_id}"), absent("ResourceNotFoundException"):
         aws.iot.update_certificate(certificateId=certificate_id, newStatus="INACTIVE")
-        once_detached(lambda: aws.iot.delete_certificate(certificateId=certificate_id, forceDelete=True), sleep)
+        delete_certificate(aws, certificate_id, sleep)
         return True
     return False
 

@@ -7,7 +7,8 @@ from fleet_pipeline.aws.clients import Aws
 from fleet_pipeline.cloud.blueprint import blueprint, resources
 from fleet_pipeline.cloud.lock import Lock
 from fleet_pipeline.cloud.operations.leftovers import leftovers, lost_with
-from fleet_pipeline.cloud.reconcile import Action, Sleep, Step, look, plan, reconcile, remove
+from fleet_pipeline.cloud.reconcile import Action, Step, look, plan, reconcile, remove
+from fleet_pipeline.cloud.spreading import Sleep
 from fleet_pipeline.model.errors import WouldLose
 from fleet_pipeline.model.fleet import Fleet
 

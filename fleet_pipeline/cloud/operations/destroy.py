@@ -23,7 +23,8 @@ from fleet_pipeline.cloud.kinds.claim_certificate import ClaimCertificate
 from fleet_pipeline.cloud.kinds.function import Function
 from fleet_pipeline.cloud.kinds.iot_policy import IotPolicy
 from fleet_pipeline.cloud.operations.leftovers import leftovers, lost_with
-from fleet_pipeline.cloud.reconcile import Action, Resource, Sleep, look, remove
+from fleet_pipeline.cloud.reconcile import Action, Resource, look, remove
+from fleet_pipeline.cloud.spreading import Sleep
 from fleet_pipeline.model.errors import AwsRefused, StillUsed, WouldLose
 from fleet_pipeline.model.fleet import Fleet
 
@@ -32,9 +33,6 @@ DETACHED_PAUSES_S = (10, 20, 30, *[60] * 5)
 
 STANDS_IN_THE_WAY = {"BucketNotEmpty", "CertificateStateException", "DeleteConflict", "DeleteConflictException"}
 """What AWS answers while something is still on what is to be deleted, or came after its contents were listed."""
-
-MANY = 1000
-"""Objects or serials that are counted; beyond it "more than" is said."""
 
 EXAMPLES = 3
 """Vehicles that are named where many would be lost."""
@@ -205,6 +203,6 @@ def _objects(aws: Aws, bucket: str) -> str:
     with doing(f"list the objects of {bucket}"), absent("NoSuchBucket"):
         pages: Any = aws.s3.get_paginator("list_object_versions").paginate(Bucket=bucket)
         found = (each for page in pages for each in page.get("Versions", []) if not each["Key"].startswith(f"{FOLDER}/"))
-        count = len(list(islice(found, MANY + 1)))
-        return f"{'more than ' if count > MANY else ''}{min(count, MANY)} object versions in bucket {bucket}" if count else ""
+        count = len(list(islice(found, allow_list.MANY + 1)))
+        return f"{'more than ' if count > allow_list.MANY else ''}{min(count, allow_list.MANY)} object versions in bucket {bucket}" if count else ""
     return ""
