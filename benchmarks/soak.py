@@ -1,6 +1,7 @@
 """The long forms of what the tests do briefly. Each prints what it did, and fails with the first thing that is wrong.
 
 python benchmarks/soak.py kills      100,000 versions, three writers, 200 kills, faults all along: 0 lost, 0 doubled, 0 altered
+python benchmarks/soak.py siege      compaction, rewrite, purge and looks beside readers, 200 kills at requests and moments: 0 wrong
 python benchmarks/soak.py readers    10,000 reads by pyarrow and DuckDB while parts are added: 0 wrong
 python benchmarks/soak.py fuzz       200,000 spoilt messages: each has a status, and columns and `_extra` together are the message
 """
@@ -18,6 +19,7 @@ sys.path[:0] = [str(_ROOT / place) for place in ("", "tests/lake", "tests/helper
 
 from test_compaction_faults import soak
 from test_compaction_hostile import HOSTILE, _flat, _holds
+from test_compaction_processes import Siege
 from test_compaction_readers import reads_during_commits, with_duckdb, with_pyarrow
 
 from fleet_pipeline.lake.columns import Sheet
@@ -27,6 +29,12 @@ from fleet_pipeline.lake.payload import judged
 
 def kills():
     return soak(versions=100_000, kills=200, chance=0.002, seed=1)
+
+
+def siege():
+    figures = Siege(seed=1, chance=0.01).run(kills=200, versions=1000)
+    assert figures["wrong"] == []
+    return figures
 
 
 def readers():
@@ -78,7 +86,7 @@ def _spoilt(chance, payload):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    forms = {"kills": kills, "readers": readers, "fuzz": fuzz}
+    forms = {"kills": kills, "siege": siege, "readers": readers, "fuzz": fuzz}
     parser.add_argument("form", choices=forms)
     form = parser.parse_args().form
     started = time.monotonic()

@@ -328,6 +328,15 @@ def test_credentials_that_stay_refused_are_given_up_with_what_to_do(served):
     assert len(asked) == len(fetched) + 1 == FEW_ATTEMPTS
 
 
+@pytest.mark.parametrize("code", ["ExpiredToken", "NoSuchVersion", "PermanentRedirect"])
+def test_a_refusal_of_which_another_answer_is_hoped_for_is_not_the_last_word_because_other_tries_failed_before(served, code):
+    transfers, answers, asked = served
+    refusal = (403, f"<Error><Code>{code}</Code><Region>eu-west-1</Region></Error>".encode())
+    answers += [(503, b"")] * (FEW_ATTEMPTS - 1) + [refusal] * (FEW_ATTEMPTS - 1) + [(200, b"here")]
+    assert transfers.one(Request("/a")).body == b"here"
+    assert len(asked) == 2 * FEW_ATTEMPTS - 1
+
+
 def test_credentials_are_fetched_from_where_they_come_from_and_not_from_memory(monkeypatch, tmp_path):
     file = tmp_path / "credentials"
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))

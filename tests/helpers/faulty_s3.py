@@ -13,7 +13,28 @@ from xml.sax.saxutils import escape
 
 from dict_store import DictStore
 
-FAULTS = ("500", "503", "reset", "lost answer", "truncated", "flipped", "200 with an error", "200 with nothing")
+REFUSALS = {
+    "500": "<Code>InternalError</Code>",
+    "503": "<Code>SlowDown</Code>",
+    "307": "<Code>TemporaryRedirect</Code><Endpoint>nowhere.invalid</Endpoint>",
+    "301": "<Code>PermanentRedirect</Code><Region>eu-west-1</Region>",
+    "400": "<Code>ExpiredToken</Code>",
+    "403": "<Code>InvalidAccessKeyId</Code>",
+    "404": "<Code>NoSuchVersion</Code>",
+}
+"""What is said instead of an answer, by status. Whoever is sent to another region finds the same server there."""
+
+UNANSWERED = ("reset", "silence")
+SPOILT = ("lost answer", "truncated", "drip", "too short a length", "flipped", "200 with an error", "200 with nothing")
+"""What becomes of the answer to a request that was carried out."""
+
+FAULTS = (*REFUSALS, *UNANSWERED, *SPOILT)
+
+PATIENCE_S = 0.2
+"""For a client's first try: silence costs no more."""
+
+DRIP_S = 0.02
+"""Between two bytes of an answer that drips."""
 
 
 @dataclass
@@ -32,10 +53,10 @@ class Door:
     def __post_init__(self):
         self._random = random.Random(self.seed)
 
-    def fault(self):
+    def fault(self, *, reading):
         if self._random.random() >= self.chance:
             return None
-        fault = self._random.choice(FAULTS)
+        fault = self._random.choice([fault for fault in FAULTS if reading or fault != "404"])
         self.faults[fault] = self.faults.get(fault, 0) + 1
         return fault
 
@@ -54,20 +75,20 @@ class FaultyS3:
         self.obedient = obedient
         """Whether a write on the condition that its key is free is left undone where it is taken."""
         self._sorted: dict[str, list[str]] = {}
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever)
 
     def __enter__(self):
         for door in self.doors:
-            server = self._loop.run_until_complete(self._loop.create_server(lambda door=door: _Connection(self, door), "127.0.0.1", 0))
+            server = self.loop.run_until_complete(self.loop.create_server(lambda door=door: _Connection(self, door), "127.0.0.1", 0))
             door.port = server.sockets[0].getsockname()[1]
         self._thread.start()
         return self
 
     def __exit__(self, *_):
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
-        self._loop.close()
+        self.loop.close()
 
     def keys(self, bucket):
         """The sorted keys of a bucket, into which others write meanwhile: sorted anew only when there are more."""
@@ -103,23 +124,33 @@ class _Connection(asyncio.Protocol):
         door.requests.append(f"{method} {target}")
         if door.dies("before"):
             return
-        fault = door.fault()
+        fault = door.fault(reading=method == "GET" and "versionId" in target)
         if fault == "reset":
             self._transport.abort()
-        elif fault in {"500", "503"}:
-            self._send(int(fault), f"<Error><Code>{'SlowDown' if fault == '503' else 'InternalError'}</Code></Error>".encode())
-        else:
+        elif fault in REFUSALS:
+            self._send(int(fault), f"<Error>{REFUSALS[fault]}</Error>".encode())
+        elif fault != "silence":
             status, answer, *header = self._carried_out(method, target, headers, body)
             if door.dies("after") or fault == "lost answer":
                 self._transport.abort()
             else:
-                self._send(status, _disturbed(answer, fault if status == 200 else None), *header, truncated=fault == "truncated" and len(answer) > 1)
+                self._send(status, _disturbed(answer, fault if status == 200 else None), *header, fault=fault if len(answer) > 1 else None)
 
-    def _send(self, status, body, header="x: y", *, truncated=False):
-        head = f'HTTP/1.1 {status} x\r\netag: "x"\r\n{header}\r\ncontent-length: {len(body)}\r\n\r\n'
-        self._transport.write(head.encode() + (body[: len(body) // 2] if truncated else body))
-        if truncated:
+    def _send(self, status, body, header="x: y", *, fault=None):
+        length = len(body) // 2 if fault == "too short a length" else len(body)
+        head = f'HTTP/1.1 {status} x\r\netag: "x"\r\n{header}\r\ncontent-length: {length}\r\n\r\n'
+        if fault == "drip":
+            self._drip(head.encode() + body)
+            return
+        self._transport.write(head.encode() + (body[: len(body) // 2] if fault == "truncated" else body))
+        if fault in {"truncated", "too short a length"}:
             self._transport.close()
+
+    def _drip(self, rest):
+        """A byte after the other, until the client hangs up."""
+        if rest and not self._transport.is_closing():
+            self._transport.write(rest[:1])
+            self._s3.loop.call_later(DRIP_S, self._drip, rest[1:])
 
     def _carried_out(self, method, target, headers, body):
         path, _, query = target.partition("?")

@@ -8,6 +8,7 @@ from contextlib import suppress
 from datetime import timedelta
 
 import pyarrow as pa
+from faulty_s3 import PATIENCE_S
 
 from fleet_pipeline.aws.clients import Aws
 from fleet_pipeline.aws.store import S3Store
@@ -117,8 +118,9 @@ def main():
                 url, deed = arguments
                 aws = Aws("eu-central-1", "123456789012", url)
                 try:
-                    DEEDS[deed](S3Store(aws, "raw"), Lake.current(S3Store(aws, "lake"), "lake"))
+                    DEEDS[deed](S3Store(aws, "raw", PATIENCE_S), Lake.current(S3Store(aws, "lake", PATIENCE_S), "lake"))
                 except FleetError as error:
+                    print(f"{deed}: {error}", file=sys.stderr)  # noqa: T201 (for whoever asks why)
                     os._exit(AGAIN if error.retryable else 1)
                 os._exit(0)
             print(pid, flush=True)  # noqa: T201 (the answer)

@@ -9,7 +9,7 @@ from itertools import count
 import pyarrow.parquet as pq
 import pytest
 from dict_store import DictStore
-from faulty_s3 import FAULTS, FaultyS3
+from faulty_s3 import FAULTS, PATIENCE_S, FaultyS3
 from test_compaction import HOUR, RULE, key
 from test_compaction_hostile import HOSTILE
 from writers import Writers
@@ -24,7 +24,7 @@ ACCOUNT = "123456789012"
 
 def compact(url):
     aws = Aws("eu-central-1", ACCOUNT, url)
-    return compact_hour(S3Store(aws, "raw"), Lake(S3Store(aws, "lake"), "lake"), RULE, HOUR)
+    return compact_hour(S3Store(aws, "raw", PATIENCE_S), Lake(S3Store(aws, "lake", PATIENCE_S), "lake"), RULE, HOUR)
 
 
 def feed(raw, count, seed):

@@ -18,7 +18,7 @@ from botocore.utils import get_environ_proxies
 
 from fleet_pipeline.aws.clients import Aws, doing
 from fleet_pipeline.aws.store.signing import Signer
-from fleet_pipeline.aws.store.transfers import GONE, GOOD, PRECONDITION_FAILED, Answer, Request, Transfers
+from fleet_pipeline.aws.store.transfers import GONE, GOOD, PATIENCE_S, PRECONDITION_FAILED, Answer, Request, Transfers
 from fleet_pipeline.aws.store.versions import NULL_VERSION, Version
 from fleet_pipeline.model.errors import AwsRefused, AwsUnavailable, OverwritesUnasked
 from fleet_pipeline.model.fleet import AWS, PARTITIONS
@@ -47,9 +47,10 @@ _DELETE_MARKER = re.compile("<DeleteMarker>.*?</DeleteMarker>", re.DOTALL)
 class S3Store:
     """One bucket. Every request names the account that must own it. A store serves one thread; its listings may each have their own."""
 
-    def __init__(self, aws: Aws, bucket: str) -> None:
+    def __init__(self, aws: Aws, bucket: str, patience_s: float = PATIENCE_S) -> None:
         self.bucket = bucket
         self._aws = aws
+        self._patience_s = patience_s
         self._base, self._root = address(aws.endpoint_url or aws.s3.meta.endpoint_url, bucket)
         self._etags: dict[str, str] = {}
         """Of each object of which bytes were read."""
@@ -160,7 +161,7 @@ class S3Store:
         fetched = partial(self._credentials, fresh=True)
         signer = Signer(self._credentials(), self._aws.region, urlsplit(self._base).netloc, owner, fetched=fetched)
         proxy = "" if self._aws.endpoint_url else proxy_of(self._base)
-        self._connected.append(Transfers(self._base, signer, ca_bundle(self._aws), proxy=proxy, elsewhere=self._elsewhere))
+        self._connected.append(Transfers(self._base, signer, ca_bundle(self._aws), proxy=proxy, elsewhere=self._elsewhere, patience_s=self._patience_s))
         return self._connected[-1]
 
     def _elsewhere(self, region: str) -> str:

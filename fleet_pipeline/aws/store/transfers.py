@@ -176,6 +176,8 @@ class Try(NamedTuple):
     """Whether the answer's headers are kept, and S3 is asked for a checksum."""
     credentials: int = 0
     """Which credentials signed it, by number."""
+    refused: int = 0
+    """How many of its tries were answered by a refusal of which another answer is hoped for a few times. What else went wrong is not counted here."""
 
     @property
     def plain(self) -> bool:
@@ -271,7 +273,7 @@ class Transfers:
 
     def _fill(self, flying: "_Flying", waiting: "_Waiting") -> None:
         while len(flying) < self.window.size and (ready := waiting.next()):
-            tried = Try(ready.request, ready.attempt, ready.ends or self._now() + self.limit_s, ready.careful or self._careful)
+            tried = Try(ready.request, ready.attempt, ready.ends or self._now() + self.limit_s, ready.careful or self._careful, refused=ready.refused)
             handle = self._ready_handle(tried)
             flying[handle] = tried._replace(credentials=self.signer.number) if ready.attempt or self.signer.number else tried
             self.sent[tried.request.kind] += 1
@@ -398,7 +400,8 @@ class Transfers:
         pause = random.uniform(0, min(LONGEST_PAUSE_S, PAUSE_S * 2 ** (tried.attempt + 1)))  # noqa: S311 (jitter)
         if tried.attempt + 1 == ATTEMPTS or self._now() + pause >= tried.ends:
             raise AwsUnavailable(f"answer {request}", str(answer.status or "no answer"), problem)
-        waiting.later(tried._replace(attempt=tried.attempt + 1, careful=tried.careful or problem == UNLIKE_ETAG or answer.elsewhere), pause)
+        careful, refused = tried.careful or problem == UNLIKE_ETAG or answer.elsewhere, tried.refused + _refuses(tried, answer)
+        waiting.later(tried._replace(attempt=tried.attempt + 1, careful=careful, refused=refused), pause)
 
     def _move(self, region: str) -> None:
         """Send what follows to the bucket's region, signed for it."""
@@ -408,7 +411,7 @@ class Transfers:
 
     def _renew(self, tried: Try, answer: Answer) -> None:
         """Fetch other credentials once for all requests that met the same refusal."""
-        if tried.attempt + 1 == FEW_ATTEMPTS:
+        if tried.refused + 1 == FEW_ATTEMPTS:
             why = "the credentials were fetched anew and are refused still: log in again (aws sso login), or renew what AWS_PROFILE or the AWS_ variables name"
             raise AwsRefused(f"answer {tried.request}", answer.code, why)
         self.signer.expire(tried.credentials)
@@ -451,12 +454,17 @@ class _Waiting:
 
 def _passing(tried: Try, answer: Answer) -> str:
     """Say why an answer that is no good one may be another next time, or nothing."""
-    code = answer.code
-    gone = code in GONE and tried.request.kind == "GET" and tried.attempt + 1 < FEW_ATTEMPTS
-    moved = answer.elsewhere and tried.attempt + 1 < FEW_ATTEMPTS and bool(answer.region or tried.plain)  # headers of a plain one were not read
-    if not (not answer.status or passes(answer.status) or code in _PASSING_CODES or code in STALE or gone or moved):
+    nowhere = answer.elsewhere and not (answer.region or tried.plain)  # headers of a plain one were not read
+    hoped = _refuses(tried, answer) and tried.refused + 1 < FEW_ATTEMPTS and not nowhere
+    if not (not answer.status or passes(answer.status) or answer.code in _PASSING_CODES or answer.code in STALE or hoped):
         return ""
     return answer.body.decode(errors="replace")[:500] or "no reason given"
+
+
+def _refuses(tried: Try, answer: Answer) -> bool:
+    """Say whether an answer is a refusal of which another is hoped for, a few times: other credentials, another region, a version that is there after all."""
+    gone = answer.code in GONE and tried.request.kind == "GET"
+    return answer.status not in GOOD and (gone or answer.elsewhere or answer.code in STALE)
 
 
 def _unlike_a_range(span: tuple[int, int], answer: Answer) -> str:
