@@ -156,6 +156,8 @@ def put(message: dict[str, Any], path: Path, value: Any) -> None:
 def fit(value: Any, kind: str) -> Any:
     """Return a value, not None, as a column of this kind holds it: equal to what it was, or _MISFIT."""
     if kind == "json":
+        if type(value) is msgspec.Raw and bytes(value)[:1] == b'"':
+            return _MISFIT  # `nan` and its like: written here they would be texts
         return msgspec.json.encode(value).decode()
     if kind.endswith("[]"):
         if type(value) is not list:

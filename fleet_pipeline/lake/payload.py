@@ -32,7 +32,7 @@ _TEXT = rb'"[^"\\]*(?:\\.[^"\\]*)*"?'
 """A text, also one without an end: it cannot fail, and so never looks twice at a byte."""
 _TEXTS = re.compile(_TEXT, re.DOTALL)
 _BRACKETS = re.compile(_TEXT + rb"|[\[{]|[\]}]", re.DOTALL)
-_MINUS_ZERO = re.compile(rb"-0(?![0-9.eE])")
+_MINUS_ZERO = re.compile(rb"(?<![eE])-0(?![0-9.eE])")
 _MINUS_ZERO_OR_TEXT = re.compile(_TEXT + rb"|" + _MINUS_ZERO.pattern, re.DOTALL)
 _NO_NUMBER_OR_TEXT = re.compile(_TEXT + rb"|[+-]?(?:nan|inf(?:inity)?)\b|9e999", re.DOTALL | re.IGNORECASE)
 _MINUS_ZERO_WRITTEN = "-0.0e-00"
@@ -65,6 +65,8 @@ class Status(StrEnum):
     TOO_MANY_ELEMENTS = "too_many_elements"
     TOO_LARGE = "too_large"
     """Larger than AWS IoT could have written, and so never downloaded: the row has no payload."""
+    DEFECT = "defect"
+    """Reading it failed in a way that nobody foresaw: the log has the traceback, and a rewrite by a mended version reads it."""
 
     @property
     def readable(self) -> bool:

@@ -1,8 +1,10 @@
 """Blocks of rows: object versions and their bytes, with what was read out of them."""
 
+import logging
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import blake2b
 from typing import Any
 
@@ -16,7 +18,11 @@ from fleet_pipeline.lake.contract import DECIMAL, KINDS, Column, Contract
 from fleet_pipeline.lake.learning import Evidence
 from fleet_pipeline.lake.payload import Judged, Status, judged, judged_elements, written_as
 from fleet_pipeline.lake.structs import Path, folded
+from fleet_pipeline.model.errors import FleetError
 from fleet_pipeline.model.fleet import CLIENT_ID_AT, MILLIS_DIGITS, Form, Rule
+from fleet_pipeline.model.plain import plain_traceback
+
+_LOG = logging.getLogger(__name__)
 
 LARGEST = 1_048_576
 """Bytes of a payload. AWS IoT takes 128 KB; whatever is larger was not written by a rule and is not downloaded."""
@@ -92,17 +98,70 @@ def typed_again(origins: Sequence[pa.Array], payloads: Sequence[bytes | None], c
     """
     form = contract.form
     if form.arrays == "whole" and form.several_objects == "off":
-        lenient = form.lenient_numbers == "on"
-        judgements = ((Status.TOO_LARGE, {}) if payload is None else judged(payload, lenient=lenient) for payload in payloads)
-        yield _typed(origins, payloads, judgements, contract)
+        yield _typed(origins, payloads, lambda: (_judged(payload, form)[0] for payload in payloads), contract)
         return
     for rows, places, messages in _unrolled(origins, payloads, form):
         first = [payloads[place] if not number else None for place, number in places]
-        yield _typed(rows, first, messages, contract, [place for place, _ in places])
+        yield _typed(rows, first, partial(iter, messages), contract, [place for place, _ in places])
+
+
+def _judged(payload: bytes | None, form: Form) -> list[Judged]:
+    """Return what a message says, or each of its elements. One of which nobody foresaw how it is read ends nothing: it is a row that says so."""
+    if payload is None:
+        return [(Status.TOO_LARGE, {})]
+    arrays, several, lenient = form.arrays == "elements", form.several_objects == "on", form.lenient_numbers == "on"
+    try:
+        if arrays or several:
+            return judged_elements(payload, arrays=arrays, several=several, lenient=lenient)
+        return [judged(payload, lenient=lenient)]
+    except _FORESEEN:
+        raise
+    except Exception as error:  # noqa: BLE001 (the outermost frame of a message)
+        return [_defect(error)]
+
+
+_FORESEEN = (FleetError, MemoryError, OSError)
+"""What says something of this machine, and nothing of a message."""
+
+
+def _defect(error: Exception) -> Judged:
+    _LOG.error("a message could not be read, because of a defect of fleet_pipeline: %s", plain_traceback(error))
+    return Status.DEFECT, {}
 
 
 def _typed(
-    origins: Sequence[pa.Array], payloads: Sequence[bytes | None], messages: Iterable[Judged], contract: Contract, versions: Sequence[int] | None = None
+    origins: Sequence[pa.Array],
+    payloads: Sequence[bytes | None],
+    messages: Callable[[], Iterable[Judged]],
+    contract: Contract,
+    versions: Sequence[int] | None = None,
+) -> Block:
+    """Return the rows of some messages. If nobody foresaw how one of them fails, each is tried alone, and those that fail alone say so."""
+    try:
+        return _made(origins, payloads, messages(), contract, versions)
+    except _FORESEEN:
+        raise
+    except Exception:  # noqa: BLE001 (the outermost frame of a message; what fails though each message alone does not is raised again)
+        return _made(origins, payloads, [_alone(message, contract) for message in messages()], contract, versions)
+
+
+def _alone(message: Judged, contract: Contract) -> Judged:
+    """Return a message that can be made a row, or that it cannot."""
+    try:
+        sheet = Sheet(contract, 1)
+        sheet.write(0, message[1])
+        sheet.arrays()
+        for values in sheet.aside.values():
+            _text(values)
+    except _FORESEEN:
+        raise
+    except Exception as error:  # noqa: BLE001 (the outermost frame of a message)
+        return _defect(error)
+    return message
+
+
+def _made(
+    origins: Sequence[pa.Array], payloads: Sequence[bytes | None], messages: Iterable[Judged], contract: Contract, versions: Sequence[int] | None
 ) -> Block:
     """Return the rows of some messages; where one version may have several, `versions` says which each is of."""
     sheet = Sheet(contract, len(payloads), versions)
@@ -255,10 +314,9 @@ def _unrolled(
     origins: Sequence[pa.Array], payloads: Sequence[bytes | None], form: Form
 ) -> Iterator[tuple[list[pa.Array], list[tuple[int, int]], list[Judged]]]:
     """Yield rows, one for each element of an array: their origins, which element of which version they are, and what it says."""
-    arrays, several, lenient = form.arrays == "elements", form.several_objects == "on", form.lenient_numbers == "on"
     versions, places, messages = pa.table(list(origins), ORIGINS), [], []
     for row, payload in enumerate(payloads):
-        elements = [(Status.TOO_LARGE, {})] if payload is None else judged_elements(payload, arrays=arrays, several=several, lenient=lenient)
+        elements = _judged(payload, form)
         places += [(row, number) for number in range(len(elements))]
         messages += elements
         if len(messages) >= BLOCK_ROWS or row == len(payloads) - 1:

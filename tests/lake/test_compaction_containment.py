@@ -16,8 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from dict_store import DictStore
-from test_compaction import HOUR, RULE, compact, key
+from test_compaction import HOUR, RULE, compact, key, rows
 
+from fleet_pipeline.lake import rows as rows_of_blocks
+from fleet_pipeline.lake.columns import Sheet
 from fleet_pipeline.lake.containment import contained
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.operations.compact import forecast_hour
@@ -27,6 +29,7 @@ from fleet_pipeline.lake.operations.verify import purge_hour, verify_hour
 from fleet_pipeline.lake.rows import HEAD
 from fleet_pipeline.lake.workplace import workplace
 from fleet_pipeline.model.errors import Defect, FolderRefused, NoRoom, PartDamaged, PartsMissing, RecordDamaged
+from fleet_pipeline.model.fleet import Form
 
 
 def deeper(depth):
@@ -55,6 +58,34 @@ def test_what_a_device_wrote_into_an_exception_stays_inert():
     with pytest.raises(Defect) as defect, contained("hour"):
         raise ValueError("\x1b[2J\nforged line")
     assert defect.value.said == "\\x1b[2J\\nforged line"
+
+
+@pytest.mark.parametrize("form", [Form(), Form(arrays="elements")], ids=["messages", "elements"])
+@pytest.mark.parametrize("place", ["judged", "typed"])
+def test_a_message_at_which_reading_fails_in_a_way_that_nobody_foresaw_is_a_row_that_says_so_and_its_neighbours_are_read(
+    form, place, tmp_path, monkeypatch, caplog
+):
+    def failing(of):
+        def read(payload, **options):
+            return {}["unforeseen"] if b"poison" in payload else of(payload, **options)
+
+        return read
+
+    def write(sheet, row, message, of=Sheet.write):
+        return {}["unforeseen"] if "poison" in message else of(sheet, row, message)
+
+    for name in ("judged", "judged_elements") if place == "judged" else ():
+        monkeypatch.setattr(rows_of_blocks, name, failing(getattr(rows_of_blocks, name)))
+    if place == "typed":
+        monkeypatch.setattr(Sheet, "write", write)
+    raw, lake = DictStore(), Lake(DictStore(), "lake", form=form)
+    for number in range(9):
+        raw.put(key(number), b'{"poison":1}' if number == 4 else b'{"speed":12.5}')
+    compact_hour(raw, lake, RULE, HOUR)
+    table = rows(lake, tmp_path)
+    assert [(row["_status"], row["speed"]) for row in table] == [*[("ok", 12.5)] * 4, ("defect", None), *[("ok", 12.5)] * 4]
+    assert table[4]["_payload"] == b'{"poison":1}'
+    assert "a defect of fleet_pipeline" in caplog.text
 
 
 USED_UP = {errno.ENOSPC: "TMPDIR", errno.EDQUOT: "TMPDIR", errno.EFBIG: "TMPDIR", errno.ENOMEM: "memory", errno.EMFILE: "ulimit -n", errno.ENFILE: "ulimit -n"}
