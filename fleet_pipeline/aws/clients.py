@@ -160,6 +160,11 @@ class Aws:
         return self._client("secretsmanager")
 
     @cached_property
+    def kms(self) -> Any:
+        """Keys of AWS KMS."""
+        return self._client("kms")
+
+    @cached_property
     def sts(self) -> "STSClient":
         """Whose credentials these are."""
         return self._client("sts")  # type: ignore[no-any-return]

@@ -5,7 +5,7 @@ import json
 import click
 
 from fleet_pipeline.cloud.documents.filled import Document
-from fleet_pipeline.cloud.documents.iam import PROVISIONER, boundary_policy, compaction_policy, replay_policy, virtual_vehicle_policy
+from fleet_pipeline.cloud.documents.iam import PROVISIONER, boundary_policy, compaction_policy, key_policy, replay_policy, virtual_vehicle_policy
 from fleet_pipeline.model.fleet import Fleet
 
 
@@ -26,6 +26,13 @@ def boundary(fleet: Fleet) -> None:
 def compaction(fleet: Fleet) -> None:
     """Print what compaction may do: read messages, add to the lake, keep its tables in step."""
     _print(compaction_policy(fleet))
+
+
+@iam.command()
+@click.pass_obj
+def kms(fleet: Fleet) -> None:
+    """Print what the policy of FLEET_KMS_KEY must say beside what it says of its administrators."""
+    _print(key_policy(fleet))
 
 
 @iam.command()

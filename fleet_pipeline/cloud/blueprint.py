@@ -6,12 +6,14 @@ from graphlib import TopologicalSorter
 
 from fleet_pipeline.cloud.claims.certificates import Claims
 from fleet_pipeline.cloud.documents import filled
+from fleet_pipeline.cloud.encryption import ALGORITHM
 from fleet_pipeline.cloud.enrolment.allow_list import AllowListTable
 from fleet_pipeline.cloud.kinds.attachment import PolicyAttachment
 from fleet_pipeline.cloud.kinds.bucket import Bucket
 from fleet_pipeline.cloud.kinds.claim_certificate import ClaimCertificate
 from fleet_pipeline.cloud.kinds.function import HOOK_FOLDER, Function, sha256_of, zipped
 from fleet_pipeline.cloud.kinds.iot_policy import IotPolicy
+from fleet_pipeline.cloud.kinds.log_group import LogGroup
 from fleet_pipeline.cloud.kinds.own_ca import Undescribed, ca_certificate
 from fleet_pipeline.cloud.kinds.permission import InvokePermission
 from fleet_pipeline.cloud.kinds.role import Role
@@ -42,7 +44,7 @@ def blueprint(fleet: Fleet) -> Blueprint:
 
 OWN_CA_PARTS = {
     "none": (),
-    "jitr": ("just_in_time_role", "just_in_time", "just_in_time_permission", "just_in_time_rule", "ca_certificate"),
+    "jitr": ("just_in_time_role", "just_in_time_log", "just_in_time", "just_in_time_permission", "just_in_time_rule", "ca_certificate"),
     "jitp": ("jitp_template", "ca_certificate"),
 }
 """The parts of which none can be described without the authority's certificate."""
@@ -73,7 +75,8 @@ def resources(parts: Blueprint) -> Iterator[Resource]:
 
 def _storage(fleet: Fleet) -> dict[str, Part]:
     def bucket(name: str, policy: filled.Document) -> Part:
-        return Part(Bucket(name=name, arn=fleet.arn("s3", name), region=fleet.region, policy=policy, tags=fleet.tags))
+        plain = Bucket(name=name, arn=fleet.arn("s3", name), region=fleet.region, policy=policy, tags=fleet.tags)
+        return Part(replace(plain, encryption=ALGORITHM, kms_key=fleet.kms_key_arn) if fleet.kms_key else plain)
 
     return {"bucket": bucket(fleet.bucket, filled.bucket_policy(fleet)), "lake_bucket": bucket(fleet.lake_bucket, filled.lake_bucket_policy(fleet))}
 
@@ -97,13 +100,22 @@ def _hook(fleet: Fleet) -> dict[str, Part]:
         code=code,
     )
     permission = InvokePermission(name=fleet.hook_name, arn=fleet.hook_arn, source_arn=fleet.template_arn, source_account=fleet.account)
-    table = AllowListTable(name=fleet.allow_list_table, arn=fleet.arn("dynamodb", f"table/{fleet.allow_list_table}"), tags=fleet.tags)
+    table = AllowListTable(
+        name=fleet.allow_list_table, arn=fleet.arn("dynamodb", f"table/{fleet.allow_list_table}"), tags=fleet.tags, kms_key=fleet.kms_key_arn
+    )
     return {
+        **_log(fleet, "hook_log", function),
         **({"allow_list_table": Part(table)} if fleet.allow_list == "dynamodb" else {}),
         "hook_role": Part(role),
-        "hook": Part(function, ("hook_role", *(["allow_list_table"] if fleet.allow_list == "dynamodb" else []))),
+        "hook": Part(function, ("hook_role", *(["allow_list_table"] if fleet.allow_list == "dynamodb" else []), *_log(fleet, "hook_log", function))),
         "hook_permission": Part(permission, ("hook",)),
     }
+
+
+def _log(fleet: Fleet, name: str, function: Function) -> dict[str, Part]:
+    """Return a function's log where it is to be encrypted, by the name of its part: it must be there before Lambda makes one of the same name."""
+    group = f"/aws/lambda/{function.name}"
+    return {name: Part(LogGroup(group, fleet.arn("logs", f"log-group:{group}"), fleet.kms_key_arn))} if fleet.kms_key else {}
 
 
 def _hook_environment(fleet: Fleet) -> dict[str, str]:
@@ -133,7 +145,7 @@ def _claim(fleet: Fleet) -> dict[str, Part]:
     claims = Claims.of(fleet)
     return {
         "claim_policy": Part(_iot_policy(fleet, fleet.claim_policy_name, filled.claim_policy(fleet)), ("provisioning_template",)),
-        "claim_certificate": Part(ClaimCertificate(claims, claims.stored), ("bucket",)),
+        "claim_certificate": Part(ClaimCertificate(claims, claims.stored, kms_key=claims.kms_key), ("bucket",)),
         "claim_attachment": Part(PolicyAttachment(claims), ("claim_policy", "claim_certificate")),
     }
 
@@ -189,6 +201,7 @@ def _just_in_time(fleet: Fleet) -> dict[str, Part]:
         code=code,
         handler="just_in_time.lambda_handler",
     )
+    log = {name: replace(part, group="own_ca") for name, part in _log(fleet, "just_in_time_log", function).items()}
     rule = TopicRule(
         name=fleet.just_in_time_rule_name,
         arn=fleet.arn("iot", f"rule/{fleet.just_in_time_rule_name}"),
@@ -201,7 +214,8 @@ def _just_in_time(fleet: Fleet) -> dict[str, Part]:
     permission = InvokePermission(name=name, arn=function.arn, source_arn=rule.arn, source_account=fleet.account)
     return {
         "just_in_time_role": Part(role, (), "own_ca"),
-        "just_in_time": Part(function, ("just_in_time_role", "device_policy"), "own_ca"),
+        **log,
+        "just_in_time": Part(function, ("just_in_time_role", "device_policy", *log), "own_ca"),
         "just_in_time_permission": Part(permission, ("just_in_time",), "own_ca"),
         "just_in_time_rule": Part(rule, ("just_in_time_permission", "rule_error_role"), "own_ca"),
     }

@@ -343,6 +343,11 @@ class Fleet:
         "Who makes the claim certificate's key: `own`: here, and AWS IoT signs a request for it (CSR); or `aws`, as in the CDK app.",
         "A certificate whose making was interrupted is then known by its key, among those of others in the account.",
     )
+    kms_key: str = _setting(
+        "",
+        "Key of AWS KMS for buckets, functions' logs, allow-list table and claim certificate's secret: id, ARN, `alias/…` or alias's ARN. Empty: AWS's own.",
+        "Such a key costs money and can lock everybody out. One that a bucket has by a rule of your company's is left alone.",
+    )
     own_ca: OwnCa = _setting(
         "none",
         "Registration by certificates of a CA of your own: `none`, `jitr` (a function decides) or `jitp` (AWS IoT fills in a template).",
@@ -420,6 +425,7 @@ class Fleet:
         if not self.home:
             raise InvalidSetting("FLEET_HOME", self.home, "name a folder")
         self._check_boundary()
+        self._check_kms_key()
         self._check_start()
         self._check_prefixes()
         self._check_rules()
@@ -428,6 +434,13 @@ class Fleet:
         if self.role_boundary != "own":
             why = "write `own`, or the ARN of a managed policy such as arn:aws:iam::123456789012:policy/boundary"
             _matches("role_boundary", self.role_boundary, r"(arn:aws[a-z-]*:iam::([0-9]{12}|aws):policy/[!-~]{1,512})?", why)
+
+    def _check_kms_key(self) -> None:
+        key = r"(mrk-)?[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}"
+        alias = r"alias/(?!aws/)[a-zA-Z0-9/_-]{1,250}"
+        arn = rf"arn:aws[a-z-]*:kms:{self.region}:[0-9]{{12}}:(key/{key}|{alias})"
+        why = f"write a key's id, `alias/…`, or the ARN of either in {self.region}; a key of AWS's own (`alias/aws/…`) needs no setting"
+        _matches("kms_key", self.kms_key, rf"({key}|{alias}|{arn})?", why)
 
     def _check_start(self) -> None:
         _matches("start", self.start, r"[0-9]{4}-[0-9]{2}-[0-9]{2}", "write a day as 2026-01-01")
@@ -606,6 +619,17 @@ class Fleet:
     def boundary_arn(self) -> str:
         """The policy that bounds the fleet's roles; empty where none does."""
         return self.arn("iam", f"policy/{self.prefix}-boundary") if self.role_boundary == "own" else self.role_boundary
+
+    @property
+    def kms_key_arn(self) -> str:
+        """ARN of the KMS key, or of the alias by which it is named; empty where the keys are AWS's own."""
+        if not self.kms_key or self.kms_key.startswith("arn:"):
+            return self.kms_key
+        return self.arn("kms", self.kms_key if self.kms_key.startswith("alias/") else f"key/{self.kms_key}")
+
+    def endpoint(self, service: str) -> str:
+        """Return the name of a service's endpoint in the region, as KMS tells through whom it was asked: `s3.eu-central-1.amazonaws.com`."""
+        return f"{service}.{self.region}.{self._partition.domain}"
 
     @property
     def bulk_prefix(self) -> str:

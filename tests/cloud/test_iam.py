@@ -56,7 +56,7 @@ WAITERS = {"function_active_v2": "lambda:GetFunction", "function_updated_v2": "l
 NOT_THE_PROVISIONERS = {"sts:GetCallerIdentity"}
 """Needs no permission."""
 
-EVERY_CHOICE = {"allow_list": "dynamodb", "claim_store": "secretsmanager", "own_ca": "jitr", "bulk_registration": "on"}
+EVERY_CHOICE = {"allow_list": "dynamodb", "claim_store": "secretsmanager", "own_ca": "jitr", "bulk_registration": "on", "kms_key": "alias/company"}
 SETTINGS = [{}, {"allow_list": "s3"}, {"allow_list": "dynamodb"}, EVERY_CHOICE]
 
 
@@ -276,6 +276,7 @@ def test_every_call_in_the_source_is_in_the_provisioners_policy():
         "sts": "sts",
         "glue": "glue",
         "secrets": "secretsmanager",
+        "kms": "kms",
     }
     calls = {service: {xform_name(name): name for name in session.get_service_model(service).operation_names} for service in services.values()}
     needed = set()
@@ -308,7 +309,8 @@ def test_the_policies_name_this_fleets_resources(settings):
             tagged = statement.get("Condition", {}).get("StringEquals", {}).get("aws:ResourceTag/fleet_pipeline:stack") == FLEET.prefix
             if statement["Sid"] not in WITHOUT_A_NAME and not tagged:
                 names = [arn for arn in listed(statement["Resource"]) if statement["Sid"] != "WhoseTheyAre" or not arn.endswith(":rule/*")]
-                assert all(re.search(r"cdk|test-thing-|test_rule_|:(ca)?cert/|:catalog$", arn) for arn in names), statement
+                assert "kms" not in str(statement["Action"]) or statement["Condition"]["ForAnyValue:StringEquals"] == {"kms:ResourceAliases": "alias/company"}
+                assert all(re.search(r"cdk|test-thing-|test_rule_|:(ca)?cert/|:catalog$|:key/\*$", arn) for arn in names), statement
 
 
 def test_nobody_may_delete_messages_or_parts_of_the_lake_but_the_virtual_vehicle_its_own():

@@ -12,8 +12,18 @@ from fleet_pipeline.cloud.kinds.role import Role
 from fleet_pipeline.model.fleet import Fleet
 
 FLEET = Fleet(role_boundary="own", allow_list="dynamodb", claim_store="secretsmanager", bulk_registration="on", own_ca="none")
-OWN = {f"{role.name}/{name}": document for role in resources(blueprint(FLEET)) if isinstance(role, Role) for name, document in role.inline.items()}
-DOCUMENTS = {**documents(replace(FLEET, own_ca="jitr")), **{f"former {name}": each for name, each in documents(FLEET).items()}, **OWN}
+OWN = {
+    f"{role.name}/{name}": document
+    for role in resources(blueprint(replace(FLEET, kms_key="alias/company")))
+    if isinstance(role, Role)
+    for name, document in role.inline.items()
+}
+BY_ID, BY_ALIAS = "11111111-2222-3333-4444-555555555555", "alias/company"
+DOCUMENTS = {
+    **documents(replace(FLEET, own_ca="jitr", kms_key=BY_ALIAS)),
+    **{f"former {name}": each for name, each in documents(replace(FLEET, kms_key=BY_ID)).items()},
+    **OWN,
+}
 
 
 def listed(said):

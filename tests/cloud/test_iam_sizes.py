@@ -28,7 +28,14 @@ def longest(partition):
     [regions] = [each["regions"] for each in BOTOCORES if each["id"] == partition]
     region = max((name for name in regions if not name.endswith("-global")), key=len)
     names = {"service": "s" * 8, "environment": "e" * 8, "bucket": "b" * 63, "lake_bucket": "l" * 63, "raw_prefix": "r" * 60, "errors_prefix": "e" * 60}
-    options = {"allow_list": "dynamodb", "claim_store": "secretsmanager", "own_ca": "jitr", "bulk_registration": "on", "serial_prefix": "9" * 20}
+    options = {
+        "allow_list": "dynamodb",
+        "claim_store": "secretsmanager",
+        "own_ca": "jitr",
+        "bulk_registration": "on",
+        "serial_prefix": "9" * 20,
+        "kms_key": f"alias/{'k' * 250}",
+    }
     fleet = Fleet(
         region=region, role_boundary=f"arn:{partition}:iam::123456789012:policy/{'p' * 512}", parquet_prefix="p" * 60, rule_keys=("k",), **names, **options
     )

@@ -254,8 +254,8 @@ DRIFTS = {
 FOUND_BY = {"name", "arn", "bucket", "arn_prefix", "policy_name", "statement"}
 """Fields by which a resource is found, and which so cannot differ."""
 
-OF_OTHER_SETTINGS = {Role: {"boundary"}, ClaimCertificate: {"key_left_in_data_bucket"}}
-"""Fields that are wanted, and can differ, under settings that this fleet has not: FLEET_ROLE_BOUNDARY, and a claim store that is not S3."""
+OF_OTHER_SETTINGS = {Role: {"boundary"}, ClaimCertificate: {"key_left_in_data_bucket", "kms_key"}, Bucket: {"kms_key"}, AllowListTable: {"kms_key"}}
+"""Fields that are wanted, and can differ, under settings that this fleet has not: FLEET_ROLE_BOUNDARY, FLEET_KMS_KEY, and a claim store that is not S3."""
 
 
 @pytest.mark.parametrize("kind", DRIFTS)

@@ -97,6 +97,7 @@ BAD_VARIABLES = [
     ("FLEET_PRICE_PUT", "cheap", "write a number"),
     ("FLEET_ALERT_URL", "hooks.example.com", "write it as https://"),
     ("FLEET_HOME", "", "name a folder"),
+    ("FLEET_KMS_KEY", "alias/aws/s3", "alias"),
     ("FLEET_ROLE_BOUNDARY", "boundary", "ARN of a managed policy"),
     ("FLEET_VEHICLE_FIELD", "", "a field's name"),
     ("FLEET_VEHICLE_FIELD", "vehicle..id", "with dots between them"),

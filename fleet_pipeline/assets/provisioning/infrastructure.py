@@ -23,6 +23,7 @@ _SERVICES = {
     "Lambda function": "lambda",
     "S3 bucket": "s3",
     "invoke permission": "lambda",
+    "log group": "cloudwatch",
 }
 """The service that a kind of resource belongs to, where it is not AWS IoT."""
 

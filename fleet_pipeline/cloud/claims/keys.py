@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key, load_pem_public_key
 
 from fleet_pipeline.aws.clients import Aws, absent
+from fleet_pipeline.cloud import encryption
 from fleet_pipeline.model.errors import AwsUnavailable
 
 PRIVATE_KEY = "claim-certificate/claim.private.key"
@@ -25,6 +26,10 @@ class KeyStore(Protocol):
     def place(self) -> str:
         """Where the keys lie, in words."""
 
+    @property
+    def kms_key(self) -> str:
+        """The ARN of the KMS key that is wanted for them; empty where none is chosen."""
+
     def put(self, aws: Aws, pem: str, private_key: str) -> None:
         """Keep a key, beside those that are kept already; a second time changes nothing that `get` returns."""
 
@@ -36,6 +41,12 @@ class KeyStore(Protocol):
 
     def delete(self, aws: Aws, pem: str) -> None:
         """Forget the key for good; one that is not kept is no error."""
+
+    def encrypted_by(self, aws: Aws, pem: str) -> str:
+        """Return the ARN of the KMS key that encrypts this one, as far as it is chosen here; otherwise nothing."""
+
+    def encrypt(self, aws: Aws, pem: str) -> None:
+        """Let the KMS key that is wanted encrypt this one, if it does not yet."""
 
     def left_behind(self, aws: Aws) -> bool:
         """Say whether keys lie where they were kept before, and are to be moved."""
@@ -81,6 +92,18 @@ class S3Keys:
             if fits(pem, key):
                 self.delete_version(aws, version)
 
+    @property
+    def kms_key(self) -> str:
+        """None: the bucket's encryption is the bucket's."""
+        return ""
+
+    def encrypted_by(self, aws: Aws, pem: str) -> str:  # noqa: ARG002
+        """Nothing, as above."""
+        return ""
+
+    def encrypt(self, aws: Aws, pem: str) -> None:
+        """Do nothing."""
+
     def left_behind(self, aws: Aws) -> bool:  # noqa: ARG002
         """Nothing: there is no place before this one."""
         return False
@@ -109,6 +132,7 @@ class SecretKeys:
 
     prefix: str
     bucket: str
+    kms_key: str = ""
 
     @property
     def place(self) -> str:
@@ -118,7 +142,7 @@ class SecretKeys:
     def put(self, aws: Aws, pem: str, private_key: str) -> None:
         """Make the key's secret. One that is there holds this very key, as its name says."""
         with absent("ResourceExistsException"):
-            aws.secrets.create_secret(Name=self._names(pem)[0], SecretString=private_key)
+            aws.secrets.create_secret(Name=self._names(pem)[0], SecretString=private_key, **self._encryption(aws))
 
     def get(self, aws: Aws, pem: str) -> str | None:
         """Return what the key's secret holds, or else the data bucket, or None."""
@@ -139,6 +163,19 @@ class SecretKeys:
                 aws.secrets.delete_secret(SecretId=name, ForceDeleteWithoutRecovery=True)
         self._former.delete(aws, pem)
 
+    def encrypted_by(self, aws: Aws, pem: str) -> str:
+        """Return the KMS key of the key's secret; nothing for a secret with a key of AWS's, and where no key is wanted."""
+        for name in self._names(pem) if self.kms_key else ():
+            with absent("ResourceNotFoundException"):
+                return encryption.compared(aws, self.kms_key, aws.secrets.describe_secret(SecretId=name).get("KmsKeyId") or "")
+        return ""
+
+    def encrypt(self, aws: Aws, pem: str) -> None:
+        """Give the key's secret the KMS key that is wanted; Secrets Manager encrypts it anew."""
+        for name in self._names(pem) if self.encrypted_by(aws, pem) != self.kms_key else ():
+            with absent("ResourceNotFoundException"):
+                aws.secrets.update_secret(SecretId=name, **self._encryption(aws))
+
     def left_behind(self, aws: Aws) -> bool:
         """Say whether a version in the data bucket is a key."""
         return any(_public_of(key) for _, key in self._former.versions(aws))
@@ -153,6 +190,9 @@ class SecretKeys:
             if not fits(public, (self._secret(aws, public) or "").encode()):
                 raise AwsUnavailable("move the claim certificate's key", "NotYetVisible", "its secret does not give it back, so it stays in the bucket")
             self._former.delete_version(aws, version)
+
+    def _encryption(self, aws: Aws) -> Any:
+        return {"KmsKeyId": encryption.usable(aws, self.kms_key)} if self.kms_key else {}
 
     @property
     def _former(self) -> S3Keys:

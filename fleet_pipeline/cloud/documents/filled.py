@@ -41,7 +41,9 @@ def provisioning_template(fleet: Fleet) -> Document:
 
 def write_policy(fleet: Fleet, prefix: str) -> Document:
     """A topic rule writes objects below one prefix of the bucket."""
-    return filled_in("rule-policy", fleet, {"bucket": fleet.bucket, "prefix": prefix})
+    document = filled_in("rule-policy", fleet, {"bucket": fleet.bucket, "prefix": prefix})
+    document["Statement"] += key_rights(fleet, "EncryptWithTheFleetsKey", ("GenerateDataKey",), "s3")
+    return document
 
 
 def hook_policy(fleet: Fleet) -> Document:
@@ -70,7 +72,27 @@ def _function_policy(name: str, fleet: Fleet, function: str) -> Document:
     }[fleet.allow_list]
     if reading:
         document["Statement"].append({"Sid": "ReadTheAllowList", "Effect": "Allow", "Action": reading[0], "Resource": reading[1]})
+    services = {"s3", "dynamodb"} & {each.split(":")[0] for statement in document["Statement"] for each in _listed(statement["Action"])}
+    document["Statement"] += key_rights(fleet, "DecryptWithTheFleetsKey", ("Decrypt",), *sorted(services))
     return document
+
+
+def _listed(said: Any) -> list[str]:
+    return [said] if isinstance(said, str) else list(said)
+
+
+def key_rights(fleet: Fleet, sid: str, verbs: Sequence[str], *services: str) -> list[Document]:
+    """Return the right to the fleet's KMS key, through these services or, without any, directly; nothing where there is no key or nothing is asked of it.
+
+    An alias is in no ARN of a right: it is a condition on the keys of its account. Source: AWS KMS Developer Guide, alias-authorization.
+    """
+    if not fleet.kms_key or (not services and verbs != ("DescribeKey",)):
+        return []
+    before, kind, name = re.split(r":(key|alias)/", fleet.kms_key_arn)
+    via = {"StringEquals": {"kms:ViaService": [fleet.endpoint(service) for service in services]}} if services else {}
+    alias = {"ForAnyValue:StringEquals": {"kms:ResourceAliases": f"alias/{name}"}} if kind == "alias" else {}
+    right = {"Sid": sid, "Effect": "Allow", "Action": [f"kms:{verb}" for verb in verbs], "Resource": f"{before}:key/{'*' if alias else name}"}
+    return [{**right, "Condition": via | alias} if via or alias else right]
 
 
 def jitp_template(fleet: Fleet) -> Document:
@@ -85,7 +107,9 @@ def bulk_template(fleet: Fleet) -> Document:
 
 def read_policy(fleet: Fleet, prefix: str) -> Document:
     """AWS IoT reads the objects below one prefix of the bucket."""
-    return filled_in("read-policy", fleet, {"bucket": fleet.bucket, "prefix": prefix})
+    document = filled_in("read-policy", fleet, {"bucket": fleet.bucket, "prefix": prefix})
+    document["Statement"] += key_rights(fleet, "DecryptWithTheFleetsKey", ("Decrypt",), "s3")
+    return document
 
 
 def lambda_trust(fleet: Fleet) -> Document:

@@ -7,7 +7,7 @@ roles and functions makes an administrator. Source: IAM User Guide, access_polic
 
 from collections.abc import Callable, Mapping
 
-from fleet_pipeline.cloud.documents.filled import Document, filled_in
+from fleet_pipeline.cloud.documents.filled import Document, filled_in, key_rights
 from fleet_pipeline.model.errors import InvalidSetting
 from fleet_pipeline.model.fleet import Fleet
 
@@ -20,22 +20,26 @@ VIRTUAL = "VIRTUAL"
 
 def boundary_policy(fleet: Fleet) -> Document:
     """The most that any role of the fleet may do, whatever its own policies say: what the blueprint's roles need together."""
-    return filled_in("boundary-policy", fleet, _names(fleet))
+    return _with(filled_in("boundary-policy", fleet, _names(fleet)), key_rights(fleet, "TheFleetsKey", ("Decrypt", "GenerateDataKey"), "s3", "dynamodb"))
 
 
 def compaction_policy(fleet: Fleet) -> Document:
     """Who compacts reads messages, adds to the lake, and keeps the lake's tables in step."""
-    return filled_in("compaction-policy", fleet, _names(fleet))
+    return _with(filled_in("compaction-policy", fleet, _names(fleet)), key_rights(fleet, "TheFleetsKey", ("Decrypt", "GenerateDataKey"), "s3"))
 
 
 def replay_policy(fleet: Fleet) -> Document:
     """Who replays reads what the rules could not write, puts it back among the messages, and hides its report."""
-    return filled_in("replay-policy", fleet, _names(fleet))
+    return _with(filled_in("replay-policy", fleet, _names(fleet)), key_rights(fleet, "TheFleetsKey", ("Decrypt", "GenerateDataKey"), "s3"))
 
 
 def virtual_vehicle_policy(fleet: Fleet) -> Document:
     """Who runs the virtual vehicle reads the claim certificate's key, and removes the thing, the certificates and the messages that it made."""
-    return _with(filled_in("virtual-vehicle-policy", fleet, _names(fleet)), _its_line_of_the_allow_list(fleet), _reading_the_secret(fleet))
+    document = filled_in("virtual-vehicle-policy", fleet, _names(fleet))
+    secrets, table = fleet.claim_key_store == "secretsmanager", fleet.allow_list == "dynamodb"
+    services = ("s3", *(["secretsmanager"] if secrets else []), *(["dynamodb"] if table else []))
+    verbs = ("Decrypt", *(["GenerateDataKey"] if fleet.allow_list == "s3" else []))  # it writes nothing else
+    return _with(document, _its_line_of_the_allow_list(fleet), _reading_the_secret(fleet), key_rights(fleet, "TheFleetsKey", verbs, *services))
 
 
 def provisioner_policies(fleet: Fleet) -> dict[str, Document]:
@@ -56,7 +60,9 @@ def roles_policy(fleet: Fleet) -> Document:
 
 def functions_policy(fleet: Fleet) -> Document:
     """The functions that run as the roles, and their logs."""
-    return filled_in("provisioner-functions-policy", fleet, _names(fleet))
+    logs = [fleet.arn("logs", f"log-group:/aws/lambda/{name}{end}") for name in (fleet.hook_name, fleet.just_in_time_name) for end in ("", ":*")]
+    encrypted = [_allowed("EncryptedLogs", "logs", ("AssociateKmsKey", "CreateLogGroup"), logs)] if fleet.kms_key else []
+    return _with(filled_in("provisioner-functions-policy", fleet, _names(fleet)), encrypted)
 
 
 def things_policy(fleet: Fleet) -> Document:
@@ -70,10 +76,27 @@ def things_policy(fleet: Fleet) -> Document:
 
 def storage_policy(fleet: Fleet) -> Document:
     """Buckets, and what lies in them beside messages; the allow-list's table, the claim certificate's keys, the lake's database."""
-    table = ("AllowList", _TABLE) if fleet.allow_list == "dynamodb" else ("FormerAllowList", _FORMER_TABLE)
-    secrets = [_allowed("ClaimKeys", "secretsmanager", _SECRETS, _secrets(fleet))] if fleet.claim_key_store == "secretsmanager" else []
+    table = ("AllowList", (*_TABLE, *(("UpdateTable",) if fleet.kms_key else ()))) if fleet.allow_list == "dynamodb" else ("FormerAllowList", _FORMER_TABLE)
+    encrypted = ("UpdateSecret",) if fleet.kms_key else ()
+    secrets = [_allowed("ClaimKeys", "secretsmanager", (*_SECRETS, *encrypted), _secrets(fleet))] if fleet.claim_key_store == "secretsmanager" else []
     allow_list = _allowed(table[0], "dynamodb", table[1], fleet.arn("dynamodb", f"table/{fleet.allow_list_table}"))
-    return _with(filled_in("provisioner-storage-policy", fleet, _names(fleet)), secrets, [allow_list])
+    return _with(filled_in("provisioner-storage-policy", fleet, _names(fleet)), secrets, [allow_list], _making_what_is_encrypted(fleet))
+
+
+def key_policy(fleet: Fleet) -> Document:
+    """What the policy of the KMS key must say, beside what lets its administrators administer it: IAM policies of the account decide, and logs are encrypted.
+
+    Raises InvalidSetting where no key is chosen.
+    """
+    if not fleet.kms_key:
+        raise InvalidSetting("FLEET_KMS_KEY", None, "set it to the key whose policy is wanted")
+    document = filled_in("key-policy", fleet, _names(fleet))
+    asked, through, logs = document["Statement"]
+    through["Condition"]["StringEquals"]["kms:ViaService"] = [fleet.endpoint(each) for each in ("s3", "dynamodb", "secretsmanager")]
+    for each in (asked, through):
+        each["Principal"] = {"AWS": fleet.arn("iam", "root")}
+    logs["Principal"] = {"Service": fleet.endpoint("logs")}
+    return document
 
 
 PROVISIONER: Mapping[str, Callable[[Fleet], Document]] = {
@@ -132,6 +155,18 @@ def _reading_the_secret(fleet: Fleet) -> list[Document]:
     return [_allowed("ClaimKeys", "secretsmanager", ("GetSecretValue",), _secrets(fleet))] if fleet.claim_key_store == "secretsmanager" else []
 
 
+def _making_what_is_encrypted(fleet: Fleet) -> list[Document]:
+    services = ("s3", *(["secretsmanager"] if fleet.claim_key_store == "secretsmanager" else []))
+    return [
+        *key_rights(fleet, "SeeTheFleetsKey", ("DescribeKey",)),
+        *key_rights(fleet, "TheFleetsKey", ("Decrypt", "GenerateDataKey"), *services),
+        *key_rights(fleet, "TheFleetsKeyForTheTable", _KEY_OF_A_TABLE if fleet.allow_list == "dynamodb" else ("Decrypt",), "dynamodb"),
+    ]
+
+
+_KEY_OF_A_TABLE = ("CreateGrant", "Decrypt", "Encrypt", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "ReEncryptFrom", "ReEncryptTo")
+"""What DynamoDB asks KMS for in the name of who makes a table. Source: Amazon DynamoDB Developer Guide, encryption.usagenotes."""
+
 _TABLE = ("CreateTable", "DeleteItem", "DeleteTable", "DescribeTable", "ListTagsOfResource", "PutItem", "Scan", "TagResource")
 _SECRETS = ("CreateSecret", "DeleteSecret", "DescribeSecret", "GetSecretValue")
 _CA = ("DeleteCACertificate", "DescribeCACertificate", "TagResource", "UpdateCACertificate")
@@ -149,5 +184,5 @@ def _with(document: Document, *further: list[Document]) -> Document:
     return {**document, "Statement": [*document["Statement"], *(statement for statements in further for statement in statements)]}
 
 
-def _allowed(sid: str, service: str, verbs: tuple[str, ...], resource: str) -> Document:
+def _allowed(sid: str, service: str, verbs: tuple[str, ...], resource: str | list[str]) -> Document:
     return {"Sid": sid, "Effect": "Allow", "Action": [f"{service}:{verb}" for verb in verbs], "Resource": resource}

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 from fleet_pipeline.aws.clients import Aws, absent, doing
+from fleet_pipeline.cloud import encryption
 from fleet_pipeline.cloud import tags as tagging
 from fleet_pipeline.cloud.enrolment import serial_list
 from fleet_pipeline.model.errors import InvalidSetting
@@ -19,7 +20,7 @@ _LINES = re.compile(r"[^\r\n]*(?:\r\n|\r|\n|\Z)")
 
 @dataclass(frozen=True)
 class AllowListTable:
-    """A table with the key `serial`, paid by request."""
+    """A table with the key `serial`, paid by request. `kms_key` is the ARN of the KMS key that encrypts it; empty: one of AWS's, or whichever it has."""
 
     kind: ClassVar[str] = "DynamoDB table"
     fixed: ClassVar[frozenset[str]] = frozenset({"key"})
@@ -28,6 +29,7 @@ class AllowListTable:
     arn: str
     tags: dict[str, str]
     key: str = "serial"
+    kms_key: str = ""
 
     def console_path(self) -> str:
         """The table's page."""
@@ -39,7 +41,9 @@ class AllowListTable:
             table: Any = aws.dynamodb.describe_table(TableName=self.name)["Table"]
             pages = aws.dynamodb.get_paginator("list_tags_of_resource").paginate(ResourceArn=self.arn)
             tags = [tag for page in pages for tag in page["Tags"]]
-            return replace(self, key="+".join(each["AttributeName"] for each in table["KeySchema"]), tags=tagging.found(self.tags, tags))
+            kms_key = encryption.compared(aws, self.kms_key, table.get("SSEDescription", {}).get("KMSMasterKeyArn", "")) if self.kms_key else ""
+            key = "+".join(each["AttributeName"] for each in table["KeySchema"])
+            return replace(self, key=key, tags=tagging.found(self.tags, tags), kms_key=kms_key)
         return None
 
     def create(self, aws: Aws) -> None:
@@ -50,16 +54,27 @@ class AllowListTable:
             KeySchema=[{"AttributeName": self.key, "KeyType": "HASH"}],
             BillingMode="PAY_PER_REQUEST",
             Tags=tagging.spelled(self.tags),
+            **self._encrypted(aws),
         )
-        aws.dynamodb.get_waiter("table_exists").wait(TableName=self.name, WaiterConfig={"Delay": 1})
+        self._wait(aws)
 
-    def update(self, aws: Aws, _found: Self) -> None:
-        """Set the tags again; the key cannot change."""
-        aws.dynamodb.tag_resource(ResourceArn=self.arn, Tags=tagging.spelled(self.tags))
+    def update(self, aws: Aws, found: Self) -> None:
+        """Set the tags again, and encrypt with another key; the table's own key cannot change."""
+        if found.tags != self.tags:
+            aws.dynamodb.tag_resource(ResourceArn=self.arn, Tags=tagging.spelled(self.tags))
+        if found.kms_key != self.kms_key:
+            aws.dynamodb.update_table(TableName=self.name, **self._encrypted(aws))
+            self._wait(aws)
 
     def delete(self, aws: Aws) -> None:
         """Remove the table with its list."""
         aws.dynamodb.delete_table(TableName=self.name)
+
+    def _encrypted(self, aws: Aws) -> Any:
+        return {"SSESpecification": {"Enabled": True, "SSEType": "KMS", "KMSMasterKeyId": encryption.usable(aws, self.kms_key)}} if self.kms_key else {}
+
+    def _wait(self, aws: Aws) -> None:
+        aws.dynamodb.get_waiter("table_exists").wait(TableName=self.name, WaiterConfig={"Delay": 1})
 
 
 def add(fleet: Fleet, aws: Aws, serial: str) -> None:

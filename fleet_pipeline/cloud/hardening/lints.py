@@ -106,6 +106,9 @@ def _bucket(bucket: Bucket, _fleet: Fleet, _today: date) -> Iterator[Finding]:
         yield Finding("unversioned", "of two messages of one key the earlier is lost, and a deletion is for good", "enable versioning")
     if bucket.encryption == "none":
         yield Finding("unencrypted", "objects lie in clear on AWS's disks", "enable server-side encryption (SSE-S3)")
+    if bucket.own_kms_key and not bucket.own_kms_key.endswith("alias/aws/s3"):
+        why = "AWS IoT writes as the rules' role, which has no right to that key: messages are lost"
+        yield Finding("encrypted with a key that the rules may not use", why, f"set FLEET_KMS_KEY={bucket.own_kms_key}")
     if not bucket.public_access_blocked:
         yield Finding("open to the public", "a single wrong policy would publish every message and the claim key", "block public access, all four ways")
     if not any(_denies_plain_http(statement) for statement in _statements(bucket.policy)):

@@ -1,25 +1,30 @@
 """An S3 bucket: versioned, encrypted, closed to the public, with a policy."""
 
 import json
-from dataclasses import dataclass, replace
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
 from botocore.exceptions import ClientError
 
 from fleet_pipeline.aws.clients import Aws, absent, error_code
+from fleet_pipeline.cloud import encryption
 from fleet_pipeline.cloud import tags as tagging
 from fleet_pipeline.model.errors import AwsRefused
 
 NO_TAGS_AT_CREATION = {"MalformedXML", "NotImplemented", "UnsupportedArgument"}
 """What S3 answers where a bucket cannot be born with tags. Killed between the two calls, `fleet adopt` takes the bucket over."""
 
-STRONGER = {"aws:kms", "aws:kms:dsse"}
+STRONGER = {encryption.ALGORITHM, "aws:kms:dsse"}
 """Default encryption by a key of KMS: somebody's rule for the account, and never put back."""
+
+GUARDS = frozenset({"public_access_blocked", "versioned", "encryption", "kms_key", "policy"})
+"""Fields that are set by calls of their own."""
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """A bucket and what guards it."""
+    """A bucket and what guards it. `kms_key` is the wanted key's ARN, or empty; `own_kms_key` is one that the bucket has, and that nobody here wanted."""
 
     kind: ClassVar[str] = "S3 bucket"
     fixed: ClassVar[frozenset[str]] = frozenset({"region"})
@@ -33,6 +38,8 @@ class Bucket:
     public_access_blocked: bool = True
     versioned: bool = True
     encryption: str = "AES256"
+    kms_key: str = ""
+    own_kms_key: str = field(default="", compare=False)
 
     def console_path(self) -> str:
         """The bucket's objects."""
@@ -42,6 +49,8 @@ class Bucket:
         """Return the bucket as it is, or None."""
         if not self._exists(aws):
             return None
+        algorithm, key = self._found_encryption(aws)
+        own = algorithm in STRONGER and not self.kms_key
         return replace(
             self,
             region=aws.s3.get_bucket_location(Bucket=self.name).get("LocationConstraint") or "us-east-1",
@@ -49,11 +58,15 @@ class Bucket:
             tags=self._found_tags(aws),
             public_access_blocked=self._found_block(aws),
             versioned=aws.s3.get_bucket_versioning(Bucket=self.name).get("Status") == "Enabled",
-            encryption=self._found_encryption(aws),
+            encryption=self.encryption if own or (algorithm in STRONGER and key == self.kms_key) else algorithm,
+            kms_key="" if own else key,
+            own_kms_key=key if own else "",
         )
 
     def create(self, aws: Aws) -> None:
         """Make the bucket, then close it, before anything is written to it."""
+        if self.kms_key:
+            encryption.usable(aws, self.kms_key)  # before there is a bucket into which nothing could be written
         # The tags come with it: a bucket of which only the making was done would not be known as ours.
         where: Any = {} if self.region == "us-east-1" else {"LocationConstraint": self.region}
         try:
@@ -63,28 +76,29 @@ class Bucket:
                 raise
             aws.s3.create_bucket(Bucket=self.name, **({"CreateBucketConfiguration": where} if where else {}))
             aws.s3.put_bucket_tagging(Bucket=self.name, Tagging={"TagSet": tagging.spelled(self.tags)})
-        self._guard(aws, {"public_access_blocked", "versioned", "encryption", "policy"})
+        self._guard(aws, GUARDS)
 
     def update(self, aws: Aws, found: Self) -> None:
         """Put back what differs."""
         if found.tags != self.tags:
             kept = [tag for tag in self._tag_set(aws) if tag["Key"] not in self.tags]
             aws.s3.put_bucket_tagging(Bucket=self.name, Tagging={"TagSet": [*kept, *tagging.spelled(self.tags)]})
-        guards = ("public_access_blocked", "versioned", "encryption", "policy")
-        self._guard(aws, {name for name in guards if getattr(found, name) != getattr(self, name)})
+        self._guard(aws, {name for name in GUARDS if getattr(found, name) != getattr(self, name)})
 
     def delete(self, aws: Aws) -> None:
         """Remove the bucket; AWS refuses while anything is in it."""
         aws.s3.delete_bucket(Bucket=self.name)
 
-    def _guard(self, aws: Aws, what: set[str]) -> None:
+    def _guard(self, aws: Aws, what: AbstractSet[str]) -> None:
         if "public_access_blocked" in what:
             every: Any = dict.fromkeys(("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True)
             aws.s3.put_public_access_block(Bucket=self.name, PublicAccessBlockConfiguration=every)
         if "versioned" in what:
             aws.s3.put_bucket_versioning(Bucket=self.name, VersioningConfiguration={"Status": "Enabled"})
-        if "encryption" in what:
-            rule: Any = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": self.encryption}}
+        if {"encryption", "kms_key"} & what:
+            # A key for the bucket: S3 asks KMS for it now and then, and not for each message.
+            key: Any = {"KMSMasterKeyID": encryption.usable(aws, self.kms_key)} if self.kms_key else {}
+            rule: Any = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": self.encryption} | key, **({"BucketKeyEnabled": True} if key else {})}
             aws.s3.put_bucket_encryption(Bucket=self.name, ServerSideEncryptionConfiguration={"Rules": [rule]})
         if "policy" in what:
             aws.s3.put_bucket_policy(Bucket=self.name, Policy=json.dumps(self.policy))
@@ -120,9 +134,13 @@ class Bucket:
             return all(aws.s3.get_public_access_block(Bucket=self.name)["PublicAccessBlockConfiguration"].values())
         return False
 
-    def _found_encryption(self, aws: Aws) -> str:
+    def _found_encryption(self, aws: Aws) -> tuple[str, str]:
+        """Return the algorithm and the key's name."""
         with absent("ServerSideEncryptionConfigurationNotFoundError"):
             rules = aws.s3.get_bucket_encryption(Bucket=self.name)["ServerSideEncryptionConfiguration"]["Rules"]
-            found = next((rule["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] for rule in rules if "ApplyServerSideEncryptionByDefault" in rule), "none")
-            return self.encryption if found in STRONGER else found
-        return "none"
+            found = next(
+                (rule["ApplyServerSideEncryptionByDefault"] for rule in rules if "ApplyServerSideEncryptionByDefault" in rule), {"SSEAlgorithm": "none"}
+            )
+            key = found.get("KMSMasterKeyID", "")
+            return found["SSEAlgorithm"], encryption.compared(aws, self.kms_key, key) if self.kms_key else key
+        return "none", ""

@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 
 from fleet_pipeline.aws.clients import Aws
 from fleet_pipeline.cloud.claims import making
-from fleet_pipeline.cloud.claims.certificates import CERTIFICATE, FOLDER, PUBLIC_KEY, Claims, delete_versions, set_status, status, stored_pem
+from fleet_pipeline.cloud.claims.certificates import CERTIFICATE, FOLDER, PUBLIC_KEY, Claims, delete_versions, held, set_status, status, stored_pem
 from fleet_pipeline.cloud.claims.keys import certificate_id
 
 
@@ -17,6 +17,7 @@ class ClaimCertificate:
     """The claim certificate; `stored` names what is kept of it, `unfinished` is a making or rotation that was stopped.
 
     `key_left_in_data_bucket`: keys lie there that belong into another store. They are moved, and deleted there once they are proved to be kept.
+    `kms_key` encrypts the secrets of its private key and of those that are not yet retired.
     """
 
     kind: ClassVar[str] = "claim certificate"
@@ -27,6 +28,7 @@ class ClaimCertificate:
     certificate_id: str = field(default="", compare=False)
     unfinished: bool = False
     key_left_in_data_bucket: bool = False
+    kms_key: str = ""
 
     @property
     def name(self) -> str:
@@ -53,6 +55,7 @@ class ClaimCertificate:
             stored=self._found_stored(aws, pem),
             unfinished=making.is_unfinished(self.claims, aws),
             key_left_in_data_bucket=self.claims.keys.left_behind(aws),
+            kms_key=self._found_kms_key(aws),
         )
 
     def create(self, aws: Aws) -> None:
@@ -60,9 +63,11 @@ class ClaimCertificate:
         making.create(self.claims, aws)
 
     def update(self, aws: Aws, _found: Self) -> None:
-        """Finish the rotation that was stopped, and move keys that were left. A missing key cannot be had again: AWS IoT gives it out once."""
+        """Finish a stopped rotation, move keys that were left, encrypt them as is wanted. A missing key cannot be had again: AWS IoT gives it out once."""
         making.finish(self.claims, aws)
         self.claims.keys.gather(aws)
+        for each in held(self.claims, aws) if self.kms_key else ():
+            self.claims.keys.encrypt(aws, each.certificate_pem)
 
     def delete(self, aws: Aws) -> None:
         """Deactivate and delete the certificate, and every version of its keys."""
@@ -72,6 +77,11 @@ class ClaimCertificate:
         if pem:
             self.claims.keys.delete(aws, pem)
         delete_versions(aws, self.claims.bucket, f"{FOLDER}/")
+
+    def _found_kms_key(self, aws: Aws) -> str:
+        """Return the wanted key if it encrypts every secret, and otherwise that of the first that it does not."""
+        keys = [self.claims.keys.encrypted_by(aws, each.certificate_pem) for each in held(self.claims, aws)] if self.kms_key else []
+        return next((key for key in keys if key != self.kms_key), self.kms_key)
 
     def _found_stored(self, aws: Aws, pem: str) -> tuple[str, ...]:
         pages = aws.s3.get_paginator("list_objects_v2").paginate(Bucket=self.claims.bucket, Prefix=f"{FOLDER}/")

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from fleet_pipeline.aws.clients import Aws
 from fleet_pipeline.cloud.blueprint import blueprint, resources
+from fleet_pipeline.cloud.encryption import usable
 from fleet_pipeline.cloud.lock import Lock
 from fleet_pipeline.cloud.operations.leftovers import leftovers, lost_with
 from fleet_pipeline.cloud.reconcile import Action, Step, look, plan, reconcile, remove
@@ -14,7 +15,12 @@ from fleet_pipeline.model.fleet import Fleet
 
 
 def plan_all(fleet: Fleet, aws: Aws) -> list[Step]:
-    """Return what `apply_all` would do to every resource, in the order in which it would. Reads only, and raises no refusal."""
+    """Return what `apply_all` would do to every resource, in the order in which it would. Reads only, and raises no refusal.
+
+    Raises InvalidSetting for a KMS key that cannot be used.
+    """
+    if fleet.kms_key:
+        usable(aws, fleet.kms_key_arn)
     return [*(look(resource, aws) for resource in resources(blueprint(fleet))), *leftovers(fleet, aws)]
 
 
@@ -25,8 +31,11 @@ def apply_all(fleet: Fleet, aws: Aws, lock: Lock, *, confirmed: str = "", sleep:
     may still use some of it, unless `confirmed` is the name of the raw bucket.
 
     When nothing differs, no writing call is made and the lock is not taken. Run again after it was killed, it goes on. What is refused
-    anywhere (NotOurs, CannotChange) is refused before anything is changed. Raises LockHeld while someone else applies.
+    anywhere (NotOurs, CannotChange) is refused before anything is changed. Raises LockHeld while someone else applies, InvalidSetting for a KMS key
+    that cannot be used.
     """
+    if fleet.kms_key:
+        usable(aws, fleet.kms_key_arn)
     wanted = list(resources(blueprint(fleet)))
     steps = [plan(resource, aws) for resource in wanted]
     going = leftovers(fleet, aws)

@@ -15,6 +15,7 @@ from fleet_pipeline.cloud.kinds.attachment import PolicyAttachment
 from fleet_pipeline.cloud.kinds.bucket import Bucket
 from fleet_pipeline.cloud.kinds.function import Function
 from fleet_pipeline.cloud.kinds.iot_policy import IotPolicy
+from fleet_pipeline.cloud.kinds.log_group import LogGroup
 from fleet_pipeline.cloud.kinds.permission import InvokePermission
 from fleet_pipeline.cloud.kinds.role import Role
 from fleet_pipeline.cloud.kinds.template import Template
@@ -31,6 +32,9 @@ CERTIFICATE = "ClaimCertificateArn"
 CODE_BUCKET = "CodeBucket"
 """Parameter: the bucket in which the functions' code lies."""
 
+KMS_KEY = "KmsKeyArn"
+"""Parameter, where a KMS key is chosen: its ARN. CloudWatch Logs takes no alias."""
+
 _RETAINED = {"DeletionPolicy": "Retain", "UpdateReplacePolicy": "Retain"}
 
 
@@ -42,7 +46,7 @@ def cloudformation(fleet: Fleet) -> dict[str, Any]:
         "AWSTemplateFormatVersion": "2010-09-09",
         "Description": f"The vehicle fleet {fleet.prefix} in {fleet.account}, {fleet.region}",
         "Metadata": {"NotExported": [name for name, each in parts.items() if not each[1]]},
-        "Parameters": {CERTIFICATE: {"Type": "String"}, **_code_parameters([part.resource for part, _ in made.values()])},
+        "Parameters": {CERTIFICATE: {"Type": "String"}, **_key_parameter(fleet), **_code_parameters([part.resource for part, _ in made.values()])},
         "Resources": {_logical(name, suffix): _resource(part, one, made) for name, (part, all_of_it) in made.items() for suffix, one in all_of_it.items()},
     }
 
@@ -60,11 +64,21 @@ def _bucket(bucket: Bucket) -> dict[str, Properties]:
         "BucketName": bucket.name,
         "VersioningConfiguration": {"Status": "Enabled" if bucket.versioned else "Suspended"},
         "PublicAccessBlockConfiguration": blocked,
-        "BucketEncryption": {"ServerSideEncryptionConfiguration": [{"ServerSideEncryptionByDefault": {"SSEAlgorithm": bucket.encryption}}]},
+        "BucketEncryption": {"ServerSideEncryptionConfiguration": [_encryption(bucket)]},
         "Tags": spelled(bucket.tags),
     }
     policy = {"Type": "AWS::S3::BucketPolicy", "Properties": {"Bucket": bucket.name, "PolicyDocument": bucket.policy}}
     return {"": {"Type": "AWS::S3::Bucket", **_RETAINED, "Properties": properties}, "Policy": policy}
+
+
+def _encryption(bucket: Bucket) -> Properties:
+    key = {"KMSMasterKeyID": {"Ref": KMS_KEY}} if bucket.kms_key else {}
+    return {"ServerSideEncryptionByDefault": {"SSEAlgorithm": bucket.encryption} | key, **({"BucketKeyEnabled": True} if key else {})}
+
+
+@exported.register
+def _log_group(group: LogGroup) -> dict[str, Properties]:
+    return {"": {"Type": "AWS::Logs::LogGroup", "Properties": {"LogGroupName": group.name, "KmsKeyId": {"Ref": KMS_KEY}}}}
 
 
 @exported.register
@@ -158,6 +172,7 @@ def _table(table: AllowListTable) -> dict[str, Properties]:
         "AttributeDefinitions": [{"AttributeName": table.key, "AttributeType": "S"}],
         "KeySchema": [{"AttributeName": table.key, "KeyType": "HASH"}],
         "BillingMode": "PAY_PER_REQUEST",
+        **({"SSESpecification": {"SSEEnabled": True, "SSEType": "KMS", "KMSMasterKeyId": {"Ref": KMS_KEY}}} if table.kms_key else {}),
         "Tags": spelled(table.tags),
     }
     return {"": {"Type": "AWS::DynamoDB::Table", **_RETAINED, "Properties": properties}}
@@ -174,6 +189,12 @@ def _resource(part: Part, one: Properties, made: dict[str, Any]) -> Properties:
 def _logical(part_name: str, suffix: str = "") -> str:
     """Return the logical name of a part: `claim_policy` is ClaimPolicy."""
     return "".join(word[:1].upper() + word[1:] for word in part_name.split("_")) + suffix
+
+
+def _key_parameter(fleet: Fleet) -> dict[str, Any]:
+    """Return the parameter of the KMS key, which need not be given where the settings name its ARN."""
+    known = {} if ":alias/" in fleet.kms_key_arn else {"Default": fleet.kms_key_arn}
+    return {KMS_KEY: {"Type": "String", **known}} if fleet.kms_key else {}
 
 
 def _code_key(function: Function) -> str:
