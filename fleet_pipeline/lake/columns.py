@@ -4,7 +4,7 @@ Arrow's own inference is not used on what devices send: it turns 1.5 into 1 wher
 conflict costs the whole batch. Here every value keeps its column or is set aside with its path, and the two together are the message.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from math import copysign
 from typing import Any
@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from fleet_pipeline.lake.contract import COLUMNS, EXACT, KINDS, SCALARS, Column, Contract
 from fleet_pipeline.lake.learning import FIELDS_NOTED, WHOLE, Evidence, homes_of, kind_of_most
+from fleet_pipeline.lake.payload import Judged, Status
 from fleet_pipeline.lake.structs import Path
 
 _MISFIT = object()
@@ -41,9 +42,13 @@ class Sheet:
         self.evidence = Evidence()
         """What the messages have beyond the contract's columns; known once the arrays are made."""
 
-    def write(self, row: int, message: dict[str, Any]) -> None:
-        """Put the fields of a message into its row."""
-        _write(self._root, row, message)
+    def write(self, messages: Iterable[Judged]) -> list[Status]:
+        """Put the fields of messages into their rows, from the first on, and return their statuses."""
+        root, statuses = self._root, []
+        for row, (status, message) in enumerate(messages):
+            _write(root, row, message)
+            statuses.append(status)
+        return statuses
 
     def arrays(self) -> list[tuple[Column, pa.Array]]:
         """Return a column for every field of the contract, and for every other that many messages have. Values that do not fit are set aside."""

@@ -54,22 +54,23 @@ class RawHour:
         return (name.millis + 1 - self.hour.start_ms) / (self.hour.end_ms - self.hour.start_ms) if name else 0.0
 
     def _own(self) -> Iterator[Version]:
-        last = ""
+        form, last = self.rule.raw_key_form, ""
         for page in pages(self.store, self.rule, self.hour):
-            for version, name in zip(page, self.rule.parse_raw_keys(version.key for version in page), strict=True):
-                if name is None:
-                    self._note_foreign(version.key)
-                    continue
-                self.versions += 1
-                self.bytes += version.size
-                self.collisions += version.key == last
-                last = version.key
-                yield version
+            own = [version for version in page if form.fullmatch(version.key)]
+            if len(own) < len(page):
+                self._note_foreign(version.key for version in page if not form.fullmatch(version.key))
+            if own:
+                self.versions += len(own)
+                self.bytes += sum([version.size for version in own])
+                self.collisions += len(own) - len({version.key for version in own}) + (own[0].key == last)
+                last = own[-1].key
+                yield from own
 
-    def _note_foreign(self, key: str) -> None:
-        self.foreign += 1
-        if len(self.foreign_examples) < EXAMPLES:
-            self.foreign_examples.append(key)
+    def _note_foreign(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            self.foreign += 1
+            if len(self.foreign_examples) < EXAMPLES:
+                self.foreign_examples.append(key)
 
 
 def fetched(store: Store, blocks: Iterable[list[Version]]) -> Iterator[tuple[list[Version], list[bytes | None]]]:

@@ -112,25 +112,24 @@ def homes_of(values: Sequence[Any], messages: Sequence[int] | None = None) -> Ho
 
 def _homes_at_once(values: Sequence[Any]) -> Homes | None:
     """Count values of which one look at their types says enough."""
-    types = Counter(map(type, values))
-    rows = len(values) - types.pop(_NONE, 0)
-    if types.keys() == {int, float}:
-        return _homes_of_numbers(values, types)
-    if len(types) != 1:
-        return None
-    [of] = types
-    return _homes_of_lists(list(filter(None, values)), rows) if of is list else _homes_of_numbers(values, types) if of in {int, float} else _at_home(of, rows)
+    types = set(map(type, values))
+    rows = len(values)
+    if _NONE in types:
+        types.remove(_NONE)
+        rows = sum([value is not None for value in values])
+    if types == {list}:
+        return _homes_of_lists(list(filter(None, values)), rows)
+    if types in ({bool}, {str}, {float}):
+        return Counter({SCALARS[types.pop()]: rows})
+    return _homes_of_numbers(values, rows) if types and types <= {int, float} else None
 
 
-def _at_home(of: type, rows: int) -> Homes | None:
-    return Counter({SCALARS[of]: rows}) if of in {bool, str} else None
-
-
-def _homes_of_numbers(values: Iterable[Any], types: Mapping[type, int]) -> Homes | None:
+def _homes_of_numbers(values: Iterable[Any], rows: int) -> Homes | None:
+    """Count numbers, of so many rows, if doubles hold all the integers among them."""
     integers = [value for value in values if type(value) is int]
-    if integers and not -EXACT <= min(integers) <= max(integers) <= EXACT:
+    if not -EXACT <= min(integers) <= max(integers) <= EXACT:
         return None
-    return +Counter({INT: len(integers), "double": types.get(float, 0)})
+    return +Counter({INT: len(integers), "double": rows - len(integers)})
 
 
 def _homes_of_lists(filled: Sequence[list[Any]], rows: int) -> Homes | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from struct import unpack
 from typing import Any
 
 import pyarrow as pa
@@ -114,7 +115,8 @@ def _noted(tables: Iterable[pa.Table], digest: Any, written: Written) -> Iterato
         written.versions += count_versions(table)
         written.statuses.update(table["_status"].to_pylist())
         versions = table["_version"].to_pylist()
-        written.fingerprint += sum([int(version, 16) for version in versions if len(version) == IDENTITY])
+        identities = bytes.fromhex("".join([version for version in versions if len(version) == IDENTITY]))
+        written.fingerprint += sum(unpack(f">{len(identities) // 8}Q", identities))
         pairs = zip(table["_key"].to_pylist(), versions, strict=True)
         digest.update("".join([f"{key} {version}\n" for key, version in pairs]).encode())
         yield table

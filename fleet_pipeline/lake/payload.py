@@ -99,10 +99,9 @@ def written_as(text: bytes | str) -> Any:
 def _judged(text: bytes, message: Any) -> Judged:
     if type(message) is not dict:
         return message if isinstance(message, Status) else Status.NOT_AN_OBJECT, {}
-    if text.count(b":") > FIELDS and _has_many_fields(message):
+    if len(text) > FIELDS and text.count(b":") > FIELDS and _has_many_fields(message):
         return Status.TOO_MANY_FIELDS, {}
-    status, message = _as_written(text, message)
-    return status, message if status is Status.OK else {}
+    return _as_written(text, message)
 
 
 def _array(text: bytes, array: list[dict[str, Any]]) -> list[Judged]:

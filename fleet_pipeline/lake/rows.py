@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import pyarrow as pa
@@ -23,6 +23,7 @@ from fleet_pipeline.model.fleet import CLIENT_ID_AT, MILLIS_DIGITS, Form, Rule
 from fleet_pipeline.model.plain import plain_traceback
 
 _LOG = logging.getLogger(__name__)
+_Says = TypeVar("_Says")
 
 LARGEST = 1_048_576
 """Bytes of a payload. AWS IoT takes 128 KB; whatever is larger was not written by a rule and is not downloaded."""
@@ -98,26 +99,24 @@ def typed_again(origins: Sequence[pa.Array], payloads: Sequence[bytes | None], c
     """
     form = contract.form
     if form.arrays == "whole" and form.several_objects == "off":
-        yield _typed(origins, payloads, lambda: (_judged(payload, form)[0] for payload in payloads), contract)
+        judge = partial(judged, lenient=form.lenient_numbers == "on")
+        yield _typed(origins, payloads, lambda: _judgements(payloads, judge, lambda says: says), contract)
         return
     for rows, places, messages in _unrolled(origins, payloads, form):
         first = [payloads[place] if not number else None for place, number in places]
         yield _typed(rows, first, partial(iter, messages), contract, [place for place, _ in places])
 
 
-def _judged(payload: bytes | None, form: Form) -> list[Judged]:
-    """Return what a message says, or each of its elements. One of which nobody foresaw how it is read ends nothing: it is a row that says so."""
-    if payload is None:
-        return [(Status.TOO_LARGE, {})]
-    arrays, several, lenient = form.arrays == "elements", form.several_objects == "on", form.lenient_numbers == "on"
-    try:
-        if arrays or several:
-            return judged_elements(payload, arrays=arrays, several=several, lenient=lenient)
-        return [judged(payload, lenient=lenient)]
-    except _FORESEEN:
-        raise
-    except Exception as error:  # noqa: BLE001 (the outermost frame of a message)
-        return [_defect(error)]
+def _judgements(payloads: Sequence[bytes | None], judge: Callable[[bytes], _Says], alone: Callable[[Judged], _Says]) -> Iterator[_Says]:
+    """Yield what each message says, or that it is too large. One of which nobody foresaw how it is read ends nothing: it is a row that says so."""
+    for payload in payloads:
+        try:
+            says = alone((Status.TOO_LARGE, {})) if payload is None else judge(payload)
+        except _FORESEEN:
+            raise
+        except Exception as error:  # noqa: BLE001 (the outermost frame of a message)
+            says = alone(_defect(error))
+        yield says
 
 
 _FORESEEN = (FleetError, MemoryError, OSError)
@@ -149,7 +148,7 @@ def _alone(message: Judged, contract: Contract) -> Judged:
     """Return a message that can be made a row, or that it cannot."""
     try:
         sheet = Sheet(contract, 1)
-        sheet.write(0, message[1])
+        sheet.write([message])
         sheet.arrays()
         for values in sheet.aside.values():
             _text(values)
@@ -165,16 +164,20 @@ def _made(
 ) -> Block:
     """Return the rows of some messages; where one version may have several, `versions` says which each is of."""
     sheet = Sheet(contract, len(payloads), versions)
-    statuses = [_read(sheet, row, *message) for row, message in enumerate(messages)]
+    statuses = sheet.write(messages)
     typed = sheet.arrays()
-    read = [row for row, status in enumerate(statuses) if status is Status.OK]
-    sheet.evidence.messages = len(read) if versions is None else len({versions[row] for row in read})
-    statuses = [Status.PARTIAL if row in sheet.aside else status for row, status in enumerate(statuses)]
+    sheet.evidence.messages = statuses.count(Status.OK) if versions is None else _count_read(statuses, versions)
+    extra: list[str | None] = [None] * len(payloads)
+    for row, left in sheet.aside.items():
+        statuses[row], extra[row] = Status.PARTIAL, _text(left)
     arrays = [*origins, pa.array(statuses, pa.string()), pa.array(payloads, pa.binary()), *(array for _, array in typed)]
     names = [*HEAD.names, *(column.name for column, _ in typed)]
-    extra = [_text(sheet.aside[row]) if row in sheet.aside else None for row in range(len(payloads))]
     table = pa.table([*arrays, pa.array(extra, pa.string())], [*names, EXTRA.name])
     return Block(table, tuple(column for column, _ in typed), len(contract.columns), sheet.evidence)
+
+
+def _count_read(statuses: Sequence[Status], versions: Sequence[int]) -> int:
+    return len({version for status, version in zip(statuses, versions, strict=True) if status is Status.OK})
 
 
 def conformed(made: Block, contract: Contract) -> pa.Table:
@@ -315,8 +318,9 @@ def _unrolled(
 ) -> Iterator[tuple[list[pa.Array], list[tuple[int, int]], list[Judged]]]:
     """Yield rows, one for each element of an array: their origins, which element of which version they are, and what it says."""
     versions, places, messages = pa.table(list(origins), ORIGINS), [], []
-    for row, payload in enumerate(payloads):
-        elements = _judged(payload, form)
+    arrays, several, lenient = form.arrays == "elements", form.several_objects == "on", form.lenient_numbers == "on"
+    judge = partial(judged_elements, arrays=arrays, several=several, lenient=lenient)
+    for row, elements in enumerate(_judgements(payloads, judge, lambda says: [says])):
         places += [(row, number) for number in range(len(elements))]
         messages += elements
         if len(messages) >= BLOCK_ROWS or row == len(payloads) - 1:
@@ -330,11 +334,6 @@ def _unrolled(
 
 def _whole(array: pa.Array | pa.ChunkedArray) -> pa.Array:
     return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
-
-
-def _read(sheet: Sheet, row: int, status: Status, message: dict[str, Any]) -> Status:
-    sheet.write(row, message)
-    return status
 
 
 def _text(value: dict[str, Any]) -> str:

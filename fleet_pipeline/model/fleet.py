@@ -4,7 +4,6 @@ Pure: nothing here calls AWS or reads the environment. A value that exists has b
 """
 
 import re
-from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -219,14 +218,13 @@ class Rule:
 
     def parse_raw_key(self, key: str) -> RawName | None:
         """Return what a key says, in any of the three forms; None for a key that this rule would never have written."""
-        return next(self.parse_raw_keys([key]))
+        found = self.raw_key_form.fullmatch(key)
+        return RawName(int(found[1]), found[2], found[3]) if found else None
 
-    def parse_raw_keys(self, keys: Iterable[str]) -> Iterator[RawName | None]:
-        """Yield what each of many keys says, as `parse_raw_key` does."""
-        prefix = self.raw_prefix
-        for key in keys:
-            found = _RAW_NAME.fullmatch(key, len(prefix)) if key.startswith(prefix) else None
-            yield RawName(int(found[1]), found[2], found[3]) if found else None
+    @property
+    def raw_key_form(self) -> re.Pattern[str]:
+        """What `parse_raw_key` takes, whole. For whoever looks at many keys and asks no more than that."""
+        return re.compile(re.escape(self.raw_prefix) + _RAW_NAME.pattern)
 
     def path(self, hour: Hour) -> str:
         """Return the hive partition of an hour below a generation of the lake: `rule=rule1/date=2026-11-23/hour=10`."""

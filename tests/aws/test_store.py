@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from fleet_pipeline.aws.clients import Aws, doing
 from fleet_pipeline.aws.store import S3Store, Version
-from fleet_pipeline.aws.store.s3 import _proven, address, amazons, ca_bundle, proxy_of, unlike_a_page, versions_of
+from fleet_pipeline.aws.store.s3 import Page, _proven, address, amazons, ca_bundle, proxy_of
 from fleet_pipeline.aws.store.signing import Signer
 from fleet_pipeline.aws.store.transfers import ATTEMPTS, FEW_ATTEMPTS, LIMIT_S, Request, Transfers, Window
 from fleet_pipeline.lake.operations.compact import Compaction
@@ -92,10 +92,16 @@ OTHER_ENTRY = (
 DELETED = "<DeleteMarker><Key>a/0</Key><VersionId>v1</VersionId><IsLatest>true</IsLatest><LastModified>2026-11-23T10:00:00.000Z</LastModified></DeleteMarker>"
 
 
+def versions_of(entries):
+    page = Page()
+    head = "<EncodingType>url</EncodingType><IsTruncated>false</IsTruncated>"
+    assert page.read(f"<ListVersionsResult>{head}{entries}</ListVersionsResult>".encode()) == ""
+    return page.versions
+
+
 @pytest.mark.parametrize("entries", [[S3_ENTRY], [S3_ENTRY, DELETED], [OTHER_ENTRY, DELETED], [S3_ENTRY, OTHER_ENTRY]])
 def test_a_listing_is_read_whatever_the_order_in_which_a_server_names_the_fields(entries):
-    page = f"<ListVersionsResult><EncodingType>url</EncodingType>{''.join(entries)}</ListVersionsResult>"
-    read = versions_of(page)
+    read = versions_of("".join(entries))
     assert set(read) == {Version("a/1+1", "v2", 7, '"e1"', "2026-11-23T10:00:00.000Z", latest=False)}
     assert len(read) == len([entry for entry in entries if entry != DELETED])
 
@@ -405,6 +411,11 @@ def test_a_refusal_is_final(served, status):
 
 
 WHOLE = b"<ListVersionsResult><IsTruncated>false</IsTruncated></ListVersionsResult>"
+TAGS = [f"<{slash}{name}>" for name in ("Version", "Key", "VersionId", "IsLatest", "LastModified", "ETag", "Size") for slash in ("", "/")]
+
+
+def page_of(entries):
+    return WHOLE.replace(b"</IsTruncated>", b"</IsTruncated>" + entries)
 
 
 @pytest.mark.parametrize(
@@ -419,14 +430,19 @@ WHOLE = b"<ListVersionsResult><IsTruncated>false</IsTruncated></ListVersionsResu
         WHOLE.replace(b"<IsTruncated>false</IsTruncated>", b""),
         WHOLE.replace(b"false", b""),
         WHOLE.replace(b"false", b"true"),
-        WHOLE.replace(b"</IsTruncated>", b"</IsTruncated><Version><Key>a</Key><Size>1</Size></Version>"),
-        WHOLE.replace(b"</IsTruncated>", b"</IsTruncated>" + S3_ENTRY.encode()[:-10]),
+        page_of(b"<Version><Key>a</Key><Size>1</Size></Version>"),
+        page_of(S3_ENTRY.encode()[:-10]),
+        *(page_of(S3_ENTRY.replace(tag, "<mangled>", 1).encode()) for tag in TAGS),
+        page_of(S3_ENTRY.encode() + b"<Version>"),
+        page_of(S3_ENTRY.encode() + b"<Version><Key>a</Key>"),
+        page_of(S3_ENTRY.encode() + OTHER_ENTRY.replace("<Size>7</Size>", "").encode()),
+        page_of(S3_ENTRY.replace("a/1", "\xff").encode("latin-1")),
     ],
 )
 def test_what_is_no_whole_page_is_never_the_end_of_a_listing(served, answer):
     transfers, answers, asked = served
     answers += [(200, answer), (200, WHOLE)]
-    assert transfers.one(Request("/", kind="LIST", check=unlike_a_page)).body == WHOLE
+    assert transfers.one(Request("/", kind="LIST", check=Page().read)).body == WHOLE
     assert len(asked) == 2
 
 
@@ -659,7 +675,7 @@ def test_a_path_goes_out_as_it_was_signed(served, served_paths, path):
 )
 def test_references_in_a_listing_are_read_as_xmls(written, key):
     entry = S3_ENTRY.replace("a/1%2B1", written).replace("v2", "v&amp;2")
-    [version] = versions_of(f"<ListVersionsResult><EncodingType>url</EncodingType>{entry}</ListVersionsResult>")
+    [version] = versions_of(entry)
     assert (version.key, version.id) == (key, "v&2")
 
 

@@ -71,8 +71,8 @@ def test_a_message_at_which_reading_fails_in_a_way_that_nobody_foresaw_is_a_row_
 
         return read
 
-    def write(sheet, row, message, of=Sheet.write):
-        return {}["unforeseen"] if "poison" in message else of(sheet, row, message)
+    def write(sheet, messages, of=Sheet.write):
+        return of(sheet, ((status, {}["unforeseen"] if "poison" in message else message) for status, message in messages))
 
     for name in ("judged", "judged_elements") if place == "judged" else ():
         monkeypatch.setattr(rows_of_blocks, name, failing(getattr(rows_of_blocks, name)))

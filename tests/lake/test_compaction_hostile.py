@@ -130,8 +130,7 @@ def test_one_bad_message_costs_its_neighbours_nothing(tmp_path):
 
 def test_a_flood_of_names_stays_within_the_columns_there_may_be():
     sheet = Sheet(Contract(), 300)
-    for row in range(300):
-        sheet.write(row, {f"f{row}_{field}": {"x": field, "y": {"z": field}} for field in range(20)})
+    sheet.write((Status.OK, {f"f{row}_{field}": {"x": field, "y": {"z": field}} for field in range(20)}) for row in range(300))
     found = sheet.arrays()
     contract = Contract().adding(sheet.evidence.columns(Contract(), 1))
     assert len(contract.columns) == COLUMNS
@@ -177,8 +176,7 @@ def test_no_value_of_any_message_is_lost_or_changed_on_its_way_into_columns(mess
 def test_values_that_are_equal_in_the_columns_kind_go_in_and_no_others():
     recorded = Contract({"i": Column(("i",), "int64"), "d": Column(("d",), "double")})
     sheet = Sheet(recorded, 3)
-    for row, message in enumerate([{"i": 5.0, "d": 5}, {"i": 5.5, "d": 2**53 + 1}, {"i": True, "d": "5"}]):
-        sheet.write(row, message)
+    sheet.write((Status.OK, message) for message in [{"i": 5.0, "d": 5}, {"i": 5.5, "d": 2**53 + 1}, {"i": True, "d": "5"}])
     assert {column.name: array.to_pylist() for column, array in sheet.arrays()} == {"i": [5, None, None], "d": [5.0, None, None]}
     assert sheet.aside == {1: {"i": 5.5, "d": 2**53 + 1}, 2: {"i": True, "d": "5"}}
 

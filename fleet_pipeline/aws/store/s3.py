@@ -17,9 +17,9 @@ from botocore.httpsession import ProxyConfiguration, get_cert_path
 from botocore.utils import get_environ_proxies
 
 from fleet_pipeline.aws.clients import Aws, doing
-from fleet_pipeline.aws.store.signing import Signer
+from fleet_pipeline.aws.store.signing import UNSIGNED, Signer
 from fleet_pipeline.aws.store.transfers import GONE, GOOD, PATIENCE_S, PRECONDITION_FAILED, Answer, Request, Transfers
-from fleet_pipeline.aws.store.versions import NULL_VERSION, Version
+from fleet_pipeline.aws.store.versions import NULL_VERSION, Version, maker
 from fleet_pipeline.model.errors import AwsRefused, AwsUnavailable, OverwritesUnasked
 from fleet_pipeline.model.fleet import AWS, PARTITIONS
 
@@ -42,6 +42,7 @@ _ROOT = re.compile(r"(<\?xml[^>]*\?>\s*)?<List(Bucket)?VersionsResult[\s>]")
 _NAMED = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
 _REFERENCE = re.compile(r"&(#[0-9]+|#[xX][0-9a-fA-F]+|amp|lt|gt|quot|apos);")
 _DELETE_MARKER = re.compile("<DeleteMarker>.*?</DeleteMarker>", re.DOTALL)
+_request, _version = maker(Request), maker(Version)
 
 
 class S3Store:
@@ -72,12 +73,14 @@ class S3Store:
         with self._lister() as transfers:
             while True:
                 query = _query({"encoding-type": "url", "prefix": prefix, "versions": ""} | marker)
-                page = self._done(transfers.one(Request(self._root, query, kind="LIST", check=unlike_a_page)), f"list {prefix}").decode()
-                found = versions_of(page)
+                page = Page()
+                self._done(transfers.one(Request(self._root, query, kind="LIST", check=page.read)), f"list {prefix}")
+                found, marker = page.versions, page.following
                 if found and found[0].key <= after:  # Ceph's RGW begins with the marker itself
                     found = [version for version in found if version.key > after]
-                yield [version for version in found if version.key < until] if until else found
-                marker = _next(page)
+                if until and found and found[-1].key >= until:
+                    found = [version for version in found if version.key < until]
+                yield found
                 if not marker or (until and marker["key-marker"] >= until):
                     return
 
@@ -179,9 +182,10 @@ class S3Store:
 
     def _get(self, place: int, version: Version) -> Request:
         # Without versions the key may be overwritten between listing and reading: the answer must be what was listed.
-        same = {"if-match": version.etag} if version.id == NULL_VERSION else None
-        path, query = self._root + _quoted(version.key), f"versionId={_quoted_value(version.id)}"
-        return Request(path, query, "GET", same, version.size, place, etag=version.etag.strip('"'))
+        key, number, size, etag, *_ = version
+        same = {"if-match": etag} if number == NULL_VERSION else None
+        path, query = self._root + _quoted(key), f"versionId={_quoted_value(number)}"
+        return _request((path, query, "GET", same, size, place, b"", UNSIGNED, etag.strip('"'), None, None))
 
     def _done(self, answer: Answer, deed: str) -> bytes:
         """Return the body of an answer that says yes."""
@@ -232,20 +236,42 @@ def amazons(base: str) -> bool:
     return bool(_AMAZONS.search(urlsplit(base).netloc))
 
 
-def versions_of(page: str) -> list[Version]:
-    """Return the versions that a page of a listing names, in its order. Deletions are passed over."""
-    # All of an entry at once where entries are as S3 writes them: 1.3 µs a version; field by field takes 3, an XML parser 8.
-    entries = _ENTRY.findall(page)
-    if len(entries) != page.count("<Version>"):
-        entries = _in_any_order(page)
-    odd = any(mark in "".join([entry[0] + entry[1] for entry in entries]) for mark in "%+&")
-    names, ids = (_names(page), _unescaped) if odd else (str, str)
-    return [Version(names(key), ids(number), int(size), f'"{etag}"', modified, latest == "true") for key, number, latest, modified, etag, size in entries]
+class Page:
+    """A page of a listing, as an answer has it."""
+
+    def __init__(self) -> None:
+        self.versions: list[Version] = []
+        """The versions that it names, in its order. Deletions are passed over."""
+        self.following: dict[str, str] = {}
+        """Where the next page begins; nothing when this one is the last."""
+
+    def read(self, body: bytes) -> str:
+        """Say what an answer lacks, or nothing once it was read. What is not whole is no page, least of all the last one."""
+        try:
+            page = body.decode().strip()
+        except UnicodeDecodeError:
+            return "a page of a listing that is not UTF-8"
+        if lacks := _unlike_a_page(page):
+            return lacks
+        entries, versions = _ENTRY.findall(page), page.count("<Version>")
+        if not len(entries) == versions == page.count("</Version>") == page.count("<Key>"):  # there are deletions, or the order is another
+            if lacks := _unlike_entries(page):
+                return lacks
+            entries = entries if len(entries) == versions else _in_any_order(page)
+        self.versions, self.following = _versions(page, entries), _next(page)
+        return ""
 
 
-def unlike_a_page(body: bytes) -> str:
-    """Say what a page of a listing lacks, or nothing. Whatever is not whole is no page, least of all the last one."""
-    page = body.decode(errors="replace").strip()
+def _versions(page: str, entries: list[tuple[str, ...]]) -> list[Version]:
+    names = "".join([key + number for key, number, *_ in entries])
+    if "%" in names or "+" in names or "&" in names:
+        name = _names(page)
+        entries = [(name(key), _unescaped(number), *others) for key, number, *others in entries]
+    return [_version((key, number, int(size), f'"{etag}"', modified, latest == "true")) for key, number, latest, modified, etag, size in entries]
+
+
+def _unlike_a_page(page: str) -> str:
+    """Say what shows that a text is no page of a listing, or half of one; nothing otherwise."""
     if not _ROOT.match(page) or not page.endswith(("</ListVersionsResult>", "</ListBucketVersionsResult>")):
         return f"a success that is no page of a listing, or half of one: {page[:200]!r}"
     more = _text("IsTruncated", page)
@@ -253,11 +279,11 @@ def unlike_a_page(body: bytes) -> str:
         return "a page that does not say whether it is the last one"
     if more == "true" and not _text("NextKeyMarker", page):
         return "a page that does not say where the next one begins"
-    return _unlike_entries(page)
+    return ""
 
 
 def _unlike_entries(page: str) -> str:
-    """Count rather than read: a page is read once more, and counting costs a hundredth of that."""
+    """Say which field some entry lacks, or nothing: counted rather than read."""
     versions = page.count("<Version>")
     named = versions + page.count("<DeleteMarker>")
     wanted = {"Version": versions, "ETag": versions, "Size": versions, "Key": named, "VersionId": named, "IsLatest": named, "LastModified": named}
@@ -285,7 +311,7 @@ def _names(page: str) -> Callable[[str], str]:
 
 
 def _text(name: str, xml: str) -> str:
-    found = re.search(f"<{name}>([^<]*)</{name}>", xml)
+    found = f"<{name}>" in xml and re.search(f"<{name}>([^<]*)</{name}>", xml)  # to find a text alone is faster, and a page is long
     return _unescaped(found[1]) if found else ""
 
 

@@ -42,7 +42,10 @@ class Signer:
     _scope: str = ""
     _identity: str = ""
     _token: dict[str, str] = field(default_factory=dict, repr=False)
-    _key: tuple[Any, Any] = field(default=(None, None), repr=False)
+    _to_sign: str = ""
+    """What the text to sign begins with."""
+    _inner: Any = field(default=None, repr=False)
+    _outer: Any = field(default=None, repr=False)
     _plain: tuple[str, str, list[str]] = field(default=("", "", []), repr=False)
 
     def headers(self, method: str, path: str, query: str = "", extra: dict[str, str] | None = None, payload: str = UNSIGNED) -> list[str]:
@@ -51,8 +54,11 @@ class Signer:
             self._renew()
         lines, names, sent = self._plain if payload == UNSIGNED and not extra else self._headers(extra or {}, payload)
         request = sha256(f"{method}\n{path}\n{query}\n{lines}\n{names}\n{payload}".encode()).hexdigest()
-        signature = self._hmac(f"AWS4-HMAC-SHA256\n{self._date}\n{self._scope}\n{request}")
-        return [f"authorization: AWS4-HMAC-SHA256 Credential={self._identity}, SignedHeaders={names}, Signature={signature}", *sent]
+        # HMAC by RFC 2104 from the key's two digests, begun once: half the time of hmac.digest, which begins them each time.
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(f"{self._to_sign}{request}".encode())
+        outer.update(inner.digest())
+        return [f"authorization: AWS4-HMAC-SHA256 Credential={self._identity}, SignedHeaders={names}, Signature={outer.hexdigest()}", *sent]
 
     def expire(self, number: int) -> None:
         """Fetch credentials anew, as S3 does not take those of this number. Nothing happens where that was done since."""
@@ -88,14 +94,7 @@ class Signer:
         key = f"AWS4{frozen.secret_key}".encode()
         for part in self._scope.split("/"):
             key = hmac.digest(key, part.encode(), "sha256")
-        inner, outer = (sha256(bytes(byte ^ pad for byte in key.ljust(64, b"\0"))) for pad in (0x36, 0x5C))
-        self._key = inner, outer
+        self._inner, self._outer = (sha256(bytes(byte ^ pad for byte in key.ljust(64, b"\0"))) for pad in (0x36, 0x5C))
+        self._to_sign = f"AWS4-HMAC-SHA256\n{self._date}\n{self._scope}\n"
         self._plain = self._headers({}, UNSIGNED)
         self._until = now + RENEWAL_S
-
-    def _hmac(self, text: str) -> str:
-        # HMAC by RFC 2104 from the key's two digests, begun once: half the time of hmac.digest, which begins them each time.
-        inner, outer = self._key[0].copy(), self._key[1].copy()
-        inner.update(text.encode())
-        outer.update(inner.digest())
-        return str(outer.hexdigest())

@@ -23,10 +23,11 @@ import pycurl
 from fleet_pipeline.aws.clients import passes
 from fleet_pipeline.aws.store.integrity import UNLIKE_ETAG, damaged
 from fleet_pipeline.aws.store.signing import UNSIGNED, Signer
+from fleet_pipeline.aws.store.versions import maker
 from fleet_pipeline.model.errors import AwsRefused, AwsUnavailable
 
 LIMIT_S = 60.0
-"""Seconds after which a request has been answered or is given up, whatever the server does. A large body adds the time that its bytes took."""
+"""Seconds of waiting after which a request has been answered or is given up, whatever the server does. A large body adds the time that its bytes took."""
 
 ATTEMPTS = 10
 """Most tries of one request. With the waits below they span about 20 s, longer than S3 takes to split a prefix that got hot."""
@@ -102,6 +103,7 @@ _REGION = re.compile(r"[a-z0-9-]{1,63}")
 """A region's name: one label of a host's, so that an answer cannot name a host that is not Amazon's."""
 
 _CHECKED = {"x-amz-checksum-mode": "ENABLED"}
+_READS = {"GET", "LIST"}
 _CODE = re.compile(rb"<Code>([^<]*)</Code>")
 _BODYS_REGION = re.compile(rb"<Region>([^<]*)</Region>")
 _SERVER_TIME = re.compile(rb"<ServerTime>([^<]*)</ServerTime>")
@@ -169,21 +171,25 @@ class Try(NamedTuple):
     """A request on its way."""
 
     request: Request
-    attempt: int = 0
-    ends: float = 0.0
-    """When it is given up; 0 before the first try."""
-    careful: bool = False
-    """Whether the answer's headers are kept, and S3 is asked for a checksum."""
-    credentials: int = 0
+    attempt: int
+    ends: float
+    """When it is given up, by the seconds waited so far."""
+    careful: bool
+    """Whether the answer's headers are kept, and S3 is asked for a checksum. Each repeat is."""
+    credentials: int
     """Which credentials signed it, by number."""
-    refused: int = 0
+    refused: int
     """How many of its tries were answered by a refusal of which another answer is hoped for a few times. What else went wrong is not counted here."""
 
     @property
     def plain(self) -> bool:
-        """Whether it may share a handle with what read before: it sends no body, and waits for a small one."""
-        kept = self.careful or self.request.span is not None or (self.request.expected_bytes or 0) > LARGE_BYTES
-        return self.request.kind in {"GET", "LIST"} and not kept
+        """Whether it may share a handle with what read before: it is a first try, sends no body, and waits for a small one."""
+        request = self.request
+        return not self.careful and request.kind in _READS and request.span is None and (request.expected_bytes or 0) <= LARGE_BYTES
+
+
+_tried, _answered = maker(Try), maker(Answer)
+_NO_HEADERS: Mapping[str, str] = {}
 
 
 @dataclass(slots=True)
@@ -234,8 +240,8 @@ class Transfers:
     _headers: dict[Any, list[bytes]] = field(default_factory=dict)
     _careful: bool = False
     """Whether every body is asked for with a checksum: an ETag here was no digest of its object's bytes."""
-    _away_s: float = 0.0
-    """Seconds in which whoever asked did something else. They are not the server's."""
+    _waited_s: float = 0.0
+    """Seconds that were spent on the network so far. What whoever asked does with an answer is not the server's time."""
 
     def one(self, request: Request) -> Answer:
         """Return the answer to a single request. Raises AwsUnavailable when it had all its tries."""
@@ -253,50 +259,47 @@ class Transfers:
             while flying or not waiting.done:
                 for handle, curl_code, failure in self._landed(flying, waiting):
                     tried = flying.pop(handle)
-                    answer, moved = self._answer(handle, tried, failed=bool(curl_code))
+                    answer, moved_s = self._answer(handle, tried, curl_code)
                     problem = failure or self._problem(tried, answer)
                     if problem:
-                        self._again(waiting, tried._replace(ends=tried.ends + moved), answer, problem, curl_code)
+                        self._again(waiting, tried._replace(ends=tried.ends + moved_s), answer, problem, curl_code)
                     self._fill(flying, waiting)
                     if not problem:
-                        left = self.clock()
                         yield tried.request, answer
-                        self._away_s += self.clock() - left
                 self._fill(flying, waiting)
         finally:
             for handle in flying:
                 self._multi.remove_handle(handle)
                 self._close(handle)
 
-    def _now(self) -> float:
-        return self.clock() - self._away_s
-
     def _fill(self, flying: "_Flying", waiting: "_Waiting") -> None:
         while len(flying) < self.window.size and (ready := waiting.next()):
-            tried = Try(ready.request, ready.attempt, ready.ends or self._now() + self.limit_s, ready.careful or self._careful, refused=ready.refused)
+            if type(ready) is Try:
+                tried = ready._replace(credentials=self.signer.number)
+            else:
+                tried = _tried((ready, 0, self._waited_s + self.limit_s, self._careful, self.signer.number, 0))
             handle = self._ready_handle(tried)
-            flying[handle] = tried._replace(credentials=self.signer.number) if ready.attempt or self.signer.number else tried
+            flying[handle] = tried
             self.sent[tried.request.kind] += 1
             self._multi.add_handle(handle)
 
     def _ready_handle(self, tried: Try) -> Any:
-        path, query, kind, headers, *_ = request = tried.request
+        request = tried.request
+        path, query, kind, headers = request[:4]
         plain = tried.plain
         handle = self._idle.pop() if plain and self._idle else self._handle()
         handle.setopt(pycurl.URL, f"{self.base}{path}?{query}" if query else self.base + path)
-        patience_s = min(self.patience_s * (1 << tried.attempt), max(0.05, tried.ends - self._now()))
         if plain:
             handle.setopt(pycurl.HTTPHEADER, self.signer.headers("GET", path, query, headers))
-            handle.setopt(pycurl.TIMEOUT_MS, int(patience_s * 1000))
             return handle
         self._keep_headers(handle)
-        if kind in {"GET", "LIST"}:
+        if kind in _READS:
             extra = (headers or {}) | _CHECKED if tried.careful else headers
             handle.setopt(pycurl.HTTPHEADER, self.signer.headers("GET", path, query, extra))
         else:
             handle.setopt(pycurl.HTTPHEADER, [*self.signer.headers(kind, path, query, headers, request.payload_hash), "Expect:"])
             self._write(handle, request)
-        _limit(handle, request.size, patience_s)
+        _limit(handle, request.size, min(self.patience_s * (1 << tried.attempt), max(0.05, tried.ends - self._waited_s)))
         return handle
 
     def _handle(self) -> Any:
@@ -306,6 +309,7 @@ class Transfers:
         handle.setopt(pycurl.NOSIGNAL, 1)
         handle.setopt(pycurl.USERAGENT, "fleet-pipeline")
         handle.setopt(pycurl.CONNECTTIMEOUT_MS, int(self.patience_s * 1000))
+        handle.setopt(pycurl.TIMEOUT_MS, int(min(self.patience_s, self.limit_s) * 1000))
         handle.setopt(pycurl.PATH_AS_IS, 1)  # a segment "." or ".." of a key is a part of its name
         handle.setopt(pycurl.MAXFILESIZE_LARGE, LONGEST_PAGE_BYTES)
         handle.setopt(pycurl.CAINFO, os.fsencode(self.ca_bundle))
@@ -328,6 +332,7 @@ class Transfers:
 
     def _landed(self, flying: "_Flying", waiting: "_Waiting") -> list[tuple[Any, int, str]]:
         """Return the handles that are done, each with what went wrong on the way; wait when there are none yet."""
+        began = self.clock()
         self._multi.perform()
         landed = self._done()
         if not landed and not flying:
@@ -335,6 +340,7 @@ class Transfers:
         elif not landed:
             self.window.idle()
             self._multi.select(waiting.delay)
+        self._waited_s += self.clock() - began
         return landed
 
     def _done(self) -> list[tuple[Any, int, str]]:
@@ -346,19 +352,20 @@ class Transfers:
             landed += [(handle, code, f"{message} (curl {code})") for handle, code, message in failed]
         return landed
 
-    def _answer(self, handle: Any, tried: Try, *, failed: bool) -> tuple[Answer, float]:
+    def _answer(self, handle: Any, tried: Try, curl_code: int) -> tuple[Answer, float]:
         """Return the answer, and the seconds that what moved of a large body was worth, if that is all."""
         self._multi.remove_handle(handle)
         chunks = self._chunks[handle]
         status, body = handle.getinfo(pycurl.RESPONSE_CODE), chunks[0] if len(chunks) == 1 else b"".join(chunks)
         chunks.clear()
-        if tried.plain:
+        if (lines := self._headers.get(handle)) is None:
             self._idle.append(handle)
-            return Answer(status, body), 0.0
-        answer = Answer(status, body, _named(self._headers[handle]))
+            return _answered((status, body, _NO_HEADERS)), 0.0
+        answer = Answer(status, body, _named(lines))
         moved = handle.getinfo(pycurl.SIZE_DOWNLOAD_T) + handle.getinfo(pycurl.SIZE_UPLOAD_T)
         self._close(handle)
-        return answer, min(moved, tried.request.size) / SLOWEST_BYTES_PER_S if failed and tried.request.size > LARGE_BYTES else 0.0
+        size = tried.request.size
+        return answer, min(moved, size) / SLOWEST_BYTES_PER_S if curl_code and size > LARGE_BYTES else 0.0
 
     def _close(self, handle: Any) -> None:
         del self._chunks[handle]
@@ -398,10 +405,9 @@ class Transfers:
         if code == TOO_SKEWED and (said := _SERVER_TIME.search(answer.body)):
             self.signer.follow(said[1].decode())
         pause = random.uniform(0, min(LONGEST_PAUSE_S, PAUSE_S * 2 ** (tried.attempt + 1)))  # noqa: S311 (jitter)
-        if tried.attempt + 1 == ATTEMPTS or self._now() + pause >= tried.ends:
+        if tried.attempt + 1 == ATTEMPTS or self._waited_s + pause >= tried.ends:
             raise AwsUnavailable(f"answer {request}", str(answer.status or "no answer"), problem)
-        careful, refused = tried.careful or problem == UNLIKE_ETAG or answer.elsewhere, tried.refused + _refuses(tried, answer)
-        waiting.later(tried._replace(attempt=tried.attempt + 1, careful=careful, refused=refused), pause)
+        waiting.later(tried._replace(attempt=tried.attempt + 1, careful=True, refused=tried.refused + _refuses(tried, answer)), pause)
 
     def _move(self, region: str) -> None:
         """Send what follows to the bucket's region, signed for it."""
@@ -439,12 +445,13 @@ class _Waiting:
         """Seconds until something may be sent again, at most one."""
         return min(1.0, max(0.0, self._repeats[0][0] - self._clock())) if self._repeats else 1.0
 
-    def next(self) -> Try | None:
+    def next(self) -> Try | Request | None:
+        """Return what is to be sent again by now, or else a request that was never sent."""
         if self._repeats and self._repeats[0][0] <= self._clock():
             return heapq.heappop(self._repeats)[2]
         if self._fresh is not None:
             for request in self._fresh:
-                return request and Try(request)
+                return request
             self._fresh = None
         return None
 
