@@ -624,12 +624,13 @@ def test_a_body_that_stays_flipped_is_named(served):
 
 
 @pytest.mark.parametrize(("etag", "headers"), [("0" * 32, KMS), ("0" * 32 + "-2", {"x": "y"}), ("0" * 32, CRC32C)])
-def test_where_the_etag_is_no_digest_each_further_body_costs_one_request(served, etag, headers):
+def test_where_the_etag_is_no_digest_each_further_body_costs_one_request_and_no_handle_of_its_own(served, etag, headers):
     transfers, answers, asked = served
     answers += [(200, BODY, headers)]
     for _ in range(3):
         assert transfers.one(Request("/a", expected_bytes=9, etag=etag)).body == BODY
     assert len(asked) == 4
+    assert len(transfers._chunks) == 2  # one that keeps no headers, and one that does
 
 
 def test_a_version_that_is_gone_is_said_to_be_and_another_run_may_do_without(monkeypatch):

@@ -182,10 +182,15 @@ class Try(NamedTuple):
     """How many of its tries were answered by a refusal of which another answer is hoped for a few times. What else went wrong is not counted here."""
 
     @property
-    def plain(self) -> bool:
-        """Whether it may share a handle with what read before: it is a first try, sends no body, and waits for a small one."""
+    def small(self) -> bool:
+        """Whether it may share a handle with what read before: it sends no body, and waits for a small one."""
         request = self.request
-        return not self.careful and request.kind in _READS and request.span is None and (request.expected_bytes or 0) <= LARGE_BYTES
+        return request.kind in _READS and request.span is None and (request.expected_bytes or 0) <= LARGE_BYTES
+
+    @property
+    def plain(self) -> bool:
+        """Whether no headers of its answer are kept."""
+        return self.small and not self.careful
 
 
 _tried, _answered = maker(Try), maker(Answer)
@@ -234,6 +239,8 @@ class Transfers:
     sleep: Callable[[float], None] = time.sleep
     _multi: Any = field(default_factory=pycurl.CurlMulti)
     _idle: list[Any] = field(default_factory=list)
+    _careful_idle: list[Any] = field(default_factory=list)
+    """Handles that keep the headers of what they read."""
     _chunks: dict[Any, list[bytes]] = field(default_factory=dict)
     """What came so far of each answer. Not attributes of the handles: pycurl looks those up at the price of an exception."""
     _sources: dict[Any, Any] = field(default_factory=dict)
@@ -286,15 +293,17 @@ class Transfers:
     def _ready_handle(self, tried: Try) -> Any:
         request = tried.request
         path, query, kind, headers = request[:4]
-        plain = tried.plain
-        handle = self._idle.pop() if plain and self._idle else self._handle()
+        small, careful = tried.small, tried.careful
+        idle = self._careful_idle if careful else self._idle
+        handle = idle.pop() if small and idle else self._handle()
         handle.setopt(pycurl.URL, f"{self.base}{path}?{query}" if query else self.base + path)
-        if plain:
+        if small and not careful:
             handle.setopt(pycurl.HTTPHEADER, self.signer.headers("GET", path, query, headers))
             return handle
-        self._keep_headers(handle)
+        if handle not in self._headers:
+            self._keep_headers(handle)
         if kind in _READS:
-            extra = (headers or {}) | _CHECKED if tried.careful else headers
+            extra = (headers or {}) | _CHECKED if careful else headers
             handle.setopt(pycurl.HTTPHEADER, self.signer.headers("GET", path, query, extra))
         else:
             handle.setopt(pycurl.HTTPHEADER, [*self.signer.headers(kind, path, query, headers, request.payload_hash), "Expect:"])
@@ -362,6 +371,10 @@ class Transfers:
             self._idle.append(handle)
             return _answered((status, body, _NO_HEADERS)), 0.0
         answer = Answer(status, body, _named(lines))
+        if tried.small:
+            lines.clear()
+            self._careful_idle.append(handle)
+            return answer, 0.0
         moved = handle.getinfo(pycurl.SIZE_DOWNLOAD_T) + handle.getinfo(pycurl.SIZE_UPLOAD_T)
         self._close(handle)
         size = tried.request.size
