@@ -34,7 +34,7 @@ _TEXTS = re.compile(_TEXT, re.DOTALL)
 _BRACKETS = re.compile(_TEXT + rb"|[\[{]|[\]}]", re.DOTALL)
 _MINUS_ZERO = re.compile(rb"(?<![eE])-0(?![0-9.eE])")
 _MINUS_ZERO_OR_TEXT = re.compile(_TEXT + rb"|" + _MINUS_ZERO.pattern, re.DOTALL)
-_NO_NUMBER_OR_TEXT = re.compile(_TEXT + rb"|[+-]?(?:nan|inf(?:inity)?)\b|9e999", re.DOTALL | re.IGNORECASE)
+_NO_NUMBER_OR_TEXT = re.compile(_TEXT + rb"|(?<![\w.+-])[+-]?(?:nan|inf(?:inity)?)(?![\w.+-])|9e999|" + _MINUS_ZERO.pattern, re.DOTALL | re.IGNORECASE)
 _MINUS_ZERO_WRITTEN = "-0.0e-00"
 """How an integer -0 is handed to the parser, which would otherwise drop its sign."""
 _NO_NUMBER = "9e999"
@@ -152,6 +152,8 @@ def _leniently(payload: bytes) -> tuple[bytes, Any]:
     def numbered(found: re.Match[bytes]) -> bytes:
         if found[0][:1] == b'"':
             return found[0]
+        if found[0] == b"-0":
+            return _MINUS_ZERO_WRITTEN.encode()
         spellings.append(found[0])
         return f"{_NO_NUMBER}{len(spellings) - 1}".encode()
 

@@ -274,9 +274,32 @@ def test_a_bare_nan_costs_its_own_field_where_numbers_are_lenient(spelt):
     assert judged(payloads[1]) == (Status.MALFORMED, {})
 
 
-@pytest.mark.parametrize("payload", [b'{"a":nanx}', b'{"a":xnan}', b'{"a":nan,"b":9e9990}', b"{nan:1}", b'{"a":1e999}', b'{"a":nan', b"{"])
+NO_LENIENT_NUMBERS = [
+    b"nan-nan",
+    b"[nan-nan]",
+    b'{"a":nan+inf}',
+    b'{"a":nan-nan',
+    b'{"a":nan-1}',
+    b'{"a":1-nan}',
+    b'{"a":--inf}',
+    b'{"a":nan.5}',
+    b'{"a":1nan}',
+]
+
+
+@pytest.mark.parametrize("payload", [b'{"a":nanx}', b'{"a":xnan}', b'{"a":nan,"b":9e9990}', b"{nan:1}", b'{"a":1e999}', b'{"a":nan', b"{", *NO_LENIENT_NUMBERS])
 def test_lenient_numbers_make_nothing_else_readable(payload):
     assert judged(payload, lenient=True) == (Status.MALFORMED, {})
+
+
+@pytest.mark.parametrize("arrays", ["whole", "elements"])
+def test_an_integer_that_is_minus_zero_is_itself_beside_a_bare_nan(arrays):
+    form = Form(lenient_numbers="on", arrays=arrays, several_objects="on")
+    rows = [row for row, _ in _rows([b'{"b":1.5}', b'{"a":nan,"b":-0}', b'{"a":nan,"b":-0.0,"c":1e-0}', b'[{"a":nan},{"b":-0}]'], form)]
+    assert [row["b"] for row in rows[:3]] == [1.5, None, -0.0]
+    assert json.loads(rows[1]["_extra"], parse_int=str) == {"a": "nan", "b": "-0"}
+    if arrays == "elements":
+        assert rows[-1]["_extra"] == '{"b":-0}'
 
 
 def test_a_name_said_twice_is_found_beside_a_bare_nan():
