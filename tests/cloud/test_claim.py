@@ -2,12 +2,10 @@
 
 import json
 import logging
-import re
 import traceback
 import uuid
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -20,12 +18,10 @@ from fleet_pipeline.cloud.claims import life, making
 from fleet_pipeline.cloud.claims.certificates import CERTIFICATE, Claims, held, read_claim
 from fleet_pipeline.cloud.claims.keys import PRIVATE_KEY, fits
 from fleet_pipeline.cloud.lock import Lock
-from fleet_pipeline.cloud.operations.apply import plan_all
 from fleet_pipeline.cloud.operations.foreign import findings
 from fleet_pipeline.cloud.reconcile import Action, look, reconcile, remove
 from fleet_pipeline.definitions import build
 from fleet_pipeline.model.errors import (
-    AwsError,
     AwsRefused,
     AwsUnavailable,
     ClaimNotRetired,
@@ -172,85 +168,6 @@ def test_a_certificate_of_others_is_neither_revoked_nor_retired_whatever_is_name
         with pytest.raises(InvalidName, match=theirs):
             deed(fleet, aws, theirs)
     assert aws.iot.describe_certificate(certificateId=theirs)["certificateDescription"]["status"] == "ACTIVE"
-
-
-RUNBOOK = re.findall(
-    r"^\| ([^|]+) \| `([abc])` \| ([^|]+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$",
-    (Path(__file__).parents[2] / "docs" / "operations.md").read_text(),
-    re.MULTILINE,
-)
-"""The table of docs/operations.md: when it was stolen, which, and the certificates at first and after each step, the one given out first."""
-
-
-class Runbook:
-    """The steps after a theft, on certificates that are called a, b and c in the order in which they were made."""
-
-    def __init__(self, fleet, aws):
-        self.fleet, self.aws, self.names = fleet, aws, {}
-        self.shown()
-
-    def shown(self):
-        found = held(Claims.of(self.fleet), self.aws)
-        for each in sorted(found, key=lambda each: each.created):
-            self.names.setdefault(each.certificate_id, "abcd"[len(self.names)])
-        return ", ".join(
-            f"{self.names[each.certificate_id]} {each.status}" for each in [*found[:1], *sorted(found[1:], key=lambda each: self.names[each.certificate_id])]
-        )
-
-    def id_of(self, name):
-        return next(certificate for certificate, its in self.names.items() if its == name)
-
-    def rotate(self):
-        life.rotate(self.fleet, self.aws)
-        self.shown()
-
-    def stop_a_rotation(self, after):
-        answer(
-            self.aws.iot, "AttachPolicy" if after == "its key was stored" else "CreateCertificateFromCsr", by=Refusals("UnauthorizedException", "stop", times=1)
-        )
-        with pytest.raises(AwsRefused):
-            life.rotate(self.fleet, self.aws)
-
-    def plan_and_apply_agree(self):
-        refused = [step.refusal for step in plan_all(self.fleet, self.aws) if step.refusal]
-        try:
-            apply(self.fleet, self.aws)
-        except AwsError as error:
-            return [str(error)] == [str(each) for each in refused]
-        return refused == []
-
-
-BEGUN = {
-    "no rotation": [],
-    "while a rotation lasts": [Runbook.rotate],
-    "while a rotation is stopped": [lambda book: book.stop_a_rotation("its key was stored")],
-    "after a rotation": [Runbook.rotate, lambda book: life.retire(book.fleet, book.aws), lambda book: book.names.clear()],
-}
-
-
-@pytest.mark.parametrize(("when", "stolen", "first", "revoked", "rotated", "retired"), RUNBOOK)
-def test_after_a_theft_each_step_of_the_runbook_works_and_the_good_certificate_survives(new_fleet, when, stolen, first, revoked, rotated, retired):  # noqa: PLR0917 (a row)
-    fleet, aws = new_fleet()
-    book = Runbook(fleet, aws)
-    for deed in BEGUN[when]:
-        deed(book)
-    assert book.shown() == first
-    life.revoke(fleet, aws, book.id_of(stolen))
-    assert book.shown() == revoked
-    if when != "while a rotation is stopped":  # an apply would end it
-        assert book.plan_and_apply_agree()
-    life.rotate(fleet, aws)
-    assert book.shown() == rotated
-    assert book.plan_and_apply_agree()
-    life.retire(fleet, aws, book.id_of(stolen))
-    assert book.shown() == retired
-    assert book.plan_and_apply_agree()
-    assert all(Claims.of(fleet).keys.get(aws, each.certificate_pem) for each in held(Claims.of(fleet), aws))
-
-
-def test_the_runbooks_table_has_a_row_for_each_time_of_a_theft():
-    assert {row[0] for row in RUNBOOK} == set(BEGUN)
-    assert len(RUNBOOK) == 5
 
 
 def test_while_the_given_out_one_does_not_work_the_former_one_that_does_is_not_retired(new_fleet):

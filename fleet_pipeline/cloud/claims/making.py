@@ -94,17 +94,33 @@ def finish(claims: Claims, aws: Aws) -> str | None:
     intent = read(claims, aws)
     if intent is None:
         return None
-    if intent.certificate_pem and status(aws, intent.certificate_id) == "REVOKED":
+    if _is_revoked(aws, intent):
         aws.iot.attach_policy(policyName=claims.policy_name, target=claims.arn(intent.certificate_id))
         _drop(claims, aws)
         return None
-    if not intent.certificate_pem and not (intent.own_key and claims.keys.get(aws, intent.public_key)):
+    if not _goes_on(claims, aws, intent):
         _undo(claims, aws, intent)
         return None
     if not intent.certificate_pem or intent.certificate_id != stored_certificate_id(aws, claims.bucket):
         return replace_current(claims, aws)
     _drop(claims, aws)
     return intent.certificate_id
+
+
+def ends_with_a_new_one(claims: Claims, aws: Aws) -> bool:
+    """Say whether `finish` would give out another certificate than the one that is given out now. Reads only."""
+    intent = read(claims, aws)
+    if intent is None or _is_revoked(aws, intent) or not _goes_on(claims, aws, intent):
+        return False
+    return not intent.certificate_pem or intent.certificate_id != stored_certificate_id(aws, claims.bucket)
+
+
+def _is_revoked(aws: Aws, intent: Intent) -> bool:
+    return bool(intent.certificate_pem) and status(aws, intent.certificate_id) == "REVOKED"
+
+
+def _goes_on(claims: Claims, aws: Aws, intent: Intent) -> bool:
+    return bool(intent.certificate_pem) or (intent.own_key and claims.keys.get(aws, intent.public_key) is not None)
 
 
 def abandon(claims: Claims, aws: Aws) -> None:

@@ -4,14 +4,17 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self
 
 from fleet_pipeline.aws.clients import Aws, absent
-from fleet_pipeline.cloud.claims import life
+from fleet_pipeline.cloud.claims import life, making
 from fleet_pipeline.cloud.claims.certificates import Claims, set_status, status, stored_certificate_id
 from fleet_pipeline.model.errors import AwsError, AwsUnavailable, ClaimRevoked
 
 
 @dataclass(frozen=True)
 class PolicyAttachment:
-    """A policy attached to the certificate whose PEM lies in the bucket, which works from then on."""
+    """A policy attached to the certificate whose PEM lies in the bucket, which works from then on.
+
+    `about_to_be_replaced`: another certificate takes its place as soon as the rotation that was stopped is finished, which comes first.
+    """
 
     kind: ClassVar[str] = "policy attachment"
     fixed: ClassVar[frozenset[str]] = frozenset()
@@ -19,6 +22,7 @@ class PolicyAttachment:
     claims: Claims = field(compare=False)
     certificate_id: str = field(default="", compare=False)
     status: str = "ACTIVE"
+    about_to_be_replaced: bool = field(default=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -47,7 +51,7 @@ class PolicyAttachment:
 
     def refuse(self, found: Self) -> AwsError | None:
         """Return why what was found is not brought to what is wanted: a revoked certificate was someone's decision."""
-        return ClaimRevoked(found.certificate_id) if found.status == "REVOKED" else None
+        return ClaimRevoked(found.certificate_id) if found.status == "REVOKED" and not found.about_to_be_replaced else None
 
     def create(self, aws: Aws) -> None:
         """Attach the policy, then activate the certificate. Raises ClaimRevoked for one that was revoked."""
@@ -60,9 +64,8 @@ class PolicyAttachment:
 
     def update(self, aws: Aws, found: Self) -> None:
         """Activate the certificate. Raises ClaimRevoked for one that was revoked: that was someone's decision, and is not undone by a run."""
-        refusal = self.refuse(found)
-        if refusal:
-            raise refusal
+        if found.status == "REVOKED":
+            raise ClaimRevoked(found.certificate_id)
         set_status(aws, found.certificate_id, self.status)
 
     def delete(self, aws: Aws) -> None:
@@ -76,4 +79,6 @@ class PolicyAttachment:
     def _target(self, aws: Aws) -> Self | None:
         found = stored_certificate_id(aws, self.claims.bucket)
         now = status(aws, found) if found else None
-        return replace(self, certificate_id=found, status=now) if found and now else None
+        if not found or not now:
+            return None
+        return replace(self, certificate_id=found, status=now, about_to_be_replaced=now == "REVOKED" and making.ends_with_a_new_one(self.claims, aws))

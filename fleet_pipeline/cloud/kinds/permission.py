@@ -36,8 +36,9 @@ class InvokePermission:
         """Return the function's statements as they are, or None if it has no policy. What a missing statement of ours says is empty."""
         statements = self._statements(aws)
         named = [each for each in statements if each["Sid"] in self._ids]
-        right = [each for each in named if self._found(each, ()) == replace(self, others=())]
-        ours = next(iter([*right, *named]), {})
+        right = [each for each in statements if self._found(each, ()) == replace(self, others=())]
+        # CloudFormation gives a statement an id of its own. One that says what is wanted is the one that is wanted.
+        ours = next(iter([*(each for each in right if each in named), *right, *named]), {})
         others = tuple(each for each in statements if each != ours)
         return self._found(ours, others) if statements else None
 

@@ -1,8 +1,8 @@
 """The same blueprint as a CloudFormation template, for teams that must hand it to a platform group.
 
 Two things it cannot hold: the claim certificate, whose private key everyone who may read the stack would see, so its ARN is a parameter;
-and the hook's code, which is longer than the 4,096 characters that a template takes, so its place in S3 is two. Buckets and tables are
-retained when the stack is deleted. Source: AWS CloudFormation Template Reference.
+and the hook's code, which is longer than the 4,096 characters that a template takes, so its place in S3 is two. Buckets with their
+policies and tables are retained when the stack is deleted. Source: AWS CloudFormation Template Reference.
 """
 
 import json
@@ -67,7 +67,7 @@ def _bucket(bucket: Bucket) -> dict[str, Properties]:
         "BucketEncryption": {"ServerSideEncryptionConfiguration": [_encryption(bucket)]},
         "Tags": spelled(bucket.tags),
     }
-    policy = {"Type": "AWS::S3::BucketPolicy", "Properties": {"Bucket": bucket.name, "PolicyDocument": bucket.policy}}
+    policy = {"Type": "AWS::S3::BucketPolicy", **_RETAINED, "Properties": {"Bucket": bucket.name, "PolicyDocument": bucket.policy}}
     return {"": {"Type": "AWS::S3::Bucket", **_RETAINED, "Properties": properties}, "Policy": policy}
 
 
