@@ -8,13 +8,14 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from fleet_pipeline.account import Account
-from fleet_pipeline.aws.clients import Aws
+from fleet_pipeline.aws.clients import Aws, absent, doing
 from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.cloud.claims.certificates import read_claim
 from fleet_pipeline.cloud.documents.iam import VIRTUAL
@@ -32,6 +33,13 @@ CLOCKS_MS = 60_000
 """How far this machine's clock and that of AWS may differ."""
 
 
+SPREADING = timedelta(minutes=8)
+"""How long AWS IoT may go by the policy before. Source: AWS IoT Core Developer Guide, iot-policies ("between 6 and 8 minutes")."""
+
+MAY_NOT_ASK = ("AccessDeniedException", "ForbiddenException", "UnauthorizedException")
+"""What AWS answers to rights that were printed before the virtual vehicle asked for policies."""
+
+
 @dataclass(frozen=True, slots=True)
 class Trial:
     """One thing that was tried: what must be so, whether it is, and what was said."""
@@ -42,14 +50,29 @@ class Trial:
 
 
 def tried(fleet: Fleet, account: Account) -> list[Trial]:
-    """Return what came of every trial. Afterwards there is no thing, no active certificate and no object of the virtual vehicle."""
+    """Return what came of every trial. Afterwards there is no thing, no active certificate and no object of the virtual vehicle.
+
+    What went wrong within minutes of a change to a policy says so, in an account: AWS IoT may not go by the new one yet.
+    """
     serial = f"{fleet.serial_prefix}{VIRTUAL}{secrets.token_hex(5).upper()}"
     with TemporaryDirectory(prefix="fleet-") as home:
         trials = _Trials(fleet, account, serial, Path(home))
         try:
-            return list(trials.all())
+            found = list(trials.all())
         finally:
             trials.clean_up()
+    spreading = _spreading(fleet, account.aws) if fleet.profile == "aws" and not all(each.so for each in found) else ""
+    return [each if each.so else replace(each, said=f"{each.said}{spreading}") for each in found]
+
+
+def _spreading(fleet: Fleet, aws: Aws) -> str:
+    """Return in words which policy may still be spreading and when to try again; nothing when all are old enough."""
+    for name in (fleet.device_policy_name, fleet.claim_policy_name):
+        with doing(f"show IoT policy {name!r}"), absent("ResourceNotFoundException", *MAY_NOT_ASK):
+            changed = aws.iot.get_policy(policyName=name).get("lastModifiedDate")
+            if changed and (until := changed + SPREADING) > datetime.now(UTC):
+                return f"; AWS IoT may not go by policy {name!r} yet, which was changed a few minutes ago: try again after {until.astimezone(UTC):%H:%M} UTC"
+    return ""
 
 
 @dataclass(frozen=True)

@@ -269,6 +269,21 @@ def test_with_keys_of_aws_one_made_twice_is_reported_and_not_deleted(aws, elsewh
     assert findings(fleet, aws, "claim_certificate") == []
 
 
+@pytest.mark.parametrize("damaged", [False, True], ids=["by its ETag", "by its bytes"])
+def test_however_many_certificates_were_given_out_before_the_former_one_is_known_without_reading_them(aws, elsewhere, damaged):
+    fleet = elsewhere()
+    life.rotate(fleet, aws)
+    [current, former] = held(Claims.of(fleet), aws)
+    for text in (*[former.certificate_pem] * 5, former.certificate_pem + "\n" * damaged, current.certificate_pem):
+        aws.s3.put_object(Bucket=fleet.bucket, Key=CERTIFICATE, Body=text.encode())
+    for each in aws.s3.list_object_versions(Bucket=fleet.bucket, Prefix=CERTIFICATE)["Versions"][2:] if damaged else ():
+        aws.s3.delete_object(Bucket=fleet.bucket, Key=CERTIFICATE, VersionId=each["VersionId"])
+    read = []
+    aws.s3.meta.events.register("provide-client-params.s3.GetObject", lambda params, **_: read.extend([params["Key"]] if "VersionId" in params else []))
+    assert findings(fleet, aws, "claim_certificate") == []
+    assert read == [CERTIFICATE] * damaged
+
+
 @pytest.mark.parametrize(("keys", "call"), [("own", "CreateCertificateFromCsr"), ("aws", "CreateKeysAndCertificate")])
 def test_of_two_that_make_it_at_once_one_is_told_so_and_one_certificate_is_there(fleet, aws, keys, call):
     other = replace(fleet, environment="rivals", bucket=f"rivals-{uuid.uuid4().hex}", lake_bucket="", claim_keys=keys)

@@ -2,8 +2,10 @@
 
 import io
 import json
+import re
 import zipfile
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -83,6 +85,24 @@ def test_a_policy_that_allows_every_topic_is_seen(fleet, account, mended):
 def test_a_disabled_template_is_seen(fleet, account, mended):
     account.aws.iot.update_provisioning_template(templateName=fleet.template_name, enabled=False)
     assert wrong(fleet, account) == ["an allowed serial registers"]
+
+
+@pytest.mark.parametrize(("minutes", "said"), [(3, r"policy '{}' yet.*: try again after \d\d:\d\d UTC$"), (9, "NOT_AUTHORIZED$")])
+def test_in_an_account_what_fails_minutes_after_a_policy_was_changed_says_when_to_try_again(fleet, account, mended, minutes, said):
+    document = blueprint(fleet)["device_policy"].resource.document
+    mute = document | {"Statement": document["Statement"][:1]}
+    account.aws.iot.create_policy_version(policyName=fleet.device_policy_name, policyDocument=json.dumps(mute), setAsDefault=True)
+    changed = datetime.now(UTC) - timedelta(minutes=minutes)
+
+    def tell(parsed, **_):  # AWS on this machine does not say when a policy was changed
+        parsed["lastModifiedDate"] = changed
+
+    account.aws.iot.meta.events.register("after-call.iot.GetPolicy", tell)
+    wrong = [trial for trial in tried(replace(fleet, profile="aws", claim_store="s3"), account) if not trial.so]
+    account.aws.iot.meta.events.unregister("after-call.iot.GetPolicy", tell)
+    assert [trial.what for trial in wrong] == ["a message of rule1 arrives"]
+    assert re.search(said.format(fleet.device_policy_name), wrong[0].said)
+    assert ("try again after" in wrong[0].said) == (minutes < 8)
 
 
 @pytest.mark.parametrize("kind", ["s3", "dynamodb"])

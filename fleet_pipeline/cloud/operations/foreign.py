@@ -3,13 +3,14 @@
 It is reported and never taken away: it may be somebody's intent.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import md5
 from itertools import chain
 
 from fleet_pipeline.aws.clients import Aws, absent, doing
 from fleet_pipeline.cloud.claims import making
-from fleet_pipeline.cloud.claims.certificates import CERTIFICATE, Claims, held, stored_certificate_id
+from fleet_pipeline.cloud.claims.certificates import CERTIFICATE, Claims, Held, held, stored_certificate_id
 from fleet_pipeline.cloud.claims.keys import certificate_id
 from fleet_pipeline.model.fleet import Fleet
 
@@ -47,7 +48,7 @@ def _other_policies(fleet: Fleet, aws: Aws) -> Iterator[Finding]:
 def _other_claim_certificates(fleet: Fleet, aws: Aws) -> Iterator[Finding]:
     """An active certificate with the claim policy lets vehicles in, whoever has its key. One that a rotation left working is ours."""
     others = [each for each in held(Claims.of(fleet), aws) if each.status == "ACTIVE" and not each.current]
-    ours = _once_given_out(fleet, aws) if others else set()
+    ours = _once_given_out(fleet, aws, others)
     for each in others:
         if each.certificate_id not in ours:
             what = f"the certificate {each.certificate_id} is active, has the claim policy and was never given out by this fleet: vehicles register with it"
@@ -67,12 +68,23 @@ def _both(*searches: Callable[[Fleet, Aws], Iterator[Finding]]) -> Callable[[Fle
     return lambda fleet, aws: chain.from_iterable(search(fleet, aws) for search in searches)
 
 
-def _once_given_out(fleet: Fleet, aws: Aws) -> set[str]:
-    """Return the ids of the claim certificates whose PEM the bucket still has a version of."""
+def _once_given_out(fleet: Fleet, aws: Aws, asked: Sequence[Held]) -> set[str]:
+    """Return those of the certificates whose PEM the bucket still has a version of.
+
+    The ETag tells, which is the PEM's MD5 where no key of KMS encrypts the bucket. Versions are read for what it does not tell, until all are found.
+    """
+    if not asked:
+        return set()
     pages = aws.s3.get_paginator("list_object_versions").paginate(Bucket=fleet.bucket, Prefix=CERTIFICATE)
-    versions = [version["VersionId"] for page in pages for version in page.get("Versions", [])]
-    pems = [aws.s3.get_object(Bucket=fleet.bucket, Key=CERTIFICATE, VersionId=each)["Body"].read().decode() for each in versions]
-    return {certificate_id(pem) for pem in pems}
+    versions = [version for page in pages for version in page.get("Versions", []) if not version["IsLatest"]]
+    etags = {version["ETag"].strip('"') for version in versions}
+    told = {each.certificate_id for each in asked if md5(each.certificate_pem.encode(), usedforsecurity=False).hexdigest() in etags}
+    left = {each.certificate_id for each in asked} - told
+    for version in versions if left else ():
+        told.add(certificate_id(aws.s3.get_object(Bucket=fleet.bucket, Key=CERTIFICATE, VersionId=version["VersionId"])["Body"].read().decode()))
+        if left <= told:
+            break
+    return told
 
 
 SEARCHES: Mapping[str, Callable[[Fleet, Aws], Iterator[Finding]]] = {
