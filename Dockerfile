@@ -5,7 +5,7 @@
 ARG BASE=python:3.11-slim-bookworm
 FROM ${BASE}
 
-ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 DAGSTER_HOME=/opt/dagster
+ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 DAGSTER_HOME=/opt/dagster DAGSTER_GRPC_TIMEOUT_SECONDS=300
 WORKDIR /opt/fleet
 
 COPY deploy/requirements.lock deploy/requirements.lock

@@ -16,6 +16,9 @@ from fleet_pipeline.vehicle.connection import Broker
 MQTT_TLS_PORT = 8883
 """AWS IoT Core's port for MQTT with client certificates. Source: AWS IoT Developer Guide, protocols."""
 
+_PATIENCE_S = {"connect_timeout": 10.0, "request_timeout": 60.0}
+"""For pyarrow's requests to S3. Its own 3 s without a byte are fewer than a busy server may take."""
+
 
 @dataclass(frozen=True)
 class Account:
@@ -62,10 +65,15 @@ class Account:
     def arrow_filesystem(self) -> fs.S3FileSystem:
         """S3 as pyarrow and pandas read it."""
         if not self._local:
-            return fs.S3FileSystem(region=self.region)
+            return fs.S3FileSystem(region=self.region, **_PATIENCE_S)
         where = urlsplit(self._local.url)
         return fs.S3FileSystem(
-            access_key=self.account_id, secret_key=self._local.secret, region=self.region, scheme=where.scheme, endpoint_override=where.netloc
+            access_key=self.account_id,
+            secret_key=self._local.secret,
+            region=self.region,
+            scheme=where.scheme,
+            endpoint_override=where.netloc,
+            **_PATIENCE_S,
         )
 
     @cached_property

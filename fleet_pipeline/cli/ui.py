@@ -11,6 +11,10 @@ import click
 from fleet_pipeline.cli.alone import alone
 from fleet_pipeline.model.errors import PortTaken
 
+PATIENCE = ("DAGSTER_GRPC_TIMEOUT_SECONDS", "300")
+"""How long Dagster's processes wait for an answer of the code server, in seconds. To start a run costs it some 5 CPU seconds, and within Dagster's own
+60 s a machine with fifteen busy processes on two cores does not do it: ticks failed, and runs ended before they began."""
+
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
@@ -19,6 +23,7 @@ from fleet_pipeline.model.errors import PortTaken
 @click.option("--allow-host", "hosts", multiple=True, help="A name under which it is reached, as behind a proxy; may be given several times.")
 def ui(host: str, port: int, workspace: str, hosts: tuple[str, ...]) -> None:
     """Serve Dagster's UI and run its daemon until Ctrl-C. Pages of other origins get nothing."""
+    os.environ.setdefault(*PATIENCE)  # before Dagster is imported, which reads it once
     from fleet_pipeline.instance import internals
     from fleet_pipeline.instance.webserver import HOSTS
 

@@ -30,7 +30,7 @@ SPOILT = ("lost answer", "truncated", "drip", "too short a length", "flipped", "
 
 FAULTS = (*REFUSALS, *UNANSWERED, *SPOILT)
 
-PATIENCE_S = 0.2
+PATIENCE_S = 0.5
 """For a client's first try: silence costs no more."""
 
 DRIP_S = 0.02

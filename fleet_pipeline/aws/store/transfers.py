@@ -317,7 +317,6 @@ class Transfers:
         handle.setopt(pycurl.WRITEFUNCTION, chunks.append)
         handle.setopt(pycurl.NOSIGNAL, 1)
         handle.setopt(pycurl.USERAGENT, "fleet-pipeline")
-        handle.setopt(pycurl.CONNECTTIMEOUT_MS, int(self.patience_s * 1000))
         handle.setopt(pycurl.TIMEOUT_MS, int(min(self.patience_s, self.limit_s) * 1000))
         handle.setopt(pycurl.PATH_AS_IS, 1)  # a segment "." or ".." of a key is a part of its name
         handle.setopt(pycurl.MAXFILESIZE_LARGE, LONGEST_PAGE_BYTES)
@@ -516,6 +515,7 @@ def _limit(handle: Any, size: int, patience_s: float) -> None:
         handle.setopt(pycurl.TIMEOUT_MS, int(patience_s * 1000))
         return
     handle.setopt(pycurl.TIMEOUT_MS, int((patience_s + size / SLOWEST_BYTES_PER_S) * 1000))
+    handle.setopt(pycurl.CONNECTTIMEOUT_MS, int(patience_s * 1000))
     handle.setopt(pycurl.LOW_SPEED_LIMIT, SLOWEST_BYTES_PER_S)
     handle.setopt(pycurl.LOW_SPEED_TIME, max(1, int(patience_s)))
     handle.setopt(pycurl.MAXFILESIZE_LARGE, size + LARGE_BYTES)
