@@ -12,19 +12,25 @@ from weakref import proxy
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fleet_pipeline.lake.contract import COLUMNS, EXACT, KINDS, SCALARS, Column, Contract
-from fleet_pipeline.lake.learning import FIELDS_NOTED, WHOLE, Evidence, homes_of, kind_of_most
+from fleet_pipeline.lake.learning import FIELDS_NOTED, WHOLE, Evidence, Homes, homes_of, kind_of_most
 from fleet_pipeline.lake.payload import Judged, Status
 from fleet_pipeline.lake.structs import Path
 
 _MISFIT = object()
+_SOMETHING = {"": 1}
+"""The evidence of a field that could have no column."""
 _TYPES = {kind: of for of, kind in SCALARS.items()}
+_TAKEN = {kind: {of} for of, kind in SCALARS.items()} | {"double": {int, float}}
 _NONE = type(None)
 
-
 FEW = 16
-"""Rows up to which the values of a field without a column are kept one by one. A place for every row is for fields that many have."""
+"""Rows from which on a field without a column has one in its block. The values of others are set aside, one by one."""
+
+MANY = 128
+"""Rows from which on a field has a place for every row of its block, which costs what 100 to 500 values that are kept one by one do."""
 
 
 class Sheet:
@@ -32,15 +38,16 @@ class Sheet:
 
     def __init__(self, contract: Contract, rows: int, messages: Sequence[int] | None = None) -> None:
         self._contract, self._rows, self._messages = contract, rows, messages
-        self._recorded = {column.path: column.kind for column in contract.columns.values()}
-        self._values: dict[Path, list[Any]] = {}
-        self._few: dict[Path, _Few] = {}
+        self._columns: dict[Path, _Sparse | list[Any]] = {}
+        """The values of fields that have a column, in the contract or in this block."""
+        self._few: dict[Path, _Sparse] = {}
+        """The values of all others."""
         self._new = 0
         self._root = _Object(proxy(self), ())  # without a cycle, which would live until the garbage collector looks
         self.aside: dict[int, dict[str, Any]] = {}
         """By row, the part of the message that no column holds, in the message's own structure."""
         self.evidence = Evidence()
-        """What the messages have beyond the contract's columns; known once the arrays are made."""
+        """What the messages have beyond the contract's columns; known once it was learnt or the arrays are made."""
 
     def write(self, messages: Iterable[Judged]) -> list[Status]:
         """Put the fields of messages into their rows, from the first on, and return their statuses."""
@@ -50,93 +57,96 @@ class Sheet:
             statuses.append(status)
         return statuses
 
+    def learn(self) -> Evidence:
+        """Return what the messages have beyond the contract's columns."""
+        for path, values in self._columns.items():
+            if path not in self._contract.kinds:
+                self.evidence.fields[path] = self._homes(values)
+        for few in self._few.values():
+            if self._contract.takes(few.path):
+                self.evidence.fields[few.path] = self._homes(few)
+        return self.evidence
+
     def arrays(self) -> list[tuple[Column, pa.Array]]:
         """Return a column for every field of the contract, and for every other that many messages have. Values that do not fit are set aside."""
+        fields = self.learn().fields
         for few in list(self._few.values()):
-            homes = homes_of(few.values, None if self._messages is None else [self._messages[row] for row in few.rows])
-            if homes.keys() <= {"[]"}:  # of which no column is made, and nothing is kept, until one of them holds something
-                self.spread(few)
-            self.evidence.fields[few.path] = homes
+            # No column is made of fields that hold nothing, and nothing is kept, until one of them holds something.
+            if fields.get(few.path, _SOMETHING).keys() <= {"[]"} and self._new < COLUMNS:
+                self._promote(few)
         for few in self._few.values():
             self._put_down(few)
-        return [self._array(path, values) for path, values in self._values.items()]
+        return [self._array(path, values) for path, values in self._columns.items()]
 
     def set_aside(self, row: int, path: Path, value: Any) -> None:
         """Keep a value for which there is no column."""
         put(self.aside.setdefault(row, {}), path, value)
 
     def values(self, path: Path) -> Any:
-        """Return where the values of a field go: a list with a place for each row, or one by one, or aside."""
-        if path in self._values:
-            return self._values[path]
-        if path in self._recorded:  # a column that stands is never refused, whatever else stands in the block
-            return self._values.setdefault(path, [None] * self._rows)
-        if path in self._few:
-            return self._few[path]
-        if not self._contract.takes(path):
-            return _Aside(self, path)
+        """Return where the values of a field go: one by one, until it is known that many rows have it."""
+        found = self._columns.get(path, self._few.get(path))
+        if found is not None:
+            return found
+        if path in self._contract.kinds:  # a column that stands is never refused, whatever else stands in the block
+            return self._columns.setdefault(path, _Sparse(proxy(self), path, MANY))
         if len(self._few) >= FIELDS_NOTED:
             self._forget()
-        return self._few.setdefault(path, _Few(proxy(self), path))
+        return self._few.setdefault(path, _Sparse(proxy(self), path, FEW))
 
-    def spread(self, few: "_Few") -> None:
-        """Give a field a place for every row, once it has many, as long as there is room for one more."""
-        if self._new < COLUMNS:
-            self._new += 1
-            self._spread(few)
+    def grown(self, field: "_Sparse") -> None:
+        """Have the values of a field that reached its mark go where those of a frequent one do."""
+        if field.mark == MANY:
+            self._columns[field.path] = self._goes_on(field, field.dense(self._rows))
+        elif not self._contract.takes(field.path):
+            self._put_down(self._few.pop(field.path))
+            self._goes_on(field, _Aside(proxy(self), field.path))
+        elif self._new < COLUMNS:
+            self._promote(field)
 
-    def _spread(self, few: "_Few") -> None:
-        values: list[Any] = [None] * self._rows
-        for row, value in zip(few.rows, few.values, strict=True):
-            values[row] = value
-        self._values[few.path] = values
-        del self._few[few.path]
-        self._root.now(few.path, values)
+    def _promote(self, few: "_Sparse") -> None:
+        """Make a field one that has a column in this block."""
+        self._new += 1
+        few.mark = MANY
+        self._columns[few.path] = self._few.pop(few.path)
+
+    def _goes_on(self, field: "_Sparse", values: Any) -> Any:
+        """Have the values of a field go elsewhere from now on; None for wherever it will be found to."""
+        self._root.now(field.path, values)
+        return values
 
     def _forget(self) -> None:
         """Set aside the rarer half of the fields that few rows have: in a flood of names, those that come again are known by then."""
-        for few in sorted(self._few.values(), key=lambda each: -len(each.rows))[FIELDS_NOTED // 2 :]:
-            del self._few[few.path]
-            self._root.now(few.path, None)
-            self._put_down(few)
+        for few in sorted(self._few.values(), key=_rows_of)[: -FIELDS_NOTED // 2]:
+            self._put_down(self._few.pop(few.path))
+            self._goes_on(few, None)
 
-    def _put_down(self, few: "_Few") -> None:
+    def _put_down(self, few: "_Sparse") -> None:
         for row, value in zip(few.rows, few.values, strict=True):
             self.set_aside(row, few.path, value)
 
-    def _array(self, path: Path, values: list[Any]) -> tuple[Column, pa.Array]:
-        kind = self._recorded.get(path) or self._kind(path, values)
-        array, misfits = filled(values, kind)
-        for row in misfits:
-            self.set_aside(row, path, values[row])
+    def _array(self, path: Path, values: "_Sparse | list[Any]") -> tuple[Column, pa.Array]:
+        kind = self._contract.kinds.get(path) or kind_of_most(self.evidence.fields[path], self._contract.form.numbers)[0]
+        rows, kept = (range(self._rows), values) if isinstance(values, list) else (values.rows, values.values)
+        array, misfits = filled(kept, kind)
+        for place in misfits:
+            self.set_aside(rows[place], path, kept[place])
+        if kept is not values:
+            array = pc.scatter(array, pa.array(rows, pa.int32()), max_index=self._rows - 1)
         return self._contract.column(path, kind), array
 
-    def _kind(self, path: Path, values: list[Any]) -> str:
-        self.evidence.fields[path] = homes_of(values, self._messages)
-        return kind_of_most(self.evidence.fields[path], self._contract.form.numbers)[0]
-
-
-def _one_kind(values: list[Any], *, within: bool = False) -> str | None:
-    """Return the kind in which all values, or all those within lists, are at home, where one look at their types says so."""
-    types = set(map(type, values)) - {_NONE}
-    if types == {list}:
-        of = None if within else _one_kind(list(chain.from_iterable(filter(None, values))), within=True)
-        return None if of is None else f"{of}[]"
-    return SCALARS.get(next(iter(types))) if len(types) == 1 else None if types else ""
+    def _homes(self, values: "_Sparse | list[Any]") -> Homes:
+        if isinstance(values, list):
+            return homes_of(values, self._messages)
+        return homes_of(values.values, None if self._messages is None else [self._messages[row] for row in values.rows])
 
 
 def filled(values: list[Any], kind: str) -> tuple[pa.Array, list[int]]:
     """Return values as a column, and the places of those that do not fit: the column is null there."""
-    if kind == _one_kind(values):
-        try:
-            return pa.array(values, KINDS[kind]), []
-        except OverflowError:
-            pass  # an integer beyond 64 bits: value by value, then
-    if kind in {"double", "double[]"} and _are_numbers(values, kind):
+    if kind != "json" and _are_taken(values, kind):
         try:
             return pa.array(values, KINDS[kind]), []
         except (pa.ArrowInvalid, OverflowError):
-            pass  # an integer that no double is: value by value, then
+            pass  # an integer beyond 64 bits, or one that no double is: value by value, then
     at_home = {_NONE} if kind == "int64" else {_NONE, _TYPES.get(kind)}
     fitted = [value if type(value) in at_home else fit(value, kind) for value in values]
     misfits = [row for row, value in enumerate(fitted) if value is _MISFIT]
@@ -145,10 +155,12 @@ def filled(values: list[Any], kind: str) -> tuple[pa.Array, list[int]]:
     return pa.array(fitted, KINDS[kind]), misfits
 
 
-def _are_numbers(values: list[Any], kind: str) -> bool:
-    if kind == "double[]":
-        return set(map(type, values)) <= {list, _NONE} and _are_numbers(list(chain.from_iterable(filter(None, values))), "double")
-    return set(map(type, values)) <= {int, float, _NONE}
+def _are_taken(values: Iterable[Any], kind: str) -> bool:
+    """Whether one look at their types says that Arrow takes values as they are, or none of them."""
+    types = set(map(type, values)) - {_NONE}
+    if kind.endswith("[]"):
+        return types <= {list} and _are_taken(chain.from_iterable(filter(None, values)), kind[:-2])
+    return types <= _TAKEN.get(kind, set())
 
 
 def put(message: dict[str, Any], path: Path, value: Any) -> None:
@@ -198,12 +210,10 @@ class _Object(dict[str, Any]):
         self.objects: dict[str, _Object] = {}
 
     def __missing__(self, name: str) -> Any:
-        values = self._sheet.values((*self._path, name))
-        if type(values) is not _Aside:
-            self[name] = values
+        values = self[name] = self._sheet.values((*self._path, name))
         return values
 
-    def now(self, path: Path, values: list[Any] | None) -> None:
+    def now(self, path: Path, values: Any) -> None:
         """Have the values of a field that lies in here go elsewhere from now on; None for wherever it will be found to."""
         fields: _Object | None = self
         for name in path[:-1]:
@@ -223,19 +233,32 @@ class _Object(dict[str, Any]):
         return found
 
 
-class _Few:
-    """The values of a field that has no column, and of which it is not known yet whether many rows have it."""
+class _Sparse:
+    """The values of a field, each with its row: not many rows have it, or it is not known yet whether many do."""
 
-    def __init__(self, sheet: Sheet, path: Path) -> None:
-        self._sheet, self.path = sheet, path
+    __slots__ = ("_sheet", "mark", "path", "rows", "values")
+
+    def __init__(self, sheet: Sheet, path: Path, mark: int) -> None:
+        self._sheet, self.path, self.mark = sheet, path, mark
         self.rows: list[int] = []
         self.values: list[Any] = []
 
     def __setitem__(self, row: int, value: Any) -> None:
         self.rows.append(row)
         self.values.append(value)
-        if len(self.rows) == FEW:
-            self._sheet.spread(self)
+        if len(self.rows) == self.mark:
+            self._sheet.grown(self)
+
+    def dense(self, rows: int) -> list[Any]:
+        """Return the values with a place for every row."""
+        values: list[Any] = [None] * rows
+        for row, value in zip(self.rows, self.values, strict=True):
+            values[row] = value
+        return values
+
+
+def _rows_of(few: _Sparse) -> int:
+    return len(few.rows)
 
 
 class _Aside:

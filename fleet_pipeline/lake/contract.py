@@ -106,6 +106,11 @@ class Contract:
         return {self.name(path[:depth]).casefold(): (path[:depth], depth == len(path)) for depth in depths}
 
     @cached_property
+    def kinds(self) -> dict[Path, str]:
+        """What each field's column holds."""
+        return {column.path: column.kind for column in self.columns.values()}
+
+    @cached_property
     def owners(self) -> dict[str, tuple[Path, bool]]:
         """What all columns claim."""
         return {name: owner for column in self.columns.values() for name, owner in self.claims(column.path).items()}

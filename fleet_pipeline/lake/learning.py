@@ -26,7 +26,7 @@ WHOLE = {INT64: range(-(2**63), 2**63), DECIMAL: range(1 - 10**UINT64_DIGITS, 10
 """Which integers each kind of whole numbers holds."""
 _NONE = type(None)
 
-Homes = Counter[str]
+Homes = dict[str, int]
 """How many messages have a value that is at home in each kind; "" where it is at home in none."""
 
 
@@ -42,9 +42,11 @@ class Evidence:
         """Count what was seen in other messages, too."""
         self.messages += other.messages
         for path, homes in other.fields.items():
-            self.fields.setdefault(path, Counter()).update(homes)
+            known = self.fields.setdefault(path, {})
+            for home, count in homes.items():
+                known[home] = known.get(home, 0) + count
         if len(self.fields) > FIELDS_NOTED:
-            self.fields = dict(sorted(self.fields.items(), key=lambda found: -found[1].total())[: FIELDS_NOTED // 2])
+            self.fields = dict(sorted(self.fields.items(), key=lambda found: -sum(found[1].values()))[: FIELDS_NOTED // 2])
 
     def columns(self, contract: Contract, messages: int) -> list[Column]:
         """Return the columns that a contract should get, those of most messages first: each has so many messages, of its kind.
@@ -62,7 +64,7 @@ def kind_of_most(homes: Homes, numbers: str, needed: int = 1) -> tuple[str, int]
 
     Decimals are chosen when so many messages need them.
     """
-    families: Homes = Counter()
+    families = Counter[str]()
     for home, count in homes.items():
         families[_family(home)] += count if home != "[]" else 0
     family = min(families, key=lambda each: (-families[each], each))
@@ -105,9 +107,11 @@ def _kind_of_lists(homes: Homes, lists: int, numbers: str, needed: int) -> tuple
 
 def homes_of(values: Sequence[Any], messages: Sequence[int] | None = None) -> Homes:
     """Return where the values of a field, one a row, are at home; None counts not. Given each row's message, a message counts once for a kind."""
-    if messages is None:
-        return _homes_at_once(values) or Counter(home_of(value) for value in values if value is not None)
-    return Counter(home for _, home in {(messages[row], home_of(value)) for row, value in enumerate(values) if value is not None})
+    if messages is not None:
+        return Counter(home for _, home in {(messages[row], home_of(value)) for row, value in enumerate(values) if value is not None})
+    if len(values) == 1:
+        return {home_of(value): 1 for value in values}
+    return _homes_at_once(values) or Counter(home_of(value) for value in values if value is not None)
 
 
 def _homes_at_once(values: Sequence[Any]) -> Homes | None:
@@ -148,8 +152,18 @@ def home_of(value: Any) -> str:
         return INT if -EXACT <= value <= EXACT else INT64 if value in WHOLE[INT64] else DECIMAL if value in WHOLE[DECIMAL] else ""
     if type(value) is not list:
         return SCALARS.get(type(value), "")
-    homes = {"json" if type(item) in {list, dict} else home_of(item) for item in value if item is not None}
+    homes = _homes_of_items(value)
     for kind in chain(homes if len(homes) == 1 else (), (INT64, "double", DECIMAL)):
         if homes and homes <= {kind, *_HOLD.get(kind, ())} and kind not in {"", "json"}:
             return f"{kind}[]"
     return "json" if homes else "[]"
+
+
+def _homes_of_items(items: list[Any]) -> set[str]:
+    """Return where the items of a list are at home; of its integers those that lie farthest from 0 on either side say enough."""
+    types = set(map(type, items)) - {_NONE}
+    homes = {"json" if of in {list, dict} else SCALARS.get(of, "") for of in types - {int}}
+    if int in types:
+        integers = [item for item in items if type(item) is int]
+        homes |= {home_of(min(integers)), home_of(max(integers))}
+    return homes

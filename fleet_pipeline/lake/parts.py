@@ -10,12 +10,13 @@ from struct import unpack
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fleet_pipeline.lake.contract import Column
 from fleet_pipeline.lake.memory import give_back
 from fleet_pipeline.lake.reading import FOOTER, Identities
-from fleet_pipeline.lake.rows import IDENTITY, Block, count_versions
+from fleet_pipeline.lake.rows import Block, count_versions, of_versions
 from fleet_pipeline.lake.structs import leaves
 
 ROW_GROUP = 65_536
@@ -113,13 +114,17 @@ def _noted(tables: Iterable[pa.Table], digest: Any, written: Written) -> Iterato
     """Yield the tables, once what a part says of its rows was taken from each."""
     for table in tables:
         written.versions += count_versions(table)
-        written.statuses.update(table["_status"].to_pylist())
-        versions = table["_version"].to_pylist()
-        identities = bytes.fromhex("".join([version for version in versions if len(version) == IDENTITY]))
-        written.fingerprint += sum(unpack(f">{len(identities) // 8}Q", identities))
-        pairs = zip(table["_key"].to_pylist(), versions, strict=True)
-        digest.update("".join([f"{key} {version}\n" for key, version in pairs]).encode())
+        written.statuses.update({each["values"]: each["counts"] for each in table["_status"].value_counts().to_pylist()})
+        identities = of_versions(table.select(["_version"]))["_version"]
+        written.fingerprint += sum(unpack(f">{len(identities)}Q", bytes.fromhex(_joined(identities).to_pybytes().decode())))
+        digest.update(_joined(pc.binary_join_element_wise(table["_key"], pc.binary_join_element_wise(table["_version"], "\n", ""), " ")))
         yield table
+
+
+def _joined(texts: pa.ChunkedArray) -> pa.Buffer:
+    """Return many texts as one."""
+    whole = texts.combine_chunks()
+    return pc.binary_join(pa.ListArray.from_arrays(pa.array([0, len(whole)], pa.int32()), whole), "")[0].as_buffer()
 
 
 def _groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:

@@ -6,10 +6,11 @@ they were written: one that no column could hold as it is comes out as `msgspec.
 
 import json
 import re
+from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
-from itertools import pairwise
-from typing import Any
+from itertools import accumulate, repeat
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -25,13 +26,18 @@ ELEMENTS = 10_000
 DIGITS = 512
 """Digits in a row of one number. A double has 17; Python refuses integers of 4,300, and of 640 where it is set to."""
 
+MEMO = 4096
+"""Spellings of numbers that are kept with what they denote."""
+
 _decoded = msgspec.json.Decoder().decode
 _encoded = msgspec.json.Encoder().encode
 
 _TEXT = rb'"[^"\\]*(?:\\.[^"\\]*)*"?'
 """A text, also one without an end: it cannot fail, and so never looks twice at a byte."""
 _TEXTS = re.compile(_TEXT, re.DOTALL)
-_BRACKETS = re.compile(_TEXT + rb"|[\[{]|[\]}]", re.DOTALL)
+_BOUNDARY = re.compile(rb"(?<=\})[ \t\r\n]*(?=\{)")
+"""Where one object ends and the next begins: nothing else in JSON has it, outside of texts."""
+_BOUNDARY_OR_TEXT = re.compile(_TEXT + rb"|" + _BOUNDARY.pattern, re.DOTALL)
 _MINUS_ZERO = re.compile(rb"(?<![eE])-0(?![0-9.eE])")
 _MINUS_ZERO_OR_TEXT = re.compile(_TEXT + rb"|" + _MINUS_ZERO.pattern, re.DOTALL)
 _NO_NUMBER_OR_TEXT = re.compile(_TEXT + rb"|(?<![\w.+-])[+-]?(?:nan|inf(?:inity)?)(?![\w.+-])|9e999|" + _MINUS_ZERO.pattern, re.DOTALL | re.IGNORECASE)
@@ -46,6 +52,23 @@ _STEPS = {ord("{"): 1, ord("["): 1, ord("}"): -1, ord("]"): -1}
 _NO_BRACKETS = bytes(set(range(256)) - set(_STEPS))
 
 Judged = tuple["Status", dict[str, Any]]
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
+
+
+class _Memo(dict[_Key, _Value]):
+    """What a function returned for what was seen lately: fleets and attackers repeat themselves."""
+
+    def __init__(self, function: Callable[[_Key], _Value]) -> None:
+        super().__init__()
+        self._function = function
+
+    def __missing__(self, key: _Key) -> _Value:
+        value = self._function(key)
+        if len(self) >= MEMO:
+            self.clear()
+        self[key] = value
+        return value
 
 
 class Status(StrEnum):
@@ -82,8 +105,8 @@ def judged(payload: bytes, *, lenient: bool = False) -> Judged:
 def judged_elements(payload: bytes, *, arrays: bool = True, several: bool = False, lenient: bool = False) -> list[Judged]:
     """Return the judgement of each message in an array of objects, or of several objects one after another; else the one judgement."""
     text, value = _parsed(payload, lenient=lenient)
-    if several and value is Status.MALFORMED and (pieces := _pieces(payload)):
-        return _each(pieces, lenient=lenient)
+    if several and value is Status.MALFORMED and (objects := _objects(payload)) > 1:
+        return _several(payload, objects, lenient=lenient)
     if arrays and type(value) is list and {*map(type, value)} == {dict}:
         return _array(text, value)
     return [_judged(text, value)]
@@ -110,66 +133,57 @@ def _array(text: bytes, array: list[dict[str, Any]]) -> list[Judged]:
     status, elements = _as_written(text, array)
     if status is not Status.OK:
         return [(status, {})]
-    many = text.count(b":") > FIELDS
-    return [(Status.TOO_MANY_FIELDS, {}) if many and _has_many_fields(element) else (Status.OK, element) for element in elements]
+    if text.count(b":") <= FIELDS:
+        return list(zip(repeat(Status.OK), elements, strict=False))
+    return [(Status.TOO_MANY_FIELDS, {}) if _has_many_fields(element) else (Status.OK, element) for element in elements]
 
 
-def _each(pieces: list[bytes], *, lenient: bool) -> list[Judged]:
-    """Judge objects that stood one after another. As in an array, what is wrong with the bytes of one makes them one row."""
-    if len(pieces) > ELEMENTS:
-        return [(Status.TOO_MANY_ELEMENTS, {})]
-    found = [judged(piece, lenient=lenient) for piece in pieces]
-    worst = next((status for status, _ in found if status not in {Status.OK, Status.TOO_MANY_FIELDS}), None)
-    return found if worst is None else [(worst, {})]
+def _several(payload: bytes, objects: int, *, lenient: bool) -> list[Judged]:
+    """Judge so many objects that stood one after another, as the array of them. What is wrong with the bytes of one makes them one row."""
+    text, value = _parsed(_with_commas(payload), lenient=lenient, depth=DEPTH + 1)
+    if type(value) is list and len(value) == objects and {*map(type, value)} == {dict}:
+        return _array(text, value)
+    return [(value if isinstance(value, Status) else Status.MALFORMED, {})]
 
 
-def _parsed(payload: bytes, *, lenient: bool) -> tuple[bytes, Any]:
+def _parsed(payload: bytes, *, lenient: bool, depth: int = DEPTH) -> tuple[bytes, Any]:
     """Return the text that was parsed and its value, or why there is none. Nothing that a payload holds raises."""
     if len(payload) > DIGITS and _has_long_number(payload):
         return payload, Status.MALFORMED
     try:
         value = _decoded(payload)
     except (RecursionError, ValueError):  # msgspec's errors are ValueErrors, as are those of UTF-8 and of long integers
-        return _unparsed(payload, lenient=lenient)
-    if payload.count(b"{") + payload.count(b"[") > DEPTH and _is_too_deep(value):
+        return _unparsed(payload, lenient=lenient, depth=depth)
+    if payload.count(b"{") + payload.count(b"[") > depth and _is_too_deep(value, depth):
         return payload, Status.TOO_DEEP
     return payload, value
 
 
-def _unparsed(payload: bytes, *, lenient: bool) -> tuple[bytes, Any]:
+def _unparsed(payload: bytes, *, lenient: bool, depth: int) -> tuple[bytes, Any]:
     """Say why a payload could not be parsed: by its brackets, and not by when the parser gave up."""
     if not payload:
         return payload, Status.EMPTY
-    if _nests_too_deep(payload):
+    if _nests_too_deep(payload, depth):
         return payload, Status.TOO_DEEP
     return _leniently(payload) if lenient else (payload, Status.MALFORMED)
 
 
 def _leniently(payload: bytes) -> tuple[bytes, Any]:
     """Parse a payload in which `nan`, `-inf` and their like stand where numbers do. They come out as texts that fit no column."""
-    spellings: list[bytes] = []
-
-    def numbered(found: re.Match[bytes]) -> bytes:
-        if found[0][:1] == b'"':
-            return found[0]
-        if found[0] == b"-0":
-            return _MINUS_ZERO_WRITTEN.encode()
-        spellings.append(found[0])
-        return f"{_NO_NUMBER}{len(spellings) - 1}".encode()
-
-    text = _NO_NUMBER_OR_TEXT.sub(numbered, payload)
-    if not spellings or any(each.lower() == _NO_NUMBER.encode() for each in spellings):
-        return payload, Status.MALFORMED  # the bytes have numbers of their own that are beyond a double
-
-    def number(written: str) -> Any:
-        if written.startswith(_NO_NUMBER):
-            return msgspec.Raw(b'"' + spellings[int(written[len(_NO_NUMBER) :])] + b'"')
-        return _number(written)
-
     try:
-        return text, msgspec.json.Decoder(float_hook=number).decode(text)
+        text = _NO_NUMBER_OR_TEXT.sub(lambda found: found[0] if found[0][:1] == b'"' else _stand_ins[found[0]], payload)
+        return (text, _numbers_as_written(text)) if text != payload else (payload, Status.MALFORMED)
     except (RecursionError, ValueError):
         return payload, Status.MALFORMED
+
+
+def _stand_in(spelt: bytes) -> bytes:
+    """Return what is parsed in place of `nan` or its like, or of an integer -0. Raises ValueError for a number of the payload's own beyond a double."""
+    if spelt == b"-0":
+        return _MINUS_ZERO_WRITTEN.encode()
+    if spelt.lower() == _NO_NUMBER.encode():
+        raise ValueError(spelt)
+    return f"{_NO_NUMBER}{int.from_bytes(spelt)}".encode()
 
 
 def _as_written(text: bytes, value: Any) -> tuple[Status, Any]:
@@ -181,12 +195,10 @@ def _as_written(text: bytes, value: Any) -> tuple[Status, Any]:
     anew = _encoded(value)
     if anew == text or _is_but_for_blanks(text, anew):
         return Status.OK, value
-    if _NO_NUMBER.encode() in text and _holds_raw(value):
-        return (Status.DUPLICATE_NAMES, {}) if _says_a_name_twice(text) else (Status.OK, value)
     # Every written name has its colon. As long as no text is escaped, texts have as many in the payload as in the message written anew.
     if (b"\\" in text or text.count(b":") != anew.count(b":")) and _says_a_name_twice(text):
         return Status.DUPLICATE_NAMES, {}
-    return Status.OK, _spelled(text)
+    return Status.OK, value if _NO_NUMBER.encode() in text and _holds_raw(value) else _spelled(text)
 
 
 def _is_but_for_blanks(text: bytes, anew: bytes) -> bool:
@@ -212,6 +224,9 @@ def _spelled(text: bytes) -> Any:
 
 
 def _number(written: str) -> Any:
+    if written.startswith(_NO_NUMBER):
+        digits = int(written[len(_NO_NUMBER) :])
+        return msgspec.Raw(b'"' + digits.to_bytes((digits.bit_length() + 7) // 8) + b'"')
     value = float(written)
     if written == repr(value) or _denotes(written, value):
         return value
@@ -230,7 +245,8 @@ def _denotes(written: str, value: float) -> bool:
         return False
 
 
-_numbers_as_written = msgspec.json.Decoder(float_hook=_number).decode
+_numbers_as_written = msgspec.json.Decoder(float_hook=_Memo(_number).__getitem__).decode
+_stand_ins = _Memo(_stand_in)
 
 
 def _holds_raw(value: Any) -> bool:
@@ -246,10 +262,10 @@ def _inside(value: Any) -> Any:
     return value.values() if type(value) is dict else value if type(value) is list else ()
 
 
-def _is_too_deep(value: Any) -> bool:
-    """Whether a value nests deeper than `DEPTH`, level by level: recursion would end at the interpreter's limit."""
+def _is_too_deep(value: Any, depth: int) -> bool:
+    """Whether a value nests deeper than it may, level by level: recursion would end at the interpreter's limit."""
     level = [value]
-    for _ in range(DEPTH):
+    for _ in range(depth):
         within: list[Any] = []
         for each in level:
             within += each.values() if type(each) is dict else each
@@ -259,35 +275,33 @@ def _is_too_deep(value: Any) -> bool:
     return True
 
 
-def _nests_too_deep(payload: bytes) -> bool:
-    """Whether bytes that cannot be parsed open more than `DEPTH` brackets within each other."""
-    if payload.count(b"{") + payload.count(b"[") <= DEPTH:
+def _nests_too_deep(payload: bytes, depth: int) -> bool:
+    """Whether bytes that cannot be parsed open more brackets within each other than they may."""
+    if payload.count(b"{") + payload.count(b"[") <= depth:
         return False
-    depth = 0
-    for bracket in _TEXTS.sub(b"", payload).translate(None, _NO_BRACKETS):
-        depth += _STEPS[bracket]
-        if depth > DEPTH:
-            return True
-    return False
+    steps = map(_STEPS.__getitem__, _TEXTS.sub(b"", payload).translate(None, _NO_BRACKETS))
+    return max(accumulate(steps), default=0) > depth
 
 
 def _has_long_number(payload: bytes) -> bool:
     return _ZEROS in payload.translate(_AS_ZEROS) and _ZEROS in _TEXTS.sub(b'"', payload).translate(_AS_ZEROS)
 
 
-def _pieces(payload: bytes) -> list[bytes]:
-    """Return the objects that stand one after another in a payload, or none. Between them is white space alone; one too many ends the search."""
-    ends, depth = [0], 0
-    for found in _BRACKETS.finditer(payload):
-        if found[0][:1] != b'"':
-            depth += _STEPS[payload[found.start()]]
-            if depth == 0:
-                ends.append(found.end())
-        if depth < 0 or depth > DEPTH or len(ends) > ELEMENTS + 1:
-            break
-    pieces = [payload[start:end].strip(_BLANKS) for start, end in pairwise(ends)]
-    whole = not payload[ends[-1] :].strip(_BLANKS) or len(pieces) > ELEMENTS
-    return pieces if whole and len(pieces) > 1 and all(piece[:1] == b"{" for piece in pieces) else []
+def _objects(payload: bytes) -> int:
+    """Return how many objects may stand one after another in a payload: 0 where one would begin within another."""
+    pieces = _BOUNDARY.split(_TEXTS.sub(b'""', payload))
+    return len(pieces) if all(_is_balanced(piece) for piece in pieces) else 0
+
+
+def _is_balanced(piece: bytes) -> bool:
+    return piece.count(b"{") + piece.count(b"[") == piece.count(b"}") + piece.count(b"]")
+
+
+def _with_commas(payload: bytes) -> bytes:
+    """Return objects that stand one after another as an array."""
+    if _BOUNDARY.search(b" ".join(_TEXTS.findall(payload))):
+        return b"[" + _BOUNDARY_OR_TEXT.sub(lambda found: found[0] if found[0][:1] == b'"' else b",", payload) + b"]"
+    return b"[" + _BOUNDARY.sub(b",", payload) + b"]"
 
 
 def _has_many_fields(message: Any) -> bool:

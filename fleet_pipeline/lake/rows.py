@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
-from typing import Any, TypeVar
+from itertools import repeat
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import pyarrow as pa
@@ -97,14 +98,44 @@ def typed_again(origins: Sequence[pa.Array], payloads: Sequence[bytes | None], c
     One block of as many rows as there are versions; where arrays are unrolled there may be more rows, and then more blocks, but the rows of
     one version are never parted.
     """
-    form = contract.form
+    versions = pa.table([*origins, pa.array(payloads, pa.binary())], [*ORIGINS, "_payload"])
+    for messages, rows in _messages(payloads, contract.form):
+        yield _typed(versions if rows is None else _unrolled(versions, rows), messages, contract, rows)
+
+
+def taught(payloads: Sequence[bytes | None], contract: Contract) -> Evidence:
+    """Return what messages have beyond a contract, without making rows of them."""
+    evidence = Evidence()
+    for messages, rows in _messages(payloads, contract.form):
+        evidence.add(_contained(partial(_learnt, rows=rows, versions=len(payloads), contract=contract), messages, contract))
+    return evidence
+
+
+class _Rows(NamedTuple):
+    """The rows that versions have where one may have several."""
+
+    versions: list[int]
+    """Which version each is of, by its place."""
+    numbers: list[int]
+    """Which of its elements each is, from 0."""
+
+
+def _messages(payloads: Sequence[bytes | None], form: Form) -> Iterator[tuple[Callable[[], Iterable[Judged]], _Rows | None]]:
+    """Yield what payloads say, a message each; by blocks of rows, where one may have several."""
+    lenient = form.lenient_numbers == "on"
     if form.arrays == "whole" and form.several_objects == "off":
-        judge = partial(judged, lenient=form.lenient_numbers == "on")
-        yield _typed(origins, payloads, lambda: _judgements(payloads, judge, lambda says: says), contract)
+        judge = partial(judged, lenient=lenient)
+        yield lambda: _judgements(payloads, judge, lambda says: says), None
         return
-    for rows, places, messages in _unrolled(origins, payloads, form):
-        first = [payloads[place] if not number else None for place, number in places]
-        yield _typed(rows, first, partial(iter, messages), contract, [place for place, _ in places])
+    each = partial(judged_elements, arrays=form.arrays == "elements", several=form.several_objects == "on", lenient=lenient)
+    messages, rows = list[Judged](), _Rows([], [])
+    for place, elements in enumerate(_judgements(payloads, each, lambda says: [says])):
+        messages += elements
+        rows.versions.extend(repeat(place, len(elements)))
+        rows.numbers.extend(range(len(elements)))
+        if len(messages) >= BLOCK_ROWS or place == len(payloads) - 1:
+            yield partial(iter, messages), rows
+            messages, rows = [], _Rows([], [])
 
 
 def _judgements(payloads: Sequence[bytes | None], judge: Callable[[bytes], _Says], alone: Callable[[Judged], _Says]) -> Iterator[_Says]:
@@ -128,20 +159,14 @@ def _defect(error: Exception) -> Judged:
     return Status.DEFECT, {}
 
 
-def _typed(
-    origins: Sequence[pa.Array],
-    payloads: Sequence[bytes | None],
-    messages: Callable[[], Iterable[Judged]],
-    contract: Contract,
-    versions: Sequence[int] | None = None,
-) -> Block:
-    """Return the rows of some messages. If nobody foresaw how one of them fails, each is tried alone, and those that fail alone say so."""
+def _contained(make: Callable[[Iterable[Judged]], _Says], messages: Callable[[], Iterable[Judged]], contract: Contract) -> _Says:
+    """Return what is made of some messages. If nobody foresaw how one of them fails, each is tried alone, and those that fail alone say so."""
     try:
-        return _made(origins, payloads, messages(), contract, versions)
+        return make(messages())
     except _FORESEEN:
         raise
     except Exception:  # noqa: BLE001 (the outermost frame of a message; what fails though each message alone does not is raised again)
-        return _made(origins, payloads, [_alone(message, contract) for message in messages()], contract, versions)
+        return make([_alone(message, contract) for message in messages()])
 
 
 def _alone(message: Judged, contract: Contract) -> Judged:
@@ -159,25 +184,49 @@ def _alone(message: Judged, contract: Contract) -> Judged:
     return message
 
 
-def _made(
-    origins: Sequence[pa.Array], payloads: Sequence[bytes | None], messages: Iterable[Judged], contract: Contract, versions: Sequence[int] | None
-) -> Block:
-    """Return the rows of some messages; where one version may have several, `versions` says which each is of."""
-    sheet = Sheet(contract, len(payloads), versions)
-    statuses = sheet.write(messages)
+def _typed(head: pa.Table, messages: Callable[[], Iterable[Judged]], contract: Contract, rows: _Rows | None) -> Block:
+    """Return the rows of some messages, of which is known where they came from and their payloads."""
+    return _contained(partial(_made, head=head, contract=contract, rows=rows), messages, contract)
+
+
+def _made(messages: Iterable[Judged], head: pa.Table, contract: Contract, rows: _Rows | None) -> Block:
+    sheet, statuses = _read(messages, contract, head.num_rows, rows)
     typed = sheet.arrays()
-    sheet.evidence.messages = statuses.count(Status.OK) if versions is None else _count_read(statuses, versions)
-    extra: list[str | None] = [None] * len(payloads)
+    extra: list[str | None] = [None] * head.num_rows
     for row, left in sheet.aside.items():
         statuses[row], extra[row] = Status.PARTIAL, _text(left)
-    arrays = [*origins, pa.array(statuses, pa.string()), pa.array(payloads, pa.binary()), *(array for _, array in typed)]
-    names = [*HEAD.names, *(column.name for column, _ in typed)]
-    table = pa.table([*arrays, pa.array(extra, pa.string())], [*names, EXTRA.name])
+    origins, payloads = head.select(ORIGINS).columns, head["_payload"]
+    arrays = [*origins, pa.array(statuses, pa.string()), payloads, *(array for _, array in typed), pa.array(extra, pa.string())]
+    table = pa.table(arrays, [*HEAD.names, *(column.name for column, _ in typed), EXTRA.name])
     return Block(table, tuple(column for column, _ in typed), len(contract.columns), sheet.evidence)
+
+
+def _learnt(messages: Iterable[Judged], versions: int, contract: Contract, rows: _Rows | None) -> Evidence:
+    sheet, _ = _read(messages, contract, versions, rows)
+    return sheet.learn()
+
+
+def _read(messages: Iterable[Judged], contract: Contract, versions: int, rows: _Rows | None) -> tuple[Sheet, list[Status]]:
+    """Return messages in a sheet, and their statuses."""
+    sheet = Sheet(contract, versions) if rows is None else Sheet(contract, len(rows.versions), rows.versions)
+    statuses = sheet.write(messages)
+    sheet.evidence.messages = statuses.count(Status.OK) if rows is None else _count_read(statuses, rows.versions)
+    return sheet, statuses
 
 
 def _count_read(statuses: Sequence[Status], versions: Sequence[int]) -> int:
     return len({version for status, version in zip(statuses, versions, strict=True) if status is Status.OK})
+
+
+def _unrolled(versions: pa.Table, rows: _Rows) -> pa.Table:
+    """Return a row for each element of the versions. Only the first has the payload, and the others' identities say which they are."""
+    numbers = pa.array(rows.numbers, pa.int64())
+    first = pc.equal(numbers, 0)
+    origins = versions.select(ORIGINS).take(pa.array(rows.versions, pa.int64()))
+    suffixes = pc.binary_join_element_wise("-", pc.utf8_lpad(pc.cast(numbers, pa.string()), 4, "0"), "")
+    identities = pc.binary_join_element_wise(origins["_version"], pc.if_else(first, "", suffixes), "")
+    payloads = versions["_payload"].take(pc.if_else(first, pa.array(rows.versions, pa.int64()), None))
+    return origins.set_column(origins.schema.get_field_index("_version"), "_version", identities).append_column("_payload", payloads).combine_chunks()
 
 
 def conformed(made: Block, contract: Contract) -> pa.Table:
@@ -311,25 +360,6 @@ def _origins(rule: Rule, versions: Sequence[Version]) -> list[pa.Array]:
 
 def _stand_for_versions(rows: pa.Table) -> pa.ChunkedArray:
     return pc.equal(pc.utf8_length(rows["_version"]), IDENTITY)
-
-
-def _unrolled(
-    origins: Sequence[pa.Array], payloads: Sequence[bytes | None], form: Form
-) -> Iterator[tuple[list[pa.Array], list[tuple[int, int]], list[Judged]]]:
-    """Yield rows, one for each element of an array: their origins, which element of which version they are, and what it says."""
-    versions, places, messages = pa.table(list(origins), ORIGINS), [], []
-    arrays, several, lenient = form.arrays == "elements", form.several_objects == "on", form.lenient_numbers == "on"
-    judge = partial(judged_elements, arrays=arrays, several=several, lenient=lenient)
-    for row, elements in enumerate(_judgements(payloads, judge, lambda says: [says])):
-        places += [(row, number) for number in range(len(elements))]
-        messages += elements
-        if len(messages) >= BLOCK_ROWS or row == len(payloads) - 1:
-            rows = versions.take(pa.array([place for place, _ in places], pa.int64()))
-            numbered = zip(rows["_version"].to_pylist(), places, strict=True)
-            identities = pa.array([f"{version}-{number:04d}" if number else version for version, (_, number) in numbered], pa.string())
-            rows = rows.set_column(rows.schema.get_field_index("_version"), "_version", identities)
-            yield [_whole(column) for column in rows.columns], places, messages
-            places, messages = [], []
 
 
 def _whole(array: pa.Array | pa.ChunkedArray) -> pa.Array:

@@ -17,7 +17,7 @@ from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.learning import Evidence
 from fleet_pipeline.lake.memory import blocks_of
 from fleet_pipeline.lake.reading import PartFile, merged, opened
-from fleet_pipeline.lake.rows import BLOCK_ROWS, ORIGINS, Block, of_versions, typed_again
+from fleet_pipeline.lake.rows import BLOCK_ROWS, ORIGINS, Block, of_versions, taught, typed_again
 from fleet_pipeline.lake.workplace import workplace
 from fleet_pipeline.model.fleet import Hour, Rule
 
@@ -46,8 +46,7 @@ def learnt(old: Lake, contract: Contract, rule: Rule, hour: Hour) -> Evidence:
     """Return what the messages of an hour have beyond a contract. For whoever learns over all hours before the first is written."""
     evidence = Evidence()
     for block in _versions(_files(old, rule, hour)):
-        for made in _typed(block, contract):
-            evidence.add(made.evidence)
+        evidence.add(taught(block["_payload"].to_pylist(), contract))
     return evidence
 
 
