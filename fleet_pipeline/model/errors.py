@@ -23,7 +23,7 @@
     ├── CannotJudge               a policy says what our evaluation does not know
     ├── LocalAwsError             AWS on this machine
     │   ├── LocalAwsUnsupported   the installed emulator is not the one whose mends are known
-    │   └── LocalAwsDidNotStart
+    │   └── LocalAwsDidNotStart   its process ended, or did not answer in time (retryable)
     ├── VehicleError
     │   ├── RegistrationRefused   AWS IoT did not provision the vehicle
     │   ├── NotRegistered         the vehicle has no certificate of its own
@@ -333,7 +333,9 @@ class LocalAwsUnsupported(LocalAwsError):
 
 
 class LocalAwsDidNotStart(LocalAwsError):
-    """The emulator's process ended or did not answer in time."""
+    """The emulator's process ended or did not answer in time, as on a machine that is busy."""
+
+    retryable = True
 
     def __init__(self, why: str, log: str) -> None:
         super().__init__(why, log)

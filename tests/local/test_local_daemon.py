@@ -131,8 +131,9 @@ def test_a_server_that_hangs_is_not_joined_by_another_and_is_killed_by_a_stop(ho
     os.kill(start(home).pid, signal.SIGSTOP)
     for patience in ("START_PATIENCE_S", "STOP_PATIENCE_S", "ANSWER_PATIENCE_S"):
         monkeypatch.setattr(daemon, patience, 0.3)
-    with pytest.raises(LocalAwsDidNotStart, match="lives but did not answer"):
+    with pytest.raises(LocalAwsDidNotStart, match="lives but did not answer") as raised:
         start(home)
+    assert raised.value.retryable
     assert daemon.stop(home)
     assert not Folder.of(home).has_server()
 
