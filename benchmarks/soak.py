@@ -56,14 +56,11 @@ def fuzz():
     contract = Contract()
     for _ in range(200_000 // 500):
         payloads = [_spoilt(chance, chance.choice(corpus)) for _ in range(500)]
-        sheet, messages = Sheet(contract, 500), []
-        for row, payload in enumerate(payloads):
-            status, message = judged(payload)
+        sheet, judgements = Sheet(contract, 500), [judged(payload) for payload in payloads]
+        for status in sheet.write(judgements):
             statuses[status] = statuses.get(status, 0) + 1
-            messages.append(message)
-            sheet.write(row, message)
         arrays = {column.path: array.to_pylist() for column, array in sheet.arrays()}
-        for row, message in enumerate(messages):
+        for row, (_, message) in enumerate(judgements):
             aside = _flat(sheet.aside.get(row, {}))
             for path, value in _flat(message).items():
                 assert _holds(aside.get(path, arrays.get(path, [None] * 500)[row]), value), payloads[row]

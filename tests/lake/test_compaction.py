@@ -5,6 +5,7 @@ import json
 import uuid
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 
 import duckdb
 import pandas as pd
@@ -14,11 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 from dict_store import DictStore
 
+from fleet_pipeline.lake.contract import DECIMAL, Column, Contract
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.operations.compact_hour import Progress, compact_hour
 from fleet_pipeline.lake.payload import Status
 from fleet_pipeline.model.errors import PartsMissing
-from fleet_pipeline.model.fleet import Hour, RawName, Rule
+from fleet_pipeline.model.fleet import Form, Hour, RawName, Rule
 
 RULE = Rule("test-rule", "rule1")
 HOUR = Hour.parse("2026-11-23-10:00")
@@ -163,6 +165,25 @@ def test_pyarrow_duckdb_pandas_and_polars_read_the_same_rows(raw, lake, tmp_path
     assert pd.read_parquet(tmp_path / "lake/v1", filters=[("_ts", ">=", pd.Timestamp(HOUR.start_ms + 10, unit="ms", tz="UTC"))]).speed.sum() == 175.0
     lazy = pl.scan_parquet(files, hive_partitioning=True, missing_columns="insert", extra_columns="ignore")
     assert lazy.filter(pl.col("date") == pl.date(2026, 11, 23)).select(pl.col("speed").sum()).collect().item() == 220.0
+
+
+@pytest.mark.parametrize("learnt", [True, False], ids=["learnt", "pinned"])
+def test_duckdb_pandas_and_polars_read_ids_of_64_bits_as_they_were_sent(raw, tmp_path, learnt):
+    lake, sent = Lake(DictStore(), "lake", form=Form(numbers="exact" if learnt else "double")), [2**63, 2**64 - 1, 2**53 + 1, -(2**63), 7]
+    if not learnt:
+        lake.pin(RULE, Contract(form=lake.form).adding([Column(("id",), DECIMAL), Column(("ids",), f"{DECIMAL}[]")]))
+    for offset, number in enumerate([*sent, *sent[:2]]):
+        raw.put(key(offset), json.dumps({"id": number, "ids": [number]}).encode())
+    compact(raw, lake)
+    assert {column.kind for column in lake.contract(RULE).columns.values()} == {DECIMAL, f"{DECIMAL}[]"}
+    rows(lake, tmp_path)  # downloads the files
+    files, numbers = f"{tmp_path}/lake/v1/**/*.parquet", [Decimal(number) for number in [*sent, *sent[:2]]]
+    pairs = [(number, [number]) for number in numbers]
+    assert duckdb.sql(f"SELECT id, ids FROM read_parquet('{files}') ORDER BY _key").fetchall() == pairs
+    assert duckdb.sql(f"SELECT count(*) FROM read_parquet('{files}') WHERE id = 18446744073709551615").fetchone() == (2,)
+    frame = pd.read_parquet(tmp_path / "lake/v1").sort_values("_key")
+    assert [(one, [*several]) for one, several in zip(frame.id, frame.ids, strict=True)] == pairs
+    assert pl.scan_parquet(files).sort("_key").select("id", "ids").collect().rows() == pairs
 
 
 def test_progress_is_told_as_blocks_are_read(raw, lake):

@@ -12,14 +12,14 @@ import pytest
 from test_compaction import RULE, key
 
 from fleet_pipeline.aws.store import Version
-from fleet_pipeline.lake.contract import Contract
+from fleet_pipeline.lake.contract import COLUMNS, DECIMAL, Contract
 from fleet_pipeline.lake.learning import Evidence
 from fleet_pipeline.lake.payload import DEPTH, DIGITS, Status, judged, judged_elements
 from fleet_pipeline.lake.rows import blocks, conformed
 from fleet_pipeline.model.fleet import Form
 
-MESSAGES = int(os.environ.get("EXACT_MESSAGES", "1200"))
-"""Messages of each form; the long run has 50,000."""
+MESSAGES = int(os.environ.get("EXACT_MESSAGES", "300"))
+"""Messages of each form and way of learning; the long run has 5,000, which are 200,000 in all."""
 
 NUMBERS = [
     "0",
@@ -164,9 +164,11 @@ def _same(one, other):
     return type(one) is type(other) and one == other
 
 
-def _rows(payloads, form, needed=1):
+def _rows(payloads, form, needed=1, most=COLUMNS, pinned=()):
     """Compact payloads in two hours, in blocks of 500, and return their rows with the record of their columns."""
     contract, half = Contract(form=form), len(payloads) // 2
+    if pinned:
+        contract = contract.pinning(contract.adding(contract.column(*column) for column in pinned))
     for part in (payloads[:half], payloads[half:]):
         made, seen = [], Evidence()
         for start in range(0, len(part), 500):
@@ -175,23 +177,34 @@ def _rows(payloads, form, needed=1):
             for block in blocks(RULE, versions, some, contract):
                 made.append(block)
                 seen.add(block.evidence)
-        contract = contract.adding(seen.columns(contract, needed))
+        contract = contract.adding(seen.columns(contract, needed), most=most)
         record = json.loads(contract.to_json())
         for block in made:
             yield from ((row, record) for row in conformed(block, contract).to_pylist())
 
 
+LEARNING = {
+    "one message is enough": {"needed": 1},
+    "three messages": {"needed": 3},
+    "fifty messages": {"needed": 50},
+    "two columns an hour": {"needed": 1, "most": 2},
+    "a contract": {"pinned": [(("speed",), DECIMAL), (("a",), f"{DECIMAL}[]"), (("b",), "json"), (("at",), "int64"), (("é",), "string[]")]},
+}
+"""What decides which fields are columns. Hour by hour, a table of the first kinds gets more of them."""
+
+
 @pytest.mark.parametrize("arrays", ["whole", "elements"])
 @pytest.mark.parametrize("nested", ["columns", "structs"])
 @pytest.mark.parametrize("numbers", ["double", "exact"])
-def test_a_row_gives_its_message_back_number_by_number(numbers, nested, arrays):
-    chance, form = random.Random(f"{numbers} {nested} {arrays}"), Form(nested_objects=nested, arrays=arrays, numbers=numbers)
+@pytest.mark.parametrize("learning", LEARNING)
+def test_a_row_gives_its_message_back_number_by_number(numbers, nested, arrays, learning):
+    chance, form = random.Random(f"{numbers} {nested} {arrays} {learning}"), Form(nested_objects=nested, arrays=arrays, numbers=numbers)
     texts = [[_object(chance) for _ in range(chance.choice([1, 1, 2, 3]) if arrays == "elements" else 1)] for _ in range(MESSAGES)]
     payloads = [("[" + ",".join(some) + "]" if arrays == "elements" else some[0]).encode() for some in texts]
     read = 0
     element = 0
     sent = iter(zip(texts, payloads, strict=True))
-    for row, record in _rows(payloads, form):
+    for row, record in _rows(payloads, form, **LEARNING[learning]):
         if row["_payload"] is not None:
             (some, payload), element = next(sent), 0
             assert row["_payload"] == payload
