@@ -5,7 +5,7 @@ anything is decided, so it matters not where in the hour a message stands.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -125,15 +125,16 @@ def _homes_at_once(values: Sequence[Any]) -> Homes | None:
         return _homes_of_lists(list(filter(None, values)), rows)
     if types in ({bool}, {str}, {float}):
         return Counter({SCALARS[types.pop()]: rows})
-    return _homes_of_numbers(values, rows) if types and types <= {int, float} else None
+    return _homes_of_scalars(values) if types and types <= SCALARS.keys() else None
 
 
-def _homes_of_numbers(values: Iterable[Any], rows: int) -> Homes | None:
-    """Count numbers, of so many rows, if doubles hold all the integers among them."""
+def _homes_of_scalars(values: Sequence[Any]) -> Homes | None:
+    """Count values that are no lists, if doubles hold all the integers among them."""
     integers = [value for value in values if type(value) is int]
-    if not -EXACT <= min(integers) <= max(integers) <= EXACT:
+    if integers and not -EXACT <= min(integers) <= max(integers) <= EXACT:
         return None
-    return +Counter({INT: len(integers), "double": rows - len(integers)})
+    types = Counter(map(type, values))
+    return +Counter({INT: len(integers)} | {SCALARS[of]: types[of] for of in (bool, float, str)})
 
 
 def _homes_of_lists(filled: Sequence[list[Any]], rows: int) -> Homes | None:
