@@ -17,12 +17,14 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.parse import quote
 
+import psutil
 import pyarrow.dataset as ds
 import pytest
 from playwright.sync_api import sync_playwright
 from webserver import Webserver
 
 from fleet_pipeline.account import Account
+from fleet_pipeline.cli.ui import PATIENCE
 from fleet_pipeline.local import daemon
 from fleet_pipeline.model.fleet import Fleet, Hour, RawName
 
@@ -56,21 +58,21 @@ def ui(tmp_path_factory):
         # A shell that started pytest in the background ignores SIGINT, and dagster maps SIGTERM to it.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
     )
-    server = Ui(f"http://127.0.0.1:{port}", home, Path(log.name))
+    server = Ui(f"http://127.0.0.1:{port}", home, Path(log.name), process.pid)
     try:
         server.wait_until_loaded(process)
         yield server
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(120)
         log.close()
         daemon.stop(home / ".fleet")
 
 
 class Ui(Webserver):
-    def __init__(self, url, home, log):
+    def __init__(self, url, home, log, pid):
         super().__init__(url, log)
-        self.home = home
+        self.home, self.pid = home, pid
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +110,12 @@ def test_the_definitions_load_without_an_error_or_a_warning(ui):
     lines = [line for line in ui.log.read_text().splitlines() if first_start not in line]
     said = [line for line in lines if any(word in line.lower() for word in ("warning", "error", "traceback"))]
     assert said == [], "\n".join(said)
+
+
+def test_every_process_of_it_waits_long_enough_for_a_code_server_on_a_busy_machine(ui):
+    family = psutil.Process(ui.pid).children(recursive=True)
+    assert len(family) >= 3
+    assert {each.environ().get(PATIENCE[0]) for each in family} == {PATIENCE[1]}
 
 
 def test_the_lineage_leads_from_the_device_policy_to_parquet(ui):

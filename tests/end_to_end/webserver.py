@@ -4,7 +4,7 @@ import json
 import time
 import urllib.request
 
-START_PATIENCE_S = 180
+START_PATIENCE_S = 600
 RUN_PATIENCE_S = 180
 ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
 
