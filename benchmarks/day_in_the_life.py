@@ -35,7 +35,7 @@ from fleet_pipeline.account import Account
 from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.cli.demo import QUIET
 from fleet_pipeline.cli.vehicle import register_all
-from fleet_pipeline.definitions import build
+from fleet_pipeline.definitions import build_definitions
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.operations.verify import verify_hour
 from fleet_pipeline.local import daemon
@@ -141,7 +141,7 @@ def main():
 def live(home, world):
     hour = Hour.of(datetime.now(UTC) + timedelta(minutes=3))  # registering takes a while
     instance = dg.DagsterInstance.get()
-    assert build(world.fleet).resolve_job_def("provision").execute_in_process(instance=instance, run_config=QUIET).success
+    assert build_definitions(world.fleet).resolve_job_def("provision").execute_in_process(instance=instance, run_config=QUIET).success
     register_all(world.fleet, world.account, made_up_serials(world.fleet, VEHICLES))
     outage = [Hour(hour.start - timedelta(hours=ago)) for ago in range(OUTAGE_HOURS, 0, -1)]
     for each in outage:

@@ -1,9 +1,10 @@
-"""What Dagster loads: everything of one fleet. The environment is read here, once."""
+"""What Dagster is given of a fleet, and our own code location, of which the environment is read here, once."""
 
 import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -23,41 +24,58 @@ from fleet_pipeline.assets.provisioning.hardening import hardening_checks
 from fleet_pipeline.assets.provisioning.infrastructure import provisioning_assets
 from fleet_pipeline.assets.provisioning.jobs import adopt_job, claim_jobs, destroy_job, export_job, plan_job, rollback_job
 from fleet_pipeline.assets.provisioning.schedules import drift_schedule
+from fleet_pipeline.assets.shared.scope import Own, Scope
 from fleet_pipeline.model import settings
 from fleet_pipeline.model.fleet import Fleet
-from fleet_pipeline.resources.account import AccountResource
-from fleet_pipeline.resources.lock import LockResource
 
 
-def build(fleet: Fleet) -> dg.Definitions:
-    """Return the assets, jobs and resources of a fleet."""
-    provisioning, lake, looks = provisioning_assets(fleet), lake_assets(fleet), late_data_checks(fleet)
-    drift, in_step, account = drift_checks(fleet), catalog_checks(fleet), AccountResource.of(fleet)
+def build_definitions(
+    fleet: Fleet,
+    *,
+    key_prefix: str | Sequence[str] = (),
+    automation: bool | None = None,
+    executor: dg.ExecutorDefinition | None = None,
+) -> dg.Definitions:
+    """Return all that Dagster needs of one fleet: assets, checks, jobs, schedules, sensors and resources.
+
+    Nothing of it is global, so that it can be merged (`dg.Definitions.merge`) with another fleet's, or with a company's own. `key_prefix` stands
+    before each asset key and each name; two fleets of one Dagster need two. `automation` switches all schedules and sensors on or off from
+    the start; None leaves it to each: on this machine all run, in an account those that only read. `executor` runs the steps of
+    our jobs; None leaves it to the code location. Raises InvalidName for a prefix that Dagster would not take.
+    """
+    scope = Scope(fleet, (key_prefix,) if isinstance(key_prefix, str) else tuple(key_prefix), automation, executor)
+    provisioning, lake, looks = provisioning_assets(scope), lake_assets(scope), late_data_checks(scope)
+    drift, in_step, tables = drift_checks(scope), catalog_checks(scope), [*catalog_assets(scope), *_vehicles(scope)]
+    assets: list[dg.AssetsDefinition | dg.AssetSpec] = [*provisioning, *raw_assets(scope), *error_assets(scope), *lake, *tables]
+    checks = [*drift, *in_step, *hardening_checks(scope), *looks]
+    jobs: list[Any] = [
+        dg.define_asset_job(
+            scope.name("provision"),
+            # Drift would only repeat what each asset has just looked at.
+            dg.AssetSelection.assets(*provisioning) - dg.AssetSelection.checks(*drift),
+            description="Bring AWS to what the settings want.",
+            executor_def=executor,
+        ),
+        dg.define_asset_job(scope.name("compact"), _only(lake), description="Compact hours of every rule.", executor_def=executor),
+        dg.define_asset_job(
+            scope.name("look"), dg.AssetSelection.checks(*looks), description="Look for messages that are not in the lake.", executor_def=executor
+        ),
+        plan_job(scope, [*drift, *in_step]),
+        adopt_job(scope),
+        *claim_jobs(scope),
+        rollback_job(scope),
+        replay_job(scope),
+        destroy_job(scope),
+        export_job(scope),
+    ]
+    own = Own.of(jobs, assets, checks)
     return dg.Definitions(
-        assets=[*provisioning, *raw_assets(fleet), *error_assets(fleet), *lake, *catalog_assets(fleet), *_vehicles(fleet)],
-        asset_checks=[*drift, *in_step, *hardening_checks(fleet), *looks],
-        jobs=[
-            dg.define_asset_job(
-                "provision",
-                # Drift would only repeat what each asset has just looked at.
-                dg.AssetSelection.assets(*provisioning) - dg.AssetSelection.checks(*drift),
-                description="Bring AWS to what the settings want.",
-            ),
-            dg.define_asset_job("compact", _only(lake), description="Compact hours of every rule."),
-            dg.define_asset_job("look", dg.AssetSelection.checks(*looks), description="Look for messages that are not in the lake."),
-            plan_job([*drift, *in_step]),
-            adopt_job(fleet),
-            *claim_jobs(fleet),
-            rollback_job(fleet),
-            replay_job(fleet),
-            destroy_job(fleet),
-            export_job(fleet),
-        ],
-        schedules=[drift_schedule(fleet), *lake_schedules(fleet)],
-        sensors=[*lake_sensors(fleet), table_sensor(fleet), *alert_sensors(fleet)],
-        resources={"account": account, "lock": LockResource(account=account, bucket=fleet.bucket)},
-        # A resource takes a tenth of a second, a process of its own three seconds.
-        executor=dg.in_process_executor,
+        assets=assets,
+        asset_checks=checks,
+        jobs=jobs,
+        schedules=[drift_schedule(scope), *lake_schedules(scope)],
+        sensors=[*lake_sensors(scope, own), table_sensor(scope, tables), *alert_sensors(scope, own)],
+        resources=scope.resources,
     )
 
 
@@ -71,13 +89,15 @@ def _only(assets: Sequence[dg.AssetsDefinition]) -> dg.AssetSelection:
 @dg.definitions
 def defs() -> dg.Definitions:
     """Return the definitions of the fleet that the environment and fleet.toml describe."""
-    return build(settings.read_fleet(os.environ, settings.find_file(os.environ, Path.cwd(), Path.home())))
+    fleet = settings.read_fleet(os.environ, settings.find_file(os.environ, Path.cwd(), Path.home()))
+    # A resource takes a tenth of a second, a process of its own three seconds.
+    return dg.Definitions.merge(build_definitions(fleet), dg.Definitions(executor=dg.in_process_executor))
 
 
-def _vehicles(fleet: Fleet) -> list[dg.AssetsDefinition]:
+def _vehicles(scope: Scope) -> list[dg.AssetsDefinition]:
     """Return the tables about vehicles, where the engine that computes them is installed (the extra `analytics`)."""
     if find_spec("duckdb") is None:
         return []
     from fleet_pipeline.assets.vehicles import vehicle_assets  # noqa: PLC0415 (it imports the engine)
 
-    return vehicle_assets(fleet)
+    return vehicle_assets(scope)

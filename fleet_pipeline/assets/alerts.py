@@ -14,10 +14,9 @@ from urllib.request import Request
 import dagster as dg
 
 from fleet_pipeline.assets.shared.evaluations import last_evaluation
+from fleet_pipeline.assets.shared.scope import Own, Scope
 from fleet_pipeline.instance.internals import WILL_RETRY_TAG
-from fleet_pipeline.instance.own_process import is_of_location
 from fleet_pipeline.model.errors import AlertNotDelivered
-from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.loopback import opener
 from fleet_pipeline.model.plain import plain, plain_lines
 
@@ -47,9 +46,9 @@ OVERLAP = timedelta(minutes=1)
 """Runs are asked for from so long before the last tick on: a run's last change may be noted late."""
 
 
-def alert_sensors(fleet: Fleet) -> list[dg.SensorDefinition]:
+def alert_sensors(scope: Scope, own: Own) -> list[dg.SensorDefinition]:
     """Return the sensors that tell the webhook of failed runs and of failed checks; none when there is no webhook."""
-    return [_failed_runs(fleet.alert_url), _failed_checks(fleet.alert_url)] if fleet.alert_url else []
+    return [_failed_runs(scope, own), _failed_checks(scope, own)] if scope.fleet.alert_url else []
 
 
 def deliver(url: str, text: str, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -113,10 +112,12 @@ def summary(title: str, lines: Sequence[str], more: int = 0) -> str:
     return "\n".join([f":red_circle: {title}", *shown, *([f"and {rest} more; Dagster's UI shows all of them"] if rest else [])])
 
 
-def _failed_runs(url: str) -> dg.SensorDefinition:
+def _failed_runs(scope: Scope, own: Own) -> dg.SensorDefinition:
+    url = scope.fleet.alert_url
+
     @dg.sensor(
-        name="alert_of_failed_runs",
-        default_status=dg.DefaultSensorStatus.RUNNING,
+        name=scope.name("alert_of_failed_runs"),
+        default_status=scope.sensor_status(by_itself=True),
         minimum_interval_seconds=INTERVAL_S,
         description="Tells the webhook of each run that failed for good. What the webhook does not take is told later.",
     )
@@ -128,7 +129,7 @@ def _failed_runs(url: str) -> dg.SensorDefinition:
         seen = set(before.get("seen", []))
         fresh = [record.dagster_run for record in reversed(failed) if record.dagster_run.run_id not in seen]
         waiting = _Waiting(list(before.get("waiting", [])), int(before.get("more", 0)))
-        waiting.add(_failure(context.instance, run) for run in fresh if _is_final(run) and is_of_location(run, context.code_location_origin))
+        waiting.add(_failure(context.instance, run) for run in fresh if _is_final(run) and own.has(run, context.code_location_origin))
         problem = waiting.told(url, "runs failed")
         kept = {"since": now.isoformat(), "seen": [record.dagster_run.run_id for record in failed], "waiting": waiting.lines, "more": waiting.more}
         return dg.SensorResult(skip_reason=problem or f"{len(fresh)} more runs have failed.", cursor=json.dumps(kept))
@@ -161,20 +162,19 @@ def _reason(event: dg.DagsterEvent) -> str:
     return f"{event.step_key}: {said or (failure.error.message.strip() if failure.error else 'no reason given')}"
 
 
-def _failed_checks(url: str) -> dg.SensorDefinition:
+def _failed_checks(scope: Scope, own: Own) -> dg.SensorDefinition:
+    url = scope.fleet.alert_url
+
     @dg.sensor(
-        name="alert_of_failed_checks",
-        default_status=dg.DefaultSensorStatus.RUNNING,
+        name=scope.name("alert_of_failed_checks"),
+        default_status=scope.sensor_status(by_itself=True),
         minimum_interval_seconds=INTERVAL_S,
         description="Tells the webhook of each check that turned red, once until it has been green again. What the webhook does not take is told later.",
     )
-    def alert_of_failed_checks(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        repository = context.repository_def
-        if repository is None:
-            return dg.SkipReason("There are no definitions to look at.")
+    def alert_of_failed_checks(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         found = json.loads(context.cursor or "{}")
         before: dict[str, Any] = {"red": found} if isinstance(found, list) else found  # a list, before alerts could wait
-        red = dict(_red(context.instance, sorted(repository.asset_graph.asset_check_keys)))
+        red = dict(_red(context.instance, sorted(own.checks)))
         waiting = _Waiting(list(before.get("waiting", [])), int(before.get("more", 0)))
         waiting.add(plain(f"*{name}*: {said}", LONGEST) for name, said in red.items() if name not in before.get("red", []))
         problem = waiting.told(url, "checks failed")

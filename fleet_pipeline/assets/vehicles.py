@@ -14,17 +14,15 @@ import pyarrow.compute as pc
 from fleet_pipeline.assets.lake import parquet
 from fleet_pipeline.assets.lake.partitions import days, hours, hours_of_the_day
 from fleet_pipeline.assets.shared.failures import reported
+from fleet_pipeline.assets.shared.scope import Scope
 from fleet_pipeline.assets.shared.shown import attempted, table
 from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.lake.analytics.revisions import Revised
 from fleet_pipeline.lake.analytics.vehicles import DAILY, HOURLY, UNNAMED, rolled_up, seen
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.model.fleet import Fleet, Hour
-from fleet_pipeline.resources.account import AccountResource
 
 GROUP = "vehicles"
-HOURLY_KEY = dg.AssetKey([GROUP, "hourly"])
-DAILY_KEY = dg.AssetKey([GROUP, "daily"])
 CODE_VERSION = "2"
 """Raised together with the version of a derived table."""
 
@@ -41,32 +39,43 @@ _REMEDY = (
 )
 
 
-def vehicle_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
+def vehicle_assets(scope: Scope) -> list[dg.AssetsDefinition]:
     """Return the two tables about vehicles, hourly and daily."""
-    return [_hourly(fleet), _daily(fleet)]
+    return [_hourly(scope), _daily(scope)]
 
 
-def _hourly(fleet: Fleet) -> dg.AssetsDefinition:
+def hourly_key(scope: Scope) -> dg.AssetKey:
+    """Return the asset key of the hourly table."""
+    return scope.key(GROUP, "hourly")
+
+
+def daily_key(scope: Scope) -> dg.AssetKey:
+    """Return the asset key of the daily table."""
+    return scope.key(GROUP, "daily")
+
+
+def _hourly(scope: Scope) -> dg.AssetsDefinition:
+    fleet = scope.fleet
     spec = _spec(
-        HOURLY_KEY,
+        hourly_key(scope),
         HOURLY,
         hours(fleet),
-        [parquet.key(rule) for rule in fleet.rules],
+        [parquet.key(scope, rule) for rule in fleet.rules],
         "The vehicles seen in the hour, on any rule: messages, the first and the last of them, odometer, speed, battery.",
     )
-    named = dg.AssetCheckSpec(NAMED, asset=HOURLY_KEY, description=f"An hour with messages has vehicles. If not: {_REMEDY}")
-    return _asset(fleet, spec, lambda store, partition: seen(fleet, Lake.current(store, fleet.parquet_prefix), Hour.parse(partition)), [named])
+    named = dg.AssetCheckSpec(NAMED, asset=spec.key, description=f"An hour with messages has vehicles. If not: {_REMEDY}")
+    return _asset(scope, spec, lambda store, partition: seen(fleet, Lake.current(store, fleet.parquet_prefix), Hour.parse(partition)), [named])
 
 
-def _daily(fleet: Fleet) -> dg.AssetsDefinition:
+def _daily(scope: Scope) -> dg.AssetsDefinition:
     spec = _spec(
-        DAILY_KEY,
+        daily_key(scope),
         DAILY,
-        days(fleet),
-        [dg.AssetDep(HOURLY_KEY, partition_mapping=hours_of_the_day())],
+        days(scope.fleet),
+        [dg.AssetDep(hourly_key(scope), partition_mapping=hours_of_the_day())],
         "What each vehicle did on the day: distance, speeds, battery, the hours in which it was seen.",
     )
-    return _asset(fleet, spec, lambda store, partition: rolled_up(store, date.fromisoformat(partition)))
+    return _asset(scope, spec, lambda store, partition: rolled_up(store, date.fromisoformat(partition)))
 
 
 def _spec(key: dg.AssetKey, schema: pa.Schema, partitions: dg.PartitionsDefinition[str], deps: Sequence[dg.AssetKey | dg.AssetDep], says: str) -> dg.AssetSpec:
@@ -75,7 +84,7 @@ def _spec(key: dg.AssetKey, schema: pa.Schema, partitions: dg.PartitionsDefiniti
         deps=deps,
         partitions_def=partitions,
         description=says,
-        group_name=GROUP,
+        group_name="_".join(key.path[:-1]),  # GROUP, after the prefix
         kinds={"s3", "parquet", "duckdb"},
         metadata={"dagster/column_schema": dg.TableSchema([dg.TableColumn(field.name, str(field.type)) for field in schema])},
         automation_condition=parquet.WHEN_IT_GREW,
@@ -84,21 +93,22 @@ def _spec(key: dg.AssetKey, schema: pa.Schema, partitions: dg.PartitionsDefiniti
     )
 
 
-def _asset(fleet: Fleet, spec: dg.AssetSpec, compute: Callable[[S3Store, str], Revised], checks: Sequence[dg.AssetCheckSpec] = ()) -> dg.AssetsDefinition:
+def _asset(scope: Scope, spec: dg.AssetSpec, compute: Callable[[S3Store, str], Revised], checks: Sequence[dg.AssetCheckSpec] = ()) -> dg.AssetsDefinition:
     @dg.multi_asset(
         name=spec.key.to_python_identifier(),
         specs=[spec],
         check_specs=checks,
         backfill_policy=dg.BackfillPolicy.single_run(),
         retry_policy=dg.RetryPolicy(max_retries=2, delay=10, backoff=dg.Backoff.EXPONENTIAL),
+        required_resource_keys={scope.account_key},
     )
-    def materialize(context: dg.AssetExecutionContext, account: AccountResource) -> Iterator[dg.AssetMaterialization | dg.AssetCheckResult]:
-        store = S3Store(account.aws, fleet.lake_bucket)
+    def materialize(context: dg.AssetExecutionContext) -> Iterator[dg.AssetMaterialization | dg.AssetCheckResult]:
+        store = S3Store(scope.account(context.resources).aws, scope.fleet.lake_bucket)
         for partition in context.partition_keys:
             with reported():
                 revised = compute(store, partition)
             tags = {"dagster/code_version": CODE_VERSION, "dagster/data_version": revised.inputs[:16]}
-            yield dg.AssetMaterialization(spec.key, partition=partition, metadata=_metadata(fleet, revised), tags=tags)
+            yield dg.AssetMaterialization(spec.key, partition=partition, metadata=_metadata(scope.fleet, revised), tags=tags)
         for check in checks:
             yield _named(check, context.instance)
 
@@ -108,7 +118,7 @@ def _asset(fleet: Fleet, spec: dg.AssetSpec, compute: Callable[[S3Store, str], R
 def _named(check: dg.AssetCheckSpec, instance: dg.DagsterInstance) -> dg.AssetCheckResult:
     """Return which hours have messages and no vehicle, by what was reported of each last: an hour without fault does not clear another."""
     said: dict[str, dict[str, Any]] = {}
-    for record in instance.fetch_materializations(HOURLY_KEY, limit=JUDGED).records:
+    for record in instance.fetch_materializations(check.asset_key, limit=JUDGED).records:
         if (partition := record.partition_key) and (found := record.asset_materialization):
             said.setdefault(partition, {name: found.metadata[name].value for name in (UNNAMED, "dagster/partition_row_count") if name in found.metadata})
     broken = sorted(hour for hour, of in said.items() if of.get(UNNAMED) and not of["dagster/partition_row_count"])

@@ -20,7 +20,7 @@ from fleet_pipeline.cli.alone import alone
 from fleet_pipeline.cli.shown import console, progress, styled
 from fleet_pipeline.cli.vehicle import register_all
 from fleet_pipeline.cloud.enrolment.hook_log import decisions
-from fleet_pipeline.definitions import build
+from fleet_pipeline.definitions import build_definitions
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.model.errors import DemoStopped, RegistrationRefused
 from fleet_pipeline.model.fleet import Fleet, Hour, RawName, Rule
@@ -113,7 +113,7 @@ def _compact(fleet: Fleet, instance: dg.DagsterInstance, hours: Sequence[Hour]) 
 
 
 def _materializations(fleet: Fleet, instance: dg.DagsterInstance, job: str, **partition: Any) -> list[dg.DagsterEvent]:
-    result = build(fleet).resolve_job_def(job).execute_in_process(instance=instance, run_config=QUIET, **partition)
+    result = build_definitions(fleet).resolve_job_def(job).execute_in_process(instance=instance, run_config=QUIET, **partition)
     return [event for event in result.all_events if event.is_step_materialization]
 
 

@@ -3,6 +3,7 @@
 import difflib
 import json
 import logging
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import Field, fields
@@ -22,7 +23,8 @@ _RULE_KEYS = Path(__file__).parent / "rule-keys.json"
 _log = logging.getLogger(__name__)
 _warned: set[str] = set()
 
-_HOME = str(next(each.default for each in fields(Fleet) if each.name == "home"))
+_DEFAULTS = {each.name: each.default for each in fields(Fleet)}
+_HOME = str(_DEFAULTS["home"])
 _NUMBERS: dict[str, Any] = {each.name: type(each.default) for each in fields(Fleet) if type(each.default) in {int, float}}
 _NUMBER_WANTED: dict[type, str] = {int: "write a whole number", float: "write a number"}
 
@@ -52,11 +54,38 @@ def read_fleet(environ: Mapping[str, str], file: Path) -> Fleet:
     A variable of an unknown name is warned of once and left alone: Kubernetes gives every process `FLEET_PORT` where a service is named `fleet`.
     """
     chosen = {**_from_file(file), **_from_environment(environ)}
-    if file.parent.absolute() != Path.cwd() and chosen.get("home", _HOME):
-        chosen["home"] = str(file.parent.absolute() / chosen.get("home", _HOME))
+    _check_account(chosen)
+    return Fleet(**{"rule_keys": rule_keys(), **chosen, **_home(chosen, file.parent)})
+
+
+def of_attributes(said: Mapping[str, Any], folder: Path) -> Fleet:
+    """Return the fleet that the attributes of a component describe, of which one that was left out has its default.
+
+    A relative home counts from the folder. Neither the environment nor fleet.toml is asked. Raises InvalidSetting, naming the attribute.
+    """
+    chosen: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
+    given = {name: value for name, value in chosen.items() if value != _DEFAULTS[name]}
+    try:
+        _check_account(given)
+        return Fleet(**{**chosen, **_home(given, folder)})
+    except InvalidSetting as error:
+        raise InvalidSetting(_attribute(error.setting), error.value, _attribute(error.why)) from None
+
+
+def _attribute(text: str) -> str:
+    """Return a text with each variable as the attribute of its setting."""
+    return re.sub(rf"{PREFIX}([A-Z_]+)", lambda found: found[1].lower(), text)
+
+
+def _check_account(chosen: Mapping[str, Any]) -> None:
     if chosen.get("profile") == "aws" and "account" not in chosen:
         raise InvalidSetting("FLEET_ACCOUNT", None, "with FLEET_PROFILE=aws, name the account that is meant, so that a wrong one is noticed")
-    return Fleet(**{"rule_keys": rule_keys(), **chosen})
+
+
+def _home(chosen: Mapping[str, Any], folder: Path) -> dict[str, str]:
+    """Return the home as it is found from wherever a command runs."""
+    home = chosen.get("home", _HOME)
+    return {"home": str(folder.absolute() / home)} if home and folder.absolute() != Path.cwd() else {}
 
 
 def rule_keys() -> tuple[str, ...]:

@@ -23,23 +23,22 @@ from dagster._core.loader import LoadingContextForTest
 from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster._core.remote_representation.external_data import RepositorySnap
+from in_dagster import ALONE, schedule_of, sensor_of, ticked
 
 from fleet_pipeline.assets import alerts
-from fleet_pipeline.assets.alerts import WAITS_S, alert_sensors, deliver, summary
+from fleet_pipeline.assets.alerts import WAITS_S, deliver, summary
 from fleet_pipeline.assets.lake import late_data, parquet, raw
 from fleet_pipeline.assets.lake.partitions import closed_hours, stretches, untouched
-from fleet_pipeline.assets.lake.schedules import lake_schedules
-from fleet_pipeline.assets.lake.sensors import lake_sensors
 from fleet_pipeline.assets.lake.verdicts import ATTEMPTS
 from fleet_pipeline.assets.shared.evaluations import last_evaluation
+from fleet_pipeline.assets.shared.scope import Scope
 from fleet_pipeline.aws.store import S3Store
-from fleet_pipeline.definitions import build
+from fleet_pipeline.definitions import build_definitions
 from fleet_pipeline.instance import own_process
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.operations.compact_hour import compact_hour
 from fleet_pipeline.model.errors import AlertNotDelivered
 from fleet_pipeline.model.fleet import Fleet, Hour, RawName
-from fleet_pipeline.resources.account import AccountResource
 
 NOON = Hour.parse("2026-11-20-12:00")
 
@@ -56,16 +55,18 @@ def ago(hours):
 
 
 def tick(fleet, instance, minute=5, name="compact_closed_hours"):
-    schedule = next(each for each in lake_schedules(fleet) if each.name == name)
-    resources = {"account": AccountResource.of(fleet)}
+    schedule = schedule_of(fleet, name)
+    resources = Scope(fleet).resources
     at = NOON.start + timedelta(minutes=minute)
-    with dg.build_schedule_context(instance, scheduled_execution_time=at, repository_def=build(fleet).get_repository_def(), resources=resources) as context:
-        return schedule(context)
+    with dg.build_schedule_context(
+        instance, scheduled_execution_time=at, repository_def=build_definitions(fleet).get_repository_def(), resources=resources
+    ) as context:
+        return ticked(schedule, context)
 
 
 def materialized(instance, rule, *hours):
     for hour in hours:
-        instance.report_runless_asset_event(dg.AssetMaterialization(parquet.key(rule), partition=hour.partition_key))
+        instance.report_runless_asset_event(dg.AssetMaterialization(parquet.key(ALONE, rule), partition=hour.partition_key))
 
 
 def wanted(asked):
@@ -120,12 +121,12 @@ def test_an_hour_that_was_compacted_while_it_ran_is_asked_for_again_once_it_is_c
     one = replace(fleet, rule_keys=("rule1",))
     now = Hour.of(datetime.now(UTC))
     materialized(instance, one.rules[0], now, Hour(now.start - timedelta(hours=2)))
-    assert untouched(instance, parquet.key(one.rules[0]), one, [Hour(now.start - timedelta(hours=2)), now]) == [now]
+    assert untouched(instance, parquet.key(ALONE, one.rules[0]), one, [Hour(now.start - timedelta(hours=2)), now]) == [now]
 
 
 def test_nothing_is_asked_for_while_a_run_is_about_to_do_it_and_a_failed_hour_is_left_to_the_sensor(fleet, instance, buckets):
     one = replace(fleet, rule_keys=("rule1",), catch_up_hours=1)
-    job = build(one).resolve_job_def("compact")
+    job = build_definitions(one).resolve_job_def("compact")
     run = instance.create_run_for_job(job, tags={"dagster/partition": ago(1).partition_key})
     instance.report_engine_event("waits", run)
     assert tick(one, instance).skip_message
@@ -150,9 +151,9 @@ def recent():
 
 
 def look(fleet, instance):
-    assert build(fleet).resolve_job_def("look").execute_in_process(instance=instance).success
+    assert build_definitions(fleet).resolve_job_def("look").execute_in_process(instance=instance).success
     rule = fleet.rules[0]
-    names = {late_data.UNCOMPACTED: raw.key(rule), late_data.FRESH: raw.key(rule), late_data.FOREIGN: raw.key(rule)}
+    names = {late_data.UNCOMPACTED: raw.key(ALONE, rule), late_data.FRESH: raw.key(ALONE, rule), late_data.FOREIGN: raw.key(ALONE, rule)}
     return {name: last_evaluation(instance, dg.AssetCheckKey(asset, name)) for name, asset in names.items()}
 
 
@@ -161,8 +162,9 @@ def compacted(fleet, aws, hour):
 
 
 def sense(fleet, instance, cursor):
-    (sensor,) = (each for each in lake_sensors(fleet) if each.name == "late_data")
-    return sensor(dg.build_sensor_context(instance, cursor=cursor, resources={"account": AccountResource.of(fleet)}))
+    sensor = sensor_of(fleet, "late_data")
+    with dg.build_sensor_context(instance, cursor=cursor, resources=Scope(fleet).resources) as context:
+        return ticked(sensor, context)
 
 
 def test_a_message_that_came_late_is_found_and_its_hour_is_asked_for_once_a_look(fleet, instance, aws, put, recent):
@@ -191,7 +193,7 @@ def test_an_hour_that_stays_incomplete_is_asked_for_three_times_and_then_left_to
         result = sense(fleet, instance, cursor)
         cursor, asked = result.cursor, asked + len(result.run_requests)
     assert asked == ATTEMPTS
-    assert not last_evaluation(instance, late_data.check_keys(fleet)[fleet.rules[0]]).passed
+    assert not last_evaluation(instance, late_data.check_keys(Scope(fleet))[fleet.rules[0]]).passed
 
 
 def test_the_lake_is_not_fresh_when_a_message_waits_longer_than_the_lag_that_is_allowed(fleet, instance, put, recent):
@@ -236,7 +238,7 @@ def test_a_look_waits_for_the_one_before(fleet, instance, name):
         return isinstance(tick(fleet, instance, name=name), dg.RunRequest)
 
     assert asked()
-    job = build(fleet).resolve_job_def("look")
+    job = build_definitions(fleet).resolve_job_def("look")
     instance.create_run_for_job(job, tags={"dagster/schedule_name": "another"}, status=dg.DagsterRunStatus.STARTED)
     assert asked()
     for status in dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTED:
@@ -263,10 +265,10 @@ def work(account: AccountResource):
     os.kill(os.getpid(), signal.SIGKILL)
 
 @dg.job(executor_def=dg.in_process_executor, resource_defs={"account": AccountResource.of(Fleet())})
-def long():
+def compact():
     work()
 
-long.execute_in_process(instance=dg.DagsterInstance.get())
+compact.execute_in_process(instance=dg.DagsterInstance.get())
 """
 
 
@@ -275,7 +277,7 @@ def test_a_run_that_was_killed_with_dagster_is_ended_so_that_it_can_start_again(
     home.mkdir()
     killed = subprocess.run([sys.executable, "-c", KILLED], env={**os.environ, "DAGSTER_HOME": str(home)}, capture_output=True, check=False)
     assert killed.returncode == -signal.SIGKILL
-    (sensor,) = (each for each in lake_sensors(fleet) if each.name == "lost_runs")
+    sensor = sensor_of(fleet, "lost_runs")
     with dg.DagsterInstance.from_config(str(home)) as other:
         (run,) = other.get_runs()
         assert run.status is dg.DagsterRunStatus.STARTED
@@ -290,13 +292,13 @@ def test_a_run_that_was_killed_before_its_first_step_is_ended_too(instance, flee
     def is_lost_after(minutes):
         return own_process.never_began(instance, instance.get_run_record_by_id(run.run_id), datetime.now(UTC) + timedelta(minutes=minutes))
 
-    run = instance.create_run_for_job(build(fleet).resolve_job_def("compact"))
+    run = instance.create_run_for_job(build_definitions(fleet).resolve_job_def("compact"))
     assert not is_lost_after(60)  # it waits in the queue
     told("PIPELINE_START")
     assert (is_lost_after(4), is_lost_after(6)) == (False, True)
     instance.add_run_tags(run.run_id, {own_process.TAG: "a process"})
     assert not is_lost_after(60)
-    run = instance.create_run_for_job(build(fleet).resolve_job_def("compact"))
+    run = instance.create_run_for_job(build_definitions(fleet).resolve_job_def("compact"))
     told("PIPELINE_START")
     told("STEP_START", step_key="lake__rule1")
     assert not is_lost_after(60)
@@ -305,7 +307,10 @@ def test_a_run_that_was_killed_before_its_first_step_is_ended_too(instance, flee
 def test_the_runs_of_another_code_location_of_the_instance_are_neither_ended_nor_told(fleet, instance, recent):
     gone = subprocess.Popen(["true"])
     gone.wait()
-    job, tags = build(fleet).resolve_job_def("compact"), {own_process.TAG: f"{socket.gethostname()} {gone.pid} 1", "dagster/partition": recent.partition_key}
+    job, tags = (
+        build_definitions(fleet).resolve_job_def("compact"),
+        {own_process.TAG: f"{socket.gethostname()} {gone.pid} 1", "dagster/partition": recent.partition_key},
+    )
     here, there = RegisteredCodeLocationOrigin("fleet_pipeline"), RegisteredCodeLocationOrigin("another_team")
     runs = {
         location: instance.create_run_for_job(
@@ -313,13 +318,13 @@ def test_the_runs_of_another_code_location_of_the_instance_are_neither_ended_nor
         )
         for location, remote in ((each.location_name, RemoteRepositoryOrigin(each, "__repository__")) for each in (here, there))
     }
-    (sensor,) = (each for each in lake_sensors(fleet) if each.name == "lost_runs")
+    sensor = sensor_of(fleet, "lost_runs")
     sensor(dg.SensorEvaluationContext(None, None, None, None, None, None, instance=instance, code_location_origin=here))
     statuses = {location: instance.get_run_by_id(run.run_id).status for location, run in runs.items()}
     assert statuses == {"fleet_pipeline": dg.DagsterRunStatus.FAILURE, "another_team": dg.DagsterRunStatus.STARTED}
     instance.report_run_failed(runs["another_team"], "another's reason")
     with webhook() as (url, heard):
-        alert = alert_sensors(replace(fleet, alert_url=url))[0]
+        alert = sensor_of(replace(fleet, alert_url=url), "alert_of_failed_runs")
         alert(dg.SensorEvaluationContext(None, None, None, None, None, None, instance=instance, code_location_origin=here))
     assert "its process is gone" in heard[0].replace("run's", "its")
     assert "another's reason" not in heard[0]
@@ -387,17 +392,17 @@ def test_an_alert_that_is_not_taken_is_an_error_that_does_not_tell_the_address(s
 
 
 def test_without_a_webhook_there_are_no_alerts(fleet):
-    assert alert_sensors(fleet) == []
+    assert not [each.name for each in build_definitions(fleet).sensors if each.name.startswith("alert")]
 
 
 def test_a_failed_run_is_told_with_its_hours_and_reasons(fleet, instance, aws, put, recent):
     bad = Lake(S3Store(aws, fleet.lake_bucket), fleet.parquet_prefix).part_key(fleet.rules[0], recent, 3)
     aws.s3.put_object(Bucket=fleet.lake_bucket, Key=bad, Body=b"no part")
-    job = build(fleet).resolve_job_def("compact")
+    job = build_definitions(fleet).resolve_job_def("compact")
     result = job.execute_in_process(instance=instance, partition_key=recent.partition_key, raise_on_error=False)
     assert not result.success
     with webhook() as (url, heard):
-        sensor, cursor = alert_sensors(replace(fleet, alert_url=url))[0], None
+        sensor, cursor = sensor_of(replace(fleet, alert_url=url), "alert_of_failed_runs"), None
         for _ in range(3):
             cursor = sensor(dg.build_sensor_context(instance, cursor=cursor)).cursor
     (text,) = heard
@@ -406,11 +411,11 @@ def test_a_failed_run_is_told_with_its_hours_and_reasons(fleet, instance, aws, p
 
 
 def test_a_check_that_turned_red_is_told_once_until_it_was_green_again(fleet, instance):
-    check = dg.AssetCheckKey(raw.key(fleet.rules[0]), late_data.FRESH)
+    check = dg.AssetCheckKey(raw.key(ALONE, fleet.rules[0]), late_data.FRESH)
     with webhook() as (url, heard):
         alerting = replace(fleet, alert_url=url)
-        sensor = next(each for each in alert_sensors(alerting) if each.name == "alert_of_failed_checks")
-        repository, cursor = build(alerting).get_repository_def(), None
+        sensor = sensor_of(alerting, "alert_of_failed_checks")
+        repository, cursor = build_definitions(alerting).get_repository_def(), None
         for passed in (True, False, False, True, False):
             said = dg.AssetCheckEvaluation(asset_key=check.asset_key, check_name=check.name, passed=passed, metadata={}, description="it waits")
             instance.report_runless_asset_event(said)
@@ -422,10 +427,10 @@ def test_a_check_that_turned_red_is_told_once_until_it_was_green_again(fleet, in
 
 def test_what_turned_red_while_the_webhook_was_down_is_told_once_it_answers_though_it_is_green_again(fleet, instance, monkeypatch):
     monkeypatch.setattr(alerts, "WAITS_S", ())
-    check = dg.AssetCheckKey(raw.key(fleet.rules[0]), late_data.FRESH)
+    check = dg.AssetCheckKey(raw.key(ALONE, fleet.rules[0]), late_data.FRESH)
     with webhook(*[503] * 3) as (url, heard):
-        sensor = alert_sensors(replace(fleet, alert_url=url))[1]
-        repository, cursor, said = build(replace(fleet, alert_url=url)).get_repository_def(), None, []
+        sensor = sensor_of(replace(fleet, alert_url=url), "alert_of_failed_checks")
+        repository, cursor, said = build_definitions(replace(fleet, alert_url=url)).get_repository_def(), None, []
         for passed in (False, True, True, True, True):
             evaluation = dg.AssetCheckEvaluation(asset_key=check.asset_key, check_name=check.name, passed=passed, metadata={}, description="it waits")
             instance.report_runless_asset_event(evaluation)
@@ -439,9 +444,9 @@ def test_what_turned_red_while_the_webhook_was_down_is_told_once_it_answers_thou
 
 def test_failed_runs_of_an_outage_of_the_webhook_are_told_in_one_text(fleet, instance, monkeypatch):
     monkeypatch.setattr(alerts, "WAITS_S", ())
-    job = build(fleet).resolve_job_def("look")
+    job = build_definitions(fleet).resolve_job_def("look")
     with webhook(*[503] * 4) as (url, heard):
-        sensor, cursor = alert_sensors(replace(fleet, alert_url=url))[0], None
+        sensor, cursor = sensor_of(replace(fleet, alert_url=url), "alert_of_failed_runs"), None
         for tick in range(6):
             if tick < 4:
                 instance.report_run_failed(instance.create_run_for_job(job, tags={"dagster/partition": f"hour {tick}"}))
@@ -479,21 +484,21 @@ def work_job():
 
 def test_the_address_of_the_webhook_is_in_nothing_that_the_code_server_says(fleet):
     secret = "https://hooks.example.com/services/T0/B0/token"
-    snapshot = dg.serialize_value(RepositorySnap.from_def(build(replace(fleet, alert_url=secret)).get_repository_def()))
+    snapshot = dg.serialize_value(RepositorySnap.from_def(build_definitions(replace(fleet, alert_url=secret)).get_repository_def()))
     assert "alert_of_failed_runs" in snapshot
     assert "hooks.example.com" not in snapshot
 
 
 def test_an_hour_of_which_more_raw_objects_were_seen_than_it_was_made_of_is_out_of_date(fleet, instance, put, recent):
     put(recent, 2)
-    definitions = build(fleet)
+    definitions = build_definitions(fleet)
     compacting = definitions.resolve_job_def("compact").execute_in_process(instance=instance, partition_key=recent.partition_key)
     assert compacting.success
 
     def status():
         look(fleet, instance)
         resolver = CachingStaleStatusResolver(instance, definitions.resolve_asset_graph(), LoadingContextForTest(instance))
-        return resolver.get_status(parquet.key(fleet.rules[0]), recent.partition_key).value
+        return resolver.get_status(parquet.key(ALONE, fleet.rules[0]), recent.partition_key).value
 
     assert status() == "FRESH"
     put(recent, 3)

@@ -7,17 +7,17 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.data_version import CachingStaleStatusResolver
 from dagster._core.loader import LoadingContextForTest
+from in_dagster import ALONE
 
 from fleet_pipeline.assets.provisioning import infrastructure
+from fleet_pipeline.assets.shared.scope import Scope
 from fleet_pipeline.aws.clients import Aws
 from fleet_pipeline.cloud.blueprint import blueprint
 from fleet_pipeline.cloud.claims import life
 from fleet_pipeline.cloud.claims.certificates import stored_certificate_id
 from fleet_pipeline.cloud.lock import KEY, Lock
 from fleet_pipeline.cloud.operations.foreign import findings
-from fleet_pipeline.definitions import build
-from fleet_pipeline.resources.account import AccountResource
-from fleet_pipeline.resources.lock import LockResource
+from fleet_pipeline.definitions import build_definitions
 
 ANYTHING = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:*", "Resource": "*"}]})
 
@@ -35,7 +35,7 @@ def aws(fleet, local_aws):
 @pytest.fixture(scope="module")
 def dagster(fleet):
     """A Dagster of its own, in which the fleet was provisioned."""
-    dagster = Dagster(build(fleet), dg.DagsterInstance.ephemeral())
+    dagster = Dagster(build_definitions(fleet), dg.DagsterInstance.ephemeral())
     assert dagster.apply(blueprint(fleet))
     return dagster
 
@@ -53,10 +53,10 @@ class Dagster:
         return job.get_subset(**selected).execute_in_process(instance=self.instance, run_config=quiet)
 
     def apply(self, parts):
-        return self.run(asset_selection={infrastructure.key(part) for part in parts}, asset_check_selection=set()).success
+        return self.run(asset_selection={infrastructure.key(ALONE, part) for part in parts}, asset_check_selection=set()).success
 
     def check(self, *parts):
-        checks = {dg.AssetCheckKey(infrastructure.key(part), "drift") for part in parts}
+        checks = {dg.AssetCheckKey(infrastructure.key(ALONE, part), "drift") for part in parts}
         result = self.run(asset_selection=set(), asset_check_selection=checks)
         assert result.get_asset_materialization_events() == []
         return {each.asset_key.path[-1]: each for each in result.get_asset_check_evaluations()}
@@ -71,7 +71,7 @@ class Dagster:
         return {key.path[-1] for key in keys if resolver.get_status(key).value == "STALE"}
 
     def materializations(self, part):
-        return self.instance.fetch_materializations(infrastructure.key(part), limit=100).records
+        return self.instance.fetch_materializations(infrastructure.key(ALONE, part), limit=100).records
 
 
 def test_after_an_apply_every_check_is_green_and_nothing_is_out_of_date(fleet, dagster):
@@ -82,7 +82,7 @@ def test_after_an_apply_every_check_is_green_and_nothing_is_out_of_date(fleet, d
 
 
 def test_the_job_plan_is_these_checks_and_no_asset(fleet):
-    job = build(fleet).resolve_job_def("plan")
+    job = build_definitions(fleet).resolve_job_def("plan")
     checked = {key.asset_key.to_user_string() for key in job.asset_layer.asset_graph.asset_check_keys}
     assert checked == {f"provisioning/{part}" for part in blueprint(fleet)} | {f"catalog/{rule.key}" for rule in fleet.rules}
     assert job.asset_layer.executable_asset_keys == set()
@@ -106,7 +106,7 @@ def test_a_changed_resource_is_red_with_what_differs_and_whom_to_ask_and_what_st
 
 
 def test_a_changed_setting_is_told_from_a_change_by_someone_else(fleet, dagster):
-    changed = Dagster(build(replace(fleet, serial_prefix="12")), dagster.instance)
+    changed = Dagster(build_definitions(replace(fleet, serial_prefix="12")), dagster.instance)
     before = len(dagster.materializations("hook"))
     found = changed.check_one("hook")
     assert not found.passed
@@ -204,12 +204,13 @@ def test_a_run_that_would_change_something_while_someone_else_does_fails_and_say
 
 
 def reconcile_as_the_asset_does(fleet, aws):
-    account = AccountResource.of(fleet)
-    asset = next(each for each in infrastructure.provisioning_assets(fleet) if each.key == infrastructure.key("topic_rule_rule1"))
-    asset(dg.build_asset_context(), account=account, lock=LockResource(account=account, bucket=fleet.bucket))
+    scope = Scope(fleet)
+    asset = next(each for each in infrastructure.provisioning_assets(scope) if each.key == infrastructure.key(scope, "topic_rule_rule1"))
+    with dg.build_asset_context(resources=scope.resources) as context:
+        asset(context)
 
 
 def test_drift_is_looked_for_every_hour_in_an_account_and_when_somebody_says_so_on_this_machine(fleet):
-    schedules = {profile: build(replace(fleet, profile=profile)).get_schedule_def("look_for_drift") for profile in ("aws", "local")}
+    schedules = {profile: build_definitions(replace(fleet, profile=profile)).get_schedule_def("look_for_drift") for profile in ("aws", "local")}
     assert [schedule.default_status.value for schedule in schedules.values()] == ["RUNNING", "STOPPED"]
     assert {schedule.job_name for schedule in schedules.values()} == {"plan"}

@@ -19,6 +19,7 @@ from fleet_pipeline.assets.lake.hour_metadata import hour_metadata
 from fleet_pipeline.assets.lake.inspection import TRACK_POINTS, by_key, inspect
 from fleet_pipeline.assets.lake.verdicts import Outcome
 from fleet_pipeline.assets.shared.pictures import INLINE, MOST_DOTS, bars, dots
+from fleet_pipeline.assets.shared.scope import Scope
 from fleet_pipeline.assets.shared.shown import NOT_SHOWN, attempted, cell
 from fleet_pipeline.lake.analytics.vehicles import UNNAMED, seen
 from fleet_pipeline.lake.layout import Lake
@@ -50,7 +51,7 @@ class Trial:
 
     @property
     def metadata(self):
-        return hour_metadata(self.fleet, RULE, Outcome(HOUR, self.compacted, self.found, ()), self.lake.contract(RULE))
+        return hour_metadata(Scope(self.fleet), RULE, Outcome(HOUR, self.compacted, self.found, ()), self.lake.contract(RULE))
 
     @property
     def vehicles(self):

@@ -8,10 +8,11 @@ import dagster as dg
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from in_dagster import ALONE
 
 from fleet_pipeline.assets.lake import parquet
 from fleet_pipeline.assets.shared.pictures import INLINE, MOST_BARS, bars, dots
-from fleet_pipeline.definitions import build
+from fleet_pipeline.definitions import build_definitions
 from fleet_pipeline.model.fleet import Hour, RawName
 
 FIRST = Hour.parse("2026-03-04-05:00")
@@ -49,9 +50,9 @@ def put(fleet, rule, aws, buckets):
 
 
 def compact(fleet, instance, first=FIRST, last=FIRST):
-    rules = dg.AssetSelection.assets(parquet.key(fleet.rules[0]))
+    rules = dg.AssetSelection.assets(parquet.key(ALONE, fleet.rules[0]))
     job = dg.define_asset_job("one_rule", rules, executor_def=dg.in_process_executor)
-    built = build(fleet)
+    built = build_definitions(fleet)
     definitions = dg.Definitions(assets=built.assets, jobs=[job], resources={**built.resources, "io_manager": dg.mem_io_manager})
     tags = {"dagster/asset_partition_range_start": first.partition_key, "dagster/asset_partition_range_end": last.partition_key}
     return definitions.resolve_job_def("one_rule").execute_in_process(instance=instance, tags=tags, raise_on_error=False)

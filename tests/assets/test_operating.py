@@ -4,12 +4,13 @@ import json
 
 import dagster as dg
 import pytest
+from in_dagster import ALONE
 
 from fleet_pipeline.account import Account
 from fleet_pipeline.assets.lake import errors, raw
 from fleet_pipeline.assets.provisioning import infrastructure
 from fleet_pipeline.cloud.blueprint import blueprint
-from fleet_pipeline.definitions import build
+from fleet_pipeline.definitions import build_definitions
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 REPORTED = "errors/rule1/1795442400123-0f8fad5b-d9cb-469f-a165-70867728950e"
@@ -31,7 +32,7 @@ def launch(fleet):
     instance = dg.DagsterInstance.ephemeral()
 
     def run(job, config=None, **selection):
-        definition = build(fleet).resolve_job_def(job)
+        definition = build_definitions(fleet).resolve_job_def(job)
         run_config = QUIET | ({"ops": {f"{job.removesuffix('_claim')}_op": {"config": config}}} if config else {})
         return definition.execute_in_process(instance=instance, run_config=run_config, raise_on_error=False, **selection)
 
@@ -62,12 +63,12 @@ def test_after_an_apply_the_policies_stand_the_attacks_the_virtual_vehicle_drive
 
 def test_a_wide_policy_turns_its_checks_red_and_the_apply_puts_it_right(provisioned, launch, fleet, aws):
     aws.iot.create_policy_version(policyName=fleet.device_policy_name, policyDocument=json.dumps(WIDE), setAsDefault=True)
-    keys = [dg.AssetCheckKey(infrastructure.key("device_policy"), check) for check in ("attacks", "hardened")]
+    keys = [dg.AssetCheckKey(infrastructure.key(ALONE, "device_policy"), check) for check in ("attacks", "hardened")]
     looked = dg.materialize(
-        [*build(fleet).assets, *build(fleet).asset_checks],
+        [*build_definitions(fleet).assets, *build_definitions(fleet).asset_checks],
         selection=dg.AssetSelection.checks(*keys),
         instance=launch.instance,
-        resources=build(fleet).resources,
+        resources=build_definitions(fleet).resources,
         run_config=QUIET,
         raise_on_error=False,
     )
@@ -116,14 +117,18 @@ def test_what_a_rule_could_not_write_is_counted_then_replayed_then_gone(provisio
 
     def counted():
         result = dg.materialize(
-            [*build(fleet).assets], selection=[errors.key(rule)], instance=launch.instance, resources=build(fleet).resources, run_config=QUIET
+            [*build_definitions(fleet).assets],
+            selection=[errors.key(ALONE, rule)],
+            instance=launch.instance,
+            resources=build_definitions(fleet).resources,
+            run_config=QUIET,
         )
         return result.asset_materializations_for_node("errors__rule1")[0].metadata["waiting"].value, evaluations(result)["rule1", "nothing_waits"].passed
 
     assert counted() == (1, False)
     replayed = launch("replay")
     assert replayed.success
-    assert [event.asset_key for event in replayed.all_events if event.event_type_value == "ASSET_OBSERVATION"] == [raw.key(rule)]
+    assert [event.asset_key for event in replayed.all_events if event.event_type_value == "ASSET_OBSERVATION"] == [raw.key(ALONE, rule)]
     assert counted() == (0, True)
     assert aws.s3.get_object(Bucket=fleet.bucket, Key=f"test-rule/rule1/{REPORTED.rsplit('/', 1)[1]}")["Body"].read() == b"{}"
 
@@ -136,7 +141,7 @@ def test_the_export_shows_the_template(launch):
 
 def test_a_teardown_is_refused_without_the_buckets_name_and_afterwards_shows_as_not_materialized(provisioned, launch, fleet):
     def materialized(part):
-        return launch.instance.get_latest_materialization_event(infrastructure.key(part)) is not None
+        return launch.instance.get_latest_materialization_event(infrastructure.key(ALONE, part)) is not None
 
     refused = launch("destroy")
     assert fleet.bucket in said(refused)

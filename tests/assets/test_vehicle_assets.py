@@ -7,22 +7,24 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pytest
+from in_dagster import ALONE
 
 from fleet_pipeline.assets.lake import parquet
-from fleet_pipeline.assets.vehicles import DAILY_KEY, HOURLY_KEY, NAMED
+from fleet_pipeline.assets.vehicles import NAMED, daily_key, hourly_key
 from fleet_pipeline.cloud.blueprint import blueprint
 from fleet_pipeline.cloud.reconcile import reconcile
-from fleet_pipeline.definitions import build
+from fleet_pipeline.definitions import build_definitions
 from fleet_pipeline.model.fleet import Fleet, Hour, RawName
 
 TEN, ELEVEN = Hour.parse("2026-11-20-10:00"), Hour.parse("2026-11-20-11:00")
+HOURLY_KEY, DAILY_KEY = hourly_key(ALONE), daily_key(ALONE)
 DAY = "2026-11-20"
 NOON = datetime(2026, 11, 21, 12, 10, tzinfo=UTC)
 
 
 @pytest.fixture
 def definitions(fleet):
-    return build(fleet)
+    return build_definitions(fleet)
 
 
 @pytest.fixture
@@ -31,7 +33,7 @@ def instance():
 
 
 def test_a_day_is_made_of_its_hours_and_the_running_day_of_those_that_have_begun():
-    graph = build(Fleet()).resolve_asset_graph()
+    graph = build_definitions(Fleet()).resolve_asset_graph()
     day, hour = graph.get(DAILY_KEY).partitions_def, graph.get(HOURLY_KEY).partitions_def
     mapping = graph.get_partition_mapping(DAILY_KEY, HOURLY_KEY)
 
@@ -50,7 +52,7 @@ def test_both_tables_are_computed_from_what_was_compacted_and_report_it(definiti
         message = {"serial": "297468000001", "odometer_km": hour.start.hour * 10.0, "speed_kmh": 50.0}
         aws.s3.put_object(Bucket=fleet.bucket, Key=fleet.rules[rule].raw_key(RawName(hour.start_ms, str(uuid.uuid4()))), Body=json.dumps(message).encode())
     hours = dg.PartitionKeyRange(TEN.partition_key, ELEVEN.partition_key)
-    compacted(definitions, instance, [parquet.key(rule) for rule in fleet.rules], hours)
+    compacted(definitions, instance, [parquet.key(ALONE, rule) for rule in fleet.rules], hours)
     compacted(definitions, instance, [HOURLY_KEY], hours)
     compacted(definitions, instance, [DAILY_KEY], dg.PartitionKeyRange(DAY, DAY))
     assert reported(instance, HOURLY_KEY, "messages", "dagster/partition_row_count", "action") == {
@@ -72,8 +74,8 @@ def test_an_hour_whose_messages_name_no_vehicle_is_said_until_it_is_computed_wit
         aws.s3.put_object(Bucket=fleet.bucket, Key=fleet.rules[0].raw_key(RawName(hour.start_ms, str(uuid.uuid4()))), Body=body)
 
     def said(fleet, hour):
-        definitions = build(fleet)
-        for key in (parquet.key(fleet.rules[0]), HOURLY_KEY):
+        definitions = build_definitions(fleet)
+        for key in (parquet.key(ALONE, fleet.rules[0]), HOURLY_KEY):
             compacted(definitions, instance, [key], dg.PartitionKeyRange(hour.partition_key, hour.partition_key))
         [record] = instance.event_log_storage.get_asset_check_execution_history(dg.AssetCheckKey(HOURLY_KEY, NAMED), limit=1)
         found = record.event.dagster_event.asset_check_evaluation_data
@@ -87,7 +89,7 @@ def test_an_hour_whose_messages_name_no_vehicle_is_said_until_it_is_computed_wit
 
 
 def test_an_hour_is_asked_for_again_when_late_messages_were_compacted_and_so_is_its_day(instance):
-    definitions = build(replace(Fleet(), start="2026-11-20"))
+    definitions = build_definitions(replace(Fleet(), start="2026-11-20"))
     selection = dg.AssetSelection.assets(HOURLY_KEY, DAILY_KEY)
     rules = Fleet().rules
 
@@ -97,7 +99,7 @@ def test_an_hour_is_asked_for_again_when_late_messages_were_compacted_and_so_is_
 
     cursor, first = asked()
     assert first == {HOURLY_KEY: set(), DAILY_KEY: set()}
-    report(instance, parquet.key(rules[0]), TEN.partition_key)
+    report(instance, parquet.key(ALONE, rules[0]), TEN.partition_key)
     cursor, second = asked(cursor)
     assert second == {HOURLY_KEY: {TEN.partition_key}, DAILY_KEY: set()}
     report(instance, HOURLY_KEY, TEN.partition_key)
@@ -106,7 +108,7 @@ def test_an_hour_is_asked_for_again_when_late_messages_were_compacted_and_so_is_
     report(instance, DAILY_KEY, DAY)
     cursor, fourth = asked(cursor)
     assert fourth == {HOURLY_KEY: set(), DAILY_KEY: set()}
-    report(instance, parquet.key(rules[2]), TEN.partition_key)
+    report(instance, parquet.key(ALONE, rules[2]), TEN.partition_key)
     cursor, late = asked(cursor)
     assert late == {HOURLY_KEY: {TEN.partition_key}, DAILY_KEY: set()}
     report(instance, HOURLY_KEY, TEN.partition_key)

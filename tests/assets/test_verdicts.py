@@ -9,17 +9,20 @@ from click.testing import CliRunner
 from dict_store import DictStore
 from hypothesis import given
 from hypothesis import strategies as st
+from in_dagster import ALONE
 
 from fleet_pipeline.assets.lake import late_data, parquet, raw
 from fleet_pipeline.assets.shared.evaluations import last_evaluation
-from fleet_pipeline.assets.vehicles import HOURLY_KEY
+from fleet_pipeline.assets.shared.scope import Scope
+from fleet_pipeline.assets.vehicles import hourly_key
 from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.cli.main import fleet_command
-from fleet_pipeline.definitions import build
+from fleet_pipeline.definitions import build_definitions
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.ledger import UNCOMPACTED, WHOLE, Ledger, Verdict
 from fleet_pipeline.model.fleet import Fleet, Hour, RawName
 
+HOURLY_KEY = hourly_key(ALONE)
 RULE = Fleet().rules[0]
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 TEN = Hour.parse("2026-11-28-10:00")
@@ -125,14 +128,14 @@ def ago(hours):
 
 def look(fleet, instance, hours):
     ops = {f"look_at_{rule.key}": late_data.Look(hours=hours) for rule in fleet.rules}
-    assert build(fleet).resolve_job_def("look").execute_in_process(instance=instance, run_config=dg.RunConfig(ops=ops)).success
-    return last_evaluation(instance, late_data.check_keys(fleet)[RULE])
+    assert build_definitions(fleet).resolve_job_def("look").execute_in_process(instance=instance, run_config=dg.RunConfig(ops=ops)).success
+    return last_evaluation(instance, late_data.check_keys(Scope(fleet))[RULE])
 
 
 def compact(fleet, instance, hour):
     """Compact an hour in Dagster; return what is said of the parts."""
-    build(fleet).resolve_job_def("compact").execute_in_process(instance=instance, partition_key=hour.partition_key, raise_on_error=False)
-    return last_evaluation(instance, dg.AssetCheckKey(parquet.key(RULE), WHOLE))
+    build_definitions(fleet).resolve_job_def("compact").execute_in_process(instance=instance, partition_key=hour.partition_key, raise_on_error=False)
+    return last_evaluation(instance, dg.AssetCheckKey(parquet.key(ALONE, RULE), WHOLE))
 
 
 def test_what_a_sweep_found_stays_red_through_looks_at_other_hours_until_it_is_compacted(fleet, instance, put):
@@ -164,16 +167,16 @@ def test_the_green_of_a_later_hour_leaves_the_red_of_an_earlier_one(fleet, insta
 def test_what_the_command_compacts_dagster_learns_from_a_look_and_the_tables_of_vehicles_follow(fleet, instance, put):
     hour = ago(3)
     put(hour)
-    tables = dg.evaluate_automation_conditions(build(fleet), instance, dg.AssetSelection.assets(HOURLY_KEY))
+    tables = dg.evaluate_automation_conditions(build_definitions(fleet), instance, dg.AssetSelection.assets(HOURLY_KEY))
     assert not look(fleet, instance, 6).passed
     settings = {"FLEET_ACCOUNT": fleet.account, "FLEET_BUCKET": fleet.bucket, "FLEET_HOME": fleet.home}
     span = ["--from", hour.partition_key, "--to", hour.next.partition_key, "--processes", "1"]
     assert CliRunner().invoke(fleet_command, ["compact", *span], env={**os.environ, **settings}).exit_code == 0
     assert look(fleet, instance, 6).passed
     look(fleet, instance, 6)
-    made = instance.fetch_materializations(dg.AssetRecordsFilter(parquet.key(RULE), asset_partitions=[hour.partition_key]), limit=10).records
+    made = instance.fetch_materializations(dg.AssetRecordsFilter(parquet.key(ALONE, RULE), asset_partitions=[hour.partition_key]), limit=10).records
     assert len(made) == 1  # a second look has nothing to tell
-    tables = dg.evaluate_automation_conditions(build(fleet), instance, dg.AssetSelection.assets(HOURLY_KEY), cursor=tables.cursor)
+    tables = dg.evaluate_automation_conditions(build_definitions(fleet), instance, dg.AssetSelection.assets(HOURLY_KEY), cursor=tables.cursor)
     assert tables.get_requested_partitions(HOURLY_KEY) == {hour.partition_key}
-    seen = instance.fetch_observations(dg.AssetRecordsFilter(raw.key(RULE), asset_partitions=[hour.partition_key]), limit=1).records
+    seen = instance.fetch_observations(dg.AssetRecordsFilter(raw.key(ALONE, RULE), asset_partitions=[hour.partition_key]), limit=1).records
     assert seen

@@ -25,7 +25,7 @@ from fleet_pipeline.cli.main import fleet_command
 from fleet_pipeline.cli.shown import PlainConsole, styled
 from fleet_pipeline.cloud.blueprint import blueprint
 from fleet_pipeline.cloud.reconcile import reconcile
-from fleet_pipeline.definitions import build
+from fleet_pipeline.definitions import build_definitions
 from fleet_pipeline.local.launcher import PlainLines
 from fleet_pipeline.model import errors
 from fleet_pipeline.model.fleet import Fleet, Hour, RawName
@@ -148,7 +148,7 @@ def printed_plainly(text):
 
 
 def test_no_event_and_no_log_of_a_run_carries_it_as_markdown_or_control(hostile, capfd):
-    definitions, day = build(hostile), f"{HOUR.start:%Y-%m-%d}"
+    definitions, day = build_definitions(hostile), f"{HOUR.start:%Y-%m-%d}"
     with dg.DagsterInstance.ephemeral() as instance:
         events = []
         for job in sorted(TRIED_JOBS):
@@ -186,7 +186,7 @@ def test_every_command_job_and_group_is_tried_or_has_a_reason_not_to_be():
     silent = [each for each in commands(fleet_command) if each in SILENT_COMMANDS or each.split()[0] in SILENT_COMMANDS]
     assert set(commands(fleet_command)) == {*silent, *TRIED_COMMANDS}
     assert not set(silent) & set(TRIED_COMMANDS)
-    definitions = build(Fleet())
+    definitions = build_definitions(Fleet())
     own = {job.name for job in definitions.resolve_all_job_defs() if not job.name.startswith("__")}
     assert own == {*SILENT_JOBS, *TRIED_JOBS}
     assert {key.path[0] for key in definitions.resolve_asset_graph().get_all_asset_keys()} == {*SILENT_GROUPS, *TRIED_GROUPS}

@@ -11,7 +11,7 @@ from fleet_pipeline.cloud.operations.adopt import adopt, foreign
 from fleet_pipeline.cloud.operations.apply import apply_all, plan_all
 from fleet_pipeline.cloud.reconcile import Action
 from fleet_pipeline.cloud.tags import spelled
-from fleet_pipeline.definitions import build
+from fleet_pipeline.definitions import build_definitions
 from fleet_pipeline.model.errors import ConnectionFailed, NotOurs
 from fleet_pipeline.vehicle.connection import Broker, connected
 from fleet_pipeline.vehicle.identity import Folder, Identity
@@ -147,7 +147,7 @@ def test_the_statement_by_which_any_aws_iot_may_invoke_the_hook_is_replaced_by_o
 
 def test_the_job_adopt_lists_and_with_apply_tags(new_cdk_app):
     fleet, aws = new_cdk_app()
-    job = build(fleet).resolve_job_def("adopt")
+    job = build_definitions(fleet).resolve_job_def("adopt")
     found = []
     for config in ({}, {"ops": {"adopt_op": {"config": {"apply": True}}}}):
         assert job.execute_in_process(run_config=config).success

@@ -20,7 +20,7 @@ from fleet_pipeline.cloud.claims.keys import PRIVATE_KEY, fits
 from fleet_pipeline.cloud.lock import Lock
 from fleet_pipeline.cloud.operations.foreign import findings
 from fleet_pipeline.cloud.reconcile import Action, look, reconcile, remove
-from fleet_pipeline.definitions import build
+from fleet_pipeline.definitions import build_definitions
 from fleet_pipeline.model.errors import (
     AwsRefused,
     AwsUnavailable,
@@ -336,7 +336,7 @@ def confirmed(fleet, job):
 
 def test_while_someone_else_changes_the_fleet_nothing_is_rotated_or_retired_but_a_theft_is_ended(fleet, aws, command):
     before = statuses(fleet, aws)
-    definitions = build(fleet)
+    definitions = build_definitions(fleet)
     with Lock(aws, fleet.bucket, "ann@laptop") as lock:
         lock.take()
         for words, job in ((["rotate"], "rotate_claim"), (["retire", "--yes"], "retire_claim")):
@@ -374,7 +374,7 @@ def test_no_error_no_log_and_no_command_shows_a_private_key(fleet, aws, local_aw
 
 
 def test_the_jobs_of_the_ui_rotate_retire_and_revoke_and_their_record_holds_no_key(fleet, aws, tmp_path):
-    definitions, keys = build(fleet), []
+    definitions, keys = build_definitions(fleet), []
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
         for job in ("rotate_claim", "retire_claim", "revoke_claim", "rotate_claim", "retire_claim"):
             ran = definitions.resolve_job_def(job).execute_in_process(instance=instance, run_config=confirmed(fleet, job))

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
+from in_dagster import ALONE
 
 from fleet_pipeline.assets.provisioning import infrastructure
 from fleet_pipeline.aws.clients import Aws
@@ -21,7 +22,7 @@ from fleet_pipeline.cloud.blueprint import OWN_CA_PARTS, blueprint, resources, s
 from fleet_pipeline.cloud.enrolment.hook_log import decisions
 from fleet_pipeline.cloud.kinds.own_ca import registration_code
 from fleet_pipeline.cloud.reconcile import Action, plan, reconcile, remove
-from fleet_pipeline.definitions import build
+from fleet_pipeline.definitions import build_definitions
 from fleet_pipeline.model.errors import ConnectionFailed, InvalidSetting, NoAuthority
 from fleet_pipeline.vehicle.authority import VERIFICATION, Authority, _certificate, _name
 from fleet_pipeline.vehicle.connection import Broker, connected
@@ -232,11 +233,11 @@ def test_without_the_files_of_the_ca_the_code_location_loads_and_only_its_parts_
     fleet = make_fleet(own_ca=mode)
     with pytest.raises(InvalidSetting, match="fleet ca make"):
         blueprint(fleet)
-    definitions = build(fleet)
+    definitions = build_definitions(fleet)
     with dg.DagsterInstance.ephemeral() as instance:
         job = definitions.resolve_implicit_global_asset_job_def()
         ran = {
-            name: job.execute_in_process(instance=instance, asset_selection=[infrastructure.key(name)], raise_on_error=False)
+            name: job.execute_in_process(instance=instance, asset_selection=[infrastructure.key(ALONE, name)], raise_on_error=False)
             for name in ("device_policy", "ca_certificate")
         }
     assert ran["device_policy"].success

@@ -18,7 +18,7 @@ import pytest
 from fleet_pipeline.account import Account
 from fleet_pipeline.cli.demo import FOREIGN_SERIAL
 from fleet_pipeline.cloud.claims.certificates import read_claim
-from fleet_pipeline.definitions import build
+from fleet_pipeline.definitions import build_definitions
 from fleet_pipeline.local import daemon
 from fleet_pipeline.model.errors import RegistrationRefused
 from fleet_pipeline.model.fleet import Fleet, Hour
@@ -141,7 +141,9 @@ def test_no_private_key_is_anywhere_but_in_the_vehicles_folders_and_in_s3(folder
 
 def compact(fleet, hours):
     for hour in hours:
-        result = build(fleet).resolve_job_def("compact").execute_in_process(instance=dg.DagsterInstance.ephemeral(), partition_key=hour.partition_key)
+        result = (
+            build_definitions(fleet).resolve_job_def("compact").execute_in_process(instance=dg.DagsterInstance.ephemeral(), partition_key=hour.partition_key)
+        )
         assert result.success
 
 

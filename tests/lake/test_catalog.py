@@ -10,6 +10,7 @@ import pytest
 import sqlglot
 from aws_calls import watch
 from dict_store import DictStore
+from in_dagster import ALONE
 
 from fleet_pipeline.assets.catalog import glue_tables
 from fleet_pipeline.assets.catalog.checks import NO_CATALOG
@@ -17,7 +18,7 @@ from fleet_pipeline.assets.lake import parquet
 from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.cloud.blueprint import blueprint
 from fleet_pipeline.cloud.reconcile import Action, plan, reconcile, remove
-from fleet_pipeline.definitions import build
+from fleet_pipeline.definitions import build_definitions
 from fleet_pipeline.lake.catalog.tables import database, ddl, table
 from fleet_pipeline.lake.contract import KINDS, Column, Contract
 from fleet_pipeline.lake.layout import Lake
@@ -129,8 +130,8 @@ def test_the_assets_keep_the_table_in_step_with_the_recorded_schema(aws, fleet):
     for part in ("bucket", "lake_bucket"):
         reconcile(blueprint(fleet)[part].resource, aws)
     rule, instance = fleet.rules[0], dg.DagsterInstance.ephemeral()
-    keys = [glue_tables.DATABASE, glue_tables.key(rule)]
-    job = build(fleet).get_repository_def().get_implicit_job_def_for_assets(keys)
+    keys = [glue_tables.database_key(ALONE), glue_tables.key(ALONE, rule)]
+    job = build_definitions(fleet).get_repository_def().get_implicit_job_def_for_assets(keys)
 
     def columns_after(**message):
         key = rule.raw_key(RawName(HOUR.start_ms, str(uuid.uuid4())))
@@ -142,7 +143,7 @@ def test_the_assets_keep_the_table_in_step_with_the_recorded_schema(aws, fleet):
 
     assert columns_after(speed=1.5) == {"speed": "double"}
     assert columns_after(speed=2.5, doors={"open": [1, 2]}) == {"speed": "double", "doors_open": "array<bigint>"}
-    metadata = instance.fetch_materializations(glue_tables.key(rule), limit=1).records[0].asset_materialization.metadata
+    metadata = instance.fetch_materializations(glue_tables.key(ALONE, rule), limit=1).records[0].asset_materialization.metadata
     assert (metadata["action"].value, metadata["fields"].value) == ("update", "columns")
     assert "doors_open" in {column.name for column in metadata["dagster/column_schema"].value.columns}
 
@@ -150,20 +151,20 @@ def test_the_assets_keep_the_table_in_step_with_the_recorded_schema(aws, fleet):
 def test_a_check_is_red_while_a_table_is_behind_the_lake_and_green_once_it_was_materialized(aws, fleet):
     for part in ("bucket", "lake_bucket"):
         reconcile(blueprint(fleet)[part].resource, aws)
-    rule, instance, repository = fleet.rules[0], dg.DagsterInstance.ephemeral(), build(fleet).get_repository_def()
+    rule, instance, repository = fleet.rules[0], dg.DagsterInstance.ephemeral(), build_definitions(fleet).get_repository_def()
     parts = Lake(S3Store(aws, fleet.lake_bucket), fleet.parquet_prefix)
 
     def checked():
         done = (
-            repository.get_implicit_job_def_for_assets([glue_tables.key(rule)])
-            .get_subset(asset_selection=set(), asset_check_selection={dg.AssetCheckKey(glue_tables.key(rule), "in_step")})
+            repository.get_implicit_job_def_for_assets([glue_tables.key(ALONE, rule)])
+            .get_subset(asset_selection=set(), asset_check_selection={dg.AssetCheckKey(glue_tables.key(ALONE, rule), "in_step")})
             .execute_in_process(instance=instance)
         )
         (evaluation,) = done.get_asset_check_evaluations()
         return evaluation.passed, evaluation.metadata["fields"].value if "fields" in evaluation.metadata else evaluation.description
 
     def materialized():
-        keys = [glue_tables.DATABASE, glue_tables.key(rule)]
+        keys = [glue_tables.database_key(ALONE), glue_tables.key(ALONE, rule)]
         assert repository.get_implicit_job_def_for_assets(keys).execute_in_process(instance=instance, asset_selection=keys).success
 
     assert checked() == (True, NO_CATALOG)
@@ -182,25 +183,25 @@ def test_a_check_is_red_while_a_table_is_behind_the_lake_and_green_once_it_was_m
 
 
 def test_once_there_is_the_database_a_table_follows_when_its_rule_was_compacted():
-    definitions, instance = build(replace(Fleet(), start="2026-11-22")), dg.DagsterInstance.ephemeral()
+    definitions, instance = build_definitions(replace(Fleet(), start="2026-11-22")), dg.DagsterInstance.ephemeral()
 
     def asked(cursor=None):
-        keys = dg.AssetSelection.assets(*(glue_tables.key(rule) for rule in FLEET.rules))
+        keys = dg.AssetSelection.assets(*(glue_tables.key(ALONE, rule) for rule in FLEET.rules))
         result = dg.evaluate_automation_conditions(defs=definitions, instance=instance, asset_selection=keys, cursor=cursor)
-        return result.cursor, {rule.key for rule in FLEET.rules if result.get_num_requested(glue_tables.key(rule))}
+        return result.cursor, {rule.key for rule in FLEET.rules if result.get_num_requested(glue_tables.key(ALONE, rule))}
 
     def compacted(hour):
-        instance.report_runless_asset_event(dg.AssetMaterialization(parquet.key(RULE), partition=hour))
+        instance.report_runless_asset_event(dg.AssetMaterialization(parquet.key(ALONE, RULE), partition=hour))
 
     cursor, first = asked()
     compacted("2026-11-22-10:00")
     cursor, without = asked(cursor)
     assert (first, without) == (set(), set())
-    instance.report_runless_asset_event(dg.AssetMaterialization(glue_tables.DATABASE))
+    instance.report_runless_asset_event(dg.AssetMaterialization(glue_tables.database_key(ALONE)))
     cursor, made = asked(cursor)
     assert made == {rule.key for rule in FLEET.rules}
     for rule in FLEET.rules:
-        instance.report_runless_asset_event(dg.AssetMaterialization(glue_tables.key(rule)))
+        instance.report_runless_asset_event(dg.AssetMaterialization(glue_tables.key(ALONE, rule)))
     cursor, done = asked(cursor)
     compacted("2026-11-22-11:00")
     assert (done, asked(cursor)[1]) == (set(), {RULE.key})

@@ -5,31 +5,33 @@ import dagster as dg
 from fleet_pipeline.assets.catalog import glue_tables
 from fleet_pipeline.assets.provisioning import infrastructure
 from fleet_pipeline.assets.shared.failures import reported
+from fleet_pipeline.assets.shared.scope import Scope
 from fleet_pipeline.cloud.difference import difference
 from fleet_pipeline.cloud.reconcile import Action, look
 from fleet_pipeline.lake.catalog.tables import database
-from fleet_pipeline.model.fleet import Fleet, Rule
-from fleet_pipeline.resources.account import AccountResource
+from fleet_pipeline.model.fleet import Rule
 
 NO_CATALOG = "No catalog is kept: materialize the group `catalog` to have one."
 
 
-def catalog_checks(fleet: Fleet) -> list[dg.AssetChecksDefinition]:
+def catalog_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
     """Return a check for each table, which is red when Glue's table differs from the lake's record. A fleet without a database passes."""
-    return [_check(rule, fleet) for rule in fleet.rules]
+    return [_check(scope, rule) for rule in scope.fleet.rules]
 
 
-def _check(rule: Rule, fleet: Fleet) -> dg.AssetChecksDefinition:
+def _check(scope: Scope, rule: Rule) -> dg.AssetChecksDefinition:
     @dg.asset_check(
-        asset=glue_tables.key(rule),
+        asset=glue_tables.key(scope, rule),
         name="in_step",
         description="The table has the columns, the place and the partitions that the lake has recorded. If not: materialize it.",
+        required_resource_keys={scope.account_key},
     )
-    def in_step(account: AccountResource) -> dg.AssetCheckResult:
+    def in_step(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         with reported():
-            if database(fleet).read(account.aws) is None:
+            aws = scope.account(context.resources).aws
+            if database(scope.fleet).read(aws) is None:
                 return dg.AssetCheckResult(passed=True, description=NO_CATALOG)
-            step = look(glue_tables.wanted_table(fleet, rule, account.aws), account.aws)
+            step = look(glue_tables.wanted_table(scope.fleet, rule, aws), aws)
         differs = difference(step.changes)
         said = str(step.refusal) if step.refusal else f"Athena reads it as it was: materialize the asset.\n\n{infrastructure.fenced(differs)}"
         missing = "There is no such table: materialize the asset."

@@ -9,6 +9,7 @@ import dagster as dg
 from fleet_pipeline.assets.lake import parquet
 from fleet_pipeline.assets.provisioning.infrastructure import console
 from fleet_pipeline.assets.shared.failures import reported
+from fleet_pipeline.assets.shared.scope import Scope
 from fleet_pipeline.aws.clients import Aws
 from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.cloud.reconcile import Step, declared, reconcile
@@ -17,25 +18,25 @@ from fleet_pipeline.lake.catalog.tables import database, ddl, table
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.model.fleet import Fleet, Rule
 from fleet_pipeline.model.plain import fence
-from fleet_pipeline.resources.account import AccountResource
 
 GROUP = "catalog"
-DATABASE = dg.AssetKey([GROUP, "database"])
 
 _RETRIES = dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL)
 
-# Who does not use Glue never makes the database, and is left alone.
-_WHEN_THE_LAKE_GREW = parquet.WHEN_IT_GREW & ~dg.AutomationCondition.any_deps_missing().allow(dg.AssetSelection.assets(DATABASE))
 
-
-def catalog_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
+def catalog_assets(scope: Scope) -> list[dg.AssetsDefinition]:
     """Return the database and the tables; materializing a table brings it to what the lake has recorded."""
-    return [_database(fleet), *(_table(fleet, rule) for rule in fleet.rules)]
+    return [_database(scope), *(_table(scope, rule) for rule in scope.fleet.rules)]
 
 
-def key(rule: Rule) -> dg.AssetKey:
+def database_key(scope: Scope) -> dg.AssetKey:
+    """Return the asset key of the database."""
+    return scope.key(GROUP, "database")
+
+
+def key(scope: Scope, rule: Rule) -> dg.AssetKey:
     """Return the asset key of a rule's table."""
-    return dg.AssetKey([GROUP, rule.key])
+    return scope.key(GROUP, rule.key)
 
 
 def wanted_table(fleet: Fleet, rule: Rule, aws: Aws) -> Table:
@@ -44,40 +45,46 @@ def wanted_table(fleet: Fleet, rule: Rule, aws: Aws) -> Table:
     return table(fleet, parts, rule, parts.contract(rule))
 
 
-def _database(fleet: Fleet) -> dg.AssetsDefinition:
-    wanted = database(fleet)
+def _database(scope: Scope) -> dg.AssetsDefinition:
+    wanted = database(scope.fleet)
 
     @dg.asset(
-        key=DATABASE,
-        group_name=GROUP,
+        key=database_key(scope),
+        group_name=scope.name(GROUP),
         kinds={"aws"},
         description=f"The Glue database `{wanted.name}`, in which Athena finds the tables of the lake.",
         code_version=_digest(declared(wanted)),
         retry_policy=_RETRIES,
+        required_resource_keys={scope.account_key},
     )
-    def catalog_database(account: AccountResource) -> dg.MaterializeResult[Any]:
+    def catalog_database(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
         with reported():
-            step = reconcile(wanted, account.aws)
-        return dg.MaterializeResult(metadata=_metadata(step, fleet), data_version=dg.DataVersion(_digest(declared(wanted))))
+            step = reconcile(wanted, scope.account(context.resources).aws)
+        return dg.MaterializeResult(metadata=_metadata(step, scope.fleet), data_version=dg.DataVersion(_digest(declared(wanted))))
 
     return catalog_database
 
 
-def _table(fleet: Fleet, rule: Rule) -> dg.AssetsDefinition:
+def _table(scope: Scope, rule: Rule) -> dg.AssetsDefinition:
+    # Who does not use Glue never makes the database, and is left alone.
+    there_is_a_database = ~dg.AutomationCondition.any_deps_missing().allow(dg.AssetSelection.assets(database_key(scope)))
+
     @dg.asset(
-        key=key(rule),
-        deps=[DATABASE, parquet.key(rule)],
-        group_name=GROUP,
+        key=key(scope, rule),
+        deps=[database_key(scope), parquet.key(scope, rule)],
+        group_name=scope.name(GROUP),
         kinds={"aws", "table"},
         description=f"The table of `{rule.topic}` for Athena: no crawler, partitions are computed. Follows the columns that the lake has recorded.",
-        automation_condition=_WHEN_THE_LAKE_GREW,
+        automation_condition=parquet.WHEN_IT_GREW & there_is_a_database,
         retry_policy=_RETRIES,
+        required_resource_keys={scope.account_key},
     )
-    def catalog_table(account: AccountResource) -> dg.MaterializeResult[Any]:
+    def catalog_table(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
         with reported():
-            wanted = wanted_table(fleet, rule, account.aws)
-            step = reconcile(wanted, account.aws)
-        return dg.MaterializeResult(metadata=_metadata(step, fleet) | _columns(wanted), data_version=dg.DataVersion(_digest(declared(wanted))))
+            aws = scope.account(context.resources).aws
+            wanted = wanted_table(scope.fleet, rule, aws)
+            step = reconcile(wanted, aws)
+        return dg.MaterializeResult(metadata=_metadata(step, scope.fleet) | _columns(wanted), data_version=dg.DataVersion(_digest(declared(wanted))))
 
     return catalog_table
 

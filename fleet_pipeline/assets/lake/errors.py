@@ -7,38 +7,41 @@ import dagster as dg
 
 from fleet_pipeline.assets.provisioning import infrastructure
 from fleet_pipeline.assets.shared.failures import reported
+from fleet_pipeline.assets.shared.scope import Scope
 from fleet_pipeline.cloud.blueprint import topic_rule_name
 from fleet_pipeline.lake.operations.replay import Waiting, waiting
-from fleet_pipeline.model.fleet import Fleet, Rule
+from fleet_pipeline.model.fleet import Rule
 from fleet_pipeline.model.plain import plain
-from fleet_pipeline.resources.account import AccountResource
 
 GROUP = "errors"
 
 
-def error_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
+def error_assets(scope: Scope) -> list[dg.AssetsDefinition]:
     """Return the reports of each rule, as they lie in S3 at this moment."""
-    return [_asset(rule, fleet) for rule in fleet.rules]
+    return [_asset(scope, rule) for rule in scope.fleet.rules]
 
 
-def key(rule: Rule) -> dg.AssetKey:
+def key(scope: Scope, rule: Rule) -> dg.AssetKey:
     """Return the asset key of a rule's reports."""
-    return dg.AssetKey([GROUP, rule.key])
+    return scope.key(GROUP, rule.key)
 
 
-def _asset(rule: Rule, fleet: Fleet) -> dg.AssetsDefinition:
+def _asset(scope: Scope, rule: Rule) -> dg.AssetsDefinition:
+    fleet = scope.fleet
+
     @dg.asset(
-        key=key(rule),
-        deps=[infrastructure.key(topic_rule_name(rule))],
-        group_name=GROUP,
+        key=key(scope, rule),
+        deps=[infrastructure.key(scope, topic_rule_name(rule))],
+        group_name=scope.name(GROUP),
         kinds={"s3", "json"},
         description=f"Messages of `{rule.topic}` that the rule could not write. AWS IoT reports them here; materializing counts them and changes nothing.",
         metadata={"dagster/uri": f"s3://{fleet.bucket}/{fleet.report_prefix(rule)}"},
-        check_specs=[dg.AssetCheckSpec("nothing_waits", asset=key(rule), description="Every message of the rule has been written.")],
+        check_specs=[dg.AssetCheckSpec("nothing_waits", asset=key(scope, rule), description="Every message of the rule has been written.")],
+        required_resource_keys={scope.account_key},
     )
-    def count(account: AccountResource) -> Iterator[dg.MaterializeResult[Any]]:
+    def count(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
         with reported():
-            found = waiting(fleet, account.aws, rule)
+            found = waiting(fleet, scope.account(context.resources).aws, rule)
         yield dg.MaterializeResult(metadata=_metadata(found), check_results=[_check(found)])
 
     return count

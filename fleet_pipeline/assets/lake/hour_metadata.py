@@ -8,6 +8,7 @@ import dagster as dg
 from fleet_pipeline.assets.lake import raw
 from fleet_pipeline.assets.lake.verdicts import Outcome
 from fleet_pipeline.assets.shared.pictures import bars, dots
+from fleet_pipeline.assets.shared.scope import Scope
 from fleet_pipeline.assets.shared.shown import attempted, table
 from fleet_pipeline.lake.contract import Contract
 from fleet_pipeline.model.fleet import Fleet, Rule
@@ -16,7 +17,7 @@ from fleet_pipeline.model.plain import in_markdown, plain
 _NOT_IN_THE_PREVIEW = {"_version", "_topic"}
 
 
-def hour_metadata(fleet: Fleet, rule: Rule, outcome: Outcome, contract: Contract) -> dict[str, Any]:
+def hour_metadata(scope: Scope, rule: Rule, outcome: Outcome, contract: Contract) -> dict[str, Any]:
     """Return the metadata of an hour that was compacted. Never fails: what cannot be shown says so."""
     compacted, found = outcome.compacted, outcome.found
     return {
@@ -33,9 +34,9 @@ def hour_metadata(fleet: Fleet, rule: Rule, outcome: Outcome, contract: Contract
         "recovered collisions": compacted.recovered_collisions,
         "foreign keys": compacted.foreign_keys,
         "seconds": round(compacted.seconds, 3),
-        **_rates(fleet, outcome),
-        **_columns(rule, contract),
-        **_shown(fleet, outcome),
+        **_rates(scope.fleet, outcome),
+        **_columns(raw.key(scope, rule), contract),
+        **_shown(scope.fleet, outcome),
     }
 
 
@@ -64,7 +65,7 @@ def _shown(fleet: Fleet, outcome: Outcome) -> dict[str, Any]:
     return attempted(shown)
 
 
-def _columns(rule: Rule, contract: Contract) -> dict[str, Any]:
+def _columns(source: dg.AssetKey, contract: Contract) -> dict[str, Any]:
     """Return the columns, and the field of the raw message that each holds. A message chose their names."""
     paths = {plain(name): ".".join(column.path) for name, column in contract.columns.items()}
     kinds = [column.kind for column in contract.columns.values()]
@@ -72,6 +73,6 @@ def _columns(rule: Rule, contract: Contract) -> dict[str, Any]:
         "dagster/column_schema": lambda: dg.TableSchema(
             [dg.TableColumn(name, kind, f"{in_markdown(path)} of the message") for (name, path), kind in zip(paths.items(), kinds, strict=True)]
         ),
-        "dagster/column_lineage": lambda: dg.TableColumnLineage({name: [dg.TableColumnDep(raw.key(rule), plain(path))] for name, path in paths.items()}),
+        "dagster/column_lineage": lambda: dg.TableColumnLineage({name: [dg.TableColumnDep(source, plain(path))] for name, path in paths.items()}),
     }
     return {name: value for name, value in attempted(described).items() if not isinstance(value, dg.TextMetadataValue)}

@@ -15,6 +15,7 @@ from fleet_pipeline.assets.lake import parquet, provenance, raw
 from fleet_pipeline.assets.lake.partitions import closed_hours
 from fleet_pipeline.assets.lake.verdicts import ERROR, WARN, Criterion, named, result
 from fleet_pipeline.assets.shared.failures import reported
+from fleet_pipeline.assets.shared.scope import Scope
 from fleet_pipeline.aws.store import Store
 from fleet_pipeline.lake.containment import contained
 from fleet_pipeline.lake.fetching import RawHour
@@ -25,7 +26,6 @@ from fleet_pipeline.lake.rows import identity
 from fleet_pipeline.model.errors import CompactionError, FleetError
 from fleet_pipeline.model.fleet import Fleet, Hour, Rule
 from fleet_pipeline.model.plain import plain
-from fleet_pipeline.resources.account import AccountResource
 
 FRESH = "the_lake_is_fresh"
 FOREIGN = "no_foreign_keys"
@@ -97,42 +97,49 @@ def _missing(raw_store: Store, rule: Rule, hour: Hour, files: list[PartFile]) ->
     return sum(len(known.missing(block)) for block in RawHour(raw_store, rule, hour).blocks())
 
 
-def late_data_checks(fleet: Fleet) -> list[dg.AssetChecksDefinition]:
+def late_data_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
     """Return, for each rule, the checks that look for what is not in the lake."""
-    return [_checks(rule, fleet) for rule in fleet.rules]
+    return [_checks(scope, rule) for rule in scope.fleet.rules]
 
 
-def check_keys(fleet: Fleet) -> dict[Rule, dg.AssetCheckKey]:
+def check_keys(scope: Scope) -> dict[Rule, dg.AssetCheckKey]:
     """Return the check that says which hours of a rule are not compacted."""
-    return {rule: dg.AssetCheckKey(raw.key(rule), UNCOMPACTED) for rule in fleet.rules}
+    return {rule: dg.AssetCheckKey(raw.key(scope, rule), UNCOMPACTED) for rule in scope.fleet.rules}
 
 
-def _checks(rule: Rule, fleet: Fleet) -> dg.AssetChecksDefinition:
+def looking_op(scope: Scope, rule: Rule) -> str:
+    """Return the name of the op that looks at a rule; run config is given by it."""
+    return scope.name(f"look_at_{rule.key}")
+
+
+def _checks(scope: Scope, rule: Rule) -> dg.AssetChecksDefinition:
+    fleet, asset, lake = scope.fleet, raw.key(scope, rule), parquet.key(scope, rule)
+
     @dg.multi_asset_check(
-        name=f"look_at_{rule.key}",
+        name=looking_op(scope, rule),
         specs=[
-            dg.AssetCheckSpec(
-                UNCOMPACTED, asset=raw.key(rule), description=f"Every message of the last closed hours is in the lake. If not: {_UNCOMPACTED_HELP}"
-            ),
-            dg.AssetCheckSpec(FRESH, asset=raw.key(rule), description=f"No message older than FLEET_LAG_MINUTES is missing in the lake. If not: {_FRESH_HELP}"),
-            dg.AssetCheckSpec(FOREIGN, asset=raw.key(rule), description=f"All keys are of the form that the rule writes. If not: {_FOREIGN_HELP}"),
+            dg.AssetCheckSpec(UNCOMPACTED, asset=asset, description=f"Every message of the last closed hours is in the lake. If not: {_UNCOMPACTED_HELP}"),
+            dg.AssetCheckSpec(FRESH, asset=asset, description=f"No message older than FLEET_LAG_MINUTES is missing in the lake. If not: {_FRESH_HELP}"),
+            dg.AssetCheckSpec(FOREIGN, asset=asset, description=f"All keys are of the form that the rule writes. If not: {_FOREIGN_HELP}"),
         ],
         description="Lists the raw keys of the last closed hours and compares them with the lake.",
         can_subset=True,
+        required_resource_keys={scope.account_key},
     )
-    def look_at_rule(context: dg.AssetCheckExecutionContext, config: Look, account: AccountResource) -> Iterator[dg.AssetCheckResult]:
+    def look_at_rule(context: dg.AssetCheckExecutionContext, config: Look) -> Iterator[dg.AssetCheckResult]:
         now, log = datetime.now(UTC), context.op_execution_context
         wanted = closed_hours(fleet, now, config.hours or fleet.look_back_hours)
+        account = scope.account(context.resources)
         with reported():
             raw_store, target = parquet.stores(fleet, account)
             seen, failed = _seen(raw_store, target, rule, wanted)
             faults = parquet.ledger(fleet, account, rule).judge(now, {hour: _verdicts(found) for hour, found in seen.items()})
         for hour, found in seen.items():
             if found.versions:
-                log.log_event(provenance.seen(raw.key(rule), hour.partition_key, found.versions, found.bytes))
-            if found.rows and not found.uncompacted and not provenance.knows(context.instance, parquet.key(rule), hour.partition_key, str(found.rows)):
-                log.log_event(parquet.healed(context.instance, rule, hour, found.rows))
-        said = {UNCOMPACTED: _uncompacted(rule, faults, seen), FRESH: _fresh(fleet, rule, faults, now), FOREIGN: _foreign(rule, faults)}
+                log.log_event(provenance.seen(asset, hour.partition_key, found.versions, found.bytes))
+            if found.rows and not found.uncompacted and not provenance.knows(context.instance, lake, hour.partition_key, str(found.rows)):
+                log.log_event(parquet.healed(context.instance, scope, rule, hour, found.rows))
+        said = {UNCOMPACTED: _uncompacted(asset, faults, seen), FRESH: _fresh(fleet, asset, faults, now), FOREIGN: result(_OWN_KEYS, faults, {}, asset)}
         # The button of one asset asks for the checks of this asset only.
         yield from (said[check.name] for check in log.selected_asset_check_keys)
         _raise(failed, len(wanted))
@@ -165,29 +172,25 @@ def _verdicts(found: Seen) -> dict[str, Verdict]:
     }
 
 
-def _uncompacted(rule: Rule, faults: Sequence[Fault], seen: Mapping[Hour, Seen]) -> dg.AssetCheckResult:
+def _uncompacted(asset: dg.AssetKey, faults: Sequence[Fault], seen: Mapping[Hour, Seen]) -> dg.AssetCheckResult:
     missing = sum(fault.count for fault in faults if fault.criterion == UNCOMPACTED)
-    return result(_COMPLETE, faults, {"uncompacted messages": missing, **_looked(seen)}, raw.key(rule))
+    return result(_COMPLETE, faults, {"uncompacted messages": missing, **_looked(seen)}, asset)
 
 
-def _fresh(fleet: Fleet, rule: Rule, faults: Sequence[Fault], now: datetime) -> dg.AssetCheckResult:
+def _fresh(fleet: Fleet, asset: dg.AssetKey, faults: Sequence[Fault], now: datetime) -> dg.AssetCheckResult:
     oldest = min((Hour.parse(fault.hour) for fault in faults if fault.criterion == UNCOMPACTED), default=None)
     lag = now - oldest.end if oldest else timedelta(0)
     minutes = round(lag.total_seconds() / 60, 1)
     passed = lag <= timedelta(minutes=fleet.lag_minutes)
     waiting = f"{oldest.partition_key} ended {minutes:.0f} minutes ago and is not complete in the lake" if oldest else "Nothing waits."
     return dg.AssetCheckResult(
-        asset_key=raw.key(rule),
+        asset_key=asset,
         check_name=FRESH,
         passed=passed,
         severity=dg.AssetCheckSeverity.ERROR,
         description=waiting if passed else f"{waiting}. {_FRESH_HELP}",
         metadata={"lag in minutes": minutes},
     )
-
-
-def _foreign(rule: Rule, faults: Sequence[Fault]) -> dg.AssetCheckResult:
-    return result(_OWN_KEYS, faults, {}, raw.key(rule))
 
 
 def _looked(seen: Mapping[Hour, Seen]) -> dict[str, Any]:

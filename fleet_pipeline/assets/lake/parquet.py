@@ -14,6 +14,7 @@ from fleet_pipeline.assets.lake.partitions import hours
 from fleet_pipeline.assets.lake.verdicts import Outcome
 from fleet_pipeline.assets.provisioning import infrastructure
 from fleet_pipeline.assets.shared.failures import reported
+from fleet_pipeline.assets.shared.scope import Scope
 from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.lake.containment import contained
 from fleet_pipeline.lake.contract import Contract
@@ -30,7 +31,7 @@ warnings.filterwarnings("ignore", message="Parameter `backfill_policy`", categor
 
 GROUP = "lake"
 POOL = "compaction"
-"""The pool of which a compaction takes a slot; `dagster.yaml` says how many there are."""
+"""The pool of which a compaction takes a slot; `dagster.yaml` says how many there are. With a key prefix, a fleet has one of its own."""
 
 CODE_VERSION = "1"
 """Raised when the same raw objects would give other rows."""
@@ -48,19 +49,19 @@ RETRY = dg.RetryPolicy(max_retries=2, delay=30, backoff=dg.Backoff.EXPONENTIAL)
 """For hours that AWS did not answer for. Each request was repeated for 40 s before, and what cannot heal is not retried at all."""
 
 
-def lake_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
+def lake_assets(scope: Scope) -> list[dg.AssetsDefinition]:
     """Return the Parquet of each rule, one asset a rule, one partition an hour."""
-    return [_asset(rule, fleet) for rule in fleet.rules]
+    return [_asset(scope, rule) for rule in scope.fleet.rules]
 
 
-def key(rule: Rule) -> dg.AssetKey:
+def key(scope: Scope, rule: Rule) -> dg.AssetKey:
     """Return the asset key of a rule's Parquet."""
-    return dg.AssetKey([GROUP, rule.key])
+    return scope.key(GROUP, rule.key)
 
 
-def own_checks(fleet: Fleet) -> dict[dg.AssetKey, list[dg.AssetCheckKey]]:
+def own_checks(scope: Scope) -> dict[dg.AssetKey, list[dg.AssetCheckKey]]:
     """Return the checks that each asset makes in its own run."""
-    return {key(rule): [spec.key for spec in verdicts.specs(key(rule))] for rule in fleet.rules}
+    return {key(scope, rule): [spec.key for spec in verdicts.specs(key(scope, rule))] for rule in scope.fleet.rules}
 
 
 def stores(fleet: Fleet, account: AccountResource) -> tuple[S3Store, Lake]:
@@ -70,11 +71,11 @@ def stores(fleet: Fleet, account: AccountResource) -> tuple[S3Store, Lake]:
     return S3Store(account.aws, fleet.bucket), Lake.current(lake, fleet.parquet_prefix, fleet.form, fleet.new_column_messages)
 
 
-def healed(instance: dg.DagsterInstance, rule: Rule, hour: Hour, rows: int) -> dg.AssetMaterialization:
+def healed(instance: dg.DagsterInstance, scope: Scope, rule: Rule, hour: Hour, rows: int) -> dg.AssetMaterialization:
     """Return what Dagster is told of an hour that was compacted without it, by `fleet compact`: what is made from the lake then follows."""
-    tags = provenance.own(CODE_VERSION, str(rows)) | provenance.of(instance, raw.key(rule), is_external=True, partition=hour.partition_key)
+    tags = provenance.own(CODE_VERSION, str(rows)) | provenance.of(instance, raw.key(scope, rule), is_external=True, partition=hour.partition_key)
     metadata: dict[str, Any] = {"dagster/partition_row_count": rows, "compacted": "without Dagster, by a command; seen by a look"}
-    return dg.AssetMaterialization(key(rule), partition=hour.partition_key, metadata=metadata, tags=tags)
+    return dg.AssetMaterialization(key(scope, rule), partition=hour.partition_key, metadata=metadata, tags=tags)
 
 
 def ledger(fleet: Fleet, account: AccountResource, rule: Rule) -> Ledger:
@@ -82,38 +83,42 @@ def ledger(fleet: Fleet, account: AccountResource, rule: Rule) -> Ledger:
     return Ledger(S3Store(account.aws, fleet.lake_bucket), fleet.parquet_prefix, rule, timedelta(days=fleet.sweep_days))
 
 
-def _asset(rule: Rule, fleet: Fleet) -> dg.AssetsDefinition:
+def _asset(scope: Scope, rule: Rule) -> dg.AssetsDefinition:
+    fleet, asset, source, bucket = scope.fleet, key(scope, rule), raw.key(scope, rule), infrastructure.key(scope, "lake_bucket")
+
     @dg.asset(
-        key=key(rule),
-        deps=[raw.key(rule), infrastructure.key("lake_bucket")],
-        group_name=GROUP,
+        key=asset,
+        deps=[source, bucket],
+        group_name=scope.name(GROUP),
         kinds={"s3", "parquet"},
         description=f"Every message of `{rule.topic}`, one row each: payload byte for byte, typed columns beside it.",
         metadata={"dagster/uri": f"s3://{fleet.lake_bucket}/{fleet.parquet_prefix}/"},
         partitions_def=hours(fleet),
         backfill_policy=dg.BackfillPolicy.single_run(),
         code_version=CODE_VERSION,
-        check_specs=verdicts.specs(key(rule)),
-        pool=POOL,
+        check_specs=verdicts.specs(asset),
+        pool=scope.name(POOL),
         retry_policy=RETRY,
         # Each hour is reported as it is finished, so that a run which is stopped keeps what it has done.
         output_required=False,
+        required_resource_keys={scope.account_key},
     )
-    def compact(context: dg.AssetExecutionContext, account: AccountResource) -> Iterator[dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckResult]:
+    def compact(context: dg.AssetExecutionContext) -> Iterator[dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckResult]:
+        account = scope.account(context.resources)
         with reported():
             work = _Work(fleet, rule, *stores(fleet, account), context.log)
-        bucket = provenance.of(context.instance, infrastructure.key("lake_bucket"))
+        of_bucket = provenance.of(context.instance, bucket)
         for partition in _to_do(context):
             if (outcome := work.compacted(partition)) is None:
                 context.log.error("%s: %s", partition, plain(work.failed[partition]))
                 continue
             compacted = outcome.compacted
             if compacted.rows_added:
-                yield provenance.seen(raw.key(rule), partition, compacted.raw_versions, compacted.raw_bytes)
+                yield provenance.seen(source, partition, compacted.raw_versions, compacted.raw_bytes)
             # Rows are only ever added, so their number names the content of an hour.
-            tags = provenance.own(CODE_VERSION, str(compacted.rows)) | bucket
-            tags |= provenance.of(context.instance, raw.key(rule), is_external=True, partition=partition)
-            yield dg.AssetMaterialization(key(rule), partition=partition, metadata=hour_metadata(fleet, rule, outcome, work.learnt), tags=tags)
+            tags = provenance.own(CODE_VERSION, str(compacted.rows)) | of_bucket
+            tags |= provenance.of(context.instance, source, is_external=True, partition=partition)
+            yield dg.AssetMaterialization(asset, partition=partition, metadata=hour_metadata(scope, rule, outcome, work.learnt), tags=tags)
         with reported():
             faults = ledger(fleet, account, rule).judge(datetime.now(UTC), verdicts.judged(fleet, work.outcomes, work.failed))
         yield from verdicts.results(faults, len(work.outcomes) + len(work.failed))

@@ -4,30 +4,31 @@ import dagster as dg
 
 from fleet_pipeline.assets.lake.partitions import hours
 from fleet_pipeline.assets.provisioning import infrastructure
+from fleet_pipeline.assets.shared.scope import Scope
 from fleet_pipeline.cloud.blueprint import topic_rule_name
-from fleet_pipeline.model.fleet import Fleet, Rule
+from fleet_pipeline.model.fleet import Rule
 
 GROUP = "raw"
 
 
-def raw_assets(fleet: Fleet) -> list[dg.AssetSpec]:
+def raw_assets(scope: Scope) -> list[dg.AssetSpec]:
     """Return the raw objects of each rule, one asset a rule, one partition an hour."""
-    return [_spec(rule, fleet) for rule in fleet.rules]
+    return [_spec(scope, rule) for rule in scope.fleet.rules]
 
 
-def key(rule: Rule) -> dg.AssetKey:
+def key(scope: Scope, rule: Rule) -> dg.AssetKey:
     """Return the asset key of a rule's raw objects."""
-    return dg.AssetKey([GROUP, rule.key])
+    return scope.key(GROUP, rule.key)
 
 
-def _spec(rule: Rule, fleet: Fleet) -> dg.AssetSpec:
+def _spec(scope: Scope, rule: Rule) -> dg.AssetSpec:
     return dg.AssetSpec(
-        key(rule),
+        key(scope, rule),
         # Messages flow once vehicles can register and the rule writes what they publish.
-        deps=[infrastructure.key(topic_rule_name(rule)), infrastructure.key("claim_attachment")],
-        group_name=GROUP,
+        deps=[infrastructure.key(scope, topic_rule_name(rule)), infrastructure.key(scope, "claim_attachment")],
+        group_name=scope.name(GROUP),
         kinds={"s3", "json"},
         description=f"Every message of `{rule.topic}` as one object below `{rule.raw_prefix}`, written by AWS IoT Core.",
-        metadata={"dagster/uri": f"s3://{fleet.bucket}/{rule.raw_prefix}"},
-        partitions_def=hours(fleet),
+        metadata={"dagster/uri": f"s3://{scope.fleet.bucket}/{rule.raw_prefix}"},
+        partitions_def=hours(scope.fleet),
     )

@@ -10,46 +10,45 @@ from fleet_pipeline.assets.lake.late_data import check_keys
 from fleet_pipeline.assets.lake.partitions import LATE_HOURS, idle, run_requests
 from fleet_pipeline.assets.lake.verdicts import ATTEMPTS
 from fleet_pipeline.assets.shared.evaluations import Evaluation, last_evaluation
+from fleet_pipeline.assets.shared.scope import Own, Scope
 from fleet_pipeline.instance import own_process
 from fleet_pipeline.lake.ledger import UNCOMPACTED
-from fleet_pipeline.model.fleet import Fleet, Hour
-from fleet_pipeline.resources.account import AccountResource
+from fleet_pipeline.model.fleet import Hour
 
 INTERVAL_S = 30
 
 
-def lake_sensors(fleet: Fleet) -> list[dg.SensorDefinition]:
+def lake_sensors(scope: Scope, own: Own) -> list[dg.SensorDefinition]:
     """Return the sensors of the lake. On this machine they run by themselves; in an account somebody starts them."""
-    return [_late_data(fleet), _lost_runs(fleet)]
+    return [_late_data(scope), _lost_runs(scope, own)]
 
 
-def default_status(fleet: Fleet) -> dg.DefaultSensorStatus:
-    """Return RUNNING on this machine, and STOPPED in an account, where somebody starts what looks after the lake."""
-    return dg.DefaultSensorStatus.RUNNING if fleet.profile == "local" else dg.DefaultSensorStatus.STOPPED
+def _late_data(scope: Scope) -> dg.SensorDefinition:
+    fleet = scope.fleet
 
-
-def _late_data(fleet: Fleet) -> dg.SensorDefinition:
     @dg.sensor(
-        name="late_data",
-        job_name="compact",
+        name=scope.name("late_data"),
+        job_name=scope.name("compact"),
         minimum_interval_seconds=INTERVAL_S,
-        default_status=default_status(fleet),
+        default_status=scope.sensor_status(by_itself=scope.is_local),
         description=f"Asks for the hours of which a look found messages that are not in the lake, at most {ATTEMPTS} times each. It lists nothing itself.",
+        required_resource_keys={scope.account_key},
     )
-    def late_data(context: dg.SensorEvaluationContext, account: AccountResource) -> dg.SensorResult:
+    def late_data(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        account = scope.account(context.resources)
         seen: dict[str, int] = json.loads(context.cursor or "{}")
         wanted: dict[dg.AssetKey, list[Hour]] = {}
         looks: list[str] = []
-        for rule, check in check_keys(fleet).items():
+        for rule, check in check_keys(scope).items():
             evaluation = last_evaluation(context.instance, check)
             if evaluation is None or evaluation.id == seen.get(rule.key):
                 continue
             seen[rule.key] = evaluation.id
-            hours = idle(context.instance, parquet.key(rule), fleet, _hours(evaluation))
+            hours = idle(context.instance, parquet.key(scope, rule), fleet, _hours(evaluation))
             if hours:
-                wanted[parquet.key(rule)] = parquet.ledger(fleet, account, rule).ask(UNCOMPACTED, hours, ATTEMPTS)
+                wanted[parquet.key(scope, rule)] = parquet.ledger(fleet, account, rule).ask(UNCOMPACTED, hours, ATTEMPTS)
             looks.append(str(evaluation.id))
-        requests = run_requests(wanted, parquet.own_checks(fleet), f"late data of looks {', '.join(looks)}", LATE_HOURS)
+        requests = run_requests(wanted, parquet.own_checks(scope), f"late data of looks {', '.join(looks)}", LATE_HOURS)
         return dg.SensorResult(run_requests=list(requests), cursor=json.dumps(seen))
 
     return late_data
@@ -59,23 +58,23 @@ def _hours(evaluation: Evaluation) -> list[Hour]:
     return [Hour.parse(hour) for hour in evaluation.metadata.get("hours", {})]
 
 
-def _lost_runs(fleet: Fleet) -> dg.SensorDefinition:
+def _lost_runs(scope: Scope, own: Own) -> dg.SensorDefinition:
     """Return the sensor that ends runs which were killed together with Dagster, so that they are started again and their hours are free.
 
     The launchers for ECS and Kubernetes are asked by Dagster's run monitoring; its default launcher, which starts processes here, cannot tell.
     """
 
     @dg.sensor(
-        name="lost_runs",
+        name=scope.name("lost_runs"),
         minimum_interval_seconds=INTERVAL_S,
-        default_status=default_status(fleet),
+        default_status=scope.sensor_status(by_itself=scope.is_local),
         description="Marks runs as failed whose process on this machine is gone. Run retries then start them again.",
     )
     def lost_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         if context.instance.run_launcher.supports_check_run_worker_health:
             return dg.SkipReason("Dagster itself asks how the processes of its runs are.")
         started = context.instance.get_run_records(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
-        running = [record for record in started if own_process.is_of_location(record.dagster_run, context.code_location_origin)]
+        running = [record for record in started if own.has(record.dagster_run, context.code_location_origin)]
         lost = [record.dagster_run for record in running if _is_lost(context.instance, record)]
         for run in lost:
             context.instance.report_run_failed(run, "The run's process is gone: it was killed, or the machine was started anew.")

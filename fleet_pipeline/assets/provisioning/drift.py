@@ -12,45 +12,47 @@ import dagster as dg
 
 from fleet_pipeline.assets.provisioning import infrastructure
 from fleet_pipeline.assets.shared.failures import reported
+from fleet_pipeline.assets.shared.scope import Scope
 from fleet_pipeline.cloud.blueprint import shown
 from fleet_pipeline.cloud.difference import difference
 from fleet_pipeline.cloud.operations.foreign import Finding, findings
 from fleet_pipeline.cloud.reconcile import Action, Resource, Step, look
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.plain import in_markdown, plain
-from fleet_pipeline.resources.account import AccountResource
 
 CHANGED_BY_OTHERS = "changed-by-others"
 """The code version under which a foreign change is recorded: it is none of ours, so the asset itself shows as out of date too."""
 
 
-def drift_checks(fleet: Fleet) -> list[dg.AssetChecksDefinition]:
+def drift_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
     """Return a check for each provisioning asset, which is red when AWS differs from the settings or holds something foreign."""
-    return [_check(name, part.resource, fleet) for name, part in shown(fleet).items()]
+    return [_check(name, part.resource, scope) for name, part in shown(scope.fleet).items()]
 
 
-def _check(name: str, resource: Resource, fleet: Fleet) -> dg.AssetChecksDefinition:
+def _check(name: str, resource: Resource, scope: Scope) -> dg.AssetChecksDefinition:
     @dg.asset_check(
-        asset=infrastructure.key(name),
+        asset=infrastructure.key(scope, name),
         name="drift",
+        required_resource_keys={scope.account_key},
         description=f"AWS holds the {resource.kind} `{resource.name}` as the settings want it, and nothing foreign beside it. Changes nothing in AWS.",
     )
-    def drift(context: dg.AssetCheckExecutionContext, account: AccountResource) -> dg.AssetCheckResult:
+    def drift(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         with reported():
-            step, foreign = look(resource, account.aws), findings(fleet, account.aws, name)
-        by_others = _record_foreign_change(context.instance, name, step)
+            aws = scope.account(context.resources).aws
+            step, foreign = look(resource, aws), findings(scope.fleet, aws, name)
+        by_others = _record_foreign_change(context.instance, infrastructure.key(scope, name), step)
         return dg.AssetCheckResult(
             passed=step.action is Action.UNCHANGED and not foreign,
             description=_sentence(step, foreign, by_others=by_others),
-            metadata=_metadata(step, foreign, fleet),
+            metadata=_metadata(step, foreign, scope.fleet),
         )
 
     return drift
 
 
-def _record_foreign_change(instance: dg.DagsterInstance, name: str, step: Step) -> bool:
+def _record_foreign_change(instance: dg.DagsterInstance, asset: dg.AssetKey, step: Step) -> bool:
     """Return whether AWS holds something else than Dagster made, and record what it holds, once."""
-    event = instance.get_latest_materialization_event(infrastructure.key(name))
+    event = instance.get_latest_materialization_event(asset)
     last = event.asset_materialization if event else None
     if last is None or last.tags is None:
         return False
@@ -58,7 +60,7 @@ def _record_foreign_change(instance: dg.DagsterInstance, name: str, step: Step) 
     if last.tags["dagster/data_version"] != now:
         versions = {"dagster/data_version": now, "dagster/code_version": CHANGED_BY_OTHERS}
         metadata = {"action": "changed by others", "fields": _fields(step) or "none"}
-        instance.report_runless_asset_event(dg.AssetMaterialization(infrastructure.key(name), metadata=metadata, tags=versions))
+        instance.report_runless_asset_event(dg.AssetMaterialization(asset, metadata=metadata, tags=versions))
         return True
     return last.tags["dagster/code_version"] == CHANGED_BY_OTHERS
 

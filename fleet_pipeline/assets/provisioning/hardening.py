@@ -8,48 +8,53 @@ import dagster as dg
 
 from fleet_pipeline.assets.provisioning import infrastructure
 from fleet_pipeline.assets.shared.failures import reported
+from fleet_pipeline.assets.shared.scope import Scope
 from fleet_pipeline.cloud.blueprint import shown, topic_rule_name
 from fleet_pipeline.cloud.hardening.lints import Finding, findings
 from fleet_pipeline.cloud.hardening.review import deeds_of, wrongly_judged
 from fleet_pipeline.cloud.kinds.iot_policy import IotPolicy
 from fleet_pipeline.cloud.reconcile import Resource, look
-from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.plain import in_markdown, plain
-from fleet_pipeline.resources.account import AccountResource
 from fleet_pipeline.virtual_vehicle import Trial, tried
 
 
-def hardening_checks(fleet: Fleet) -> list[dg.AssetChecksDefinition]:
+def hardening_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
     """Return a check of each resource's settings, one of the attacks on each device policy, and the virtual vehicle."""
-    parts = shown(fleet)
+    parts = shown(scope.fleet)
     return [
-        *(_settings(name, part.resource, fleet) for name, part in parts.items()),
-        *(_attacks(name, parts[name].resource, fleet) for name in ("device_policy", "claim_policy")),
-        _virtual_vehicle(fleet),
+        *(_settings(name, part.resource, scope) for name, part in parts.items()),
+        *(_attacks(name, parts[name].resource, scope) for name in ("device_policy", "claim_policy")),
+        _virtual_vehicle(scope),
     ]
 
 
-def _settings(name: str, resource: Resource, fleet: Fleet) -> dg.AssetChecksDefinition:
-    @dg.asset_check(asset=infrastructure.key(name), name="hardened", description="The resource, as it is in AWS, has none of the settings that invite trouble.")
-    def hardened(account: AccountResource) -> dg.AssetCheckResult:
+def _settings(name: str, resource: Resource, scope: Scope) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=infrastructure.key(scope, name),
+        name="hardened",
+        description="The resource, as it is in AWS, has none of the settings that invite trouble.",
+        required_resource_keys={scope.account_key},
+    )
+    def hardened(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         with reported():
-            live = look(resource, account.aws).live
-        found = list(findings(live, fleet, datetime.now(UTC).date())) if live else []
+            live = look(resource, scope.account(context.resources).aws).live
+        found = list(findings(live, scope.fleet, datetime.now(UTC).date())) if live else []
         return dg.AssetCheckResult(passed=not found, description=_sentences(found) or "Nothing to say.", metadata={"findings": len(found)})
 
     return hardened
 
 
-def _attacks(name: str, policy: Resource, fleet: Fleet) -> dg.AssetChecksDefinition:
-    deeds = deeds_of(fleet, policy.name)
+def _attacks(name: str, policy: Resource, scope: Scope) -> dg.AssetChecksDefinition:
+    deeds = deeds_of(scope.fleet, policy.name)
     hostile = sum(not deed.legitimate for deed in deeds)
     what = f"The policy, as it is in AWS, allows all of {len(deeds) - hostile} legitimate deeds and none of {hostile} attacks."
 
-    @dg.asset_check(asset=infrastructure.key(name), name="attacks", description=what)
-    def attacks(account: AccountResource) -> dg.AssetCheckResult:
+    @dg.asset_check(asset=infrastructure.key(scope, name), name="attacks", description=what, required_resource_keys={scope.account_key})
+    def attacks(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         with reported():
-            live = look(policy, account.aws).live
-            wrong = wrongly_judged(fleet, account.aws, live) if isinstance(live, IotPolicy) else [MISSING]
+            aws = scope.account(context.resources).aws
+            live = look(policy, aws).live
+            wrong = wrongly_judged(scope.fleet, aws, live) if isinstance(live, IotPolicy) else [MISSING]
         return dg.AssetCheckResult(passed=not wrong, description=_sentences(wrong) or "As it should be.", metadata={"tried": len(deeds), "wrong": len(wrong)})
 
     return attacks
@@ -58,18 +63,19 @@ def _attacks(name: str, policy: Resource, fleet: Fleet) -> dg.AssetChecksDefinit
 MISSING = Finding("missing", "there is no such policy", "materialize the asset")
 
 
-def _virtual_vehicle(fleet: Fleet) -> dg.AssetChecksDefinition:
+def _virtual_vehicle(scope: Scope) -> dg.AssetChecksDefinition:
     what = "A virtual vehicle registers and publishes; a foreign serial, a takeover and a foreign topic are refused. It leaves nothing behind."
 
     @dg.asset_check(
-        asset=infrastructure.key("claim_attachment"),
+        asset=infrastructure.key(scope, "claim_attachment"),
         name="virtual_vehicle",
         description=what,
-        additional_deps=[infrastructure.key(topic_rule_name(rule)) for rule in fleet.rules],
+        additional_deps=[infrastructure.key(scope, topic_rule_name(rule)) for rule in scope.fleet.rules],
+        required_resource_keys={scope.account_key},
     )
-    def virtual_vehicle(account: AccountResource) -> dg.AssetCheckResult:
+    def virtual_vehicle(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         with reported():
-            trials = tried(fleet, account.opened)
+            trials = tried(scope.fleet, scope.account(context.resources).opened)
         return dg.AssetCheckResult(passed=all(trial.so for trial in trials), description=_wrong(trials) or "As it should be.", metadata=_table(trials))
 
     return virtual_vehicle

@@ -7,13 +7,12 @@ from typing import Any
 import dagster as dg
 
 from fleet_pipeline.assets.shared.failures import reported
+from fleet_pipeline.assets.shared.scope import Scope
 from fleet_pipeline.cloud.blueprint import Part, shown
 from fleet_pipeline.cloud.difference import difference
 from fleet_pipeline.cloud.reconcile import Action, Resource, Step, declared, reconcile
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.plain import fence
-from fleet_pipeline.resources.account import AccountResource
-from fleet_pipeline.resources.lock import LockResource
 
 GROUP = "provisioning"
 
@@ -28,14 +27,14 @@ _SERVICES = {
 """The service that a kind of resource belongs to, where it is not AWS IoT."""
 
 
-def provisioning_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
+def provisioning_assets(scope: Scope) -> list[dg.AssetsDefinition]:
     """Return an asset for each resource; materializing it makes AWS hold what the settings want."""
-    return [_asset(name, part, fleet) for name, part in shown(fleet).items()]
+    return [_asset(name, part, scope) for name, part in shown(scope.fleet).items()]
 
 
-def key(part_name: str) -> dg.AssetKey:
+def key(scope: Scope, part_name: str) -> dg.AssetKey:
     """Return the asset key of a part of the blueprint."""
-    return dg.AssetKey([GROUP, part_name])
+    return scope.key(GROUP, part_name)
 
 
 def wanted_version(resource: Resource) -> str:
@@ -58,25 +57,26 @@ def fenced(text: str) -> str:
     return fence(text, "diff")
 
 
-def _asset(name: str, part: Part, fleet: Fleet) -> dg.AssetsDefinition:
+def _asset(name: str, part: Part, scope: Scope) -> dg.AssetsDefinition:
     resource = part.resource
 
     @dg.asset(
-        key=key(name),
-        deps=[key(other) for other in part.after],
-        group_name=part.group,
+        key=key(scope, name),
+        deps=[key(scope, other) for other in part.after],
+        group_name=scope.name(part.group),
         kinds={"aws", _SERVICES.get(resource.kind, "iot")},
         description=f"The {resource.kind} `{resource.name}`. Materializing brings it to what the settings want; a second time changes nothing.",
         code_version=wanted_version(resource),
         metadata={"document": dg.MetadataValue.json(declared(resource))},
         retry_policy=dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL),
+        required_resource_keys={scope.account_key, scope.lock_key},
     )
-    def materialize(context: dg.AssetExecutionContext, account: AccountResource, lock: LockResource) -> dg.MaterializeResult[Any]:
+    def materialize(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
         with reported():
-            step = reconcile(resource, account.aws, permit=lock.take)
+            step = reconcile(resource, scope.account(context.resources).aws, permit=scope.lock(context.resources).take)
         context.log.info("%s: %s", step.title, _done(step))
         live = step.live or resource
-        return dg.MaterializeResult(metadata=_metadata(step, live, fleet), data_version=dg.DataVersion(live_version(live)))
+        return dg.MaterializeResult(metadata=_metadata(step, live, scope.fleet), data_version=dg.DataVersion(live_version(live)))
 
     return materialize
 
