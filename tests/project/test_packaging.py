@@ -1,5 +1,7 @@
 """The wheel is whole: installed away from the checkout it plans the same fleet, hook included; without the hook it plans nothing."""
 
+import json
+import os
 import site
 import subprocess
 import sys
@@ -64,6 +66,64 @@ def test_an_installed_wheel_makes_a_project_that_dagster_loads_and_plans_the_sam
         assert "Lambda function" in plan.stdout
     finally:
         subprocess.run([installed, "-m", "fleet_pipeline", "local", "reset", "--yes"], check=False, **run)
+
+
+SECOND = {
+    "pyproject.toml": """
+[project]
+name = "second"
+version = "0"
+
+[tool.dg]
+directory_type = "project"
+
+[tool.dg.project]
+root_module = "second"
+registry_modules = []
+""",
+    "second/__init__.py": "",
+    "second/defs/__init__.py": "",
+    "second/definitions.py": """
+from pathlib import Path
+
+import dagster as dg
+
+
+@dg.definitions
+def defs():
+    return dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
+""",
+}
+"""Somebody's own project, as `dg init` begins it."""
+
+
+@pytest.mark.whole
+def test_from_the_wheel_dg_finds_the_component_scaffolds_a_fleet_and_loads_two_of_them(installed, tmp_path):
+    def dg(*words, fails=False):
+        code = "import sys; from dagster_dg_cli.cli import main; sys.argv[0] = 'dg'; main()"
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path), "COLUMNS": "200"}
+        done = subprocess.run([installed, "-c", code, *words], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False)
+        assert bool(done.returncode) is fails, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    for name, text in SECOND.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert "fleet_pipeline.FleetComponent" in dg("list", "components")
+    dg("scaffold", "defs", "fleet_pipeline.FleetComponent", "dev")
+    dg("check", "yaml")
+    (tmp_path / "second/defs/prod").mkdir()
+    prod = "type: fleet_pipeline.FleetComponent\nattributes:\n  environment: prod\n  bucket: 'b-{{ 1 + 1 }}'\n  rule_keys: [engine]\n  key_prefix: [prod]\n"
+    (tmp_path / "second/defs/prod/defs.yaml").write_text(prod)
+    dg("check", "defs")
+    listed = json.loads(dg("list", "defs", "--json").partition("\n{")[2].join(["{", ""]) or "{}")
+    keys = {asset["key"] for asset in listed["assets"]}
+    assert {"lake/rule1", "vehicles/daily", "prod/lake/engine", "prod/provisioning/topic_rule_engine"} <= keys
+    (tmp_path / "second/defs/prod/defs.yaml").write_text(prod.replace("rule_keys: [engine]", "rule_keyz: [engine]"))
+    assert "rule_keyz" in dg("check", "yaml", fails=True)
+    (tmp_path / "second/defs/prod/defs.yaml").write_text(prod.replace("environment: prod", "profile: aws"))
+    said = dg("check", "defs", fails=True)
+    assert "setting account: with profile=aws, name the account that is meant" in said
 
 
 @pytest.mark.parametrize("holds", [None, [], ["serials.py"], ["lambda_function.txt"]])
