@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import Field as Setting
 from dataclasses import fields
-from typing import Any
+from typing import Annotated, Any
 
 import dagster as dg
-from pydantic import Field, create_model
+from pydantic import create_model
 
 from fleet_pipeline.definitions import build_definitions
 from fleet_pipeline.model import settings
@@ -19,7 +19,8 @@ _BEGINNING = {"profile": "local", "environment": "dev", "bucket": "cdk-s3-test-b
 def _attributes() -> Iterator[tuple[str, Any]]:
     """Yield each setting as an attribute of its own type, with its default, described by its meaning."""
     for each in fields(Fleet):
-        yield each.name, (_type(each), Field(default=_default(each), description=each.metadata["meaning"]))
+        described = dg.Resolver.default(description=each.metadata["meaning"])
+        yield each.name, (Annotated[_type(each), described], _default(each))
 
 
 def _type(setting: Setting[Any]) -> Any:
@@ -45,12 +46,15 @@ class FleetScaffolder(dg.Scaffolder[Any]):
 class FleetComponent(dg.Component, dg.Resolvable, _Settings):  # type: ignore[misc]  # its fields are made of those of Fleet
     """A vehicle fleet on AWS IoT Core: its cloud side, its lake of Parquet, and what looks after both."""
 
-    key_prefix: list[str] = Field(default=[], description="What stands before every asset key and name of this fleet. Two fleets need two.")
-    automation: bool | None = Field(
-        default=None, description="Whether schedules and sensors run from the start. Left out: on this machine all, in an account those that only read."
-    )
+    key_prefix: Annotated[
+        list[str] | None, dg.Resolver.default(description="What stands before every asset key and name of this fleet. Two fleets need two.")
+    ] = []
+    automation: Annotated[
+        bool | None,
+        dg.Resolver.default(description="Whether schedules and sensors run from the start. Left out: on this machine all, in an account those that only read."),
+    ] = None
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Return the definitions of the fleet. Raises InvalidSetting, which names the attribute."""
         said = {each.name: getattr(self, each.name) for each in fields(Fleet)}
-        return build_definitions(settings.of_attributes(said, context.project_root), key_prefix=self.key_prefix, automation=self.automation)
+        return build_definitions(settings.of_attributes(said, context.project_root), key_prefix=self.key_prefix or (), automation=self.automation)

@@ -1,0 +1,77 @@
+"""A fleet that is described by YAML."""
+
+import dagster as dg
+import pytest
+from dagster.components.testing import create_defs_folder_sandbox
+
+from fleet_pipeline import Fleet, FleetComponent, build_definitions
+from fleet_pipeline.model import settings
+
+PROD = {"environment": "prod", "bucket": "acme-{{ 1 + 1 }}", "rule_keys": ["engine"], "key_prefix": ["prod"], "grace_minutes": 7, "automation": False}
+
+
+def loaded(attributes):
+    with create_defs_folder_sandbox() as sandbox:
+        contents = {"type": "fleet_pipeline.FleetComponent", "attributes": attributes}
+        path = sandbox.scaffold_component(component_cls=FleetComponent, defs_yaml_contents=contents)
+        with sandbox.load_component_and_build_defs(defs_path=path) as (_, definitions):
+            return definitions
+
+
+def refusal(attributes):
+    """All that is said where a defs.yaml is refused, from the outermost error to the innermost."""
+    with pytest.raises(Exception, match="FleetComponent") as error:
+        loaded(attributes)
+    chain, said = error.value, []
+    while chain:
+        said.append(str(chain))
+        chain = chain.__cause__ or chain.__context__
+    return "\n".join(said)
+
+
+def keys(definitions):
+    return {key.to_user_string() for key in definitions.get_repository_def().asset_graph.get_all_asset_keys()}
+
+
+def test_what_is_scaffolded_loads_as_it_is_and_is_the_fleet_of_the_defaults():
+    with create_defs_folder_sandbox() as sandbox:
+        path = sandbox.scaffold_component(component_cls=FleetComponent)
+        with sandbox.load_component_and_build_defs(defs_path=path) as (_, definitions):
+            assert keys(definitions) == keys(build_definitions(Fleet()))
+
+
+def test_attributes_are_the_settings_with_template_variables_and_the_arguments_of_build_definitions():
+    definitions = loaded(PROD)
+    assert {"prod/lake/engine", "prod/provisioning/topic_rule_engine"} <= keys(definitions)
+    assert all(key.startswith("prod/") for key in keys(definitions))
+    schedule = next(each for each in definitions.schedules if each.name == "prod_compact_closed_hours")
+    assert (schedule.cron_schedule, schedule.default_status) == ("7 * * * *", dg.DefaultScheduleStatus.STOPPED)
+    assert definitions.resources["prod_fleet_lock"].bucket == "acme-2"
+
+
+def test_each_setting_is_an_attribute_that_says_its_meaning_and_its_default():
+    schema = FleetComponent.get_model_cls().model_json_schema()["properties"]
+    said = {name: (default, meaning) for name, default, meaning, _ in settings.defaults()}
+    assert set(said) == set(schema) - {"key_prefix", "automation"}
+    for name, (default, meaning) in said.items():
+        if name != "rule_keys":  # Dagster shows no default of a list
+            assert schema[name]["default"] == default
+        assert schema[name]["description"] == meaning
+
+
+WRONG = {
+    "profile: name the account": ({"profile": "aws"}, "setting account: with profile=aws, name the account that is meant"),
+    "a bucket that is none": ({"bucket": "No"}, "setting bucket is 'No': a bucket's name"),
+    "too many minutes": ({"grace_minutes": 70}, "setting grace_minutes is 70"),
+    "one bucket for both": ({"bucket": "abc", "lake_bucket": "abc"}, "setting lake_bucket is 'abc': the lake needs a bucket of its own, apart from bucket"),
+}
+
+
+@pytest.mark.parametrize(("attributes", "said"), WRONG.values(), ids=WRONG)
+def test_a_value_that_makes_no_sense_is_named_by_its_attribute(attributes, said):
+    assert said in refusal(attributes)
+
+
+@pytest.mark.parametrize("attributes", [{"numbers": "roman"}, {"grace_minutes": "soon"}, {"rule_keys": "rule1"}, {"bukket": "x"}])
+def test_an_attribute_of_another_type_or_name_is_refused_before_anything_is_made(attributes):
+    assert next(iter(attributes)) in refusal(attributes)
