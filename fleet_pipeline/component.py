@@ -48,7 +48,7 @@ class FleetComponent(dg.Component, dg.Resolvable, _Settings):  # type: ignore[mi
 
     key_prefix: Annotated[
         list[str] | None, dg.Resolver.default(description="What stands before every asset key and name of this fleet. Two fleets need two.")
-    ] = []
+    ] = None
     automation: Annotated[
         bool | None,
         dg.Resolver.default(description="Whether schedules and sensors run from the start. Left out: on this machine all, in an account those that only read."),
