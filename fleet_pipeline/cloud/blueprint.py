@@ -44,10 +44,15 @@ def blueprint(fleet: Fleet) -> Blueprint:
 
 OWN_CA_PARTS = {
     "none": (),
-    "jitr": ("just_in_time_role", "just_in_time_log", "just_in_time", "just_in_time_permission", "just_in_time_rule", "ca_certificate"),
+    "jitr": ("just_in_time_role", "just_in_time", "just_in_time_permission", "just_in_time_rule", "ca_certificate"),
     "jitp": ("jitp_template", "ca_certificate"),
 }
-"""The parts of which none can be described without the authority's certificate."""
+"""The parts of which none can be described without the authority's certificate. Where a key encrypts it, the function's log is one more."""
+
+
+def own_ca_parts(fleet: Fleet) -> tuple[str, ...]:
+    """Return the parts that a fleet has because of its own CA."""
+    return (*OWN_CA_PARTS[fleet.own_ca], *(("just_in_time_log",) if fleet.own_ca == "jitr" and fleet.kms_key else ()))
 
 
 def shown(fleet: Fleet) -> Blueprint:
@@ -58,9 +63,9 @@ def shown(fleet: Fleet) -> Blueprint:
     try:
         return blueprint(fleet)
     except InvalidSetting as problem:
-        if not OWN_CA_PARTS[fleet.own_ca]:
+        if not own_ca_parts(fleet):
             raise
-        return {**blueprint(replace(fleet, own_ca="none")), **{name: Part(Undescribed(name, problem), (), "own_ca") for name in OWN_CA_PARTS[fleet.own_ca]}}
+        return {**blueprint(replace(fleet, own_ca="none")), **{name: Part(Undescribed(name, problem), (), "own_ca") for name in own_ca_parts(fleet)}}
 
 
 def topic_rule_name(rule: Rule) -> str:

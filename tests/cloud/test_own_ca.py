@@ -18,7 +18,7 @@ from in_dagster import ALONE
 
 from fleet_pipeline.assets.provisioning import infrastructure
 from fleet_pipeline.aws.clients import Aws
-from fleet_pipeline.cloud.blueprint import OWN_CA_PARTS, blueprint, resources, shown
+from fleet_pipeline.cloud.blueprint import blueprint, own_ca_parts, resources, shown
 from fleet_pipeline.cloud.enrolment.hook_log import decisions
 from fleet_pipeline.cloud.kinds.own_ca import registration_code
 from fleet_pipeline.cloud.reconcile import Action, plan, reconcile, remove
@@ -245,11 +245,12 @@ def test_without_the_files_of_the_ca_the_code_location_loads_and_only_its_parts_
     assert "needs ca.pem and verification.pem" in failed.step_failure_data.error.to_string()
 
 
+@pytest.mark.parametrize("key", ["", "alias/fleet"])
 @pytest.mark.parametrize("mode", ["jitr", "jitp"])
-def test_the_parts_that_wait_for_the_ca_are_all_that_it_brings(make_fleet, mode):
-    fleet = make_fleet(own_ca=mode)
+def test_the_parts_that_wait_for_the_ca_are_all_that_it_brings(make_fleet, mode, key):
+    fleet = make_fleet(own_ca=mode, kms_key=key)
     waiting = set(shown(fleet))
     folder = Path(fleet.home) / "ca"
     (folder / VERIFICATION).write_text(Authority.make(folder).issue("code").certificate_pem)
     assert waiting == set(blueprint(fleet)) == set(shown(fleet))
-    assert set(OWN_CA_PARTS[mode]) == waiting - set(blueprint(replace(fleet, own_ca="none")))
+    assert set(own_ca_parts(fleet)) == waiting - set(blueprint(replace(fleet, own_ca="none")))
