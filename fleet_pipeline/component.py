@@ -12,8 +12,8 @@ from fleet_pipeline.definitions import build_definitions
 from fleet_pipeline.model import settings
 from fleet_pipeline.model.fleet import Fleet
 
-_BEGINNING = {"profile": "local", "environment": "dev", "bucket": "cdk-s3-test-bucket", "rule_keys": ["rule1", "rule2", "rule3"]}
-"""What a new defs.yaml says, as a start: a fleet on this machine. All else has its default."""
+_BEGINNING = ("profile", "environment", "bucket", "rule_keys")
+"""What a new defs.yaml says, as a start, with the defaults: a fleet on this machine."""
 
 
 def _attributes() -> Iterator[tuple[str, Any]]:
@@ -39,7 +39,7 @@ class FleetScaffolder(dg.Scaffolder[Any]):
 
     def scaffold(self, request: dg.ScaffoldRequest[Any]) -> None:
         """Write a defs.yaml that loads as it is, with AWS on this machine."""
-        dg.scaffold_component(request, _BEGINNING)
+        dg.scaffold_component(request, {each.name: _default(each) for each in fields(Fleet) if each.name in _BEGINNING})
 
 
 @dg.scaffold_with(FleetScaffolder)

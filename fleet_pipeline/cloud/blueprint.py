@@ -21,7 +21,7 @@ from fleet_pipeline.cloud.kinds.template import Template
 from fleet_pipeline.cloud.kinds.topic_rule import TopicRule, s3_action
 from fleet_pipeline.cloud.reconcile import Resource
 from fleet_pipeline.model.errors import InvalidSetting
-from fleet_pipeline.model.fleet import Fleet, Rule
+from fleet_pipeline.model.fleet import Fleet, Rule, log_of
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def _hook(fleet: Fleet) -> dict[str, Part]:
 
 def _log(fleet: Fleet, name: str, function: Function) -> dict[str, Part]:
     """Return a function's log where it is to be encrypted, by the name of its part: it must be there before Lambda makes one of the same name."""
-    group = f"/aws/lambda/{function.name}"
+    group = log_of(function.name)
     return {name: Part(LogGroup(group, fleet.arn("logs", f"log-group:{group}"), fleet.kms_key_arn))} if fleet.kms_key else {}
 
 

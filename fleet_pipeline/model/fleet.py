@@ -100,6 +100,11 @@ PARTITIONS = {
 """The partitions beside `aws`, by what their regions' names begin with. A test compares them with botocore's."""
 
 
+def log_of(function: str) -> str:
+    """Return the log group into which Lambda writes what a function says. Source: AWS Lambda Developer Guide, monitoring-cloudwatchlogs."""
+    return f"/aws/lambda/{function}"
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Hour:
     """One hour of receipt time, UTC: `[start, end)`. The unit in which the lake is partitioned and compacted."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 from fleet_pipeline.cloud.documents.filled import Document, filled_in, key_rights
 from fleet_pipeline.model.errors import InvalidSetting
-from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.fleet import Fleet, log_of
 
 MANAGED_POLICY_LIMIT = 6144
 """Characters of a managed policy without white space. Source: IAM User Guide, reference_iam-quotas."""
@@ -60,7 +60,7 @@ def roles_policy(fleet: Fleet) -> Document:
 
 def functions_policy(fleet: Fleet) -> Document:
     """The functions that run as the roles, and their logs."""
-    logs = [fleet.arn("logs", f"log-group:/aws/lambda/{name}{end}") for name in (fleet.hook_name, fleet.just_in_time_name) for end in ("", ":*")]
+    logs = [fleet.arn("logs", f"log-group:{log_of(name)}{end}") for name in (fleet.hook_name, fleet.just_in_time_name) for end in ("", ":*")]
     encrypted = [_allowed("EncryptedLogs", "logs", ("AssociateKmsKey", "CreateLogGroup"), logs)] if fleet.kms_key else []
     return _with(filled_in("provisioner-functions-policy", fleet, _names(fleet)), encrypted)
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fleet_pipeline.aws.clients import Aws, absent, doing
-from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.fleet import Fleet, log_of
 
 EVER = datetime.fromtimestamp(0, UTC)
 """Before any log."""
@@ -37,7 +37,7 @@ def decisions(fleet: Fleet, aws: Aws, serial: str | None = None, client_id: str 
 
 
 def _of(aws: Aws, function: str, wanted: dict[str, str], since: datetime) -> Iterator[Decided]:
-    asked: Any = {"logGroupName": f"/aws/lambda/{function}", "filterPattern": _pattern(wanted), "startTime": int(since.timestamp() * 1000)}
+    asked: Any = {"logGroupName": log_of(function), "filterPattern": _pattern(wanted), "startTime": int(since.timestamp() * 1000)}
     with absent("ResourceNotFoundException"):
         pages = aws.logs.get_paginator("filter_log_events").paginate(**asked)
         for event in (event for page in pages for event in page["events"]):

@@ -1,10 +1,16 @@
 """The log of a function, where it is to be encrypted: Lambda would make it by itself, with a key of AWS's."""
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from fleet_pipeline.aws.clients import Aws, absent
 from fleet_pipeline.cloud import encryption
+
+
+def described(aws: Aws, name: str) -> Any:
+    """Return what CloudWatch Logs says of a log group, or None where there is none."""
+    pages = aws.logs.get_paginator("describe_log_groups").paginate(logGroupNamePrefix=name)
+    return next((each for page in pages for each in page["logGroups"] if each["logGroupName"] == name), None)
 
 
 @dataclass(frozen=True)
@@ -24,11 +30,8 @@ class LogGroup:
 
     def read(self, aws: Aws) -> Self | None:
         """Return the log group as it is, or None."""
-        for page in aws.logs.get_paginator("describe_log_groups").paginate(logGroupNamePrefix=self.name):
-            for each in page["logGroups"]:
-                if each["logGroupName"] == self.name:
-                    return replace(self, kms_key=encryption.compared(aws, self.kms_key, each.get("kmsKeyId", "")))
-        return None
+        found = described(aws, self.name)
+        return None if found is None else replace(self, kms_key=encryption.compared(aws, self.kms_key, found.get("kmsKeyId", "")))
 
     def create(self, aws: Aws) -> None:
         """Make the log group with its key."""

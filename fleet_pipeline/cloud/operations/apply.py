@@ -19,8 +19,7 @@ def plan_all(fleet: Fleet, aws: Aws) -> list[Step]:
 
     Raises InvalidSetting for a KMS key that cannot be used.
     """
-    if fleet.kms_key:
-        usable(aws, fleet.kms_key_arn)
+    _check_key(fleet, aws)
     return [*(look(resource, aws) for resource in resources(blueprint(fleet))), *leftovers(fleet, aws)]
 
 
@@ -34,8 +33,7 @@ def apply_all(fleet: Fleet, aws: Aws, lock: Lock, *, confirmed: str = "", sleep:
     anywhere (NotOurs, CannotChange) is refused before anything is changed. Raises LockHeld while someone else applies, InvalidSetting for a KMS key
     that cannot be used.
     """
-    if fleet.kms_key:
-        usable(aws, fleet.kms_key_arn)
+    _check_key(fleet, aws)
     wanted = list(resources(blueprint(fleet)))
     steps = [plan(resource, aws) for resource in wanted]
     going = leftovers(fleet, aws)
@@ -49,3 +47,8 @@ def apply_all(fleet: Fleet, aws: Aws, lock: Lock, *, confirmed: str = "", sleep:
     for step in going:
         lock.take()
         yield remove(step.wanted, aws, sleep=sleep)
+
+
+def _check_key(fleet: Fleet, aws: Aws) -> None:
+    if fleet.kms_key:
+        usable(aws, fleet.kms_key_arn)

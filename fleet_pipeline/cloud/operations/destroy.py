@@ -22,11 +22,12 @@ from fleet_pipeline.cloud.kinds.bucket import Bucket
 from fleet_pipeline.cloud.kinds.claim_certificate import ClaimCertificate
 from fleet_pipeline.cloud.kinds.function import Function
 from fleet_pipeline.cloud.kinds.iot_policy import IotPolicy
+from fleet_pipeline.cloud.kinds.log_group import described
 from fleet_pipeline.cloud.operations.leftovers import leftovers, lost_with
 from fleet_pipeline.cloud.reconcile import Action, Resource, look, remove
 from fleet_pipeline.cloud.spreading import Sleep
 from fleet_pipeline.model.errors import AwsRefused, StillUsed, WouldLose
-from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.fleet import Fleet, log_of
 
 DETACHED_PAUSES_S = (10, 20, 30, *[60] * 5)
 """Waits for a policy that can be deleted "up to five minutes after it is detached". Source: API_DeletePolicy."""
@@ -159,7 +160,7 @@ def _traces(aws: Aws, resource: Resource) -> Iterator[Gone]:
     if isinstance(resource, ClaimCertificate):
         _forget_keys(resource, aws)
     if isinstance(resource, Function):
-        yield from _log(aws, f"/aws/lambda/{resource.name}")
+        yield from _log(aws, log_of(resource.name))
 
 
 def _forget_keys(certificate: ClaimCertificate, aws: Aws) -> None:
@@ -182,8 +183,7 @@ def _empty(aws: Aws, bucket: str, prefix: str = "") -> None:
 
 def _log(aws: Aws, group: str) -> Iterator[Gone]:
     with doing(f"delete log group {group}"):
-        pages = aws.logs.get_paginator("describe_log_groups").paginate(logGroupNamePrefix=group)
-        if any(each["logGroupName"] == group for page in pages for each in page["logGroups"]):
+        if described(aws, group):
             aws.logs.delete_log_group(logGroupName=group)
             yield Gone(f"log group {group!r}", Action.DELETE)
 
