@@ -39,7 +39,9 @@ from fleet_pipeline.definitions import build_definitions
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.operations.verify import verify_hour
 from fleet_pipeline.local import daemon
-from fleet_pipeline.model.fleet import Fleet, Hour, RawName
+from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.rule import RawName
 from fleet_pipeline.vehicle.driving import drive, made_up_serials
 from fleet_pipeline.vehicle.telemetry import journey
 

@@ -23,7 +23,8 @@ from fleet_pipeline.lake.contract import COLUMNS
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.operations.compact_hour import compact_hour
 from fleet_pipeline.lake.operations.rewrite import learnt, rewrite_hour
-from fleet_pipeline.model.fleet import Form, RawName
+from fleet_pipeline.model.form import Form
+from fleet_pipeline.model.rule import RawName
 
 LARGEST = 128 * 1024
 """Bytes of the largest message that AWS IoT takes."""

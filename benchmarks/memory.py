@@ -28,7 +28,7 @@ from fleet_pipeline.lake.operations.compact import forecast_hour
 from fleet_pipeline.lake.operations.compact_hour import compact_hour
 from fleet_pipeline.lake.operations.rewrite import learnt, rewrite_hour
 from fleet_pipeline.lake.operations.verify import purge_hour, verify_hour
-from fleet_pipeline.model.fleet import RawName
+from fleet_pipeline.model.rule import RawName
 
 OBJECTS = {
     "telemetry": 100_000,

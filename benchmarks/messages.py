@@ -5,7 +5,8 @@ import random
 import uuid
 from collections.abc import Iterator
 
-from fleet_pipeline.model.fleet import Hour, RawName, Rule
+from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.rule import RawName, Rule
 
 SEED = 20261123
 RULE = Rule("test-rule", "rule1")

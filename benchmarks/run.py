@@ -35,7 +35,7 @@ from benchmarks.contenders import ACCOUNT, CONTENDERS, REGION
 from benchmarks.messages import BUCKET, HOUR, LAKE, RULE, messages
 from fleet_pipeline.aws.clients import Aws
 from fleet_pipeline.lake.operations.compact import Compaction, compact_hours
-from fleet_pipeline.model.fleet import Hour
+from fleet_pipeline.model.hour import Hour
 
 HERE = Path(__file__).parent
 LIMIT_S = 900

@@ -21,7 +21,8 @@ from fleet_pipeline.cloud.claims.certificates import read_claim
 from fleet_pipeline.cloud.documents.iam import VIRTUAL
 from fleet_pipeline.cloud.enrolment import allow_list, enrolled
 from fleet_pipeline.model.errors import ConnectionFailed, FleetError, PublishRefused, RegistrationRefused
-from fleet_pipeline.model.fleet import Fleet, RawName, Rule
+from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.rule import RawName, Rule
 from fleet_pipeline.vehicle.connection import connected
 from fleet_pipeline.vehicle.identity import Folder, Identity
 from fleet_pipeline.vehicle.registration import register

@@ -20,7 +20,8 @@ from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.lake.analytics.revisions import Revised
 from fleet_pipeline.lake.analytics.vehicles import DAILY, HOURLY, UNNAMED, rolled_up, seen
 from fleet_pipeline.lake.layout import Lake
-from fleet_pipeline.model.fleet import Fleet, Hour
+from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.hour import Hour
 
 GROUP = "vehicles"
 CODE_VERSION = "2"

@@ -23,8 +23,10 @@ from fleet_pipeline.cloud.enrolment.hook_log import decisions
 from fleet_pipeline.definitions import build_definitions
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.model.errors import DemoStopped, RegistrationRefused
-from fleet_pipeline.model.fleet import Fleet, Hour, RawName, Rule
+from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.plain import plain
+from fleet_pipeline.model.rule import RawName, Rule
 from fleet_pipeline.vehicle.driving import drive, made_up_serials
 
 FOREIGN_SERIAL = "999999000001"

@@ -26,8 +26,10 @@ from fleet_pipeline.lake.operations.compact_hour import Compacted, Progress
 from fleet_pipeline.lake.operations.rewrite import Rewritten, has_grown, learnt, rewrite_hour
 from fleet_pipeline.lake.operations.verify import purge_hour, verify_hour
 from fleet_pipeline.model.errors import FleetError, InvalidName, NotVerified, PartDamaged, PartsMissing, RecordDamaged
-from fleet_pipeline.model.fleet import Fleet, Hour, Rule
+from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.plain import plain
+from fleet_pipeline.model.rule import Rule
 
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 

@@ -21,7 +21,9 @@ from fleet_pipeline.cloud.kinds.template import Template
 from fleet_pipeline.cloud.kinds.topic_rule import TopicRule, s3_action
 from fleet_pipeline.cloud.reconcile import Resource
 from fleet_pipeline.model.errors import InvalidSetting
-from fleet_pipeline.model.fleet import Fleet, Rule, log_of
+from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.names import log_of
+from fleet_pipeline.model.rule import Rule
 
 
 @dataclass(frozen=True)

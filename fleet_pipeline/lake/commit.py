@@ -12,7 +12,8 @@ from fleet_pipeline.lake.learning import Evidence
 from fleet_pipeline.lake.parts import Spool, write
 from fleet_pipeline.lake.reading import Identities, opened
 from fleet_pipeline.lake.rows import Block, conformed, row_schema
-from fleet_pipeline.model.fleet import Hour, Rule
+from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.rule import Rule
 
 
 class GenerationBegun(Exception):

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from fleet_pipeline.lake.structs import Path, folded_types
 from fleet_pipeline.model.errors import ContractBroken
-from fleet_pipeline.model.fleet import Form
+from fleet_pipeline.model.form import Form
 
 COLUMNS = 1000
 """Columns of one table. A fleet that names more has names that are values."""

@@ -8,7 +8,8 @@ from fleet_pipeline.aws.store import Store, Version
 from fleet_pipeline.lake.listing import pages
 from fleet_pipeline.lake.memory import Used, blocks_of
 from fleet_pipeline.lake.rows import BLOCK_ROWS, LARGEST
-from fleet_pipeline.model.fleet import Hour, Rule
+from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.rule import Rule
 
 BLOCK_BYTES = 8 * 1024 * 1024
 """Bytes after which a block is closed, however few its versions."""

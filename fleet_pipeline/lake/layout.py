@@ -14,8 +14,11 @@ from fleet_pipeline.aws.store import Store
 from fleet_pipeline.lake.contract import KINDS, Contract
 from fleet_pipeline.lake.learning import Evidence
 from fleet_pipeline.model.errors import InvalidName, PartDamaged, PartsMissing, RecordDamaged
-from fleet_pipeline.model.fleet import NEW_COLUMN_MESSAGES, Form, Hour, Rule
+from fleet_pipeline.model.fleet import NEW_COLUMN_MESSAGES
+from fleet_pipeline.model.form import Form
+from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.plain import plain
+from fleet_pipeline.model.rule import Rule
 
 _HOUR = re.compile(r"date=([0-9]{4}-[0-9]{2}-[0-9]{2})/hour=([0-9]{2})")
 

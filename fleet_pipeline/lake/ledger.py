@@ -14,7 +14,8 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from fleet_pipeline.aws.store import Store
-from fleet_pipeline.model.fleet import Hour, Rule
+from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.rule import Rule
 
 EVERY_VERSION = "every_version_is_a_row"
 WHOLE = "parts_are_whole"

@@ -9,7 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
 
 from fleet_pipeline.aws.store import Store, Version
-from fleet_pipeline.model.fleet import Hour, Rule
+from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.rule import Rule
 
 PAGES = 5
 """Pages of a stretch, and pages that are fetched before they are needed. Half of a stretch's last page is in vain: 10 % of all."""

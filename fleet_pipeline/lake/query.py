@@ -20,7 +20,8 @@ from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.rows import row_schema
 from fleet_pipeline.model.errors import InvalidName, QueryRefused
-from fleet_pipeline.model.fleet import Fleet, Rule
+from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.rule import Rule
 
 MESSAGES = "messages"
 """The view of all rules' messages, each with the columns that any of them has."""

@@ -20,8 +20,9 @@ from fleet_pipeline.lake.learning import Evidence
 from fleet_pipeline.lake.payload import Judged, Status, judged, judged_elements, written_as
 from fleet_pipeline.lake.structs import Path, folded
 from fleet_pipeline.model.errors import FleetError
-from fleet_pipeline.model.fleet import CLIENT_ID_AT, MILLIS_DIGITS, Form, Rule
+from fleet_pipeline.model.form import Form
 from fleet_pipeline.model.plain import plain_traceback
+from fleet_pipeline.model.rule import CLIENT_ID_AT, MILLIS_DIGITS, Rule
 
 _LOG = logging.getLogger(__name__)
 _Says = TypeVar("_Says")

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fleet_pipeline.model.errors import NotRegistered
-from fleet_pipeline.model.fleet import Fleet, Rule
+from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.rule import Rule
 from fleet_pipeline.vehicle.connection import Broker, Connection, connected
 from fleet_pipeline.vehicle.identity import Folder, Identity
 from fleet_pipeline.vehicle.telemetry import INTERVAL, Message, journey

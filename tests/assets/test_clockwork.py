@@ -38,7 +38,9 @@ from fleet_pipeline.instance import own_process
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.operations.compact_hour import compact_hour
 from fleet_pipeline.model.errors import AlertNotDelivered
-from fleet_pipeline.model.fleet import Fleet, Hour, RawName
+from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.rule import RawName
 
 NOON = Hour.parse("2026-11-20-12:00")
 

@@ -18,7 +18,8 @@ from fleet_pipeline.assets.lake.late_data import FRESH
 from fleet_pipeline.assets.shared.scope import Scope
 from fleet_pipeline.instance import own_process
 from fleet_pipeline.model.errors import InvalidName
-from fleet_pipeline.model.fleet import Hour, RawName
+from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.rule import RawName
 
 HOUR = Hour.of(datetime.now(UTC) - timedelta(hours=3))
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}

@@ -24,7 +24,10 @@ from fleet_pipeline.assets.shared.shown import NOT_SHOWN, attempted, cell
 from fleet_pipeline.lake.analytics.vehicles import UNNAMED, seen
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.operations.compact_hour import compact_hour
-from fleet_pipeline.model.fleet import Fleet, Form, Hour, RawName
+from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.form import Form
+from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.rule import RawName
 
 FLEET, HOUR = Fleet(), Hour.parse("2026-11-23-10:00")
 RULE = FLEET.rules[0]

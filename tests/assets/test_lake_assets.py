@@ -13,7 +13,8 @@ from in_dagster import ALONE
 from fleet_pipeline.assets.lake import parquet
 from fleet_pipeline.assets.shared.pictures import INLINE, MOST_BARS, bars, dots
 from fleet_pipeline.definitions import build_definitions
-from fleet_pipeline.model.fleet import Hour, RawName
+from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.rule import RawName
 
 FIRST = Hour.parse("2026-03-04-05:00")
 HOURS = [FIRST, FIRST.next, FIRST.next.next]

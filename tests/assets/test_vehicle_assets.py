@@ -14,7 +14,9 @@ from fleet_pipeline.assets.vehicles import NAMED, daily_key, hourly_key
 from fleet_pipeline.cloud.blueprint import blueprint
 from fleet_pipeline.cloud.reconcile import reconcile
 from fleet_pipeline.definitions import build_definitions
-from fleet_pipeline.model.fleet import Fleet, Hour, RawName
+from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.rule import RawName
 
 TEN, ELEVEN = Hour.parse("2026-11-20-10:00"), Hour.parse("2026-11-20-11:00")
 HOURLY_KEY, DAILY_KEY = hourly_key(ALONE), daily_key(ALONE)

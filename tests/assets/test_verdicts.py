@@ -20,7 +20,9 @@ from fleet_pipeline.cli.main import fleet_command
 from fleet_pipeline.definitions import build_definitions
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.ledger import UNCOMPACTED, WHOLE, Ledger, Verdict
-from fleet_pipeline.model.fleet import Fleet, Hour, RawName
+from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.rule import RawName
 
 HOURLY_KEY = hourly_key(ALONE)
 RULE = Fleet().rules[0]

@@ -30,7 +30,8 @@ from fleet_pipeline.aws.store.signing import Signer
 from fleet_pipeline.aws.store.transfers import ATTEMPTS, FEW_ATTEMPTS, LIMIT_S, Request, Transfers, Window
 from fleet_pipeline.lake.operations.compact import Compaction
 from fleet_pipeline.model.errors import AwsRefused, AwsUnavailable, OverwritesUnasked
-from fleet_pipeline.model.fleet import Hour, Rule
+from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.rule import Rule
 
 ACCOUNT = "123456789012"
 

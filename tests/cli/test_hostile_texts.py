@@ -28,7 +28,9 @@ from fleet_pipeline.cloud.reconcile import reconcile
 from fleet_pipeline.definitions import build_definitions
 from fleet_pipeline.local.launcher import PlainLines
 from fleet_pipeline.model import errors
-from fleet_pipeline.model.fleet import Fleet, Hour, RawName
+from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.rule import RawName
 
 SOURCE = Path(errors.__file__).parents[1]
 IMAGE = "![x](/graphql?query=mutation)"

@@ -12,7 +12,8 @@ from fleet_pipeline.cloud.blueprint import blueprint
 from fleet_pipeline.cloud.reconcile import reconcile
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.model.errors import InvalidName
-from fleet_pipeline.model.fleet import Hour, RawName
+from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.rule import RawName
 
 HOUR = Hour.parse("2026-11-20-10:00")
 SPAN = ["--from", "2026-11-20-10:00", "--to", "2026-11-20-12:00"]

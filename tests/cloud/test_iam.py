@@ -32,7 +32,9 @@ from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.operations.compact_hour import compact_hour
 from fleet_pipeline.lake.operations.replay import replay, waiting
 from fleet_pipeline.model.errors import AwsRefused, InvalidSetting
-from fleet_pipeline.model.fleet import Fleet, Hour, RawName
+from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.rule import RawName
 from fleet_pipeline.virtual_vehicle import tried
 
 FLEET, HOUR = Fleet(role_boundary="own"), Hour.parse("2026-11-23-07:00")

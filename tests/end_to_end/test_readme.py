@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fleet_pipeline.local import daemon
-from fleet_pipeline.model.fleet import Hour
+from fleet_pipeline.model.hour import Hour
 
 REPOSITORY = Path(__file__).parents[2]
 TOUR = (REPOSITORY / "README.md").read_text().split("## The tour")[1].split("\n## ")[0]

@@ -21,7 +21,8 @@ from fleet_pipeline.cloud.claims.certificates import read_claim
 from fleet_pipeline.definitions import build_definitions
 from fleet_pipeline.local import daemon
 from fleet_pipeline.model.errors import RegistrationRefused
-from fleet_pipeline.model.fleet import Fleet, Hour
+from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.vehicle.driving import drive, made_up_serials
 from fleet_pipeline.vehicle.identity import Identity
 from fleet_pipeline.vehicle.registration import register

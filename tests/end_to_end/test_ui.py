@@ -26,7 +26,9 @@ from webserver import Webserver
 from fleet_pipeline.account import Account
 from fleet_pipeline.cli.ui import PATIENCE
 from fleet_pipeline.local import daemon
-from fleet_pipeline.model.fleet import Fleet, Hour, RawName
+from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.rule import RawName
 
 pytestmark = [
     pytest.mark.browser,

@@ -19,7 +19,8 @@ from fleet_pipeline.lake.operations.rewrite import has_grown, rewrite_hour
 from fleet_pipeline.lake.operations.verify import purge_hour
 from fleet_pipeline.lake.reading import opened
 from fleet_pipeline.model.errors import FleetError, NotVerified
-from fleet_pipeline.model.fleet import Hour, Rule
+from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.rule import Rule
 
 RULE, HOUR = Rule("test-rule", "rule1"), Hour.parse("2026-11-23-10:00")
 LATER = HOUR.end + timedelta(days=1)

@@ -11,7 +11,10 @@ from dict_store import DictStore
 from fleet_pipeline.lake.analytics.vehicles import DAILY, HOURLY, daily_table, hourly_table, hours_of, rolled_up, seen
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.operations.compact_hour import compact_hour
-from fleet_pipeline.model.fleet import Fleet, Form, Hour, RawName
+from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.form import Form
+from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.rule import RawName
 
 FLEET = Fleet()
 TEN, ELEVEN = Hour.parse("2026-11-23-10:00"), Hour.parse("2026-11-23-11:00")

@@ -24,7 +24,10 @@ from fleet_pipeline.lake.contract import KINDS, Column, Contract
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.operations.compact_hour import compact_hour
 from fleet_pipeline.model.errors import NotOurs
-from fleet_pipeline.model.fleet import Fleet, Form, Hour, RawName, Rule
+from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.form import Form
+from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.rule import RawName, Rule
 
 FLEET, HOUR = Fleet(), Hour.parse("2026-11-23-07:00")
 RULE = FLEET.rules[0]

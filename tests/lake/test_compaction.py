@@ -20,7 +20,9 @@ from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.operations.compact_hour import Progress, compact_hour
 from fleet_pipeline.lake.payload import Status
 from fleet_pipeline.model.errors import PartsMissing
-from fleet_pipeline.model.fleet import Form, Hour, RawName, Rule
+from fleet_pipeline.model.form import Form
+from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.rule import RawName, Rule
 
 RULE = Rule("test-rule", "rule1")
 HOUR = Hour.parse("2026-11-23-10:00")

@@ -29,7 +29,7 @@ from fleet_pipeline.lake.operations.verify import purge_hour, verify_hour
 from fleet_pipeline.lake.rows import HEAD
 from fleet_pipeline.lake.workplace import workplace
 from fleet_pipeline.model.errors import Defect, FolderRefused, NoRoom, PartDamaged, PartsMissing, RecordDamaged
-from fleet_pipeline.model.fleet import Form
+from fleet_pipeline.model.form import Form
 
 
 def deeper(depth):

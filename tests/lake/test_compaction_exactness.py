@@ -16,7 +16,7 @@ from fleet_pipeline.lake.contract import COLUMNS, DECIMAL, Contract
 from fleet_pipeline.lake.learning import Evidence
 from fleet_pipeline.lake.payload import DEPTH, DIGITS, Status, judged, judged_elements
 from fleet_pipeline.lake.rows import blocks, conformed
-from fleet_pipeline.model.fleet import Form
+from fleet_pipeline.model.form import Form
 
 MESSAGES = int(os.environ.get("EXACT_MESSAGES", "300"))
 """Messages of each form and way of learning; the long run has 5,000, which are 200,000 in all."""

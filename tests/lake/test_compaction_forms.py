@@ -27,7 +27,8 @@ from fleet_pipeline.lake.payload import ELEMENTS, FIELDS
 from fleet_pipeline.lake.reading import opened
 from fleet_pipeline.lake.rows import BLOCK_ROWS, HEAD, ORIGINS, typed_again
 from fleet_pipeline.model.errors import ContractBroken
-from fleet_pipeline.model.fleet import Fleet, Form
+from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.form import Form
 
 STRUCTS, ELEMENTWISE = Form(nested_objects="structs"), Form(arrays="elements")
 BATCH = b'[{"speed": 1}, {"speed": 2, "at": {"lat": 48.1}}, {"speed": "fast"}]'

@@ -15,7 +15,7 @@ from fleet_pipeline.lake.contract import COLUMNS, Column, Contract
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.operations.compact_hour import compact_hour
 from fleet_pipeline.lake.payload import DEPTH, Status, judged
-from fleet_pipeline.model.fleet import Form
+from fleet_pipeline.model.form import Form
 
 HOSTILE = {
     "nothing": (b"", Status.EMPTY),

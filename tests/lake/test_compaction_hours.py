@@ -105,7 +105,8 @@ PARENT = """
 import multiprocessing, sys
 from fleet_pipeline.aws.clients import Aws
 from fleet_pipeline.lake.operations.compact import Compaction, compact_hours
-from fleet_pipeline.model.fleet import Hour, Rule
+from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.rule import Rule
 
 if __name__ == "__main__":
     url, hours = map(eval, sys.argv[1:])

@@ -17,7 +17,8 @@ from fleet_pipeline.lake.learning import FIELDS_NOTED, Evidence, homes_of
 from fleet_pipeline.lake.operations.compact_hour import compact_hour
 from fleet_pipeline.lake.operations.rewrite import learnt, rewrite_hour
 from fleet_pipeline.lake.rows import BLOCK_ROWS, blocks
-from fleet_pipeline.model.fleet import Form, RawName
+from fleet_pipeline.model.form import Form
+from fleet_pipeline.model.rule import RawName
 
 NORMAL = {"serial": "A1", "speed": 1.5, "at": {"lat": 48.1}}
 COLUMNS_OF_NORMAL = {"serial": "string", "speed": "double", "at_lat": "double"}

@@ -11,7 +11,7 @@ from dict_store import DictStore
 from test_compaction import RULE, compact, key
 
 from fleet_pipeline.lake.layout import Lake
-from fleet_pipeline.model.fleet import Form
+from fleet_pipeline.model.form import Form
 
 COMMITS, MESSAGES = 15, 40
 

@@ -19,7 +19,7 @@ from fleet_pipeline.lake.operations.compact import forecast_hour
 from fleet_pipeline.lake.operations.rewrite import rewrite_hour
 from fleet_pipeline.lake.operations.verify import purge_hour, verify_hour
 from fleet_pipeline.model.errors import ContractBroken, NotVerified
-from fleet_pipeline.model.fleet import RawName
+from fleet_pipeline.model.rule import RawName
 
 LATER = HOUR.end + timedelta(days=1)
 PART = "lake/v1/rule=rule1/date=2026-11-23/hour=10/part-00000.parquet"

@@ -23,7 +23,10 @@ from fleet_pipeline.lake.learning import Evidence
 from fleet_pipeline.lake.operations.compact_hour import compact_hour
 from fleet_pipeline.lake.operations.rewrite import learnt, rewrite_hour
 from fleet_pipeline.lake.operations.verify import purge_hour, verify_hour
-from fleet_pipeline.model.fleet import Fleet, Form, Hour, Rule
+from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.form import Form
+from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.rule import Rule
 
 ARCHIVE = Path(__file__).with_name("version_78efdd0.zip")
 HOURS = [Hour.parse(f"2026-11-23-{hour}:00") for hour in (10, 11, 12)]

@@ -22,7 +22,8 @@ from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.operations.compact_hour import compact_hour
 from fleet_pipeline.lake.query import ask, connect, rows, tables
 from fleet_pipeline.model.errors import QueryRefused
-from fleet_pipeline.model.fleet import Hour, RawName
+from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.rule import RawName
 
 HOURS = [Hour.parse("2026-11-23-23:00"), Hour.parse("2026-11-24-00:00")]
 SERIAL = "297468000001"

@@ -24,7 +24,9 @@ from fleet_pipeline.lake import query
 from fleet_pipeline.lake.analytics.vehicles import seen
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.operations.compact_hour import compact_hour
-from fleet_pipeline.model.fleet import Fleet, Hour, RawName
+from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.rule import RawName
 from fleet_pipeline.vehicle.telemetry import journey
 
 PAGE = (Path(__file__).parents[2] / "docs" / "query.md").read_text()

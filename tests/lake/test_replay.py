@@ -18,7 +18,9 @@ from fleet_pipeline.cloud.reconcile import reconcile
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.operations.compact_hour import compact_hour
 from fleet_pipeline.lake.operations.replay import Replayed, parsed, replay, returned, waiting
-from fleet_pipeline.model.fleet import Fleet, Hour, RawName
+from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.rule import RawName
 from fleet_pipeline.vehicle.connection import connected
 from fleet_pipeline.vehicle.identity import Folder, Identity
 from fleet_pipeline.vehicle.registration import register

@@ -4,7 +4,8 @@ import botocore.session
 import pytest
 
 from fleet_pipeline.aws.store.s3 import address, amazons
-from fleet_pipeline.model.fleet import AWS, PARTITIONS, Fleet
+from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.partitions import AWS, PARTITIONS
 
 BOTOCORES = botocore.session.get_session().get_component("data_loader").load_data("partitions")["partitions"]
 REGIONS = [(partition["id"], region) for partition in BOTOCORES for region in partition["regions"] if not region.endswith("-global")]

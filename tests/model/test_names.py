@@ -20,7 +20,9 @@ from hypothesis import strategies as st
 from fleet_pipeline.cloud.blueprint import blueprint
 from fleet_pipeline.cloud.reconcile import declared
 from fleet_pipeline.model.errors import InvalidName, InvalidSetting
-from fleet_pipeline.model.fleet import POLICY_DOCUMENT_LIMIT, TEMPLATE_NAME_LIMIT, Fleet, Hour, RawName, Rule
+from fleet_pipeline.model.fleet import POLICY_DOCUMENT_LIMIT, TEMPLATE_NAME_LIMIT, Fleet
+from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.rule import RawName, Rule
 
 RULE = Rule("test-rule", "rule1")
 UUID = "0f8fad5b-d9cb-469f-a165-70867728950e"

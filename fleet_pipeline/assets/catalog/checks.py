@@ -9,7 +9,7 @@ from fleet_pipeline.assets.shared.scope import Scope
 from fleet_pipeline.cloud.difference import difference
 from fleet_pipeline.cloud.reconcile import Action, look
 from fleet_pipeline.lake.catalog.tables import database
-from fleet_pipeline.model.fleet import Rule
+from fleet_pipeline.model.rule import Rule
 
 NO_CATALOG = "No catalog is kept: materialize the group `catalog` to have one."
 

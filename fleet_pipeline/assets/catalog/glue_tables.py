@@ -16,8 +16,9 @@ from fleet_pipeline.cloud.reconcile import Step, declared, reconcile
 from fleet_pipeline.lake.catalog.glue import Table
 from fleet_pipeline.lake.catalog.tables import database, ddl, table
 from fleet_pipeline.lake.layout import Lake
-from fleet_pipeline.model.fleet import Fleet, Rule
+from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.plain import fence
+from fleet_pipeline.model.rule import Rule
 
 GROUP = "catalog"
 

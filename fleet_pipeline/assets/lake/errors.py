@@ -10,8 +10,8 @@ from fleet_pipeline.assets.shared.failures import reported
 from fleet_pipeline.assets.shared.scope import Scope
 from fleet_pipeline.cloud.blueprint import topic_rule_name
 from fleet_pipeline.lake.operations.replay import Waiting, waiting
-from fleet_pipeline.model.fleet import Rule
 from fleet_pipeline.model.plain import plain
+from fleet_pipeline.model.rule import Rule
 
 GROUP = "errors"
 

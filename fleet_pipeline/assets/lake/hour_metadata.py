@@ -11,8 +11,9 @@ from fleet_pipeline.assets.shared.pictures import bars, dots
 from fleet_pipeline.assets.shared.scope import Scope
 from fleet_pipeline.assets.shared.shown import attempted, table
 from fleet_pipeline.lake.contract import Contract
-from fleet_pipeline.model.fleet import Fleet, Rule
+from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.plain import in_markdown, plain
+from fleet_pipeline.model.rule import Rule
 
 _NOT_IN_THE_PREVIEW = {"_version", "_topic"}
 

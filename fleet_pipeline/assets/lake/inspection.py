@@ -17,7 +17,9 @@ from fleet_pipeline.lake.payload import Status
 from fleet_pipeline.lake.reading import PartFile, opened
 from fleet_pipeline.lake.rows import count_versions
 from fleet_pipeline.lake.structs import leaves
-from fleet_pipeline.model.fleet import Fleet, Hour, Rule
+from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.rule import Rule
 
 PREVIEW_ROWS = 5
 """Rows that are shown."""

@@ -24,8 +24,10 @@ from fleet_pipeline.lake.ledger import UNCOMPACTED, Fault, Verdict
 from fleet_pipeline.lake.reading import Identities, PartFile, opened
 from fleet_pipeline.lake.rows import identity
 from fleet_pipeline.model.errors import CompactionError, FleetError
-from fleet_pipeline.model.fleet import Fleet, Hour, Rule
+from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.plain import plain
+from fleet_pipeline.model.rule import Rule
 
 FRESH = "the_lake_is_fresh"
 FOREIGN = "no_foreign_keys"

@@ -22,8 +22,10 @@ from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.ledger import Ledger
 from fleet_pipeline.lake.operations.compact_hour import Progress, compact_hour
 from fleet_pipeline.model.errors import FleetError
-from fleet_pipeline.model.fleet import Fleet, Hour, Rule
+from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.plain import plain
+from fleet_pipeline.model.rule import Rule
 from fleet_pipeline.resources.account import AccountResource
 
 # Backfill policies have been beta for years; the warning would greet every user at every start.

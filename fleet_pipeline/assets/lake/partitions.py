@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from fleet_pipeline.instance.internals import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
-from fleet_pipeline.model.fleet import Fleet, Hour
+from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.hour import Hour
 
 # The parameter has been beta since 1.6; the warning would greet every user at every start.
 warnings.filterwarnings("ignore", message="Parameter `allow_nonexistent_upstream_partitions`", category=dg.BetaWarning)

@@ -6,7 +6,7 @@ from fleet_pipeline.assets.lake.partitions import hours
 from fleet_pipeline.assets.provisioning import infrastructure
 from fleet_pipeline.assets.shared.scope import Scope
 from fleet_pipeline.cloud.blueprint import topic_rule_name
-from fleet_pipeline.model.fleet import Rule
+from fleet_pipeline.model.rule import Rule
 
 GROUP = "raw"
 

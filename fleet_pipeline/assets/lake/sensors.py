@@ -13,7 +13,7 @@ from fleet_pipeline.assets.shared.evaluations import Evaluation, last_evaluation
 from fleet_pipeline.assets.shared.scope import Own, Scope
 from fleet_pipeline.instance import own_process
 from fleet_pipeline.lake.ledger import UNCOMPACTED
-from fleet_pipeline.model.fleet import Hour
+from fleet_pipeline.model.hour import Hour
 
 INTERVAL_S = 30
 

@@ -14,7 +14,8 @@ from fleet_pipeline.assets.lake.inspection import Inspection
 from fleet_pipeline.lake.ledger import EVERY_VERSION, UNCOMPACTED, WHOLE, Fault, Verdict
 from fleet_pipeline.lake.operations.compact_hour import Compacted
 from fleet_pipeline.model.errors import FleetError, PartDamaged, PartsMissing, RecordDamaged
-from fleet_pipeline.model.fleet import Fleet, Hour
+from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.plain import in_markdown, plain
 
 FILES = 24

@@ -21,7 +21,7 @@ from fleet_pipeline.aws.store.signing import UNSIGNED, Signer
 from fleet_pipeline.aws.store.transfers import GONE, GOOD, PATIENCE_S, PRECONDITION_FAILED, Answer, Request, Transfers
 from fleet_pipeline.aws.store.versions import NULL_VERSION, Version, maker
 from fleet_pipeline.model.errors import AwsRefused, AwsUnavailable, OverwritesUnasked
-from fleet_pipeline.model.fleet import AWS, PARTITIONS
+from fleet_pipeline.model.partitions import AWS, PARTITIONS
 
 _ENTRY = re.compile(
     "<Version><Key>([^<]*)</Key><VersionId>([^<]*)</VersionId><IsLatest>([^<]*)</IsLatest><LastModified>([^<]*)</LastModified>"

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 
 from fleet_pipeline.cloud.documents.filled import Document, filled_in, key_rights
 from fleet_pipeline.model.errors import InvalidSetting
-from fleet_pipeline.model.fleet import Fleet, log_of
+from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.names import log_of
 
 MANAGED_POLICY_LIMIT = 6144
 """Characters of a managed policy without white space. Source: IAM User Guide, reference_iam-quotas."""

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fleet_pipeline.aws.clients import Aws, absent, doing
-from fleet_pipeline.model.fleet import Fleet, log_of
+from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.names import log_of
 
 EVER = datetime.fromtimestamp(0, UTC)
 """Before any log."""

@@ -27,7 +27,8 @@ from fleet_pipeline.cloud.operations.leftovers import leftovers, lost_with
 from fleet_pipeline.cloud.reconcile import Action, Resource, look, remove
 from fleet_pipeline.cloud.spreading import Sleep
 from fleet_pipeline.model.errors import AwsRefused, StillUsed, WouldLose
-from fleet_pipeline.model.fleet import Fleet, log_of
+from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.names import log_of
 
 DETACHED_PAUSES_S = (10, 20, 30, *[60] * 5)
 """Waits for a policy that can be deleted "up to five minutes after it is detached". Source: API_DeletePolicy."""

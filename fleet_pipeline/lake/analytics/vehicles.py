@@ -18,7 +18,9 @@ from fleet_pipeline.lake.layout import Lake, Part
 from fleet_pipeline.lake.payload import Status
 from fleet_pipeline.lake.reading import PartFile, opened
 from fleet_pipeline.lake.structs import leaves
-from fleet_pipeline.model.fleet import Fleet, Hour, Rule
+from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.rule import Rule
 
 BATCH_ROWS = 65_536
 """Rows that are taken over from Parquet at once, whatever the size of an hour."""

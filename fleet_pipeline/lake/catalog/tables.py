@@ -12,7 +12,8 @@ from fleet_pipeline.lake.catalog.glue import Database, Table
 from fleet_pipeline.lake.contract import Contract
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.rows import row_schema
-from fleet_pipeline.model.fleet import Fleet, Rule
+from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.rule import Rule
 
 PARTITION_KEYS = {"rule": "string", "date": "string", "hour": "int"}
 """A date is a text: `date = '2026-11-23'` then means the same in every engine."""

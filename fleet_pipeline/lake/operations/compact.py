@@ -21,7 +21,10 @@ from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.operations.compact_hour import Compacted, Progress, compact_hour
 from fleet_pipeline.lake.reading import Identities, opened
 from fleet_pipeline.model.errors import FleetError, ProcessLost
-from fleet_pipeline.model.fleet import NEW_COLUMN_MESSAGES, Form, Hour, Rule
+from fleet_pipeline.model.fleet import NEW_COLUMN_MESSAGES
+from fleet_pipeline.model.form import Form
+from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.rule import Rule
 
 TELL_EVERY = 0.5
 """Seconds between two looks at how far the processes are."""

@@ -18,7 +18,8 @@ from fleet_pipeline.lake.payload import Status
 from fleet_pipeline.lake.reading import Identities, opened
 from fleet_pipeline.lake.rows import blocks
 from fleet_pipeline.lake.workplace import workplace
-from fleet_pipeline.model.fleet import Hour, Rule
+from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.rule import Rule
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,9 @@ from typing import Any, Protocol
 from fleet_pipeline.aws.clients import Aws, doing
 from fleet_pipeline.aws.objects import BATCH, delete_objects
 from fleet_pipeline.aws.store import S3Store, Store
-from fleet_pipeline.model.fleet import Fleet, Hour, RawName, Rule
+from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.rule import RawName, Rule
 
 _VARYING = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9]{13}")
 _CLIENT_ID = re.compile(r"[a-zA-Z0-9:_-]{1,128}")

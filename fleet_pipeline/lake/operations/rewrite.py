@@ -19,7 +19,8 @@ from fleet_pipeline.lake.memory import blocks_of
 from fleet_pipeline.lake.reading import PartFile, merged, opened
 from fleet_pipeline.lake.rows import BLOCK_ROWS, ORIGINS, Block, of_versions, taught, typed_again
 from fleet_pipeline.lake.workplace import workplace
-from fleet_pipeline.model.fleet import Hour, Rule
+from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.rule import Rule
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ from fleet_pipeline.lake.reading import IDENTITY_COLUMNS, Identities, opened
 from fleet_pipeline.lake.rows import identity
 from fleet_pipeline.lake.workplace import workplace
 from fleet_pipeline.model.errors import NotVerified
-from fleet_pipeline.model.fleet import Hour, Rule
+from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.rule import Rule
 
 SAME, MISSING, ALTERED, WITHOUT_PAYLOAD = "same", "missing", "altered", "without payload"
 
