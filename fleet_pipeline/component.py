@@ -1,12 +1,14 @@
 """A fleet as a Dagster component: `defs.yaml` describes it, with the settings as attributes."""
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
+from dataclasses import MISSING, fields, is_dataclass
 from dataclasses import Field as Setting
-from dataclasses import fields
-from typing import Annotated, Any
+from functools import cache
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import dagster as dg
-from pydantic import create_model
+from pydantic import Field, create_model
 
 from fleet_pipeline.definitions import build_definitions
 from fleet_pipeline.model import settings
@@ -20,14 +22,37 @@ def _attributes() -> Iterator[tuple[str, Any]]:
     """Yield each setting as an attribute of its own type, with its default, described by its meaning."""
     for each in fields(Fleet):
         described = dg.Resolver.default(description=each.metadata["meaning"])
-        yield each.name, (Annotated[_type(each), described], _default(each))
+        yield settings.said_as(each.name), (Annotated[_attribute_type(each.type), described], _default(each))
 
 
-def _type(setting: Setting[Any]) -> Any:
-    return list[str] if setting.name == "rule_keys" else setting.type
+def _attribute_type(kind: Any) -> Any:
+    """Return a setting's type as YAML has it: lists for tuples, and for each kind of table a model of its fields, so that the schema shows them."""
+    if get_origin(kind) is tuple:
+        return list[_attribute_type(get_args(kind)[0])]  # type: ignore[misc]  # a type that is computed
+    if get_origin(kind) is UnionType:
+        return Union[tuple(_attribute_type(each) for each in get_args(kind))]  # noqa: UP007 (of types that are computed)
+    return _model(kind) if isinstance(kind, type) and is_dataclass(kind) else kind
+
+
+@cache
+def _model(kind: Hashable) -> type[dg.Model]:
+    table: Any = kind
+    described: dict[str, Any] = {each.name: (_attribute_type(each.type), Field(_default(each), description=each.metadata["meaning"])) for each in fields(table)}
+    return create_model(str(table.__name__), __base__=dg.Model, __doc__=table.__doc__, **described)
+
+
+def _plain(value: Any) -> Any:
+    """Return what was said, without the models that took it."""
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    return value.model_dump(exclude_unset=True) if isinstance(value, dg.Model) else value
 
 
 def _default(setting: Setting[Any]) -> Any:
+    if setting.default_factory is not MISSING:
+        return setting.default_factory()
+    if setting.default is MISSING:
+        return ...
     return list(setting.default) if isinstance(setting.default, tuple) else setting.default
 
 
@@ -56,5 +81,5 @@ class FleetComponent(dg.Component, dg.Resolvable, _Settings):  # type: ignore[mi
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Return the definitions of the fleet. Raises InvalidSetting, which names the attribute."""
-        said = {each.name: getattr(self, each.name) for each in fields(Fleet)}
+        said = {each.name: _plain(getattr(self, settings.said_as(each.name))) for each in fields(Fleet)}
         return build_definitions(settings.of_attributes(said, context.project_root), key_prefix=self.key_prefix or (), automation=self.automation)

@@ -89,6 +89,11 @@ class _Trials:
         return ("8" if self.serial.startswith("9") else "9") + self.serial[1:]
 
     @property
+    def _tried(self) -> list[Rule]:
+        """The rules whose raw objects are the messages themselves: of others it is not known what becomes of a message, nor could it be removed."""
+        return [rule for rule in self.fleet.rules if rule.publish and rule.enabled and rule.keeps_payloads]
+
+    @property
     def own_key(self) -> str:
         """The serial of a second vehicle, which makes its key itself."""
         return f"{self.serial}K"
@@ -105,7 +110,7 @@ class _Trials:
         if registers.so:
             yield self._refused("a registered vehicle cannot be taken over", lambda: self._register(identity, self.serial, "thief"))
             yield self._succeeds("a vehicle registers with a key of its own", lambda: self._register(identity, self.own_key, "own-key", own_key=True))
-            yield from (self._succeeds(f"a message of {rule.key} arrives", partial(self._arrives, rule)) for rule in self.fleet.rules)
+            yield from (self._succeeds(f"a message of {rule.key} arrives", partial(self._arrives, rule)) for rule in self._tried)
             yield self._refused("a foreign topic is refused", self._publishes_elsewhere)
             yield self._succeeds("and the vehicle can still connect", self._connects)
 
@@ -132,12 +137,13 @@ class _Trials:
         """Publish a message, and return once its object was there and is deleted."""
         payload = json.dumps({"virtual_vehicle": self.serial}).encode()
         since = int(time.time() * 1000) - CLOCKS_MS
+        topic = rule.published_by(self.fleet.thing_name(self.serial))[0]
         with connected(self.account.broker, self._identity, self.fleet.thing_name(self.serial)) as connection:
-            connection.publish(rule.publish_topic, payload)
+            connection.publish(topic, payload)
         give_up = time.monotonic() + ARRIVAL_S
         while not _deleted(self.account.aws, self.fleet.bucket, rule, since, payload):
             if time.monotonic() > give_up:
-                raise PublishRefused(self.fleet.thing_name(self.serial), rule.publish_topic, f"acknowledged, and no object within {ARRIVAL_S} s")
+                raise PublishRefused(self.fleet.thing_name(self.serial), topic, f"acknowledged, and no object within {ARRIVAL_S} s")
             time.sleep(0.2)
 
     @property

@@ -141,8 +141,13 @@ def _drive(fleet: Fleet, account: Account, serials: Sequence[str], messages: int
 def _wait_for(fleet: Fleet, account: Account, published: Mapping[str, Sequence[str]], begun: datetime) -> None:
     """Wait until every message is an object: AWS IoT acknowledges a message before its rules have acted."""
     give_up = time.monotonic() + ARRIVAL_PATIENCE_S
-    while time.monotonic() < give_up and any(_raw_objects(fleet, account, rule, begun) < len(published[rule.key]) for rule in fleet.rules):
+    while time.monotonic() < give_up and any(_raw_objects(fleet, account, rule, begun) < len(published[rule.key]) for rule in _counted(fleet)):
         time.sleep(0.2)
+
+
+def _counted(fleet: Fleet) -> list[Rule]:
+    """Return the rules of which each message becomes a row: what SQL of one's own leaves out cannot be told from what is lost."""
+    return [rule for rule in fleet.rules if rule.keeps_payloads]
 
 
 def _hours(begun: datetime, ended: datetime) -> list[Hour]:
@@ -154,7 +159,7 @@ def _hours(begun: datetime, ended: datetime) -> list[Hour]:
 
 def _count(fleet: Fleet, account: Account, published: Mapping[str, Sequence[str]], begun: datetime) -> dict[Rule, Counts]:
     counts, lake = {}, _lake(fleet, account)
-    for rule in fleet.rules:
+    for rule in _counted(fleet):
         rows = Counter(lake.to_table(["message_id"], filter=ds.field("rule") == rule.key)["message_id"].to_pylist())
         ids = published[rule.key]
         counts[rule] = Counts(published=len(ids), raw_objects=_raw_objects(fleet, account, rule, begun), rows=sum(rows[each] for each in ids))

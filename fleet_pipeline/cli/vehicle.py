@@ -57,7 +57,7 @@ def drive(fleet: Fleet, vehicles: int, messages: int) -> None:
         task = bar.add_task("messages acknowledged", total=vehicles * messages)
         driven = drive_vehicles(fleet, account.broker, account.home, serials, messages, on_acknowledged=lambda count: bar.advance(task, count))
     for key, ids in driven.acknowledged.items():
-        console.print(f"{fleet.rule(key).publish_topic}: {len(ids)} messages")
+        console.print(f"{fleet.rule(key).topic}: {len(ids)} messages")
 
 
 @vehicle.command()

@@ -18,7 +18,7 @@ from fleet_pipeline.cloud.kinds.own_ca import Undescribed, ca_certificate
 from fleet_pipeline.cloud.kinds.permission import InvokePermission
 from fleet_pipeline.cloud.kinds.role import Role
 from fleet_pipeline.cloud.kinds.template import Template
-from fleet_pipeline.cloud.kinds.topic_rule import TopicRule, s3_action
+from fleet_pipeline.cloud.kinds.topic_rule import SQL_VERSION, TopicRule, s3_action
 from fleet_pipeline.cloud.reconcile import Resource
 from fleet_pipeline.model.errors import InvalidSetting
 from fleet_pipeline.model.fleet import Fleet
@@ -158,11 +158,11 @@ def _claim(fleet: Fleet) -> dict[str, Part]:
 
 
 def _rules(fleet: Fleet) -> dict[str, Part]:
-    def writer(name: str, what: str, prefix: str) -> Role:
-        return _role(fleet, name, what, filled.iot_trust(fleet), {"iotCoreRolePolicy": filled.write_policy(fleet, prefix)})
+    def writer(name: str, what: str, *prefixes: str) -> Role:
+        return _role(fleet, name, what, filled.iot_trust(fleet), {"iotCoreRolePolicy": filled.write_policy(fleet, *prefixes)})
 
     return {
-        "rule_role": Part(writer(fleet.rule_role_name, "Topic rules write messages as this role", fleet.raw_prefix), ("bucket",)),
+        "rule_role": Part(writer(fleet.rule_role_name, "Topic rules write messages as this role", *fleet.raw_prefixes), ("bucket",)),
         "rule_error_role": Part(writer(fleet.rule_error_role_name, "Topic rules report failures as this role", fleet.errors_prefix), ("bucket",)),
         **{topic_rule_name(rule): Part(_topic_rule(fleet, rule), ("rule_role", "rule_error_role")) for rule in fleet.rules},
     }
@@ -241,11 +241,13 @@ def _topic_rule(fleet: Fleet, rule: Rule) -> TopicRule:
     return TopicRule(
         name=rule.aws_name,
         arn=fleet.arn("iot", f"rule/{rule.aws_name}"),
-        description=f"Writes every message of {rule.topic} to S3",
+        description=f"Writes {'every message' if rule.keeps_payloads else 'what the SQL selects of each message'} of {rule.topic} to S3",
         sql=rule.sql,
-        action=s3_action(fleet.role_arn(fleet.rule_role_name), fleet.bucket, fleet.raw_key_expression),
+        action=s3_action(fleet.role_arn(fleet.rule_role_name), fleet.bucket, fleet.raw_key_expression_of(rule)),
         error_action=s3_action(fleet.role_arn(fleet.rule_error_role_name), fleet.bucket, fleet.report_key_expression(rule)),
         tags=fleet.tags,
+        sql_version=rule.table.sql_version if rule.table else SQL_VERSION,
+        disabled=not rule.enabled,
     )
 
 

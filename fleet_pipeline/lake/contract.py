@@ -175,6 +175,17 @@ class Contract:
         columns = dict(self.columns) | dict(wanted.columns)
         return replace(self, columns=columns, number=self.number + 1, pinned=True)
 
+    def saying(self, columns: Mapping[Path, str]) -> Self:
+        """Return the lake's next record, with these columns beside those that stand, and no room for others; this one where nothing is said.
+
+        Raises ContractBroken when one that stands is of another kind, or a name cannot be a column's.
+        """
+        named = [self.column(path, kind) for path, kind in columns.items()]
+        open_to_them = replace(self, pinned=False)
+        if bad := tuple(f"+ {column.name} {column.kind}: no column can have this name" for column in named if not open_to_them.takes(column.path)):
+            raise ContractBroken(bad)
+        return self.pinning(replace(self, columns={**self.columns, **{column.name: column for column in named}})) if named else self
+
     def difference(self, other: Self) -> list[str]:
         """Return what another contract has more (+), less (-) and otherwise (~), a line a column."""
         mine, others = asdict(self.form), asdict(other.form)

@@ -114,9 +114,9 @@ class Lake:
                 raise PartDamaged(part.key, "its footer is not the one that was written")
 
     def contract(self, rule: Rule) -> Contract:
-        """Return the rule's contract as it was recorded last; an empty one before the first record. Raises RecordDamaged."""
+        """Return the rule's contract as it was recorded last; before the first record one of the columns that the settings say. Raises RecordDamaged."""
         found = self._last_record(rule)
-        return found or Contract(form=self.form)
+        return found or replace(Contract(form=rule.form(self.form)).saying(rule.columns), number=-1)
 
     def _last_record(self, rule: Rule) -> Contract | None:
         records = self._records(rule)
@@ -128,13 +128,15 @@ class Lake:
         return contract_of(self.store.read(last.key, 0, last.size), max(numbers), last.key)
 
     def record(self, rule: Rule, seen: Evidence, form: Form, most: int | None = None) -> Contract:
-        """Return the recorded contract once it has the columns that what was seen calls for. Others may be recording too.
+        """Return the recorded contract once it has the columns that the settings say, or that what was seen calls for. Others may be recording too.
 
         At most `most` are added: half of those that there is room for, where it is not said. Raises ContractBroken when the table has another form.
         """
         while True:
             found = self.contract(rule)
-            wanted = found.adding(seen.columns(found, self.new_column_messages), form, found.most_new if most is None else most)
+            wanted = found.saying(rule.columns).adding(
+                seen.columns(found, rule.new_column_messages(self.new_column_messages)), form, found.most_new if most is None else most
+            )
             if wanted is found or self.store.put_new(f"{self._records(rule)}{wanted.number:05d}.json", wanted.to_json()):
                 return wanted
 

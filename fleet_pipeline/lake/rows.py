@@ -357,7 +357,7 @@ def _origins(rule: Rule, versions: Sequence[Version]) -> list[pa.Array]:
     return [
         keys,
         pc.cast(pc.cast(pc.utf8_slice_codeunits(keys, millis, millis + MILLIS_DIGITS), pa.int64()), HEAD.field("_ts").type),
-        pa.repeat(rule.topic, len(versions)),
+        pa.repeat(pa.scalar(rule.known_topic, pa.string()), len(versions)),
         pc.if_else(pc.greater(pc.utf8_length(keys), client), pc.utf8_slice_codeunits(keys, client), pa.scalar(None, pa.string())),
         pa.array([identity(version) for version in versions], pa.string()),
     ]

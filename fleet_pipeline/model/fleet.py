@@ -4,6 +4,7 @@ Pure: nothing here calls AWS or reads the environment. A value that exists has b
 """
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Literal, get_args
@@ -12,6 +13,7 @@ from fleet_pipeline.model.errors import InvalidName, InvalidSetting
 from fleet_pipeline.model.form import Arrays, Form, LenientNumbers, NestedObjects, Numbers, SeveralObjects
 from fleet_pipeline.model.names import SERIAL_REST, Names
 from fleet_pipeline.model.rule import TOPIC_LEVEL, RawKeyFormat, Rule, reads_as_value
+from fleet_pipeline.model.rule_table import RuleTable, path_of
 
 Profile = Literal["local", "aws"]
 AllowList = Literal["none", "s3", "dynamodb"]
@@ -51,13 +53,24 @@ EARLIEST_START = date(2015, 10, 8)
 NEW_COLUMN_MESSAGES = 3
 """Messages of an hour from which a field is no slip. Where 100 names of an hour have one wrong letter each, out of 80 letters, two agree
 in one hour of two, and three in one of 300."""
+_TAKEN = {
+    "claim-certificate": "the claim certificate",
+    "allow-list": "the allow-list",
+    "provisioning": "the lock of those who apply",
+    "bulk-registration": "bulk registration",
+}
+"""Prefixes of the bucket that belong to something."""
+
 _BUCKET = re.compile(r"(?!xn--|sthree-|amzn-s3-demo-)(?!.*(?:-s3alias|--ol-s3|--x-s3|--table-s3)$)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}")
 
 
-def _setting(default: Any, meaning: str, reason: str, *, secret: bool = False) -> Any:
-    """Declare a setting: its default, what it means, and why the default is what it is. A secret one is never shown."""
-    return field(default=default, metadata={"meaning": meaning, "reason": reason, "secret": secret}, repr=not secret)
+def _setting(default: Any, meaning: str, reason: str, *, secret: bool = False, said: str = "") -> Any:
+    """Declare a setting: its default, what it means, why the default is what it is, and how the file says it where a property has that name.
+
+    A secret one is never shown.
+    """
+    return field(default=default, metadata={"meaning": meaning, "reason": reason, "secret": secret, "said": said}, repr=not secret)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +89,12 @@ class Fleet(Names):
     lake_bucket: str = _setting("", "Bucket of the Parquet files; empty means `{bucket}-lake`.", "A bucket of its own can forbid every overwrite.")
     serial_prefix: str = _setting("297468", "What a vehicle's serial number must begin with.", "As in the CDK app.")
     rule_keys: tuple[str, ...] = _setting(("rule1", "rule2", "rule3"), "One topic rule for each key.", "As in the CDK app's rule-keys.json.")
+    rule_tables: tuple[RuleTable, ...] = _setting(
+        (),
+        "Topic rules with more to say than a key, beside those of the rule keys: tables `[[rules]]` in the file, JSON in a variable (docs/rules.md).",
+        "The CDK app has none.",
+        said="rules",
+    )
     raw_prefix: str = _setting("test-rule", "First level of the topics, and so the prefix of raw objects.", "As in the CDK app.")
     parquet_prefix: str = _setting("lake", "Prefix of the Parquet files in the lake bucket.", "Leaves the bucket room for other tables.")
     nested_objects: NestedObjects = _setting(
@@ -260,20 +279,15 @@ class Fleet(Names):
     def _check_prefixes(self) -> None:
         for name in ("raw_prefix", "parquet_prefix", "errors_prefix"):
             _matches(name, getattr(self, name), TOPIC_LEVEL, "use 1 to 60 of a-z, A-Z, 0-9, - and _, and no slash")
-        taken = {
-            "claim-certificate": "the claim certificate",
-            "allow-list": "the allow-list",
-            "provisioning": "the lock of those who apply",
-            "bulk-registration": "bulk registration",
-        }
         for name in ("raw_prefix", "errors_prefix"):
             prefix = getattr(self, name)
-            if prefix in taken:
-                raise InvalidSetting(_variable(name), prefix, f"this prefix belongs to {taken[prefix]}")
-            taken[prefix] = _variable(name)
+            if prefix in _TAKEN:
+                raise InvalidSetting(_variable(name), prefix, f"this prefix belongs to {_TAKEN[prefix]}")
+        if self.raw_prefix == self.errors_prefix:
+            raise InvalidSetting("FLEET_ERRORS_PREFIX", self.errors_prefix, "this prefix belongs to FLEET_RAW_PREFIX")
 
     def _check_rules(self) -> None:
-        if not self.rule_keys:
+        if not self.rule_keys and not self.rule_tables:
             raise InvalidSetting("FLEET_RULE_KEYS", self.rule_keys, "name at least one rule")
         if len({key.casefold() for key in self.rule_keys}) < len(self.rule_keys):
             raise InvalidSetting("FLEET_RULE_KEYS", self.rule_keys, "no two rules may have one name (Athena does not tell upper case from lower)")
@@ -281,21 +295,44 @@ class Fleet(Names):
             rules = self.rules
         except InvalidName as error:
             raise InvalidSetting("FLEET_RULE_KEYS", self.rule_keys, str(error)) from error
-        topics = sum(len(self.arn("iot", f"topic/{rule.publish_topic}")) + len('"",') for rule in rules)
         if self.values_as_rule_keys == "refuse" and (values := [key for key in self.rule_keys if reads_as_value(key)]):
-            why = (
-                f"readers of Parquet take {', '.join(values)} for a number, a date or nothing, and so confuse rules: give it a letter, such as rule{values[0]}"
-            )
-            way = "; a fleet that has such rules goes on with FLEET_VALUES_AS_RULE_KEYS=allow, and its readers must be told that `rule` is a text"
-            raise InvalidSetting("FLEET_RULE_KEYS", self.rule_keys, why + way)
-        if topics > POLICY_DOCUMENT_LIMIT - 400:  # 400: the rest of the device policy
+            raise InvalidSetting("FLEET_RULE_KEYS", self.rule_keys, _value_as_key(values))
+        taken = dict.fromkeys((*_TAKEN, self.errors_prefix), "something else in the bucket") | {rule.raw_prefix[:-1]: rule.key for rule in self._plain_rules}
+        keys = {key.casefold(): key for key in self.rule_keys}
+        for number, rule in enumerate(rules[len(self.rule_keys) :]):
+            self._check_rule(f"rules[{number}]", rule, keys, taken)
+            keys[rule.key.casefold()] = taken[rule.raw_prefix[:-1]] = rule.key
+        self._check_topics(rules)
+
+    def _check_rule(self, place: str, rule: Rule, keys: Mapping[str, str], taken: Mapping[str, str]) -> None:
+        if rule.key.casefold() in keys:
+            raise InvalidSetting(f"{place}.key", rule.key, f"{keys[rule.key.casefold()]} is another rule's (Athena does not tell upper case from lower)")
+        if self.values_as_rule_keys == "refuse" and reads_as_value(rule.key):
+            raise InvalidSetting(f"{place}.key", rule.key, _value_as_key([rule.key]))
+        for prefix, owner in taken.items():
+            if rule.raw_prefix.startswith(f"{prefix}/") or f"{prefix}/".startswith(rule.raw_prefix):
+                why = f"raw objects below {prefix}/ belong to {owner}: say a raw prefix of its own"
+                raise InvalidSetting(f"{place}.raw_prefix", rule.raw_prefix[:-1], why)
+
+    def _check_topics(self, rules: Sequence[Rule]) -> None:
+        topics = [topic for rule in rules for topic in rule.ingest]
+        size = sum(len(self.arn("iot", f"topic/{topic}")) + len('"",') for topic in topics)
+        if size > POLICY_DOCUMENT_LIMIT - 400:  # 400: the rest of the device policy
             room = f"and AWS IoT takes {POLICY_DOCUMENT_LIMIT} in all; use fewer rules or shorter names"
-            why = f"the device policy would name {len(rules)} topics in {topics} characters, {room}"
-            raise InvalidSetting("FLEET_RULE_KEYS", self.rule_keys, why)
+            raise InvalidSetting("FLEET_RULE_KEYS", self.rule_keys, f"the device policy would name {len(topics)} topics in {size} characters, {room}")
 
     @property
     def rules(self) -> tuple[Rule, ...]:
-        """The topic rules, in the order of the settings."""
+        """The topic rules, in the order of the settings: those of the keys, then those of the tables."""
+        return (*self._plain_rules, *(Rule(self.raw_prefix, table.key, table) for table in self.rule_tables))
+
+    @property
+    def raw_prefixes(self) -> list[str]:
+        """The prefixes below which raw objects lie: the raw prefix, and those of rules elsewhere."""
+        return [self.raw_prefix, *(rule.raw_prefix[:-1] for rule in self.rules if not rule.raw_prefix.startswith(f"{self.raw_prefix}/"))]
+
+    @property
+    def _plain_rules(self) -> tuple[Rule, ...]:
         return tuple(Rule(self.raw_prefix, key) for key in self.rule_keys)
 
     def rule(self, key: str) -> Rule:
@@ -303,7 +340,7 @@ class Fleet(Names):
         for rule in self.rules:
             if rule.key == key:
                 return rule
-        raise InvalidName("rule key", key, f"the settings name {', '.join(self.rule_keys)}")
+        raise InvalidName("rule key", key, f"the settings name {', '.join(rule.key for rule in self.rules)}")
 
     @property
     def form(self) -> Form:
@@ -313,7 +350,7 @@ class Fleet(Names):
     @property
     def vehicle_path(self) -> tuple[str, ...]:
         """The path through nested objects to the field that names the vehicle."""
-        return tuple(name.replace("\\.", ".") for name in re.split(r"(?<!\\)\.", self.vehicle_field))
+        return path_of(self.vehicle_field)
 
     @property
     def claim_key_store(self) -> Literal["s3", "secretsmanager"]:
@@ -334,6 +371,12 @@ class Fleet(Names):
         if not text.startswith(self.serial_prefix) or not SERIAL_REST.fullmatch(text[len(self.serial_prefix) :]):
             raise InvalidName("serial", text, f"it must be {self.serial_prefix} and then 6 to 26 of 0-9 and A-Z")
         return text
+
+
+def _value_as_key(values: Sequence[str]) -> str:
+    named = ", ".join(values)
+    why = f"readers of Parquet take {named} for a number, a date or nothing, and so confuse rules: give it a letter, such as rule{values[0]}"
+    return f"{why}; a fleet that has such rules goes on with FLEET_VALUES_AS_RULE_KEYS=allow, and its readers must be told that `rule` is a text"
 
 
 def _variable(name: str) -> str:

@@ -3,7 +3,7 @@
 import re
 
 from fleet_pipeline.model.partitions import AWS, PARTITIONS, Partition
-from fleet_pipeline.model.rule import RAW_NAME, RawKeyFormat, RawName, Rule
+from fleet_pipeline.model.rule import RAW_NAME, RawKeyFormat, RawName, Rule, rule_prefix
 
 SERIAL_REST = re.compile(r"[0-9A-Z]{6,26}")
 """What a serial has after its prefix."""
@@ -25,6 +25,7 @@ class Names:
     application: str
     environment: str
     serial_prefix: str
+    raw_prefix: str
     errors_prefix: str
     raw_key_format: RawKeyFormat
     role_boundary: str
@@ -79,6 +80,11 @@ class Names:
     def rule_error_role_name(self) -> str:
         """IAM role as which the topic rules report what they could not write."""
         return f"{self.prefix}-rule-error-role"
+
+    @property
+    def rule_prefix(self) -> str:
+        """What the names of the topic rules begin with."""
+        return rule_prefix(self.raw_prefix)
 
     @property
     def allow_list_table(self) -> str:
@@ -222,6 +228,10 @@ class Names:
             "timestamp-uuid": "${topic()}/${timestamp()}-${newuuid()}",
             "timestamp-uuid-client": "${topic()}/${timestamp()}-${newuuid()}-${clientid()}",
         }[self.raw_key_format]
+
+    def raw_key_expression_of(self, rule: Rule) -> str:
+        """Return a rule's key expression: where the topic is not its raw prefix, the prefix stands there as it is."""
+        return self.raw_key_expression if rule.known_topic else self.raw_key_expression.replace("${topic()}/", rule.raw_prefix)
 
     def report_prefix(self, rule: Rule) -> str:
         """Return where a rule reports what it could not write: `errors/rule1/`."""

@@ -1,11 +1,13 @@
 """Rule: one topic rule, its topic, its name in AWS IoT, and the keys of its raw objects. Pure."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from fleet_pipeline.model.errors import InvalidName
+from fleet_pipeline.model.form import Form
 from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.rule_table import RAW_PREFIX, THING, RuleTable, path_of, within
 
 RawKeyFormat = Literal["timestamp-uuid", "timestamp-uuid-client", "timestamp"]
 
@@ -33,6 +35,11 @@ def reads_as_value(key: str) -> bool:
     return bool(_VALUE.fullmatch(key))
 
 
+def rule_prefix(topic_prefix: str) -> str:
+    """Return what the names of a fleet's rules begin with in AWS IoT, which allows no `-` there: `test_rule_`."""
+    return f"{topic_prefix.replace('-', '_')}_"
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class RawName:
     """What the last segment of a raw object's key says: receipt time, and what the key's form adds to it."""
@@ -46,11 +53,12 @@ class RawName:
 class Rule:
     """One topic rule, and the stations of its messages: topic, raw objects, Parquet.
 
-    `topic_prefix` is the topic's first level and the raw prefix in S3 at once, because the rule writes to `${topic()}/…`.
+    `topic_prefix` begins its name in AWS IoT, and its topic and its raw prefix in S3 unless its table says others.
     """
 
     topic_prefix: str
     key: str
+    table: RuleTable | None = field(default=None, hash=False)
 
     def __post_init__(self) -> None:
         """Refuse names that a topic, a rule or an S3 prefix would not carry unchanged."""
@@ -62,27 +70,86 @@ class Rule:
     @property
     def aws_name(self) -> str:
         """The topic rule's name in AWS IoT: `test_rule_rule1`."""
-        return f"{self.topic_prefix.replace('-', '_')}_{self.key}"
+        return f"{rule_prefix(self.topic_prefix)}{self.key}"
 
     @property
     def topic(self) -> str:
-        """The topic that the rule reads: `test-rule/rule1`."""
-        return f"{self.topic_prefix}/{self.key}"
+        """The topic filter that the rule reads: `test-rule/rule1`, or `vehicles/+/status`."""
+        return (self.table and self.table.filter) or self._path
 
     @property
     def sql(self) -> str:
-        """The rule's statement: every message as it came."""
-        return f"SELECT * FROM '{self.topic}'"  # noqa: S608 (AWS IoT SQL; both parts are checked names)
+        """The rule's statement; where none is said: every message as it came."""
+        return (self.table and self.table.sql) or f"SELECT * FROM '{self.topic}'"  # noqa: S608 (AWS IoT SQL; the filter is checked)
 
     @property
-    def publish_topic(self) -> str:
-        """Where a vehicle publishes by Basic Ingest: `$aws/rules/test_rule_rule1/test-rule/rule1`."""
-        return f"$aws/rules/{self.aws_name}/{self.topic}"
+    def keeps_payloads(self) -> bool:
+        """Whether each message becomes a raw object, byte for byte. SQL of a company's own may leave some out, or make others of them."""
+        return not (self.table and self.table.sql)
+
+    @property
+    def contents(self) -> str:
+        """What its raw objects are, in words: ``Every message of `test-rule/rule1` ``."""
+        return f"{'Every message' if self.keeps_payloads else 'What the SQL selects of each message'} of `{self.topic}`"
+
+    @property
+    def enabled(self) -> bool:
+        """Whether AWS IoT runs it."""
+        return self.table is None or self.table.enabled
+
+    @property
+    def publish(self) -> tuple[str, ...]:
+        """The topics to which vehicles publish, with `{thing}` for the vehicle's own name: by default one that fits the filter; none of AWS's own."""
+        if self.table is not None and self.table.publish is not None:
+            return self.table.publish
+        return () if self.topic.startswith("$") else (self._literal,)
+
+    @property
+    def ingest(self) -> tuple[str, ...]:
+        """The same topics as vehicles use them, by Basic Ingest: `$aws/rules/test_rule_rule1/test-rule/rule1`."""
+        return tuple(f"$aws/rules/{self.aws_name}/{topic}" for topic in self.publish)
+
+    def published_by(self, thing: str) -> tuple[str, ...]:
+        """Return the Basic Ingest topics of one vehicle; below one that ends with `#`, that of the rule's key."""
+        return tuple(re.sub("#$", self.key, topic.replace(THING, thing)) for topic in self.ingest)
+
+    def reads(self, topic: str) -> bool:
+        """Say whether a message of this topic, or of the Basic Ingest topic around it, is the rule's."""
+        return within(self.topic, topic.removeprefix(f"$aws/rules/{self.aws_name}/"))
 
     @property
     def raw_prefix(self) -> str:
-        """Where the rule's raw objects lie: `test-rule/rule1/`."""
-        return f"{self.topic}/"
+        """Where the rule's raw objects lie: `test-rule/rule1/`. It has no wildcard, so that an hour is a range of keys."""
+        said = self.table and self.table.raw_prefix
+        return f"{said or (self.topic if RAW_PREFIX.fullmatch(self.topic) else self._path)}/"
+
+    @property
+    def known_topic(self) -> str | None:
+        """The topic of each raw object where its key says it: a rule whose raw prefix is its topic writes below `${topic()}/`."""
+        return self.topic if self.raw_prefix == f"{self.topic}/" else None
+
+    def form(self, fleets: Form) -> Form:
+        """Return how the rule's messages become rows: the fleet's way, but for what the rule's table says."""
+        return replace(fleets, **self.table.form) if self.table else fleets
+
+    def new_column_messages(self, fleets: int) -> int:
+        """Return how many messages of an hour must have a field that is to become a column: as in the fleet, or as the rule's table says."""
+        return (self.table and self.table.new_column_messages) or fleets
+
+    @property
+    def columns(self) -> dict[tuple[str, ...], str]:
+        """The columns that its table is to have and no others, by the fields' paths; none where messages decide."""
+        return {path_of(name): kind for name, kind in self.table.columns.items()} if self.table else {}
+
+    @property
+    def _path(self) -> str:
+        return f"{self.topic_prefix}/{self.key}"
+
+    @property
+    def _literal(self) -> str:
+        """A topic that the filter matches: the vehicle's name for the first wildcard, the rule's key for further ones."""
+        first, *further = re.split(r"[+#]", self.topic)
+        return first + "".join((self.key if number else THING) + text for number, text in enumerate(further))
 
     def raw_key(self, name: RawName) -> str:
         """Return the key that the rule gives a raw object; the inverse of `parse_raw_key`."""

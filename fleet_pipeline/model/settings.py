@@ -10,6 +10,7 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
 
+from fleet_pipeline.model import tables
 from fleet_pipeline.model.errors import InvalidSetting
 from fleet_pipeline.model.fleet import Fleet
 
@@ -26,6 +27,11 @@ _warned: set[str] = set()
 _DEFAULTS = {each.name: each.default for each in fields(Fleet)}
 _HOME = str(_DEFAULTS["home"])
 _NUMBERS: dict[str, Any] = {each.name: type(each.default) for each in fields(Fleet) if type(each.default) in {int, float}}
+_SAID = {each.name: each.metadata["said"] or each.name for each in fields(Fleet)}
+"""How the file spells each setting."""
+
+_TABLES: dict[str, Any] = {each.name: each.type for each in fields(Fleet) if not isinstance(each.default, str | int | float) and each.name != "rule_keys"}
+"""Settings that are tables, lists or the like, with their types. A variable says them as JSON."""
 _NUMBER_WANTED: dict[type, str] = {int: "write a whole number", float: "write a number"}
 
 
@@ -64,8 +70,9 @@ def of_attributes(said: Mapping[str, Any], folder: Path) -> Fleet:
     A relative home counts from the folder. Neither the environment nor fleet.toml is asked. Raises InvalidSetting, naming the attribute.
     """
     chosen: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
-    given = {name: value for name, value in chosen.items() if value != _DEFAULTS[name]}
     try:
+        chosen |= {name: tables.read(kind, said[name], said_as(name)) for name, kind in _TABLES.items() if name in said}
+        given = {name: value for name, value in chosen.items() if value != _DEFAULTS[name]}
         _check_account(given)
         return Fleet(**{**chosen, **_home(given, folder)})
     except InvalidSetting as error:
@@ -95,12 +102,17 @@ def rule_keys() -> tuple[str, ...]:
 
 def defaults() -> list[tuple[str, Any, str, str]]:
     """Return each setting's name as fleet.toml spells it, default, meaning and reason."""
-    return [(each.name, each.default, each.metadata["meaning"], each.metadata["reason"]) for each in fields(Fleet)]
+    return [(said_as(each.name), each.default, each.metadata["meaning"], each.metadata["reason"]) for each in fields(Fleet)]
+
+
+def said_as(name: str) -> str:
+    """Return how the file and a component spell a field of Fleet: `rules` for its rule tables."""
+    return _SAID[name]
 
 
 def described() -> list[tuple[str, str, str, str]]:
     """Return name, default, meaning and reason of every setting, as docs/settings.md and `fleet settings` show them."""
-    return [(_variable(name), _shown(value), meaning, reason) for name, value, meaning, reason in defaults()]
+    return [(f"{PREFIX}{name.upper()}", _shown(value), meaning, reason) for name, value, meaning, reason in defaults()]
 
 
 def values(fleet: Fleet) -> list[tuple[str, str]]:
@@ -120,6 +132,8 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
 def _parsed(name: str, value: str) -> Any:
     if name == "rule_keys":
         return tuple(part.strip() for part in value.split(",") if part.strip())
+    if name in _TABLES:
+        return tables.read_json(_TABLES[name], value, said_as(name), _variable(name)) if value else _DEFAULTS[name]
     if (number := _NUMBERS.get(name)) is None:
         return value
     try:
@@ -135,10 +149,12 @@ def _from_file(file: Path) -> dict[str, Any]:
         return {}
     except (OSError, ValueError) as error:  # ValueError: not TOML, or not UTF-8
         raise InvalidSetting(str(file), None, f"it cannot be read as TOML: {error}") from error
-    return {name: _typed(name, value) for key, value in found.items() for name in [_known(key, str)]}
+    return {name: _typed(name, value) for key, value in found.items() for name in [_known(key, said_as)]}
 
 
 def _typed(name: str, value: Any) -> Any:
+    if name in _TABLES:
+        return tables.read(_TABLES[name], value, said_as(name))
     if (number := _NUMBERS.get(name)) is not None:
         if type(value) not in {int, number}:
             raise InvalidSetting(_variable(name), value, _NUMBER_WANTED[number])
@@ -154,7 +170,7 @@ def _typed(name: str, value: Any) -> Any:
 
 def _known(said: str, spelled: Callable[[str], str]) -> str:
     """Return the setting that is meant, where each is spelled in this way."""
-    names = {spelled(each.name): each.name for each in fields(Fleet)}
+    names = {spelled(name): name for name in _SAID}
     if said in names:
         return names[said]
     raise InvalidSetting(said, None, _unknown(said, spelled))
@@ -162,14 +178,13 @@ def _known(said: str, spelled: Callable[[str], str]) -> str:
 
 def _unknown(said: str, spelled: Callable[[str], str]) -> str:
     """Say that there is no such setting, and which may be meant."""
-    names = {spelled(each.name): each.name for each in fields(Fleet)}
-    near = difflib.get_close_matches(said.removeprefix(PREFIX).lower(), names.values(), n=1)
-    hint = f"; did you mean {spelled(near[0])}?" if near else ""
+    near = difflib.get_close_matches(said.removeprefix(PREFIX).lower(), _SAID.values(), n=1)
+    hint = f"; did you mean {spelled(next(name for name, spelling in _SAID.items() if spelling == near[0]))}?" if near else ""
     return f"there is no such setting{hint} (`fleet settings` lists them all)"
 
 
 def _variable(name: str) -> str:
-    return f"{PREFIX}{name.upper()}"
+    return f"{PREFIX}{said_as(name).upper()}"
 
 
 def _veiled(setting: Field[Any], value: str) -> str:
@@ -177,4 +192,6 @@ def _veiled(setting: Field[Any], value: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    return ",".join(value) if isinstance(value, tuple) else str(value)
+    if isinstance(value, tuple) and all(isinstance(each, str) for each in value):
+        return ",".join(value)
+    return str(value) if isinstance(value, str | int | float) else tables.as_json(value)

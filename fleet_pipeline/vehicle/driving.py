@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fleet_pipeline.model.errors import NotRegistered
+from fleet_pipeline.model.errors import InvalidSetting, NotRegistered
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.rule import Rule
 from fleet_pipeline.vehicle.connection import Broker, Connection, connected
@@ -27,6 +27,7 @@ class Driven:
 
 @dataclass(frozen=True, slots=True)
 class _Vehicle:
+    thing: str
     connection: Connection
     messages: Iterator[Message]
 
@@ -48,22 +49,28 @@ def drive(  # noqa: PLR0913 (all that it works on comes in by the front door)
     """Let each of these registered vehicles publish so many messages, and return the ids of all of them, every one acknowledged.
 
     The vehicles take turns: each publishes one message, all are acknowledged, then the next. Turn by turn a vehicle goes to the next
-    rule, so that all rules get alike. `on_acknowledged` hears 1 for each message.
+    rule, so that all rules get alike: all that run and to which vehicles publish. `on_acknowledged` hears 1 for each message.
 
     Raises:
+        InvalidSetting: vehicles publish to no rule.
         NotRegistered: a vehicle has no certificate of its own; nothing was sent.
         ConnectionFailed, PublishRefused: what was acknowledged until then is in AWS IoT's hands, and not returned.
     """
     identities = {serial: _identity(fleet, home, serial) for serial in serials}
+    rules = [rule for rule in fleet.rules if rule.publish and rule.enabled]
+    if not rules:
+        raise InvalidSetting("FLEET_RULE_KEYS", None, "vehicles publish to no rule of this fleet")
     seed = secrets.randbits(64)  # another journey, and other message ids, each time
     start = datetime.now(UTC) - messages * INTERVAL
     acknowledged: dict[str, list[str]] = {rule.key: [] for rule in fleet.rules}
     for convoy in _convoys(list(identities)):
         with ExitStack() as stack:
             connections = [stack.enter_context(connected(broker, identities[serial], fleet.thing_name(serial))) for serial in convoy]
-            vehicles = [_Vehicle(connection, journey(serial, seed, start)) for connection, serial in zip(connections, convoy, strict=True)]
+            vehicles = [
+                _Vehicle(fleet.thing_name(serial), connection, journey(serial, seed, start)) for connection, serial in zip(connections, convoy, strict=True)
+            ]
             for turn in range(messages):
-                for rule, message_id in _turn(vehicles, fleet.rules, turn):
+                for rule, message_id in _turn(vehicles, rules, turn):
                     acknowledged[rule.key].append(message_id)
                     on_acknowledged(1)
     return Driven(acknowledged)
@@ -86,7 +93,9 @@ def _turn(vehicles: Sequence[_Vehicle], rules: Sequence[Rule], turn: int) -> Ite
     sent = []
     for place, vehicle in enumerate(vehicles):
         rule, message = rules[(place + turn) % len(rules)], next(vehicle.messages)
-        sent.append((rule, message.message_id, vehicle.connection.send(rule.publish_topic, message.payload)))
+        topics = rule.published_by(vehicle.thing)
+        topic = topics[turn // len(rules) % len(topics)]
+        sent.append((rule, message.message_id, vehicle.connection.send(topic, message.payload)))
     for rule, message_id, await_acknowledgement in sent:
         await_acknowledgement()
         yield rule, message_id

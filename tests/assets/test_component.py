@@ -1,11 +1,14 @@
 """A fleet that is described by YAML."""
 
+from dataclasses import fields
+
 import dagster as dg
 import pytest
 from dagster.components.testing import create_defs_folder_sandbox
 
 from fleet_pipeline import Fleet, FleetComponent, build_definitions
 from fleet_pipeline.model import settings
+from fleet_pipeline.model.rule_table import RuleTable
 
 PROD = {"environment": "prod", "bucket": "acme-{{ 1 + 1 }}", "rule_keys": ["engine"], "key_prefix": ["prod"], "grace_minutes": 7, "automation": False}
 
@@ -54,12 +57,26 @@ def test_each_setting_is_an_attribute_that_says_its_meaning_and_its_default():
     said = {name: (default, meaning) for name, default, meaning, _ in settings.defaults()}
     assert set(said) == set(schema) - {"key_prefix", "automation"}
     for name, (default, meaning) in said.items():
-        if name != "rule_keys":  # Dagster shows no default of a list
+        if not isinstance(default, tuple):  # Dagster shows no default of a list
             assert schema[name]["default"] == default
         assert schema[name]["description"] == meaning
 
 
+def test_a_rule_is_a_table_whose_fields_the_schema_shows():
+    schema = FleetComponent.get_model_cls().model_json_schema()["$defs"]["RuleTable"]
+    assert set(schema["properties"]) == {each.name for each in fields(RuleTable)}
+    assert all(schema["properties"][each.name]["description"] == each.metadata["meaning"] for each in fields(RuleTable))
+
+
+def test_a_rule_of_an_attribute_is_the_rule_of_the_file():
+    sql = "SELECT * FROM 'vehicles/+/status' WHERE speed_kmh > {{ 10 * 3 }}"
+    definitions = loaded({"rule_keys": [], "rules": [{"key": "status", "sql": sql, "publish": ["vehicles/{thing}/status"]}]})
+    assert {"raw/status", "lake/status", "provisioning/topic_rule_status"} <= keys(definitions)
+    assert "vehicles/+/status" in definitions.get_repository_def().asset_graph.get(dg.AssetKey(["raw", "status"])).description
+
+
 WRONG = {
+    "a rule's topic": ({"rules": [{"key": "a", "topic": "v/x+"}]}, "setting rules[0].topic is 'v/x+': + stands for a whole level"),
     "profile: name the account": ({"profile": "aws"}, "setting account: with profile=aws, name the account that is meant"),
     "a bucket that is none": ({"bucket": "No"}, "setting bucket is 'No': a bucket's name"),
     "too many minutes": ({"grace_minutes": 70}, "setting grace_minutes is 70"),
@@ -72,6 +89,6 @@ def test_a_value_that_makes_no_sense_is_named_by_its_attribute(attributes, said)
     assert said in refusal(attributes)
 
 
-@pytest.mark.parametrize("attributes", [{"numbers": "roman"}, {"grace_minutes": "soon"}, {"rule_keys": "rule1"}, {"bukket": "x"}])
+@pytest.mark.parametrize("attributes", [{"numbers": "roman"}, {"grace_minutes": "soon"}, {"rule_keys": "rule1"}, {"rules": [{"topik": "v"}]}, {"bukket": "x"}])
 def test_an_attribute_of_another_type_or_name_is_refused_before_anything_is_made(attributes):
     assert next(iter(attributes)) in refusal(attributes)

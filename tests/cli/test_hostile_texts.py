@@ -103,7 +103,7 @@ def hostile(fleet, aws):
 
 def report_of_a_failure(fleet, aws, rule):
     failure = {"failedAction": "S3Action", "failedResource": HOSTILE, "errorMessage": HOSTILE}
-    document = {"ruleName": rule.aws_name, "topic": rule.publish_topic, "clientId": HOSTILE, "base64OriginalPayload": "e30=", "failures": [failure]}
+    document = {"ruleName": rule.aws_name, "topic": rule.ingest[0], "clientId": HOSTILE, "base64OriginalPayload": "e30=", "failures": [failure]}
     key = f"{fleet.report_prefix(rule)}{HOUR.start_ms}-00000000-0000-4000-8000-000000000000"
     aws.s3.put_object(Bucket=fleet.bucket, Key=key, Body=json.dumps(document).encode())
 

@@ -119,7 +119,7 @@ def test_a_vehicle_that_the_cdk_app_registered_still_publishes_once_the_stack_is
 
 def publish(fleet, broker, vehicle, rule):
     with connected(broker, Folder(vehicle.folder).read(), vehicle.thing_name) as connection:
-        connection.publish(rule.publish_topic, b'{"speed_kmh": 50}')
+        connection.publish(rule.ingest[0], b'{"speed_kmh": 50}')
 
 
 def test_the_upgrade_ends_the_connections_of_vehicles_whose_client_id_is_not_their_things_name(new_cdk_app, broker, tmp_path):
@@ -128,7 +128,7 @@ def test_the_upgrade_ends_the_connections_of_vehicles_whose_client_id_is_not_the
     vehicle = register(fleet, broker, Identity(claim.certificate_pem, claim.private_key), SERIAL, tmp_path)
     own = Folder(vehicle.folder).read()
     with connected(broker, own, "any-client-id") as connection:
-        connection.publish(fleet.rules[0].publish_topic, b"{}")
+        connection.publish(fleet.rules[0].ingest[0], b"{}")
     take_over(fleet, aws)
     apply(fleet, aws)
     with pytest.raises(ConnectionFailed), connected(broker, own, "any-client-id"):

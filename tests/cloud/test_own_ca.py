@@ -66,7 +66,7 @@ def test_a_vehicle_with_a_certificate_of_the_ca_is_let_in_and_publishes(jitr, br
     fleet, aws, authority = jitr
     joined = join(fleet, broker, authority, "297468JITR01", tmp_path)
     with connected(broker, Folder(joined.folder).read(), joined.thing_name) as connection:
-        connection.publish(fleet.rules[0].publish_topic, b"{}")
+        connection.publish(fleet.rules[0].ingest[0], b"{}")
     assert aws.iot.describe_thing(thingName=joined.thing_name)["attributes"] == {"registered_by": joined.certificate_id}
     assert join(fleet, broker, authority, "297468JITR01", tmp_path) == joined
 

@@ -101,7 +101,7 @@ def test_a_vehicle_registers_with_a_key_that_it_has_made_and_publishes(fleet, br
     assert load_pem_private_key(identity.private_key.encode(), None).public_key() == certificate.public_key()
     assert register(fleet, broker, claim, serial, tmp_path, own_key=True) == vehicle
     with connected(broker, identity, vehicle.thing_name) as connection:
-        connection.publish(fleet.rules[0].publish_topic, b"{}")
+        connection.publish(fleet.rules[0].ingest[0], b"{}")
 
 
 def test_a_refused_vehicle_keeps_no_key_of_its_own_either(fleet, broker, claim, tmp_path):
@@ -129,7 +129,7 @@ def test_a_vehicle_registers_in_json_and_in_cbor(fleet, broker, ask, serial, spe
     kind, told = ask(f"$aws/provisioning-templates/{fleet.template_name}/provision/{spelling}", say(request))
     assert (kind, hear(told)) == ("accepted", {"deviceConfiguration": {}, "thingName": fleet.thing_name(serial)})
     with connected(broker, Identity(made["certificatePem"], made.get("privateKey", pem)), fleet.thing_name(serial)) as connection:
-        connection.publish(fleet.rules[0].publish_topic, b"{}")
+        connection.publish(fleet.rules[0].ingest[0], b"{}")
 
 
 @pytest.mark.parametrize("spelling", SPEAK)

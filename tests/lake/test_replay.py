@@ -151,7 +151,7 @@ def test_a_message_that_a_rule_could_not_write_comes_back_and_becomes_one_row(fl
     vehicle = register(fleet, account.broker, Identity(claim.certificate_pem, claim.private_key), "297468000001", tmp_path)
     aws.iam.delete_role_policy(RoleName=fleet.rule_role_name, PolicyName="iotCoreRolePolicy")
     with connected(account.broker, Folder(vehicle.folder).read(), vehicle.thing_name) as connection:
-        connection.publish(rule.publish_topic, b'{"speed_kmh": 48.2}')
+        connection.publish(rule.ingest[0], b'{"speed_kmh": 48.2}')
     while not (found := waiting(fleet, aws, rule)).reports:
         assert not found.strange
     assert [count for reason, count in found.reasons.items() if "Access" in reason] == [1]

@@ -73,7 +73,7 @@ def test_what_has_no_name_is_as_in_the_cdk_app(found, wanted):
 
 def test_a_rule_has_one_value_at_each_station_of_its_messages():
     assert (RULE.aws_name, RULE.topic, RULE.sql) == ("test_rule_rule1", "test-rule/rule1", "SELECT * FROM 'test-rule/rule1'")
-    assert RULE.publish_topic == "$aws/rules/test_rule_rule1/test-rule/rule1"
+    assert RULE.ingest[0] == "$aws/rules/test_rule_rule1/test-rule/rule1"
     assert RULE.raw_key(RawName(1672900000000)) == "test-rule/rule1/1672900000000"
     assert RULE.path(Hour.of_millis(1672900000000)) == "rule=rule1/date=2023-01-05/hour=06"
 

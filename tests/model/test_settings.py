@@ -104,6 +104,7 @@ BAD_VARIABLES = [
     ("FLEET_VEHICLE_FIELD", "vehicle\\id", "a field's name"),
     ("FLEET_PREVIEWS", "yes", "choose one of , off, on"),
     ("FLEET_VALUES_AS_RULE_KEYS", "on", "choose one of refuse, allow"),
+    ("FLEET_RULES", "[[rules]]", "cannot be read as JSON"),
     ("FLEET_RULE_KEYS", "rule1,01", "take 01 for a number, a date or nothing"),
 ]
 """A variable, its wrong value, and what the error says besides the variable's name."""
@@ -258,7 +259,7 @@ def test_the_file_in_the_documentation_is_read(file):
     ("variable", "hint"),
     [
         ("FLEET_ACOUNT", "did you mean FLEET_ACCOUNT?"),
-        ("FLEET_RULES", "did you mean FLEET_RULE_KEYS?"),
+        ("FLEET_RULEKEYS", "did you mean FLEET_RULE_KEYS?"),
         ("FLEET_SERVICE_HOST", "there is no such setting"),
         ("FLEET_PORT_80_TCP_ADDR", "there is no such setting"),
         ("FLEET_", "there is no such setting"),

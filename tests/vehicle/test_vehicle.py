@@ -108,7 +108,7 @@ def test_a_vehicle_registers_and_connects_with_a_certificate_of_its_own(aws, fle
     policies = [each["policyName"] for each in aws.iot.list_attached_policies(target=described["certificateArn"])["policies"]]
     assert own.certificate_id == vehicle.certificate_id != claim.certificate_id
     assert (described["status"], principals, policies) == ("ACTIVE", [described["certificateArn"]], [fleet.device_policy_name])
-    connection.publish(fleet.rules[0].publish_topic, b"{}")
+    connection.publish(fleet.rules[0].ingest[0], b"{}")
 
 
 def test_only_the_owner_may_read_what_a_vehicle_keeps(vehicle):
@@ -336,7 +336,7 @@ def test_the_claim_certificate_may_not_connect_as_a_vehicle_nor_publish_as_one(f
     with pytest.raises(ConnectionFailed, match="NOT_AUTHORIZED"), connected(broker, claim, vehicle.thing_name):
         pass
     with connected(broker, claim, fleet.claim_client_prefix + "spy") as connection, pytest.raises(PublishRefused, match="NOT_AUTHORIZED"):
-        connection.publish(fleet.rules[0].publish_topic, b"{}")
+        connection.publish(fleet.rules[0].ingest[0], b"{}")
 
 
 def test_every_acknowledged_message_arrives_at_its_rule_once(aws, fleet, broker, enrol, home):
@@ -385,19 +385,19 @@ PAYLOADS = {"nothing": b"", "null": b"null", "no text": b"\xff\xfe\x00", "half o
 def test_a_payload_arrives_byte_for_byte(aws, fleet, connection, payload):
     rule = fleet.rules[0]
     before = raw_objects(aws, fleet, rule).count(payload)
-    connection.publish(rule.publish_topic, payload)
+    connection.publish(rule.ingest[0], payload)
     assert raw_objects(aws, fleet, rule).count(payload) == before + 1
 
 
 def test_a_message_beyond_128_kb_is_not_sent_and_the_next_one_is(fleet, connection):
-    topic = fleet.rules[0].publish_topic
+    topic = fleet.rules[0].ingest[0]
     with pytest.raises(PublishRefused, match="longer than the broker takes"):
         connection.publish(topic, bytes(128 * 1024))
     connection.publish(topic, b"{}")
 
 
 def test_of_two_connections_of_one_vehicle_the_first_is_told_that_it_is_over(fleet, broker, vehicle, connection):
-    topic = fleet.rules[0].publish_topic
+    topic = fleet.rules[0].ingest[0]
     with connected(broker, identity_of(vehicle), vehicle.thing_name) as second:
         second.publish(topic, b"{}")
         with pytest.raises(ConnectionFailed, match="SESSION_TAKEN_OVER"):

@@ -93,7 +93,7 @@ def _asset(scope: Scope, rule: Rule) -> dg.AssetsDefinition:
         deps=[source, bucket],
         group_name=scope.name(GROUP),
         kinds={"s3", "parquet"},
-        description=f"Every message of `{rule.topic}`, one row each: payload byte for byte, typed columns beside it.",
+        description=f"{rule.contents}, one row each: payload byte for byte, typed columns beside it.",
         metadata={"dagster/uri": f"s3://{fleet.lake_bucket}/{fleet.parquet_prefix}/"},
         partitions_def=hours(fleet),
         backfill_policy=dg.BackfillPolicy.single_run(),

@@ -28,7 +28,7 @@ def _spec(scope: Scope, rule: Rule) -> dg.AssetSpec:
         deps=[infrastructure.key(scope, topic_rule_name(rule)), infrastructure.key(scope, "claim_attachment")],
         group_name=scope.name(GROUP),
         kinds={"s3", "json"},
-        description=f"Every message of `{rule.topic}` as one object below `{rule.raw_prefix}`, written by AWS IoT Core.",
+        description=f"{rule.contents} as one object below `{rule.raw_prefix}`, written by AWS IoT Core.",
         metadata={"dagster/uri": f"s3://{scope.fleet.bucket}/{rule.raw_prefix}"},
         partitions_def=hours(scope.fleet),
     )

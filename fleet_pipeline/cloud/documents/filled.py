@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.rule_table import THING
 
 Document = dict[str, Any]
 Values = Mapping[str, str | Sequence[str]]
@@ -21,8 +22,13 @@ _PLACEHOLDER = re.compile(r"<([a-z0-9-]+)>")
 
 
 def device_policy(fleet: Fleet) -> Document:
-    """A vehicle connects as its own thing and publishes to the rules' Basic Ingest topics, nothing else."""
-    return filled_in("device-policy", fleet, {"publish-topics": [rule.publish_topic for rule in fleet.rules]})
+    """A vehicle connects as its own thing and publishes to the rules' Basic Ingest topics, where they name a vehicle below its own name; nothing else."""
+    return filled_in("device-policy", fleet, {"publish-topics": [_in_policy(topic) for rule in fleet.rules for topic in rule.ingest]})
+
+
+def _in_policy(topic: str) -> str:
+    """Return a topic to which vehicles publish as policies write it: for each vehicle its own."""
+    return re.sub("#$", "*", topic.replace(THING, "${iot:Connection.Thing.ThingName}"))
 
 
 def claim_policy(fleet: Fleet) -> Document:
@@ -39,9 +45,9 @@ def provisioning_template(fleet: Fleet) -> Document:
     return filled_in("provisioning-template", fleet, {"device-policy": fleet.device_policy_name, "thing-prefix": fleet.thing_prefix})
 
 
-def write_policy(fleet: Fleet, prefix: str) -> Document:
-    """A topic rule writes objects below one prefix of the bucket."""
-    document = filled_in("rule-policy", fleet, {"bucket": fleet.bucket, "prefix": prefix})
+def write_policy(fleet: Fleet, *prefixes: str) -> Document:
+    """A topic rule writes objects below some prefixes of the bucket."""
+    document = filled_in("rule-policy", fleet, {"bucket": fleet.bucket, "prefix": prefixes})
     document["Statement"] += key_rights(fleet, "EncryptWithTheFleetsKey", ("GenerateDataKey",), "s3")
     return document
 
@@ -155,7 +161,8 @@ def _fill(node: Any, values: Values) -> Any:
     if isinstance(node, list):
         return [text for item in node for text in (_texts(item, values) if isinstance(item, str) else [_fill(item, values)])]
     if isinstance(node, str):
-        [node] = _texts(node, values)  # one that stands for several belongs into a list
+        first, *further = _texts(node, values)
+        return [first, *further] if further else first
     return node
 
 

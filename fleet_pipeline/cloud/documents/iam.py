@@ -114,7 +114,7 @@ def _names(fleet: Fleet) -> dict[str, str | list[str]]:
         "bucket": fleet.bucket,
         "prefix": fleet.prefix,
         "lake-bucket": fleet.lake_bucket,
-        "raw-prefix": fleet.raw_prefix,
+        "raw-prefix": fleet.raw_prefixes,
         "errors-prefix": fleet.errors_prefix,
         "bulk-prefix": fleet.bulk_prefix,
         "temporary-claims-prefix": fleet.temporary_claims_prefix,

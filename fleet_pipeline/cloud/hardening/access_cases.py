@@ -10,6 +10,7 @@ from typing import Any
 
 from fleet_pipeline.cloud.hardening.evaluation import Connection, allows
 from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.rule import Rule
 
 OWN, OTHER = "297468OWN001", "297468OTHER1"
 """The serials of whoever acts and of whoever is acted upon."""
@@ -31,9 +32,15 @@ def device_deeds(fleet: Fleet, serial: str = OWN) -> tuple[Deed, ...]:
     own, other, first = fleet.thing_name(serial), fleet.thing_name(OTHER), fleet.rules[0]
     vehicle, plus = Connection(own, own), Connection("+", own)
     ingest = f"topic/$aws/rules/{first.aws_name}"
+    published = [(rule, place, topic) for rule in fleet.rules for place, topic in enumerate(rule.published_by(own))]
     return (
         Deed("connects as its own thing", vehicle, "iot:Connect", f"client/{own}", legitimate=True),
-        *(Deed(f"publishes to {rule.key}", vehicle, "iot:Publish", f"topic/{rule.publish_topic}", legitimate=True) for rule in fleet.rules),
+        *(Deed(f"publishes to {_named(rule, place)}", vehicle, "iot:Publish", f"topic/{topic}", legitimate=True) for rule, place, topic in published),
+        *(
+            Deed(f"publishes to {_named(rule, place)} as another vehicle", vehicle, "iot:Publish", f"topic/{rule.published_by(other)[place]}")
+            for rule, place, topic in published
+            if rule.published_by(other)[place] != topic
+        ),
         Deed("connects as another vehicle", Connection(other, own), "iot:Connect", f"client/{other}"),
         Deed("connects as a client of the back end", Connection("dashboard", own), "iot:Connect", "client/dashboard"),
         Deed("connects as the wildcard client", plus, "iot:Connect", "client/+"),
@@ -41,9 +48,9 @@ def device_deeds(fleet: Fleet, serial: str = OWN) -> tuple[Deed, ...]:
         Deed("publishes to another rule of the account", vehicle, "iot:Publish", f"topic/$aws/rules/billing/{first.topic}"),
         Deed("publishes over the claim certificate", vehicle, "iot:Publish", f"{ingest}/claim-certificate/claim.pem"),
         Deed("publishes another rule's topic by this rule", vehicle, "iot:Publish", f"{ingest}/{fleet.raw_prefix}/other"),
-        Deed("publishes below a rule's topic", vehicle, "iot:Publish", f"{ingest}/{first.topic}/x"),
+        *(Deed(f"publishes below the topic of {_named(rule, place)}", vehicle, "iot:Publish", f"topic/{topic}/x") for rule, place, topic in published[:1]),
         Deed("publishes without a topic", vehicle, "iot:Publish", f"{ingest}/"),
-        Deed("retains a message", vehicle, "iot:RetainPublish", f"topic/{first.publish_topic}"),
+        *(Deed("retains a message", vehicle, "iot:RetainPublish", f"topic/{topic}") for _, _, topic in published[:1]),
         Deed("hears what clients publish to their own topics", plus, "iot:Subscribe", "topicfilter/+"),
         Deed("asks for further certificates", vehicle, "iot:Publish", "topic/$aws/certificates/create/json"),
         Deed("registers another vehicle", vehicle, "iot:Publish", f"topic/$aws/provisioning-templates/{fleet.template_name}/provision/json"),
@@ -52,6 +59,10 @@ def device_deeds(fleet: Fleet, serial: str = OWN) -> tuple[Deed, ...]:
         Deed("changes another vehicle's shadow", vehicle, "iot:Publish", f"topic/$aws/things/{other}/shadow/update"),
         Deed("takes another vehicle's jobs", vehicle, "iot:Publish", f"topic/$aws/things/{other}/jobs/start-next"),
     )
+
+
+def _named(rule: Rule, place: int) -> str:
+    return rule.key if len(rule.publish) == 1 else f"{rule.key}, topic {place + 1}"
 
 
 def claim_deeds(fleet: Fleet) -> tuple[Deed, ...]:
@@ -72,7 +83,7 @@ def claim_deeds(fleet: Fleet) -> tuple[Deed, ...]:
         *answers,
         Deed("connects as a vehicle and so cuts it off", Connection(other), "iot:Connect", f"client/{other}"),
         Deed("connects as the wildcard client", Connection("+"), "iot:Connect", "client/+"),
-        Deed("publishes messages", claimant, "iot:Publish", f"topic/{first.publish_topic}"),
+        *(Deed("publishes messages", claimant, "iot:Publish", f"topic/{topic}") for topic in first.published_by(other)[:1]),
         Deed("publishes to the rule's topic itself", claimant, "iot:Publish", f"topic/{first.topic}"),
         Deed("registers by another template", claimant, "iot:Publish", "topic/$aws/provisioning-templates/other/provision/json"),
         Deed("asks in another spelling", claimant, "iot:Publish", "topic/$aws/certificates/create/yaml"),

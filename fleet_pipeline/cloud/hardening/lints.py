@@ -15,6 +15,7 @@ from fleet_pipeline.cloud.kinds.role import Role
 from fleet_pipeline.cloud.kinds.topic_rule import TopicRule
 from fleet_pipeline.cloud.reconcile import Resource
 from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.rule_table import source_of, within
 
 RUNTIME_ENDS: Mapping[str, date] = {
     "python3.12": date(2028, 10, 31),
@@ -28,8 +29,6 @@ NOTICE = timedelta(days=180)
 
 HOOK_LIMIT_S = 5
 """AWS IoT's hard limit for a pre-provisioning hook. Source: AWS IoT Core Developer Guide, pre-provisioning-hook."""
-
-_FROM = re.compile(r"\bFROM\s+'([^']*)'", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +91,12 @@ def _topic_rule(rule: TopicRule, fleet: Fleet, _today: date) -> Iterator[Finding
         yield Finding("no errorAction", "what the rule cannot write is lost without a trace", "give the rule an error action that writes elsewhere")
     if rule.sql_version != "2016-03-23":
         yield Finding("old SQL version", f"{rule.sql_version} does not read arrays at the top of a message", "set awsIotSqlVersion to 2016-03-23")
-    if rule.disabled:
+    declared = next((each for each in fleet.rules if each.aws_name == rule.name), None)
+    if rule.disabled and (declared is None or declared.enabled):
         yield Finding("disabled", "messages to the rule are lost", "enable the rule")
-    topic = next((each.topic for each in fleet.rules if each.aws_name == rule.name), None)
-    source = _FROM.search(rule.sql)
-    if topic and source and not _matches(source[1], topic):
-        yield Finding("FROM never matches", f"vehicles publish to {topic!r} and the rule reads {source[1]!r}", f"select FROM '{topic}'")
+    topic, source = declared.topic if declared else None, source_of(rule.sql)
+    if topic and source and not within(source, topic):
+        yield Finding("FROM never matches", f"vehicles publish to {topic!r} and the rule reads {source!r}", f"select FROM '{topic}'")
 
 
 @findings.register
@@ -139,9 +138,3 @@ def _is_wide(resource: str, statement: dict[str, Any]) -> bool:
 def _denies_plain_http(statement: dict[str, Any]) -> bool:
     secure = statement.get("Condition", {}).get("Bool", {}).get("aws:SecureTransport")
     return statement.get("Effect") == "Deny" and _listed(statement, "Action") == ["s3:*"] and str(secure).lower() == "false"
-
-
-def _matches(topic_filter: str, topic: str) -> bool:
-    """Say whether an MQTT topic filter matches a topic."""
-    pattern = "/".join({"+": "[^/]*", "#": ".*"}.get(level, re.escape(level)) for level in topic_filter.split("/"))
-    return re.fullmatch(pattern, topic) is not None

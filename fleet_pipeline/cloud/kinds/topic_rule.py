@@ -8,6 +8,9 @@ from botocore.exceptions import ClientError
 from fleet_pipeline.aws.clients import Aws, error_code
 from fleet_pipeline.cloud import tags as tagging
 
+SQL_VERSION = "2016-03-23"
+"""The version of AWS IoT SQL that reads arrays at the top of a message. Source: AWS IoT Core Developer Guide, iot-rule-sql-version."""
+
 
 @dataclass(frozen=True)
 class TopicRule:
@@ -23,7 +26,7 @@ class TopicRule:
     action: dict[str, Any]
     error_action: dict[str, Any]
     tags: dict[str, str]
-    sql_version: str = "2016-03-23"
+    sql_version: str = SQL_VERSION
     disabled: bool = False
 
     @property

@@ -72,7 +72,7 @@ def _is_tagged(fleet: Fleet, candidate: Resource, aws: Aws) -> bool:
 
 
 def _rules(fleet: Fleet, aws: Aws) -> list[str]:
-    """Return the rules that are named after their topic as ours are, so that the tags of few others are asked for."""
+    """Return the rules that are named as ours are, after their topic or the raw prefix, so that the tags of few others are asked for."""
     listed = [rule for page in aws.iot.get_paginator("list_topic_rules").paginate() for rule in page["rules"]]
     wanted = {rule.aws_name for rule in fleet.rules}
     return [name for rule in listed if (name := rule["ruleName"]) not in wanted and _is_named_as_ours(fleet, name, rule.get("topicPattern", ""))]
@@ -80,7 +80,7 @@ def _rules(fleet: Fleet, aws: Aws) -> list[str]:
 
 def _is_named_as_ours(fleet: Fleet, name: str, topic: str) -> bool:
     prefix, _, key = topic.partition("/")
-    return name in {fleet.just_in_time_rule_name, f"{prefix.replace('-', '_')}_{key}"}
+    return name in {fleet.just_in_time_rule_name, f"{prefix.replace('-', '_')}_{key}"} or name.startswith(fleet.rule_prefix)
 
 
 def _rule(fleet: Fleet, name: str) -> TopicRule:

@@ -46,7 +46,7 @@ def table(fleet: Fleet, lake: Lake, rule: Rule, contract: Contract) -> Table:
         arn=fleet.arn("glue", f"table/{fleet.database}/{name}"),
         database=fleet.database,
         region=fleet.region,
-        description=f"Every message of {rule.topic}, one row each",
+        description=f"{rule.contents.replace('`', '')}, one row each",
         columns={field.name.lower(): _type(field.type) for field in row_schema(contract)},
         partition_keys=PARTITION_KEYS,
         location=f"{root}rule={rule.key}/",

@@ -130,7 +130,8 @@ def parsed(fleet: Fleet, rule: Rule, key: str, body: bytes) -> Report | None:
     name = fleet.parse_report_key(rule, key)
     try:
         document: Any = json.loads(body)
-        if name is None or document["ruleName"] != rule.aws_name or document["topic"] not in {rule.topic, rule.publish_topic}:
+        topic = document["topic"]
+        if name is None or document["ruleName"] != rule.aws_name or not isinstance(topic, str) or not rule.reads(topic):
             return None
         payload = base64.b64decode(document["base64OriginalPayload"], validate=True)
         return Report(key, RawName(name.millis, name.uuid, _client_id(document)), payload, _reason(document["failures"]))
