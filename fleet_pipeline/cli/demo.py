@@ -15,12 +15,14 @@ import pyarrow.dataset as ds
 from rich.table import Table
 
 from fleet_pipeline.account import Account
+from fleet_pipeline.assets.lake.partitions import closed_hours
 from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.cli.alone import alone
 from fleet_pipeline.cli.shown import console, progress, styled
 from fleet_pipeline.cli.vehicle import register_all
 from fleet_pipeline.cloud.enrolment.hook_log import decisions
 from fleet_pipeline.definitions import build_definitions
+from fleet_pipeline.instance.internals import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.model.errors import DemoStopped, RegistrationRefused
 from fleet_pipeline.model.fleet import Fleet
@@ -28,12 +30,16 @@ from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.plain import plain
 from fleet_pipeline.model.rule import RawName, Rule
 from fleet_pipeline.vehicle.driving import drive, made_up_serials
+from fleet_pipeline.vehicle.past import write_hours
 
 FOREIGN_SERIAL = "999999000001"
 """A serial of another maker, which the hook must refuse."""
 
 SHOWN = {"_ts": ["_ts"], "serial": ["serial"], "speed_kmh": ["speed_kmh"], "battery_charge_percent": ["battery", "charge_percent"]}
 """Columns of the first rows, few enough for a narrow terminal; and the way to each through structs."""
+
+PAST_HOURS, DRIVEN_HOURS = 48, 3
+"""How many hours that have passed are compacted, on this machine, and in how many of them vehicles have driven."""
 
 ARRIVAL_PATIENCE_S = 30
 """AWS IoT's rules act within a second or two."""
@@ -70,23 +76,50 @@ def _run(fleet: Fleet, vehicles: int, messages: int) -> bool:
     with _station("AWS"):
         where = account.aws.endpoint_url or f"account {fleet.account} in {fleet.region}"
     console.print(f"  {where}")
-    instance = dg.DagsterInstance.from_config(str(Path.cwd()))
+    dagster = _Dagster(build_definitions(fleet), dg.DagsterInstance.from_config(str(Path.cwd())))
     with _station("provision: every resource is a Dagster asset"):
-        _provision(fleet, instance)
+        _provision(dagster)
     serials = made_up_serials(fleet, vehicles)
     with _station("register: claim certificate → certificate of its own"):
         refused = _register(fleet, account, serials)
     begun = datetime.now(UTC)
     with _station("drive: telemetry by Basic Ingest"):
         published = _drive(fleet, account, serials, messages)
-    hours = _hours(begun, datetime.now(UTC))
+        hours = _hours(begun, datetime.now(UTC))
+        if fleet.profile == "local":
+            hours = _past(fleet, account, serials, begun) + hours
     with _station("compact: raw objects → Parquet"):
         _wait_for(fleet, account, published, begun)
-        _compact(fleet, instance, hours)
+        _compact(dagster, hours)
+    if fleet.profile == "local":  # in an account a catalog is made by who wants one
+        with _station("tables: vehicles, catalog, what the rules could not write"):
+            _derive(dagster, hours)
     with _station("count: published = raw objects = rows"):
         counts = _count(fleet, account, published, begun)
     _show(fleet, account, counts)
     return refused and all(count.agree for count in counts.values())
+
+
+@dataclass(frozen=True, slots=True)
+class _Dagster:
+    """The fleet's definitions and the instance that remembers what was made of them."""
+
+    definitions: dg.Definitions
+    instance: dg.DagsterInstance
+
+    def made(self, job: dg.JobDefinition, **selection: Any) -> Iterator[dg.AssetMaterialization]:
+        """Run a job and return what it materialized."""
+        result = job.execute_in_process(instance=self.instance, run_config=QUIET, **selection)
+        return (event.step_materialization_data.materialization for event in result.all_events if event.is_step_materialization)
+
+    def job(self, name: str) -> dg.JobDefinition:
+        """Return one of the fleet's jobs."""
+        return self.definitions.resolve_job_def(name)
+
+    def assets(self, *names: str) -> list[dg.AssetKey]:
+        """Return the keys of assets, each named by its key or its group."""
+        specs = self.definitions.resolve_all_asset_specs()
+        return [spec.key for spec in specs if spec.group_name in names or spec.key.to_user_string() in names]
 
 
 @contextmanager
@@ -102,21 +135,37 @@ def _station(title: str) -> Iterator[None]:
     console.print(f"  {time.monotonic() - begun:.1f} s", style="dim")
 
 
-def _provision(fleet: Fleet, instance: dg.DagsterInstance) -> None:
-    done = Counter(event.step_materialization_data.materialization.metadata["action"].value for event in _materializations(fleet, instance, "provision"))
+def _provision(dagster: _Dagster) -> None:
+    done = Counter(made.metadata["action"].value for made in dagster.made(dagster.job("provision")))
     console.print("  " + ", ".join(f"{count} {action}" for action, count in done.items()))
 
 
-def _compact(fleet: Fleet, instance: dg.DagsterInstance, hours: Sequence[Hour]) -> None:
-    for hour in hours:
-        for event in _materializations(fleet, instance, "compact", partition_key=hour.partition_key):
-            materialization = event.step_materialization_data.materialization
-            console.print(f"  {materialization.asset_key.to_user_string()} {hour.partition_key}: {materialization.metadata['rows added'].value} rows added")
+def _compact(dagster: _Dagster, hours: Sequence[Hour]) -> None:
+    rows: Counter[str] = Counter()
+    for made in dagster.made(dagster.job("compact"), tags=_range(hours)):
+        rows[made.asset_key.to_user_string()] += int(str(made.metadata["rows added"].value))
+    for asset, added in rows.items():
+        console.print(f"  {asset}, {hours[0].partition_key} to {hours[-1].partition_key}: {added} rows added")
 
 
-def _materializations(fleet: Fleet, instance: dg.DagsterInstance, job: str, **partition: Any) -> list[dg.DagsterEvent]:
-    result = build_definitions(fleet).resolve_job_def(job).execute_in_process(instance=instance, run_config=QUIET, **partition)
-    return [event for event in result.all_events if event.is_step_materialization]
+def _derive(dagster: _Dagster, hours: Sequence[Hour]) -> None:
+    """Make what follows from the lake, so that nothing in the graph waits for its first run."""
+    everything = dagster.definitions.resolve_implicit_global_asset_job_def()
+    days = sorted({f"{hour.start:%Y-%m-%d}" for hour in hours})
+    made: Counter[str] = Counter()
+    for names, tags in ((("catalog", "errors"), {}), (("vehicles/hourly",), _range(hours)), (("vehicles/daily",), _tags(days[0], days[-1]))):
+        if keys := dagster.assets(*names):
+            made.update(each.asset_key.path[0] for each in dagster.made(everything, asset_selection=keys, tags=tags))
+    console.print("  " + ", ".join(f"{count} of {group}" for group, count in made.items()))
+
+
+def _range(hours: Sequence[Hour]) -> dict[str, str]:
+    return _tags(hours[0].partition_key, hours[-1].partition_key)
+
+
+def _tags(first: str, last: str) -> dict[str, str]:
+    """Return the tags of a run over a range of partitions."""
+    return {ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last}
 
 
 def _register(fleet: Fleet, account: Account, serials: Sequence[str]) -> bool:
@@ -157,6 +206,18 @@ def _hours(begun: datetime, ended: datetime) -> list[Hour]:
     return hours
 
 
+def _past(fleet: Fleet, account: Account, serials: Sequence[str], now: datetime) -> list[Hour]:
+    """Let the vehicles have driven in the last hours, and return the hours that have passed since the fleet's first day, two days at most."""
+    hours = closed_hours(fleet, now, PAST_HOURS)
+    written = write_hours(fleet, account.aws, serials, hours[-DRIVEN_HOURS:])
+    console.print(
+        f"  and {written} messages as if they had driven in the {len(hours[-DRIVEN_HOURS:])} hours before, {len(fleet.rules)} of them damaged"
+        if written
+        else ""
+    )
+    return hours
+
+
 def _count(fleet: Fleet, account: Account, published: Mapping[str, Sequence[str]], begun: datetime) -> dict[Rule, Counts]:
     counts, lake = {}, _lake(fleet, account)
     for rule in _counted(fleet):
@@ -192,4 +253,6 @@ def _show(fleet: Fleet, account: Account, counts: Mapping[Rule, Counts]) -> None
     for row in head.to_pylist():
         rows.add_row(f"{row.pop('_ts'):%H:%M:%S.%f}"[:-3], *(plain(value) for value in row.values()))
     console.print(rows)
-    console.print(styled("Now look at it: ", ("make ui", "bold"), ", then http://127.0.0.1:3000"))
+    command = "make ui" if Path("Makefile").exists() else "fleet ui"
+    console.print(styled("Now look at it: ", (command, "bold"), ", then http://127.0.0.1:3000. Under Lineage all that Dagster makes is green."))
+    console.print("Click `lake/rule1` there, and in it an hour: messages a minute, where the vehicles were, what could not be read.")

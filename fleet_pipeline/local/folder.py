@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from fleet_pipeline.model import first_day
 from fleet_pipeline.model.private import lock_file, made_private
 
 
@@ -70,7 +71,10 @@ class Folder:
     def make(self) -> None:
         """Make the folder with its secret, for its owner alone. One that others could read is closed to them."""
         made_private(self.path.parent)
+        is_new = not self.path.exists()
         made_private(self.path)
+        if is_new:
+            first_day.write(self.path)
         if not self.secret.exists():
             new = self.secret.with_suffix(".new")
             new.unlink(missing_ok=True)

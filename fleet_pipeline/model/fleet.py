@@ -50,6 +50,9 @@ POLICY_DOCUMENT_LIMIT = 2048
 EARLIEST_START = date(2015, 10, 8)
 """The day on which AWS IoT opened: no rule can have written before it."""
 
+FIRST_DAY = "2026-01-01"
+"""First day of the partitions where none is chosen."""
+
 NEW_COLUMN_MESSAGES = 3
 """Messages of an hour from which a field is no slip. Where 100 names of an hour have one wrong letter each, out of 80 letters, two agree
 in one hour of two, and three in one of 300."""
@@ -185,7 +188,11 @@ class Fleet(Names):
         "An administrator must make it first (`fleet iam boundary`). The rights that `fleet iam provisioner` prints demand one.",
     )
     hook_runtime: str = _setting("python3.13", "Lambda runtime of the hook.", "Supported until June 2029.")
-    start: str = _setting("2026-01-01", "First day (UTC) of the partitions, as 2026-01-01.", "Raw objects before it are not compacted.")
+    start: str = _setting(
+        "",
+        f"First day (UTC) of the partitions, as 2026-01-01. Empty: {FIRST_DAY}; on this machine the day on which AWS was first started here.",
+        "Raw objects before it are not compacted. A newcomer's partitions have no months without messages.",
+    )
     grace_minutes: int = _setting(
         5, "Minutes after the end of an hour at which it is compacted, 0 to 59.", "AWS IoT writes within seconds; it may repeat what failed for minutes."
     )
@@ -268,6 +275,8 @@ class Fleet(Names):
         _matches("kms_key", self.kms_key, rf"({key}|{alias}|{arn})?", why)
 
     def _check_start(self) -> None:
+        if not self.start:
+            object.__setattr__(self, "start", FIRST_DAY)
         _matches("start", self.start, r"[0-9]{4}-[0-9]{2}-[0-9]{2}", "write a day as 2026-01-01")
         try:
             first = date.fromisoformat(self.start)

@@ -10,7 +10,7 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
 
-from fleet_pipeline.model import tables
+from fleet_pipeline.model import first_day, tables
 from fleet_pipeline.model.errors import InvalidSetting
 from fleet_pipeline.model.fleet import Fleet
 
@@ -61,7 +61,8 @@ def read_fleet(environ: Mapping[str, str], file: Path) -> Fleet:
     """
     chosen = {**_from_file(file), **_from_environment(environ)}
     _check_account(chosen)
-    return Fleet(**{"rule_keys": rule_keys(), **chosen, **_home(chosen, file.parent)})
+    chosen = {"rule_keys": rule_keys(), **chosen, **_home(chosen, file.parent)}
+    return Fleet(**{**chosen, **_start(chosen)})
 
 
 def of_attributes(said: Mapping[str, Any], folder: Path) -> Fleet:
@@ -74,7 +75,8 @@ def of_attributes(said: Mapping[str, Any], folder: Path) -> Fleet:
         chosen |= {name: tables.read(kind, said[name], said_as(name)) for name, kind in _TABLES.items() if name in said}
         given = {name: value for name, value in chosen.items() if value != _DEFAULTS[name]}
         _check_account(given)
-        return Fleet(**{**chosen, **_home(given, folder)})
+        given |= _home(given, folder)
+        return Fleet(**{**chosen, **given, **_start(given)})
     except InvalidSetting as error:
         raise InvalidSetting(_attribute(error.setting), error.value, _attribute(error.why)) from None
 
@@ -93,6 +95,14 @@ def _home(chosen: Mapping[str, Any], folder: Path) -> dict[str, str]:
     """Return the home as it is found from wherever a command runs."""
     home = chosen.get("home", _HOME)
     return {"home": str(folder.absolute() / home)} if home and folder.absolute() != Path.cwd() else {}
+
+
+def _start(chosen: Mapping[str, Any]) -> dict[str, str]:
+    """Return the first day where none is chosen, on this machine."""
+    if chosen.get("start") or chosen.get("profile", _DEFAULTS["profile"]) != "local":
+        return {}
+    first = first_day.of_home(Path(chosen.get("home") or _HOME))
+    return {"start": first} if first else {}
 
 
 def rule_keys() -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -29,6 +29,7 @@ from fleet_pipeline.vehicle.registration import register
 
 REPOSITORY = Path(__file__).parents[2]
 VEHICLES, MESSAGES = 4, 30
+HOURS_DRIVEN = 3
 
 BEHIND_A_DEAD_PROXY = dict.fromkeys([f(name) for name in ("http_proxy", "https_proxy", "all_proxy") for f in (str.lower, str.upper)], "http://127.0.0.1:9") | {
     "NO_PROXY": "",
@@ -43,6 +44,10 @@ def folder(tmp_path_factory):
     shutil.copy(REPOSITORY / "dagster.yaml", home)
     yield home
     daemon.stop(home / ".fleet")
+
+
+def materializations(instance, key):
+    return [record.asset_materialization for record in instance.fetch_materializations(key, limit=500).records]
 
 
 def run(folder, *arguments, **environment):
@@ -83,6 +88,26 @@ def test_no_client_asks_the_shells_proxy_for_this_machine(folder, demos):
 def test_the_second_demo_changes_nothing_in_the_cloud(demos):
     assert "16 created" in demos[0].stdout
     assert "16 unchanged" in demos[1].stdout
+
+
+def test_after_the_demo_all_that_dagster_makes_is_made_each_partition_of_it(folder, fleet, demos, monkeypatch):
+    monkeypatch.chdir(folder)
+    graph = build_definitions(fleet).resolve_asset_graph()
+    first = (folder / ".fleet" / "local-aws" / "first-day").read_text()
+    assert datetime.fromisoformat(first).date() in {datetime.now(UTC).date() - timedelta(days=ago) for ago in (0, 1)}
+    with dg.DagsterInstance.from_config(str(folder)) as instance:
+        for key in graph.executable_asset_keys:
+            made = {event.partition for event in materializations(instance, key)}
+            assert made, key
+            if key.path[0] in {"lake", "vehicles"} and key.path[-1] != "daily":
+                assert len(made) >= min(HOURS_DRIVEN, (datetime.now(UTC) - datetime.fromisoformat(f"{first}T00:00Z")) // timedelta(hours=1) - 1)
+
+
+def test_the_demo_drives_in_hours_that_have_passed_once_and_one_message_of_each_rule_is_damaged(fleet, account, demos):
+    assert ["as if they had driven" in demo.stdout for demo in demos] == [True, False]
+    statuses = lake(fleet, account).to_table(["rule", "_status"]).to_pylist()
+    damaged = Counter(row["rule"] for row in statuses if row["_status"] not in {"ok", "partial"})
+    assert damaged == dict.fromkeys(fleet.rule_keys, 1)
 
 
 def test_every_acknowledged_message_is_one_row_and_no_message_is_two(fleet, account):
