@@ -146,7 +146,7 @@ def names_of(error):
 @pytest.mark.parametrize(("variable", "value", "words"), BAD_VARIABLES)
 def test_a_wrong_variable_has_an_error_of_its_own_that_names_it(file, variable, value, words):
     with pytest.raises(InvalidSetting) as caught:
-        settings.settings.read_fleet({variable: value}, file)
+        settings.read_fleet({variable: value}, file)
     assert re.search(rf"\b{variable}(?![A-Za-z_])", names_of(caught.value))
     assert words in str(caught.value)
 
@@ -155,7 +155,7 @@ def test_a_wrong_variable_has_an_error_of_its_own_that_names_it(file, variable, 
 def test_a_wrong_file_has_an_error_of_its_own_that_names_the_setting(file, text, named, words):
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(InvalidSetting) as caught:
-        settings.settings.read_fleet({}, file)
+        settings.read_fleet({}, file)
     assert Path(caught.value.setting).name == named
     assert words in str(caught.value)
 
@@ -166,19 +166,19 @@ def test_every_setting_can_be_wrong():
 
 def test_a_folder_is_not_taken_for_the_file(tmp_path):
     with pytest.raises(InvalidSetting, match="cannot be read"):
-        settings.settings.read_fleet({}, tmp_path)
+        settings.read_fleet({}, tmp_path)
 
 
 def test_an_error_of_a_setting_survives_pickling(file):
     with pytest.raises(InvalidSetting) as caught:
-        settings.settings.read_fleet({"FLEET_BUCKET": "B"}, file)
+        settings.read_fleet({"FLEET_BUCKET": "B"}, file)
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
 def test_on_aws_the_account_must_be_named_so_that_a_wrong_one_is_noticed(file):
     with pytest.raises(InvalidSetting, match="FLEET_ACCOUNT: with FLEET_PROFILE=aws, name the account"):
-        settings.settings.read_fleet({"FLEET_PROFILE": "aws"}, file)
-    assert settings.settings.read_fleet({"FLEET_PROFILE": "aws", "FLEET_ACCOUNT": "210987654321"}, file).account == "210987654321"
+        settings.read_fleet({"FLEET_PROFILE": "aws"}, file)
+    assert settings.read_fleet({"FLEET_PROFILE": "aws", "FLEET_ACCOUNT": "210987654321"}, file).account == "210987654321"
 
 
 LONGEST = {
@@ -197,7 +197,7 @@ LONGEST = {
 
 
 def test_the_longest_values_are_taken_and_reach_the_limits_of_aws(file):
-    fleet = settings.settings.read_fleet(LONGEST, file)
+    fleet = settings.read_fleet(LONGEST, file)
     assert len(fleet.template_name) == 36
     assert len(fleet.rules[0].aws_name) == 125
     assert len(fleet.thing_name(fleet.serial("1" * 20 + "A" * 26))) == 57
@@ -205,38 +205,39 @@ def test_the_longest_values_are_taken_and_reach_the_limits_of_aws(file):
 
 def test_a_variable_wins_over_the_file_and_the_file_over_the_default(file):
     file.write_text('service = "from"\nenvironment = "file"\nrule_keys = ["one", "two"]')
-    fleet = settings.settings.read_fleet({"FLEET_ENVIRONMENT": "env"}, file)
+    fleet = settings.read_fleet({"FLEET_ENVIRONMENT": "env"}, file)
     assert (fleet.service, fleet.environment, fleet.region) == ("from", "env", "eu-central-1")
     assert fleet.rule_keys == ("one", "two")
-    assert settings.settings.read_fleet({"FLEET_RULE_KEYS": "three, four,"}, file).rule_keys == ("three", "four")
+    assert settings.read_fleet({"FLEET_RULE_KEYS": "three, four,"}, file).rule_keys == ("three", "four")
 
 
 def test_without_any_setting_the_fleet_is_that_of_the_cdk_app_on_this_machine(file):
-    assert settings.settings.read_fleet({"HOME": "/nowhere", "AWS_PROFILE": "other"}, file) == Fleet()
+    fleet = settings.read_fleet({"HOME": "/nowhere", "AWS_PROFILE": "other"}, file)
+    assert fleet == Fleet(start=fleet.start)
 
 
 def test_the_rule_keys_are_by_default_those_of_rule_keys_json(file):
     base = Path(settings.__file__).parent / "rule-keys.json"
-    assert settings.settings.read_fleet({}, file).rule_keys == Fleet().rule_keys == tuple(json.loads(base.read_text())["testRules"])
+    assert settings.read_fleet({}, file).rule_keys == Fleet().rule_keys == tuple(json.loads(base.read_text())["testRules"])
 
 
 def test_the_lake_bucket_is_by_default_the_bucket_with_lake_behind(file):
-    assert settings.settings.read_fleet({"FLEET_BUCKET": "raw"}, file).lake_bucket == "raw-lake"
+    assert settings.read_fleet({"FLEET_BUCKET": "raw"}, file).lake_bucket == "raw-lake"
 
 
 def test_the_values_of_a_fleet_read_back_as_the_same_fleet(file):
-    fleet = settings.settings.read_fleet(LONGEST, file)
-    assert settings.settings.read_fleet(dict(settings.values(fleet)), file) == fleet
+    fleet = settings.read_fleet(LONGEST, file)
+    assert settings.read_fleet(dict(settings.values(fleet)), file) == fleet
 
 
 def test_the_address_of_the_webhook_is_shown_by_nothing(file):
     secret = "https://hooks.example.com/T0/B0/secret"
-    fleet = settings.settings.read_fleet({"FLEET_ALERT_URL": secret}, file)
+    fleet = settings.read_fleet({"FLEET_ALERT_URL": secret}, file)
     assert fleet.alert_url == secret
     assert dict(settings.values(fleet))["FLEET_ALERT_URL"] == "(set)"
     assert "secret" not in repr(fleet)
     with pytest.raises(InvalidSetting) as refused:
-        settings.settings.read_fleet({"FLEET_ALERT_URL": "secret value"}, file)
+        settings.read_fleet({"FLEET_ALERT_URL": "secret value"}, file)
     assert "secret value" not in str(refused.value)
 
 
@@ -253,7 +254,7 @@ def test_the_documentation_lists_every_setting_exactly():
 def test_the_file_in_the_documentation_is_read(file):
     (example,) = re.findall(r"```toml\n(.*?)```", DOCUMENTATION.read_text(), re.DOTALL)
     file.write_text(example)
-    assert settings.settings.read_fleet({}, file) != Fleet()
+    assert settings.read_fleet({}, file) != Fleet()
 
 
 @pytest.mark.parametrize(
@@ -269,7 +270,7 @@ def test_the_file_in_the_documentation_is_read(file):
 def test_a_variable_of_an_unknown_name_is_warned_of_once_and_changes_nothing(file, variable, hint, caplog):
     settings._warned.discard(variable)
     for _ in range(2):
-        assert settings.settings.read_fleet({variable: "tcp://10.0.0.1:80"}, file) == settings.read_fleet({}, file)
+        assert settings.read_fleet({variable: "tcp://10.0.0.1:80"}, file) == settings.read_fleet({}, file)
     [said] = [record.getMessage() for record in caplog.records if variable in record.getMessage()]
     assert hint in said
 
@@ -285,11 +286,11 @@ def test_the_file_and_the_home_are_found_from_every_folder_of_a_project(tmp_path
     found = settings.find_file({}, deep, tmp_path)
     assert found == tmp_path / "project" / "fleet.toml"
     monkeypatch.chdir(deep)
-    assert settings.settings.read_fleet({}, found).home == str(tmp_path / "project" / ".fleet")
-    assert settings.settings.read_fleet({"FLEET_HOME": "there"}, found).home == str(tmp_path / "project" / "there")
-    assert settings.settings.read_fleet({"FLEET_HOME": "/there"}, found).home == "/there"
+    assert settings.read_fleet({}, found).home == str(tmp_path / "project" / ".fleet")
+    assert settings.read_fleet({"FLEET_HOME": "there"}, found).home == str(tmp_path / "project" / "there")
+    assert settings.read_fleet({"FLEET_HOME": "/there"}, found).home == "/there"
     monkeypatch.chdir(tmp_path / "project")
-    assert settings.settings.read_fleet({}, found).home == ".fleet"
+    assert settings.read_fleet({}, found).home == ".fleet"
 
 
 def test_the_search_ends_at_the_users_home(tmp_path):
@@ -301,7 +302,7 @@ def test_the_search_ends_at_the_users_home(tmp_path):
 def test_a_file_that_is_named_must_be_there(tmp_path):
     (tmp_path / "other.toml").write_text("service = 'other'")
     found = settings.find_file({"FLEET_FILE": str(tmp_path / "other.toml")}, tmp_path, tmp_path)
-    assert settings.settings.read_fleet({"FLEET_FILE": str(found)}, found).service == "other"
+    assert settings.read_fleet({"FLEET_FILE": str(found)}, found).service == "other"
     with pytest.raises(InvalidSetting, match=r"FLEET_FILE.*there is no such file"):
         settings.find_file({"FLEET_FILE": str(tmp_path / "none.toml")}, tmp_path, tmp_path)
 
