@@ -33,4 +33,5 @@ def replay(fleet: Fleet) -> None:
     for rule in fleet.rules:
         done = reports.replay(fleet, aws, rule)
         hours = ", ".join(hour.partition_key for hour in done.hours)
-        console.print(f"{rule.key}: {done.returned} returned, {done.already} were there already{f'; compact again: {hours}' if hours else ''}")
+        kept = f", {done.kept} stay (see docs/rules.md)" if done.kept else ""
+        console.print(f"{rule.key}: {done.returned} returned, {done.already} were there already{kept}{f'; compact again: {hours}' if hours else ''}")

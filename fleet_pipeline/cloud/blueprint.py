@@ -1,11 +1,13 @@
 """Every resource of one fleet, each with those that must exist before it: the model that is planned, applied and removed."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from graphlib import TopologicalSorter
 
 from fleet_pipeline.cloud.claims.certificates import Claims
 from fleet_pipeline.cloud.documents import filled
+from fleet_pipeline.cloud.documents.actions import action_rights, completed
 from fleet_pipeline.cloud.encryption import ALGORITHM
 from fleet_pipeline.cloud.enrolment.allow_list import AllowListTable
 from fleet_pipeline.cloud.kinds.attachment import PolicyAttachment
@@ -18,12 +20,13 @@ from fleet_pipeline.cloud.kinds.own_ca import Undescribed, ca_certificate
 from fleet_pipeline.cloud.kinds.permission import InvokePermission
 from fleet_pipeline.cloud.kinds.role import Role
 from fleet_pipeline.cloud.kinds.template import Template
-from fleet_pipeline.cloud.kinds.topic_rule import SQL_VERSION, TopicRule, s3_action
+from fleet_pipeline.cloud.kinds.topic_rule import SQL_VERSION, TopicRule, refuse_unknown, s3_action
 from fleet_pipeline.cloud.reconcile import Resource
 from fleet_pipeline.model.errors import InvalidSetting
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.names import log_of
 from fleet_pipeline.model.rule import Rule
+from fleet_pipeline.model.rule_table import within
 
 
 @dataclass(frozen=True)
@@ -158,14 +161,38 @@ def _claim(fleet: Fleet) -> dict[str, Part]:
 
 
 def _rules(fleet: Fleet) -> dict[str, Part]:
+    _check_actions(fleet)
+
     def writer(name: str, what: str, *prefixes: str) -> Role:
         return _role(fleet, name, what, filled.iot_trust(fleet), {"iotCoreRolePolicy": filled.write_policy(fleet, *prefixes)})
 
     return {
         "rule_role": Part(writer(fleet.rule_role_name, "Topic rules write messages as this role", *fleet.raw_prefixes), ("bucket",)),
+        **_actions_role(fleet),
         "rule_error_role": Part(writer(fleet.rule_error_role_name, "Topic rules report failures as this role", fleet.errors_prefix), ("bucket",)),
-        **{topic_rule_name(rule): Part(_topic_rule(fleet, rule), ("rule_role", "rule_error_role")) for rule in fleet.rules},
+        **{topic_rule_name(rule): Part(_topic_rule(fleet, rule), ("rule_role", "rule_error_role", *_actions_role(fleet))) for rule in fleet.rules},
     }
+
+
+def _actions_role(fleet: Fleet) -> dict[str, Part]:
+    """Return the role of the rules' further actions, if any is taken as the fleet's own."""
+    rights = action_rights(fleet)
+    document = {"further-actions": {"Version": "2012-10-17", "Statement": rights}}
+    role = _role(fleet, fleet.rule_actions_role_name, "Topic rules take their further actions as this role", filled.iot_trust(fleet), document)
+    return {"rule_actions_role": Part(role)} if rights else {}
+
+
+def _check_actions(fleet: Fleet) -> None:
+    """Raise InvalidSetting for an action that AWS IoT would not take, or with which messages would be written twice or go round in circles."""
+    for number, rule in enumerate(fleet.rules[len(fleet.rule_keys) :]):
+        said = {f"actions[{place}]": action for place, action in enumerate(rule.actions)} | ({"error_action": rule.error_action} if rule.error_action else {})
+        for name, action in said.items():
+            refuse_unknown(f"rules[{number}].{name}", completed(fleet, action))
+            if action.get("s3", {}).get("bucketName") == fleet.bucket:
+                raise InvalidSetting(f"rules[{number}].{name}.s3.bucketName", fleet.bucket, "this bucket holds the rules' own raw objects: take another")
+            if within(rule.topic, re.sub(r"^[$]{2}", "$", action.get("republish", {}).get("topic", "$"))):
+                why = f"the rule reads {rule.topic!r}, and so its own messages, again and again: republish elsewhere"
+                raise InvalidSetting(f"rules[{number}].{name}.republish.topic", action["republish"]["topic"], why)
 
 
 def _own_ca(fleet: Fleet) -> dict[str, Part]:
@@ -244,7 +271,10 @@ def _topic_rule(fleet: Fleet, rule: Rule) -> TopicRule:
         description=f"Writes {'every message' if rule.keeps_payloads else 'what the SQL selects of each message'} of {rule.topic} to S3",
         sql=rule.sql,
         action=s3_action(fleet.role_arn(fleet.rule_role_name), fleet.bucket, fleet.raw_key_expression_of(rule)),
-        error_action=s3_action(fleet.role_arn(fleet.rule_error_role_name), fleet.bucket, fleet.report_key_expression(rule)),
+        further_actions=tuple(completed(fleet, each) for each in rule.actions),
+        error_action=completed(fleet, rule.error_action)
+        if rule.error_action
+        else s3_action(fleet.role_arn(fleet.rule_error_role_name), fleet.bucket, fleet.report_key_expression(rule)),
         tags=fleet.tags,
         sql_version=rule.table.sql_version if rule.table else SQL_VERSION,
         disabled=not rule.enabled,

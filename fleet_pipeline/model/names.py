@@ -82,6 +82,11 @@ class Names:
         return f"{self.prefix}-rule-error-role"
 
     @property
+    def rule_actions_role_name(self) -> str:
+        """IAM role as which the topic rules take their further actions, where these name no other."""
+        return f"{self.prefix}-rule-actions-role"
+
+    @property
     def rule_prefix(self) -> str:
         """What the names of the topic rules begin with."""
         return rule_prefix(self.raw_prefix)
@@ -129,7 +134,7 @@ class Names:
     @property
     def role_names(self) -> tuple[str, ...]:
         """The roles that any settings of the fleet make."""
-        rules = (self.rule_role_name, self.rule_error_role_name)
+        rules = (self.rule_role_name, self.rule_error_role_name, self.rule_actions_role_name)
         return (self.hook_role_name, self.provisioning_role_name, *rules, self.just_in_time_role_name, self.bulk_role_name)
 
     @property

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from fleet_pipeline.model.errors import InvalidName
 from fleet_pipeline.model.form import Form
@@ -135,6 +135,16 @@ class Rule:
     def new_column_messages(self, fleets: int) -> int:
         """Return how many messages of an hour must have a field that is to become a column: as in the fleet, or as the rule's table says."""
         return (self.table and self.table.new_column_messages) or fleets
+
+    @property
+    def actions(self) -> tuple[dict[str, Any], ...]:
+        """What AWS IoT does with each message beside writing it to S3, in AWS's own form."""
+        return self.table.actions if self.table else ()
+
+    @property
+    def error_action(self) -> dict[str, Any]:
+        """What AWS IoT does with a message of which an action fails, in AWS's own form; nothing where it is the fleet's report to S3."""
+        return self.table.error_action if self.table else {}
 
     @property
     def columns(self) -> dict[tuple[str, ...], str]:

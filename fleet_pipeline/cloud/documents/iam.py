@@ -7,6 +7,7 @@ roles and functions makes an administrator. Source: IAM User Guide, access_polic
 
 from collections.abc import Callable, Mapping
 
+from fleet_pipeline.cloud.documents.actions import action_rights, given_roles
 from fleet_pipeline.cloud.documents.filled import Document, filled_in, key_rights
 from fleet_pipeline.model.errors import InvalidSetting
 from fleet_pipeline.model.fleet import Fleet
@@ -21,7 +22,11 @@ VIRTUAL = "VIRTUAL"
 
 def boundary_policy(fleet: Fleet) -> Document:
     """The most that any role of the fleet may do, whatever its own policies say: what the blueprint's roles need together."""
-    return _with(filled_in("boundary-policy", fleet, _names(fleet)), key_rights(fleet, "TheFleetsKey", ("Decrypt", "GenerateDataKey"), "s3", "dynamodb"))
+    return _with(
+        filled_in("boundary-policy", fleet, _names(fleet)),
+        action_rights(fleet),
+        key_rights(fleet, "TheFleetsKey", ("Decrypt", "GenerateDataKey"), "s3", "dynamodb"),
+    )
 
 
 def compaction_policy(fleet: Fleet) -> Document:
@@ -56,7 +61,10 @@ def roles_policy(fleet: Fleet) -> Document:
     if not fleet.boundary_arn:
         way = "make the policy that `fleet iam boundary` prints, and set FLEET_ROLE_BOUNDARY=own, or to the ARN of a boundary of your company's"
         raise InvalidSetting("FLEET_ROLE_BOUNDARY", None, f"whoever makes roles without a boundary can become an administrator: {way}")
-    return filled_in("provisioner-roles-policy", fleet, _names(fleet))
+    passed = given_roles(fleet)
+    to_iot = {"Condition": {"StringEquals": {"iam:PassedToService": "iot.amazonaws.com"}}}
+    given = [_allowed("RolesThatActionsName", "iam", ("PassRole",), passed) | to_iot] if passed else []
+    return _with(filled_in("provisioner-roles-policy", fleet, _names(fleet)), given)
 
 
 def functions_policy(fleet: Fleet) -> Document:

@@ -1,12 +1,19 @@
 """A topic rule that writes every message of its topic to S3, and tells what it could not write."""
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, ClassVar, Self
 
 from botocore.exceptions import ClientError
+from botocore.model import ServiceModel
+from botocore.session import get_session
+from botocore.validate import ParamValidator
 
 from fleet_pipeline.aws.clients import Aws, error_code
 from fleet_pipeline.cloud import tags as tagging
+from fleet_pipeline.model.errors import InvalidSetting
 
 SQL_VERSION = "2016-03-23"
 """The version of AWS IoT SQL that reads arrays at the top of a message. Source: AWS IoT Core Developer Guide, iot-rule-sql-version."""
@@ -26,6 +33,7 @@ class TopicRule:
     action: dict[str, Any]
     error_action: dict[str, Any]
     tags: dict[str, str]
+    further_actions: tuple[dict[str, Any], ...] = ()
     sql_version: str = SQL_VERSION
     disabled: bool = False
 
@@ -43,13 +51,15 @@ class TopicRule:
         found = self._found(aws)
         if found is None:
             return None
-        actions = found.get("actions", [])
+        first, *further = found.get("actions", []) or [{}]
+        asked = [*self.further_actions, *({} for _ in further)]
         return replace(
             self,
             description=found.get("description", ""),
             sql=found["sql"],
-            action=_declared(actions[0]) if len(actions) == 1 else {"actions": actions},
-            error_action=_declared(found.get("errorAction", {})),
+            action=_declared(first, self.action),
+            further_actions=tuple(_declared(each, wanted) for each, wanted in zip(further, asked, strict=False)),
+            error_action=_declared(found.get("errorAction", {}), self.error_action),
             sql_version=found.get("awsIotSqlVersion", "2015-10-08"),
             disabled=found.get("ruleDisabled", False),
             tags=tagging.of_iot(self.tags, aws, self.arn),
@@ -88,7 +98,7 @@ class TopicRule:
         return {
             "sql": self.sql,
             "description": self.description,
-            "actions": [self.action],
+            "actions": [self.action, *self.further_actions],
             "errorAction": self.error_action,
             "awsIotSqlVersion": self.sql_version,
             "ruleDisabled": self.disabled,
@@ -100,6 +110,28 @@ def s3_action(role_arn: str, bucket: str, key: str) -> dict[str, Any]:
     return {"s3": {"roleArn": role_arn, "bucketName": bucket, "key": key}}
 
 
-def _declared(action: Any) -> dict[str, Any]:
-    """Leave out what AWS adds by itself to an S3 action."""
-    return {kind: {key: value for key, value in body.items() if key != "cannedAcl" or value != "private"} for kind, body in action.items()}
+def refuse_unknown(place: str, action: Mapping[str, Any]) -> None:
+    """Raise InvalidSetting, which names the place, unless this is an action as AWS IoT takes it: by botocore's own model of the service. Calls nobody."""
+    model = _model()
+    found = ParamValidator().validate(action, model.shape_for("Action"))
+    if found.has_errors():
+        report = re.sub(r"<class '([a-z]+)'>", r"\1", found.generate_report().replace("\n", "; "))
+        raise InvalidSetting(place, None, f"AWS IoT does not take it: {report}")
+
+
+@cache
+def _model() -> ServiceModel:
+    return get_session().get_service_model("iot")
+
+
+ADDED = {"cannedAcl": "private", "messageFormat": "RAW", "qos": 0}
+"""What AWS IoT adds to an action by itself, beside what is false or empty. Source: API_Action and the pages of the actions."""
+
+
+def _declared(action: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what AWS adds by itself and nobody has asked for."""
+
+    def is_added(name: str, value: Any, asked: Any) -> bool:
+        return not (isinstance(asked, Mapping) and name in asked) and (not value or value == ADDED.get(name))
+
+    return {kind: {name: value for name, value in body.items() if not is_added(name, value, wanted.get(kind))} for kind, body in action.items()}

@@ -35,6 +35,9 @@ CODE_BUCKET = "CodeBucket"
 KMS_KEY = "KmsKeyArn"
 """Parameter, where a KMS key is chosen: its ARN. CloudWatch Logs takes no alias."""
 
+_MAPS = {"clientProperties", "tags"}
+"""Parameters of actions whose own names are not AWS's: of Kafka's client, and of InfluxDB's tags. A test compares them with botocore's model."""
+
 _RETAINED = {"DeletionPolicy": "Retain", "UpdateReplacePolicy": "Retain"}
 
 
@@ -157,7 +160,7 @@ def _topic_rule(rule: TopicRule) -> dict[str, Properties]:
     payload = {
         "Sql": rule.sql,
         "Description": rule.description,
-        "Actions": [_capitalized(rule.action)],
+        "Actions": [_capitalized(each) for each in (rule.action, *rule.further_actions)],
         "ErrorAction": _capitalized(rule.error_action),
         "AwsIotSqlVersion": rule.sql_version,
         "RuleDisabled": rule.disabled,
@@ -207,5 +210,9 @@ def _code_parameters(resources: list[Resource]) -> dict[str, Any]:
 
 
 def _capitalized(node: Any) -> Any:
-    """Return an action as CloudFormation spells it: `roleArn` is RoleArn."""
-    return {key[:1].upper() + key[1:]: _capitalized(value) for key, value in node.items()} if isinstance(node, dict) else node
+    """Return an action as CloudFormation spells it: `roleArn` is RoleArn. Names in a map are the user's, and stay."""
+    if isinstance(node, list):
+        return [_capitalized(each) for each in node]
+    if not isinstance(node, dict):
+        return node
+    return {key[:1].upper() + key[1:]: value if key in _MAPS else _capitalized(value) for key, value in node.items()}

@@ -58,7 +58,7 @@ def _candidates(fleet: Fleet, aws: Aws) -> Iterator[Resource]:
     jitp, just_in_time = fleet.jitp_template_name, fleet.just_in_time_name
     yield Template(jitp, fleet.arn("iot", f"provisioningtemplate/{jitp}"), "", {}, "", "", fleet.tags)
     yield Function(just_in_time, fleet.arn("lambda", f"function:{just_in_time}"), "", "", "", {}, fleet.tags, "", b"")
-    for name in (fleet.just_in_time_role_name, fleet.bulk_role_name):
+    for name in (fleet.just_in_time_role_name, fleet.bulk_role_name, fleet.rule_actions_role_name):
         yield Role(name, fleet.role_arn(name), "", {}, fleet.tags, {})
     yield AllowListTable(fleet.allow_list_table, fleet.arn("dynamodb", f"table/{fleet.allow_list_table}"), fleet.tags)
 

@@ -35,6 +35,8 @@ class Report:
     name: RawName
     payload: bytes = field(repr=False)
     reason: str
+    returnable: bool = True
+    """Whether the message is to become a raw object again. Not where only a further action failed, as it is one; nor where SQL makes others of messages."""
 
     @property
     def instant(self) -> datetime:
@@ -61,6 +63,8 @@ class Replayed:
     already: int
     hours: tuple[Hour, ...]
     strange: tuple[str, ...]
+    kept: int = 0
+    """Reports of messages that are raw objects already, or that SQL would have made others of: they stay."""
 
 
 def waiting(fleet: Fleet, aws: Aws, rule: Rule) -> Waiting:
@@ -103,15 +107,17 @@ def returned(fleet: Fleet, rule: Rule, source: Store, target: Store, drop: Drop)
     strange: list[str] = []
     counts: Counter[bool] = Counter()
     hours: set[Hour] = set()
+    kept = 0
     found = reports(fleet, rule, source)
     while batch := list(islice(found, BATCH)):
-        good = [report for report in batch if isinstance(report, Report)]
+        good = [report for report in batch if isinstance(report, Report) and report.returnable]
+        kept += sum(isinstance(report, Report) and not report.returnable for report in batch)
         strange += [key for key in batch if isinstance(key, str)]
         counts.update(target.put_new(rule.raw_key(report.name), report.payload) for report in good)
         hours.update(Hour.of_millis(report.name.millis) for report in good)
         if good:
             drop([report.key for report in good])
-    return Replayed(counts[True], counts[False], tuple(sorted(hours)), tuple(strange))
+    return Replayed(counts[True], counts[False], tuple(sorted(hours)), tuple(strange), kept)
 
 
 def reports(fleet: Fleet, rule: Rule, store: Store) -> Iterator[Report | str]:
@@ -134,7 +140,9 @@ def parsed(fleet: Fleet, rule: Rule, key: str, body: bytes) -> Report | None:
         if name is None or document["ruleName"] != rule.aws_name or not isinstance(topic, str) or not rule.reads(topic):
             return None
         payload = base64.b64decode(document["base64OriginalPayload"], validate=True)
-        return Report(key, RawName(name.millis, name.uuid, _client_id(document)), payload, _reason(document["failures"]))
+        failures = document["failures"]
+        returnable = rule.keeps_payloads and _was_lost(rule, failures)
+        return Report(key, RawName(name.millis, name.uuid, _client_id(document)), payload, _reason(failures), returnable)
     except (ValueError, TypeError, KeyError, RecursionError, binascii.Error):
         return None
 
@@ -143,6 +151,12 @@ def _client_id(document: dict[str, Any]) -> str | None:
     """Return who sent the message, where a raw key can say it. The document decides and not the settings: a report has one raw key for ever."""
     said = document.get("clientId")
     return said if isinstance(said, str) and _CLIENT_ID.fullmatch(said) else None
+
+
+def _was_lost(rule: Rule, failures: list[dict[str, str]]) -> bool:
+    """Say whether the action that failed is the one that writes the raw object; a report that names no action is taken for one of it."""
+    others = {action["s3"].get("bucketName") for action in rule.actions if "s3" in action}
+    return not failures or any(each["failedAction"] == "S3Action" and each["failedResource"] not in others for each in failures)
 
 
 def _reason(failures: list[dict[str, str]]) -> str:
