@@ -12,6 +12,7 @@ from pydantic import Field, create_model
 
 from fleet_pipeline.definitions import build_definitions
 from fleet_pipeline.model import settings
+from fleet_pipeline.model.company import Texts
 from fleet_pipeline.model.fleet import Fleet
 
 _BEGINNING = ("profile", "environment", "bucket", "rule_keys")
@@ -27,6 +28,8 @@ def _attributes() -> Iterator[tuple[str, Any]]:
 
 def _attribute_type(kind: Any) -> Any:
     """Return a setting's type as YAML has it: lists for tuples, and for each kind of table a model of its fields, so that the schema shows them."""
+    if kind == Texts:
+        return dict[str, str]
     if get_origin(kind) is tuple:
         return list[_attribute_type(get_args(kind)[0])]  # type: ignore[misc]  # a type that is computed
     if get_origin(kind) is UnionType:
@@ -53,7 +56,10 @@ def _default(setting: Setting[Any]) -> Any:
         return setting.default_factory()
     if setting.default is MISSING:
         return ...
-    return list(setting.default) if isinstance(setting.default, tuple) else setting.default
+    default: Any = setting.default
+    if setting.type == Texts:
+        return dict(default)
+    return list(default) if isinstance(default, tuple) else default
 
 
 _Settings: Any = create_model("_Settings", __base__=dg.Model, **dict(_attributes()))

@@ -52,12 +52,12 @@ OWN_CA_PARTS = {
     "jitr": ("just_in_time_role", "just_in_time", "just_in_time_permission", "just_in_time_rule", "ca_certificate"),
     "jitp": ("jitp_template", "ca_certificate"),
 }
-"""The parts of which none can be described without the authority's certificate. Where a key encrypts it, the function's log is one more."""
+"""The parts of which none can be described without the authority's certificate. Where the settings say something of logs, the function's is one more."""
 
 
 def own_ca_parts(fleet: Fleet) -> tuple[str, ...]:
     """Return the parts that a fleet has because of its own CA."""
-    return (*OWN_CA_PARTS[fleet.own_ca], *(("just_in_time_log",) if fleet.own_ca == "jitr" and fleet.kms_key else ()))
+    return (*OWN_CA_PARTS[fleet.own_ca], *(("just_in_time_log",) if fleet.own_ca == "jitr" and fleet.makes_logs else ()))
 
 
 def shown(fleet: Fleet) -> Blueprint:
@@ -85,7 +85,7 @@ def resources(parts: Blueprint) -> Iterator[Resource]:
 
 def _storage(fleet: Fleet) -> dict[str, Part]:
     def bucket(name: str, policy: filled.Document) -> Part:
-        plain = Bucket(name=name, arn=fleet.arn("s3", name), region=fleet.region, policy=policy, tags=fleet.tags)
+        plain = Bucket(name=name, arn=fleet.arn("s3", name), region=fleet.region, policy=policy, tags=fleet.all_tags, access_logs=fleet.access_logs(name))
         return Part(replace(plain, encryption=ALGORITHM, kms_key=fleet.kms_key_arn) if fleet.kms_key else plain)
 
     return {"bucket": bucket(fleet.bucket, filled.bucket_policy(fleet)), "lake_bucket": bucket(fleet.lake_bucket, filled.lake_bucket_policy(fleet))}
@@ -105,13 +105,15 @@ def _hook(fleet: Fleet) -> dict[str, Part]:
             "PARAMETERS": ",".join(filled.provisioning_template(fleet)["Parameters"]),
             "TEMPORARY_CLAIMS": f"s3://{fleet.bucket}/{fleet.temporary_claims_prefix}",
         },
-        tags=fleet.tags,
+        tags=fleet.all_tags,
         code_sha256=sha256_of(code),
         code=code,
+        concurrency=fleet.hook_concurrency,
+        dead_letters=fleet.hook_dead_letters,
     )
     permission = InvokePermission(name=fleet.hook_name, arn=fleet.hook_arn, source_arn=fleet.template_arn, source_account=fleet.account)
     table = AllowListTable(
-        name=fleet.allow_list_table, arn=fleet.arn("dynamodb", f"table/{fleet.allow_list_table}"), tags=fleet.tags, kms_key=fleet.kms_key_arn
+        name=fleet.allow_list_table, arn=fleet.arn("dynamodb", f"table/{fleet.allow_list_table}"), tags=fleet.all_tags, kms_key=fleet.kms_key_arn
     )
     return {
         **_log(fleet, "hook_log", function),
@@ -123,9 +125,10 @@ def _hook(fleet: Fleet) -> dict[str, Part]:
 
 
 def _log(fleet: Fleet, name: str, function: Function) -> dict[str, Part]:
-    """Return a function's log where it is to be encrypted, by the name of its part: it must be there before Lambda makes one of the same name."""
+    """Return a function's log where the settings say something of it, by the name of its part: it must be there before Lambda makes one of the same name."""
     group = log_of(function.name)
-    return {name: Part(LogGroup(group, fleet.arn("logs", f"log-group:{group}"), fleet.kms_key_arn))} if fleet.kms_key else {}
+    log = LogGroup(group, fleet.arn("logs", f"log-group:{group}"), fleet.kms_key_arn, fleet.log_retention_days, dict(fleet.tags))
+    return {name: Part(log)} if fleet.makes_logs else {}
 
 
 def _hook_environment(fleet: Fleet) -> dict[str, str]:
@@ -142,7 +145,7 @@ def _provisioning(fleet: Fleet) -> dict[str, Part]:
         body=filled.provisioning_template(fleet),
         role_arn=role.arn,
         hook_arn=fleet.hook_arn,
-        tags=fleet.tags,
+        tags=fleet.all_tags,
     )
     return {
         "device_policy": Part(_iot_policy(fleet, fleet.device_policy_name, filled.device_policy(fleet))),
@@ -155,7 +158,7 @@ def _claim(fleet: Fleet) -> dict[str, Part]:
     claims = Claims.of(fleet)
     return {
         "claim_policy": Part(_iot_policy(fleet, fleet.claim_policy_name, filled.claim_policy(fleet)), ("provisioning_template",)),
-        "claim_certificate": Part(ClaimCertificate(claims, claims.stored, kms_key=claims.kms_key), ("bucket",)),
+        "claim_certificate": Part(ClaimCertificate(claims, claims.stored, kms_key=claims.kms_key, secret_tags=claims.tags), ("bucket",)),
         "claim_attachment": Part(PolicyAttachment(claims), ("claim_policy", "claim_certificate")),
     }
 
@@ -208,7 +211,7 @@ def _own_ca(fleet: Fleet) -> dict[str, Part]:
         body=filled.jitp_template(fleet),
         role_arn=fleet.role_arn(fleet.provisioning_role_name),
         hook_arn="",
-        tags=fleet.tags,
+        tags=fleet.all_tags,
         payload_version="",
         type="JITP",
     )
@@ -230,10 +233,12 @@ def _just_in_time(fleet: Fleet) -> dict[str, Part]:
         role_arn=role.arn,
         runtime=fleet.hook_runtime,
         environment={**_hook_environment(fleet), "CA_CERTIFICATE_ID": ca.name, "DEVICE_POLICY": fleet.device_policy_name},
-        tags=fleet.tags,
+        tags=fleet.all_tags,
         code_sha256=sha256_of(code),
         code=code,
         handler="just_in_time.lambda_handler",
+        concurrency=fleet.hook_concurrency,
+        dead_letters=fleet.hook_dead_letters,
     )
     log = {name: replace(part, group="own_ca") for name, part in _log(fleet, "just_in_time_log", function).items()}
     rule = TopicRule(
@@ -243,7 +248,7 @@ def _just_in_time(fleet: Fleet) -> dict[str, Part]:
         sql=f"SELECT * FROM '$aws/events/certificates/registered/{ca.name}'",  # noqa: S608 (AWS IoT SQL; the id is a digest)
         action={"lambda": {"functionArn": function.arn}},
         error_action=s3_action(fleet.role_arn(fleet.rule_error_role_name), fleet.bucket, f"{fleet.errors_prefix}/just-in-time/${{timestamp()}}-${{newuuid()}}"),
-        tags=fleet.tags,
+        tags=fleet.all_tags,
     )
     permission = InvokePermission(name=name, arn=function.arn, source_arn=rule.arn, source_account=fleet.account)
     return {
@@ -275,15 +280,24 @@ def _topic_rule(fleet: Fleet, rule: Rule) -> TopicRule:
         error_action=completed(fleet, rule.error_action)
         if rule.error_action
         else s3_action(fleet.role_arn(fleet.rule_error_role_name), fleet.bucket, fleet.report_key_expression(rule)),
-        tags=fleet.tags,
+        tags=fleet.all_tags,
         sql_version=rule.table.sql_version if rule.table else SQL_VERSION,
         disabled=not rule.enabled,
     )
 
 
 def _role(fleet: Fleet, name: str, description: str, trust: filled.Document, inline: dict[str, filled.Document]) -> Role:
-    return Role(name=name, arn=fleet.role_arn(name), description=description, trust=trust, tags=fleet.tags, inline=inline, boundary=fleet.boundary_arn)
+    return Role(
+        name=name,
+        arn=fleet.role_arn(name),
+        description=description,
+        trust=trust,
+        tags=fleet.all_tags,
+        inline=inline,
+        boundary=fleet.boundary_arn,
+        path=fleet.role_path,
+    )
 
 
 def _iot_policy(fleet: Fleet, name: str, document: filled.Document) -> IotPolicy:
-    return IotPolicy(name=name, arn=fleet.policy_arn(name), document=document, tags=fleet.tags)
+    return IotPolicy(name=name, arn=fleet.policy_arn(name), document=document, tags=fleet.all_tags)

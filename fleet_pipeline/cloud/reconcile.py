@@ -209,9 +209,9 @@ def _refused(wanted: Resource, found: Resource | None) -> AwsError | None:
 
 
 def _foreign(wanted: Resource, found: Resource) -> bool:
-    # What carries no tags is ours as that is on which it stands: a certificate its bucket, a statement its function.
+    # What carries no tag of ours is ours as that is on which it stands: a certificate its bucket, a statement its function.
     ours = getattr(wanted, "tags", None)
-    return ours is not None and getattr(found, "tags", {}).get(STACK_TAG) != ours[STACK_TAG]
+    return ours is not None and STACK_TAG in ours and getattr(found, "tags", {}).get(STACK_TAG) != ours[STACK_TAG]
 
 
 def _not_ours(wanted: Resource) -> NotOurs:

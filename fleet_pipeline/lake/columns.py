@@ -53,8 +53,7 @@ class Sheet:
         """Put the fields of messages into their rows, from the first on, and return their statuses."""
         root, statuses = self._root, []
         for row, (status, message) in enumerate(messages):
-            if message:
-                _write(root, row, message)
+            _write(root, row, message)
             statuses.append(status)
         return statuses
 

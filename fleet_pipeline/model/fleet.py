@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Literal, get_args
 
+from fleet_pipeline.model import company
+from fleet_pipeline.model.company import Texts
 from fleet_pipeline.model.errors import InvalidName, InvalidSetting
 from fleet_pipeline.model.form import Arrays, Form, LenientNumbers, NestedObjects, Numbers, SeveralObjects
 from fleet_pipeline.model.names import SERIAL_REST, Names
@@ -187,6 +189,35 @@ class Fleet(Names):
         "Permissions boundary of the fleet's roles: `own`, the policy `{service}-{environment}-boundary`; the ARN of another; or empty, none.",
         "An administrator must make it first (`fleet iam boundary`). The rights that `fleet iam provisioner` prints demand one.",
     )
+    tags: Texts = _setting(
+        (),
+        "Tags of your company's for all that can have some, from the call on that makes it: `[tags]` in fleet.toml, or `cost-centre=42,team=cars`.",
+        "Ours say whose a resource is. A tag that leaves the settings stays where it is.",
+    )
+    role_path: str = _setting(
+        "/", "IAM path of the fleet's roles, as `/fleet/`; part of their ARNs, and for good: a role is not moved.", "Where AWS puts a role by itself."
+    )
+    log_retention_days: int = _setting(
+        0,
+        "Days for which the functions' logs are kept, one of those that CloudWatch Logs takes (1 to 3653); 0: for ever, or as somebody has set it.",
+        "They say why a vehicle was refused, and no more than its serial and its certificate's id.",
+    )
+    hook_concurrency: int = _setting(
+        0,
+        "Requests that each function decides at once, 1 to 1000, reserved for it among those of the account; 0: as AWS will.",
+        "What is reserved is taken from other functions; with too few, vehicles are refused at a rush.",
+    )
+    hook_dead_letters: str = _setting(
+        "",
+        "ARN of an SQS queue of the account and region that is told of events on which a function failed; empty: none, or as somebody has set it.",
+        "The hook is waited for and has no such events: only the function of just-in-time registration has.",
+    )
+    access_log_bucket: str = _setting(
+        "", "Bucket into which S3 logs each request to the fleet's buckets; empty: none, or as somebody has set it.", "It must be there, and let S3 write."
+    )
+    access_log_prefix: str = _setting(
+        "", "What the keys of those logs begin with; the name of the bucket that was asked and a slash follow.", "Buckets' names keep them apart."
+    )
     hook_runtime: str = _setting("python3.13", "Lambda runtime of the hook.", "Supported until June 2029.")
     start: str = _setting(
         "",
@@ -257,6 +288,7 @@ class Fleet(Names):
         if not self.home:
             raise InvalidSetting("FLEET_HOME", self.home, "name a folder")
         self._check_boundary()
+        company.check(self)
         self._check_kms_key()
         self._check_start()
         self._check_prefixes()

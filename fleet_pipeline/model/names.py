@@ -2,6 +2,7 @@
 
 import re
 
+from fleet_pipeline.model.company import Texts
 from fleet_pipeline.model.partitions import AWS, PARTITIONS, Partition
 from fleet_pipeline.model.rule import RAW_NAME, RawKeyFormat, RawName, Rule, rule_prefix
 
@@ -30,6 +31,11 @@ class Names:
     raw_key_format: RawKeyFormat
     role_boundary: str
     kms_key: str
+    tags: Texts
+    role_path: str
+    log_retention_days: int
+    access_log_bucket: str
+    access_log_prefix: str
 
     @property
     def prefix(self) -> str:
@@ -37,9 +43,18 @@ class Names:
         return f"{self.service}-{self.environment}"
 
     @property
-    def tags(self) -> dict[str, str]:
-        """What marks a resource as this fleet's."""
-        return {"fleet_pipeline:stack": self.prefix, "fleet_pipeline:application": self.application}
+    def all_tags(self) -> dict[str, str]:
+        """What marks a resource as this fleet's, and the company's own tags."""
+        return {"fleet_pipeline:stack": self.prefix, "fleet_pipeline:application": self.application, **dict(self.tags)}
+
+    @property
+    def makes_logs(self) -> bool:
+        """Whether the settings say anything of the functions' logs, so that they are not left to Lambda."""
+        return bool(self.kms_key or self.log_retention_days or self.tags)
+
+    def access_logs(self, bucket: str) -> str:
+        """Return where S3 logs the requests to a bucket, `s3://bucket/prefix`; empty where nothing is said of it."""
+        return f"s3://{self.access_log_bucket}/{self.access_log_prefix}{bucket}/" if self.access_log_bucket else ""
 
     @property
     def device_policy_name(self) -> str:
@@ -209,7 +224,7 @@ class Names:
 
     def role_arn(self, name: str) -> str:
         """Return an IAM role's ARN."""
-        return self.arn("iam", f"role/{name}")
+        return self.arn("iam", f"role{self.role_path}{name}")
 
     def policy_arn(self, name: str) -> str:
         """Return an IoT policy's ARN."""

@@ -5,12 +5,13 @@ import json
 import logging
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
 
 from fleet_pipeline.model import first_day, tables
+from fleet_pipeline.model.company import Texts
 from fleet_pipeline.model.errors import InvalidSetting
 from fleet_pipeline.model.fleet import Fleet
 
@@ -30,7 +31,11 @@ _NUMBERS: dict[str, Any] = {each.name: type(each.default) for each in fields(Fle
 _SAID = {each.name: each.metadata["said"] or each.name for each in fields(Fleet)}
 """How the file spells each setting."""
 
-_TABLES: dict[str, Any] = {each.name: each.type for each in fields(Fleet) if not isinstance(each.default, str | int | float) and each.name != "rule_keys"}
+_LISTS = {each.name for each in fields(Fleet) if each.type == tuple[str, ...]}
+_TEXTS = {each.name for each in fields(Fleet) if each.type == Texts}
+_TABLES: dict[str, Any] = {
+    each.name: each.type for each in fields(Fleet) if not isinstance(each.default, str | int | float) and each.name not in {*_LISTS, *_TEXTS}
+}
 """Settings that are tables, lists or the like, with their types. A variable says them as JSON."""
 _NUMBER_WANTED: dict[type, str] = {int: "write a whole number", float: "write a number"}
 
@@ -70,7 +75,7 @@ def of_attributes(said: Mapping[str, Any], folder: Path) -> Fleet:
 
     A relative home counts from the folder. Neither the environment nor fleet.toml is asked. Raises InvalidSetting, naming the attribute.
     """
-    chosen: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
+    chosen: dict[str, Any] = {name: _frozen(value) for name, value in said.items()}
     try:
         chosen |= {name: tables.read(kind, said[name], said_as(name)) for name, kind in _TABLES.items() if name in said}
         given = {name: value for name, value in chosen.items() if value != _DEFAULTS[name]}
@@ -79,6 +84,12 @@ def of_attributes(said: Mapping[str, Any], folder: Path) -> Fleet:
         return Fleet(**{**chosen, **given, **_start(given)})
     except InvalidSetting as error:
         raise InvalidSetting(_attribute(error.setting), error.value, _attribute(error.why)) from None
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, dict):
+        return tuple(sorted(value.items()))
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _attribute(text: str) -> str:
@@ -112,7 +123,12 @@ def rule_keys() -> tuple[str, ...]:
 
 def defaults() -> list[tuple[str, Any, str, str]]:
     """Return each setting's name as fleet.toml spells it, default, meaning and reason."""
-    return [(said_as(each.name), each.default, each.metadata["meaning"], each.metadata["reason"]) for each in fields(Fleet)]
+    return [(said_as(each.name), _said(each.name, each.default), each.metadata["meaning"], each.metadata["reason"]) for each in fields(Fleet)]
+
+
+def _said(name: str, value: Any) -> Any:
+    """Return a value as the file has it."""
+    return dict(value) if name in _TEXTS else value
 
 
 def said_as(name: str) -> str:
@@ -127,7 +143,7 @@ def described() -> list[tuple[str, str, str, str]]:
 
 def values(fleet: Fleet) -> list[tuple[str, str]]:
     """Return name and value of every setting of a fleet; of a secret one, only whether it is set."""
-    return [(_variable(each.name), _veiled(each, _shown(getattr(fleet, each.name)))) for each in fields(Fleet)]
+    return [(_variable(each.name), _veiled(each, _shown(_said(each.name, getattr(fleet, each.name))))) for each in fields(Fleet)]
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -140,8 +156,11 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _parsed(name: str, value: str) -> Any:
-    if name == "rule_keys":
-        return tuple(part.strip() for part in value.split(",") if part.strip())
+    parts = tuple(part.strip() for part in value.split(",") if part.strip())
+    if name in _LISTS:
+        return parts
+    if name in _TEXTS:
+        return _pairs(name, value, parts)
     if name in _TABLES:
         return tables.read_json(_TABLES[name], value, said_as(name), _variable(name)) if value else _DEFAULTS[name]
     if (number := _NUMBERS.get(name)) is None:
@@ -150,6 +169,13 @@ def _parsed(name: str, value: str) -> Any:
         return number(value)
     except ValueError as error:
         raise InvalidSetting(_variable(name), value, _NUMBER_WANTED[number]) from error
+
+
+def _pairs(name: str, value: str, parts: Sequence[str]) -> Texts:
+    pairs = [(key.strip(), text.strip()) for part in parts for key, equals, text in [part.partition("=")] if equals]
+    if len({key for key, _ in pairs}) < len(parts):
+        raise InvalidSetting(_variable(name), value, "write it as name=text,name=text, and each name once")
+    return tuple(sorted(pairs))
 
 
 def _from_file(file: Path) -> dict[str, Any]:
@@ -169,7 +195,11 @@ def _typed(name: str, value: Any) -> Any:
         if type(value) not in {int, number}:
             raise InvalidSetting(_variable(name), value, _NUMBER_WANTED[number])
         return number(value)
-    if name != "rule_keys":
+    if name in _TEXTS:
+        if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+            raise InvalidSetting(_variable(name), None, f'write it as a table of texts, such as [{name}] and below it name = "text"')
+        return tuple(sorted(value.items()))
+    if name not in _LISTS:
         if not isinstance(value, str):
             raise InvalidSetting(_variable(name), value, "write it in quotation marks")
         return value
@@ -202,6 +232,8 @@ def _veiled(setting: Field[Any], value: str) -> str:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return ",".join(f"{key}={text}" for key, text in value.items())
     if isinstance(value, tuple) and all(isinstance(each, str) for each in value):
         return ",".join(value)
     return str(value) if isinstance(value, str | int | float) else tables.as_json(value)

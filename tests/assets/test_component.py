@@ -57,7 +57,7 @@ def test_each_setting_is_an_attribute_that_says_its_meaning_and_its_default():
     said = {name: (default, meaning) for name, default, meaning, _ in settings.defaults()}
     assert set(said) == set(schema) - {"key_prefix", "automation"}
     for name, (default, meaning) in said.items():
-        if not isinstance(default, tuple):  # Dagster shows no default of a list
+        if not isinstance(default, tuple | dict):  # Dagster shows no default of a list or a table
             assert schema[name]["default"] == default
         assert schema[name]["description"] == meaning
 

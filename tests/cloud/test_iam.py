@@ -58,8 +58,16 @@ WAITERS = {"function_active_v2": "lambda:GetFunction", "function_updated_v2": "l
 NOT_THE_PROVISIONERS = {"sts:GetCallerIdentity"}
 """Needs no permission."""
 
-EVERY_CHOICE = {"allow_list": "dynamodb", "claim_store": "secretsmanager", "own_ca": "jitr", "bulk_registration": "on", "kms_key": "alias/company"}
-SETTINGS = [{}, {"allow_list": "s3"}, {"allow_list": "dynamodb"}, EVERY_CHOICE]
+COMPANY = {
+    "tags": (("cost-centre", "42"),),
+    "role_path": "/cars/",
+    "log_retention_days": 30,
+    "hook_concurrency": 5,
+    "hook_dead_letters": "arn:aws:sqs:eu-central-1:123456789012:cdk-dead-letters",
+    "access_log_bucket": "company-access-logs",
+}
+EVERY_CHOICE = {"allow_list": "dynamodb", "claim_store": "secretsmanager", "own_ca": "jitr", "bulk_registration": "on", "kms_key": "alias/company", **COMPANY}
+SETTINGS = [{}, {"allow_list": "s3"}, {"allow_list": "dynamodb"}, COMPANY, EVERY_CHOICE]
 
 
 def at_once(_seconds):

@@ -22,11 +22,20 @@ OWN = {
     if isinstance(role, Role)
     for name, document in role.inline.items()
 }
+COMPANY = {
+    "tags": (("cost-centre", "42"),),
+    "role_path": "/cars/",
+    "log_retention_days": 30,
+    "hook_concurrency": 5,
+    "hook_dead_letters": "arn:aws:sqs:eu-central-1:123456789012:dead-letters",
+    "access_log_bucket": "company-access-logs",
+}
 BY_ID, BY_ALIAS = "11111111-2222-3333-4444-555555555555", "alias/company"
 DOCUMENTS = {
     **documents(replace(FLEET, own_ca="jitr", kms_key=BY_ALIAS)),
     **{f"former {name}": each for name, each in documents(replace(FLEET, kms_key=BY_ID)).items()},
     **OWN,
+    **{f"company's {name}": each for name, each in documents(replace(FLEET, **COMPANY)).items()},
 }
 
 

@@ -45,7 +45,7 @@ def as_others_left_it(fleet, aws):
     for part in (fleet.bucket, fleet.lake_bucket):
         aws.s3.delete_bucket_tagging(Bucket=part)
     for rule in fleet.rules:
-        aws.iot.untag_resource(resourceArn=fleet.arn("iot", f"rule/{rule.aws_name}"), tagKeys=[*fleet.tags])
+        aws.iot.untag_resource(resourceArn=fleet.arn("iot", f"rule/{rule.aws_name}"), tagKeys=[*fleet.all_tags])
 
 
 LIFE = {

@@ -35,6 +35,12 @@ def longest(partition):
         "bulk_registration": "on",
         "serial_prefix": "9" * 20,
         "kms_key": f"alias/{'k' * 250}",
+        "tags": tuple((f"{'t' * 11}{number:02}", "v") for number in range(12)),
+        "role_path": f"/{'p' * 510}/",
+        "log_retention_days": 365,
+        "hook_concurrency": 10,
+        "hook_dead_letters": f"arn:{partition}:sqs:{region}:123456789012:{'q' * 80}",
+        "access_log_bucket": "a" * 63,
     }
     fleet = Fleet(
         region=region, role_boundary=f"arn:{partition}:iam::123456789012:policy/{'p' * 512}", parquet_prefix="p" * 60, rule_keys=("k",), **names, **options

@@ -254,8 +254,15 @@ DRIFTS = {
 FOUND_BY = {"name", "arn", "bucket", "arn_prefix", "policy_name", "statement"}
 """Fields by which a resource is found, and which so cannot differ."""
 
-OF_OTHER_SETTINGS = {Role: {"boundary"}, ClaimCertificate: {"key_left_in_data_bucket", "kms_key"}, Bucket: {"kms_key"}, AllowListTable: {"kms_key"}}
-"""Fields that are wanted, and can differ, under settings that this fleet has not: FLEET_ROLE_BOUNDARY, FLEET_KMS_KEY, and a claim store that is not S3."""
+OF_OTHER_SETTINGS = {
+    Role: {"boundary"},
+    ClaimCertificate: {"key_left_in_data_bucket", "kms_key", "secret_tags"},
+    Bucket: {"kms_key", "access_logs"},
+    AllowListTable: {"kms_key"},
+    Function: {"concurrency", "dead_letters"},
+}
+"""Fields that are wanted, and can differ, under settings that this fleet has not: FLEET_ROLE_BOUNDARY, FLEET_KMS_KEY, a claim store that is not S3, and those
+of `test_company.py`."""
 
 
 @pytest.mark.parametrize("kind", DRIFTS)
@@ -353,6 +360,7 @@ def test_a_resource_of_another_stack_is_refused(stack):
 
 FIXED = {
     "region": ("bucket", "eu-west-1"),
+    "path": ("hook_role", "/cars/"),
     "key": ("allow_list_table", "vin"),
     "type": ("provisioning_template", "JITP"),
     "stored": ("claim_certificate", ()),

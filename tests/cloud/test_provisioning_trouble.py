@@ -288,9 +288,9 @@ def test_what_stands_on_a_later_page_of_a_roles_policies_and_tags_is_seen(fleet,
         return page
 
     answer(aws.iam, "ListRolePolicies", by=second([name, "zz-another"], "PolicyNames"))
-    answer(aws.iam, "ListRoleTags", by=second(spelled(fleet.tags), "Tags"))
+    answer(aws.iam, "ListRoleTags", by=second(spelled(fleet.all_tags), "Tags"))
     assert set(role.read(aws).inline) == {name, "zz-another"}
-    assert role.read(aws).tags == fleet.tags
+    assert role.read(aws).tags == fleet.all_tags
 
 
 def test_the_hooks_zip_is_the_same_on_every_machine():
@@ -351,7 +351,7 @@ def strict(monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "moto")
     with mock_aws():
         aws = Aws(Fleet().region, "123456789012")
-        answer(aws.iot, "ListTagsForResource", by=lambda **_: (AWSResponse("", 200, {}, None), {"tags": spelled(Fleet().tags)}))  # moto cannot
+        answer(aws.iot, "ListTagsForResource", by=lambda **_: (AWSResponse("", 200, {}, None), {"tags": spelled(Fleet().all_tags)}))  # moto cannot
         yield aws
 
 

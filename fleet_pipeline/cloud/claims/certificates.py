@@ -40,13 +40,18 @@ class Claims:
     @classmethod
     def of(cls, fleet: Fleet) -> Self:
         """Return those of a fleet's settings."""
-        keys = SecretKeys(fleet.prefix, fleet.bucket, fleet.kms_key_arn) if fleet.claim_key_store == "secretsmanager" else S3Keys(fleet.bucket)
+        keys = SecretKeys(fleet.prefix, fleet.bucket, fleet.kms_key_arn, fleet.tags) if fleet.claim_key_store == "secretsmanager" else S3Keys(fleet.bucket)
         return cls(fleet.bucket, fleet.arn("iot", "cert"), fleet.claim_policy_name, keys, fleet.claim_keys == "own")
 
     @property
     def kms_key(self) -> str:
         """The ARN of the KMS key that encrypts the private keys' secrets; empty for a key of AWS's, and where they lie in the bucket."""
         return self.keys.kms_key
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The company's tags of those secrets; none where they lie in the bucket."""
+        return dict(self.keys.tags)
 
     @property
     def stored(self) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ exists. `pem` is a certificate or a public key, whichever the caller has.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from fleet_pipeline.aws.clients import Aws, absent
 from fleet_pipeline.cloud import encryption
+from fleet_pipeline.cloud import tags as tagging
 from fleet_pipeline.model.errors import AwsUnavailable
 
 PRIVATE_KEY = "claim-certificate/claim.private.key"
@@ -29,6 +30,10 @@ class KeyStore(Protocol):
     @property
     def kms_key(self) -> str:
         """The ARN of the KMS key that is wanted for them; empty where none is chosen."""
+
+    @property
+    def tags(self) -> Sequence[tuple[str, str]]:
+        """The company's tags that are wanted for them."""
 
     def put(self, aws: Aws, pem: str, private_key: str) -> None:
         """Keep a key, beside those that are kept already; a second time changes nothing that `get` returns."""
@@ -47,6 +52,12 @@ class KeyStore(Protocol):
 
     def encrypt(self, aws: Aws, pem: str) -> None:
         """Let the KMS key that is wanted encrypt this one, if it does not yet."""
+
+    def tags_of(self, aws: Aws, pem: str) -> dict[str, str]:
+        """Return the wanted tags as this one has them."""
+
+    def tag(self, aws: Aws, pem: str) -> None:
+        """Give this one the tags that are wanted, if it has not got them."""
 
     def left_behind(self, aws: Aws) -> bool:
         """Say whether keys lie where they were kept before, and are to be moved."""
@@ -104,6 +115,18 @@ class S3Keys:
     def encrypt(self, aws: Aws, pem: str) -> None:
         """Do nothing."""
 
+    @property
+    def tags(self) -> Sequence[tuple[str, str]]:
+        """None: an object of the bucket is found by its key."""
+        return ()
+
+    def tags_of(self, aws: Aws, pem: str) -> dict[str, str]:  # noqa: ARG002
+        """Nothing, as above."""
+        return {}
+
+    def tag(self, aws: Aws, pem: str) -> None:
+        """Do nothing."""
+
     def left_behind(self, aws: Aws) -> bool:  # noqa: ARG002
         """Nothing: there is no place before this one."""
         return False
@@ -133,6 +156,7 @@ class SecretKeys:
     prefix: str
     bucket: str
     kms_key: str = ""
+    tags: Sequence[tuple[str, str]] = ()
 
     @property
     def place(self) -> str:
@@ -142,7 +166,8 @@ class SecretKeys:
     def put(self, aws: Aws, pem: str, private_key: str) -> None:
         """Make the key's secret. One that is there holds this very key, as its name says."""
         with absent("ResourceExistsException"):
-            aws.secrets.create_secret(Name=self._names(pem)[0], SecretString=private_key, **self._encryption(aws))
+            tags: Any = {"Tags": tagging.spelled(dict(self.tags))} if self.tags else {}
+            aws.secrets.create_secret(Name=self._names(pem)[0], SecretString=private_key, **self._encryption(aws), **tags)
 
     def get(self, aws: Aws, pem: str) -> str | None:
         """Return what the key's secret holds, or else the data bucket, or None."""
@@ -175,6 +200,19 @@ class SecretKeys:
         for name in self._names(pem) if self.encrypted_by(aws, pem) != self.kms_key else ():
             with absent("ResourceNotFoundException"):
                 aws.secrets.update_secret(SecretId=name, **self._encryption(aws))
+
+    def tags_of(self, aws: Aws, pem: str) -> dict[str, str]:
+        """Return the wanted tags as the key's secret has them."""
+        for name in self._names(pem) if self.tags else ():
+            with absent("ResourceNotFoundException"):
+                return tagging.found(dict(self.tags), aws.secrets.describe_secret(SecretId=name).get("Tags", []))
+        return {}
+
+    def tag(self, aws: Aws, pem: str) -> None:
+        """Give the key's secret the tags that are wanted."""
+        for name in self._names(pem) if self.tags_of(aws, pem) != dict(self.tags) else ():
+            with absent("ResourceNotFoundException"):
+                aws.secrets.tag_resource(SecretId=name, Tags=tagging.spelled(dict(self.tags)))
 
     def left_behind(self, aws: Aws) -> bool:
         """Say whether a version in the data bucket is a key."""

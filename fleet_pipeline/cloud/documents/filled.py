@@ -78,9 +78,15 @@ def _function_policy(name: str, fleet: Fleet, function: str) -> Document:
     }[fleet.allow_list]
     if reading:
         document["Statement"].append({"Sid": "ReadTheAllowList", "Effect": "Allow", "Action": reading[0], "Resource": reading[1]})
+    document["Statement"] += telling_of_failures(fleet)
     services = {"s3", "dynamodb"} & {each.split(":")[0] for statement in document["Statement"] for each in _listed(statement["Action"])}
     document["Statement"] += key_rights(fleet, "DecryptWithTheFleetsKey", ("Decrypt",), *sorted(services))
     return document
+
+
+def telling_of_failures(fleet: Fleet) -> list[Document]:
+    """Return the right to send to the queue of dead letters, as Lambda does in the function's name; nothing where there is none."""
+    return [{"Sid": "TellOfFailures", "Effect": "Allow", "Action": "sqs:SendMessage", "Resource": fleet.hook_dead_letters}] if fleet.hook_dead_letters else []
 
 
 def _listed(said: Any) -> list[str]:

@@ -8,7 +8,7 @@ roles and functions makes an administrator. Source: IAM User Guide, access_polic
 from collections.abc import Callable, Mapping
 
 from fleet_pipeline.cloud.documents.actions import action_rights, given_roles
-from fleet_pipeline.cloud.documents.filled import Document, filled_in, key_rights
+from fleet_pipeline.cloud.documents.filled import Document, filled_in, key_rights, telling_of_failures
 from fleet_pipeline.model.errors import InvalidSetting
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.names import log_of
@@ -26,6 +26,7 @@ def boundary_policy(fleet: Fleet) -> Document:
         filled_in("boundary-policy", fleet, _names(fleet)),
         action_rights(fleet),
         key_rights(fleet, "TheFleetsKey", ("Decrypt", "GenerateDataKey"), "s3", "dynamodb"),
+        telling_of_failures(fleet),
     )
 
 
@@ -64,14 +65,22 @@ def roles_policy(fleet: Fleet) -> Document:
     passed = given_roles(fleet)
     to_iot = {"Condition": {"StringEquals": {"iam:PassedToService": "iot.amazonaws.com"}}}
     given = [_allowed("RolesThatActionsName", "iam", ("PassRole",), passed) | to_iot] if passed else []
-    return _with(filled_in("provisioner-roles-policy", fleet, _names(fleet)), given)
+    document = _with(filled_in("provisioner-roles-policy", fleet, _names(fleet)), given)
+    if fleet.tags:
+        [tagging] = [each for each in document["Statement"] if each["Sid"] == "TagRolesAsTheFleets"]
+        tagging["Condition"] = {"ForAllValues:StringLike": {"aws:TagKeys": ["fleet_pipeline:*", *dict(fleet.tags)]}}
+    return document
 
 
 def functions_policy(fleet: Fleet) -> Document:
     """The functions that run as the roles, and their logs."""
     logs = [fleet.arn("logs", f"log-group:{log_of(name)}{end}") for name in (fleet.hook_name, fleet.just_in_time_name) for end in ("", ":*")]
-    encrypted = [_allowed("EncryptedLogs", "logs", ("AssociateKmsKey", "CreateLogGroup"), logs)] if fleet.kms_key else []
-    return _with(filled_in("provisioner-functions-policy", fleet, _names(fleet)), encrypted)
+    tagged = ("ListTagsForResource", "TagResource") if fleet.tags else ()
+    verbs = (*(("AssociateKmsKey",) if fleet.kms_key else ()), "CreateLogGroup", *tagged, *(("PutRetentionPolicy",) if fleet.log_retention_days else ()))
+    made = [_allowed("EncryptedLogs" if fleet.kms_key else "Logs", "logs", verbs, logs)] if fleet.makes_logs else []
+    functions = [fleet.arn("lambda", f"function:{name}") for name in (fleet.hook_name, fleet.just_in_time_name)]
+    reserved = [_allowed("ReserveConcurrency", "lambda", ("PutFunctionConcurrency",), functions)] if fleet.hook_concurrency else []
+    return _with(filled_in("provisioner-functions-policy", fleet, _names(fleet)), made, reserved)
 
 
 def things_policy(fleet: Fleet) -> Document:
@@ -86,10 +95,12 @@ def things_policy(fleet: Fleet) -> Document:
 def storage_policy(fleet: Fleet) -> Document:
     """Buckets, and what lies in them beside messages; the allow-list's table, the claim certificate's keys, the lake's database."""
     table = ("AllowList", (*_TABLE, *(("UpdateTable",) if fleet.kms_key else ()))) if fleet.allow_list == "dynamodb" else ("FormerAllowList", _FORMER_TABLE)
-    encrypted = ("UpdateSecret",) if fleet.kms_key else ()
-    secrets = [_allowed("ClaimKeys", "secretsmanager", (*_SECRETS, *encrypted), _secrets(fleet))] if fleet.claim_key_store == "secretsmanager" else []
+    further = (*(("UpdateSecret",) if fleet.kms_key else ()), *(("TagResource",) if fleet.tags else ()))
+    secrets = [_allowed("ClaimKeys", "secretsmanager", (*_SECRETS, *further), _secrets(fleet))] if fleet.claim_key_store == "secretsmanager" else []
     allow_list = _allowed(table[0], "dynamodb", table[1], fleet.arn("dynamodb", f"table/{fleet.allow_list_table}"))
-    return _with(filled_in("provisioner-storage-policy", fleet, _names(fleet)), secrets, [allow_list], _making_what_is_encrypted(fleet))
+    buckets = [fleet.arn("s3", name) for name in (fleet.bucket, fleet.lake_bucket)]
+    logged = [_allowed("AccessLogs", "s3", ("GetBucketLogging", "PutBucketLogging"), buckets)] if fleet.access_log_bucket else []
+    return _with(filled_in("provisioner-storage-policy", fleet, _names(fleet)), secrets, [allow_list], _making_what_is_encrypted(fleet), logged)
 
 
 def key_policy(fleet: Fleet) -> Document:
@@ -118,6 +129,8 @@ PROVISIONER: Mapping[str, Callable[[Fleet], Document]] = {
 
 
 def _names(fleet: Fleet) -> dict[str, str | list[str]]:
+    # A role's name is unique in an account, whatever its path; the path itself, 36 times over, would not fit into a managed policy.
+    anywhere = "" if fleet.role_path == "/" else "*/"
     return {
         "bucket": fleet.bucket,
         "prefix": fleet.prefix,
@@ -135,7 +148,8 @@ def _names(fleet: Fleet) -> dict[str, str | list[str]]:
         "database": fleet.database,
         "registration-policy": fleet.registration_policy_arn,
         "boundary": fleet.boundary_arn,
-        "roles": [*fleet.role_names],
+        "roles": [f"{anywhere}{name}" for name in fleet.role_names],
+        "prefixed-roles": f"{anywhere}{fleet.prefix}-*",
         "functions": [fleet.hook_name, fleet.just_in_time_name],
         "device-policy": fleet.device_policy_name,
         "iot-policies": [fleet.device_policy_name, fleet.claim_policy_name],
@@ -145,7 +159,7 @@ def _names(fleet: Fleet) -> dict[str, str | list[str]]:
 
 def _former(fleet: Fleet) -> list[Document]:
     """Return what is needed to find and delete what other settings made in AWS IoT: by the fleet's tag."""
-    tagged = {"Condition": {"StringEquals": {f"aws:ResourceTag/{key}": value for key, value in fleet.tags.items() if key.endswith(":stack")}}}
+    tagged = {"Condition": {"StringEquals": {f"aws:ResourceTag/{key}": value for key, value in fleet.all_tags.items() if key.endswith(":stack")}}}
     return [
         _allowed("FormerRules", "iot", ("DeleteTopicRule", "GetTopicRule"), fleet.arn("iot", "rule/*")) | tagged,
         *([_allowed("FormerCa", "iot", _FORMER_CA, fleet.arn("iot", "cacert/*")) | tagged] if fleet.own_ca == "none" else []),

@@ -18,13 +18,16 @@ NO_TAGS_AT_CREATION = {"MalformedXML", "NotImplemented", "UnsupportedArgument"}
 STRONGER = {encryption.ALGORITHM, "aws:kms:dsse"}
 """Default encryption by a key of KMS: somebody's rule for the account, and never put back."""
 
-GUARDS = frozenset({"public_access_blocked", "versioned", "encryption", "kms_key", "policy"})
+GUARDS = frozenset({"public_access_blocked", "versioned", "encryption", "kms_key", "policy", "access_logs"})
 """Fields that are set by calls of their own."""
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """A bucket and what guards it. `kms_key` is the wanted key's ARN, or empty; `own_kms_key` is one that the bucket has, and that nobody here wanted."""
+    """A bucket and what guards it. `kms_key` is the wanted key's ARN, or empty; `own_kms_key` is one that the bucket has, and that nobody here wanted.
+
+    `access_logs` is where S3 logs who asked for what, `s3://bucket/prefix`; where none is wanted, what somebody has set stays.
+    """
 
     kind: ClassVar[str] = "S3 bucket"
     fixed: ClassVar[frozenset[str]] = frozenset({"region"})
@@ -39,6 +42,7 @@ class Bucket:
     versioned: bool = True
     encryption: str = "AES256"
     kms_key: str = ""
+    access_logs: str = ""
     own_kms_key: str = field(default="", compare=False)
 
     def console_path(self) -> str:
@@ -60,6 +64,7 @@ class Bucket:
             versioned=aws.s3.get_bucket_versioning(Bucket=self.name).get("Status") == "Enabled",
             encryption=self.encryption if own or (algorithm in STRONGER and key == self.kms_key) else algorithm,
             kms_key="" if own else key,
+            access_logs=self._found_access_logs(aws) if self.access_logs else "",
             own_kms_key=key if own else "",
         )
 
@@ -100,6 +105,9 @@ class Bucket:
             key: Any = {"KMSMasterKeyID": encryption.usable(aws, self.kms_key)} if self.kms_key else {}
             rule: Any = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": self.encryption} | key, **({"BucketKeyEnabled": True} if key else {})}
             aws.s3.put_bucket_encryption(Bucket=self.name, ServerSideEncryptionConfiguration={"Rules": [rule]})
+        if "access_logs" in what and self.access_logs:
+            bucket, _, prefix = self.access_logs.removeprefix("s3://").partition("/")
+            aws.s3.put_bucket_logging(Bucket=self.name, BucketLoggingStatus={"LoggingEnabled": {"TargetBucket": bucket, "TargetPrefix": prefix}})
         if "policy" in what:
             aws.s3.put_bucket_policy(Bucket=self.name, Policy=json.dumps(self.policy))
 
@@ -133,6 +141,10 @@ class Bucket:
         with absent("NoSuchPublicAccessBlockConfiguration"):
             return all(aws.s3.get_public_access_block(Bucket=self.name)["PublicAccessBlockConfiguration"].values())
         return False
+
+    def _found_access_logs(self, aws: Aws) -> str:
+        found = aws.s3.get_bucket_logging(Bucket=self.name).get("LoggingEnabled")
+        return f"s3://{found['TargetBucket']}/{found['TargetPrefix']}" if found else ""
 
     def _found_encryption(self, aws: Aws) -> tuple[str, str]:
         """Return the algorithm and the key's name."""

@@ -17,7 +17,7 @@ class ClaimCertificate:
     """The claim certificate; `stored` names what is kept of it, `unfinished` is a making or rotation that was stopped.
 
     `key_left_in_data_bucket`: keys lie there that belong into another store. They are moved, and deleted there once they are proved to be kept.
-    `kms_key` encrypts the secrets of its private key and of those that are not yet retired.
+    `kms_key` encrypts the secrets of its private key and of those that are not yet retired; `secret_tags` are the company's tags of these secrets.
     """
 
     kind: ClassVar[str] = "claim certificate"
@@ -29,6 +29,7 @@ class ClaimCertificate:
     unfinished: bool = False
     key_left_in_data_bucket: bool = False
     kms_key: str = ""
+    secret_tags: dict[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -56,6 +57,7 @@ class ClaimCertificate:
             unfinished=making.is_unfinished(self.claims, aws),
             key_left_in_data_bucket=self.claims.keys.left_behind(aws),
             kms_key=self._found_kms_key(aws),
+            secret_tags=self._found_tags(aws),
         )
 
     def create(self, aws: Aws) -> None:
@@ -66,8 +68,9 @@ class ClaimCertificate:
         """Finish a stopped rotation, move keys that were left, encrypt them as is wanted. A missing key cannot be had again: AWS IoT gives it out once."""
         making.finish(self.claims, aws)
         self.claims.keys.gather(aws)
-        for each in held(self.claims, aws) if self.kms_key else ():
+        for each in held(self.claims, aws) if self.kms_key or self.secret_tags else ():
             self.claims.keys.encrypt(aws, each.certificate_pem)
+            self.claims.keys.tag(aws, each.certificate_pem)
 
     def delete(self, aws: Aws) -> None:
         """Deactivate and delete the certificate, and every version of its keys."""
@@ -82,6 +85,11 @@ class ClaimCertificate:
         """Return the wanted key if it encrypts every secret, and otherwise that of the first that it does not."""
         keys = [self.claims.keys.encrypted_by(aws, each.certificate_pem) for each in held(self.claims, aws)] if self.kms_key else []
         return next((key for key in keys if key != self.kms_key), self.kms_key)
+
+    def _found_tags(self, aws: Aws) -> dict[str, str]:
+        """Return the wanted tags if every secret has them, and otherwise those of the first that has not."""
+        tags = [self.claims.keys.tags_of(aws, each.certificate_pem) for each in held(self.claims, aws)] if self.secret_tags else []
+        return next((found for found in tags if found != self.secret_tags), self.secret_tags)
 
     def _found_stored(self, aws: Aws, pem: str) -> tuple[str, ...]:
         pages = aws.s3.get_paginator("list_objects_v2").paginate(Bucket=self.claims.bucket, Prefix=f"{FOLDER}/")

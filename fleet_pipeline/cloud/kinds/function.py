@@ -35,7 +35,11 @@ UNIX = 3
 
 @dataclass(frozen=True)
 class Function:
-    """A Python function. What is compared of its code is the SHA-256 that AWS reports."""
+    """A Python function. What is compared of its code is the SHA-256 that AWS reports.
+
+    `concurrency` is reserved for it, and no more are run at once; `dead_letters` is the ARN of the queue that is told of events that it failed on.
+    Where none is wanted (0, empty), what somebody has set stays.
+    """
 
     kind: ClassVar[str] = "Lambda function"
     fixed: ClassVar[frozenset[str]] = frozenset()
@@ -52,6 +56,8 @@ class Function:
     handler: str = "lambda_function.lambda_handler"
     timeout_s: int = 5
     memory_mb: int = 256
+    concurrency: int = 0
+    dead_letters: str = ""
 
     def console_path(self) -> str:
         """The function's page."""
@@ -73,6 +79,8 @@ class Function:
                 handler=found["Handler"],
                 timeout_s=found["Timeout"],
                 memory_mb=found["MemorySize"],
+                concurrency=answer.get("Concurrency", {}).get("ReservedConcurrentExecutions", 0) if self.concurrency else 0,
+                dead_letters=found.get("DeadLetterConfig", {}).get("TargetArn", "") if self.dead_letters else "",
             )
         return None
 
@@ -80,6 +88,7 @@ class Function:
         """Make the function and wait until it can be invoked."""
         aws.functions.create_function(FunctionName=self.name, Code={"ZipFile": self.code}, Tags=self.tags, **self._configuration())
         aws.functions.get_waiter("function_active_v2").wait(FunctionName=self.name)
+        self._reserve(aws, 0)
 
     def update(self, aws: Aws, found: Self) -> None:
         """Update its code, its configuration and its tags, each where it differs, and wait for each."""
@@ -88,9 +97,10 @@ class Function:
         if found.code_sha256 != self.code_sha256:
             aws.functions.update_function_code(FunctionName=self.name, ZipFile=self.code)
             self._wait(aws)
-        if replace(found, tags=self.tags, code_sha256=self.code_sha256) != self:
+        if replace(found, tags=self.tags, code_sha256=self.code_sha256, concurrency=self.concurrency) != self:
             aws.functions.update_function_configuration(FunctionName=self.name, **self._configuration())
             self._wait(aws)
+        self._reserve(aws, found.concurrency)
 
     def delete(self, aws: Aws) -> None:
         """Remove the function; its permissions go with it."""
@@ -105,7 +115,12 @@ class Function:
             "Timeout": self.timeout_s,
             "MemorySize": self.memory_mb,
             "Environment": {"Variables": self.environment},
+            **({"DeadLetterConfig": {"TargetArn": self.dead_letters}} if self.dead_letters else {}),
         }
+
+    def _reserve(self, aws: Aws, found: int) -> None:
+        if self.concurrency != found:
+            aws.functions.put_function_concurrency(FunctionName=self.name, ReservedConcurrentExecutions=self.concurrency)
 
     def _wait(self, aws: Aws) -> None:
         aws.functions.get_waiter("function_updated_v2").wait(FunctionName=self.name)

@@ -121,7 +121,7 @@ def ca_certificate(fleet: Fleet) -> CaCertificate:
         why = f"{folder} needs ca.pem and verification.pem: `fleet ca make` makes both for a trial, docs/provisioning.md tells of a CA of your own"
         raise InvalidSetting("FLEET_OWN_CA", fleet.own_ca, why) from error
     template = fleet.jitp_template_name if fleet.own_ca == "jitp" else ""
-    return CaCertificate(ca_id, fleet.arn("iot", f"cacert/{ca_id}"), template, fleet.tags, pem, verification)
+    return CaCertificate(ca_id, fleet.arn("iot", f"cacert/{ca_id}"), template, fleet.all_tags, pem, verification)
 
 
 def registration_code(aws: Aws) -> str:

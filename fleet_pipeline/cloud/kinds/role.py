@@ -12,11 +12,12 @@ from fleet_pipeline.cloud import tags as tagging
 class Role:
     """A role; `inline` maps a policy's name to its document, `managed` names policies by ARN, and so does `boundary`, its permissions boundary.
 
+    `path` is IAM's folder of it: part of its ARN, not of its name, and for good.
     Where no boundary is wanted, one that somebody has set stays: it is their rule for the account, and never taken away.
     """
 
     kind: ClassVar[str] = "IAM role"
-    fixed: ClassVar[frozenset[str]] = frozenset()
+    fixed: ClassVar[frozenset[str]] = frozenset({"path"})
 
     name: str
     arn: str
@@ -26,6 +27,7 @@ class Role:
     inline: dict[str, dict[str, Any]]
     managed: tuple[str, ...] = ()
     boundary: str = ""
+    path: str = "/"
 
     def console_path(self) -> str:
         """The role's page."""
@@ -43,6 +45,7 @@ class Role:
                 tags=tagging.found(self.tags, self._listed(aws.iam.get_paginator("list_role_tags"), "Tags")),
                 inline={name: self._inline(aws, name) for name in self._listed(aws.iam.get_paginator("list_role_policies"), "PolicyNames")},
                 managed=tuple(sorted(policy["PolicyArn"] for policy in attached)),
+                path=role["Path"],
                 boundary=role.get("PermissionsBoundary", {}).get("PermissionsBoundaryArn", "") if self.boundary else "",
             )
         return None
@@ -50,7 +53,7 @@ class Role:
     def create(self, aws: Aws) -> None:
         """Make the role, then give it its policies."""
         trust: Any = {"AssumeRolePolicyDocument": json.dumps(self.trust), **({"PermissionsBoundary": self.boundary} if self.boundary else {})}
-        aws.iam.create_role(RoleName=self.name, Description=self.description, Tags=tagging.spelled(self.tags), **trust)
+        aws.iam.create_role(RoleName=self.name, Path=self.path, Description=self.description, Tags=tagging.spelled(self.tags), **trust)
         self._grant(aws, {}, ())
 
     def update(self, aws: Aws, found: Self) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, ClassVar, Self
+from urllib.parse import quote, urlencode
 
 from botocore.exceptions import ClientError
 from botocore.model import ServiceModel
@@ -67,8 +68,7 @@ class TopicRule:
 
     def create(self, aws: Aws) -> None:
         """Make the rule."""
-        pairs = "&".join(f"{key}={value}" for key, value in self.tags.items())
-        aws.iot.create_topic_rule(ruleName=self.name, topicRulePayload=self._payload(), tags=pairs)
+        aws.iot.create_topic_rule(ruleName=self.name, topicRulePayload=self._payload(), tags=urlencode(self.tags, quote_via=quote))
 
     def update(self, aws: Aws, found: Self) -> None:
         """Replace the rule whole."""

@@ -68,10 +68,16 @@ def _bucket(bucket: Bucket) -> dict[str, Properties]:
         "VersioningConfiguration": {"Status": "Enabled" if bucket.versioned else "Suspended"},
         "PublicAccessBlockConfiguration": blocked,
         "BucketEncryption": {"ServerSideEncryptionConfiguration": [_encryption(bucket)]},
+        **({"LoggingConfiguration": _access_logs(bucket.access_logs)} if bucket.access_logs else {}),
         "Tags": spelled(bucket.tags),
     }
     policy = {"Type": "AWS::S3::BucketPolicy", **_RETAINED, "Properties": {"Bucket": bucket.name, "PolicyDocument": bucket.policy}}
     return {"": {"Type": "AWS::S3::Bucket", **_RETAINED, "Properties": properties}, "Policy": policy}
+
+
+def _access_logs(where: str) -> Properties:
+    bucket, _, prefix = where.removeprefix("s3://").partition("/")
+    return {"DestinationBucketName": bucket, "LogFilePrefix": prefix}
 
 
 def _encryption(bucket: Bucket) -> Properties:
@@ -81,13 +87,20 @@ def _encryption(bucket: Bucket) -> Properties:
 
 @exported.register
 def _log_group(group: LogGroup) -> dict[str, Properties]:
-    return {"": {"Type": "AWS::Logs::LogGroup", "Properties": {"LogGroupName": group.name, "KmsKeyId": {"Ref": KMS_KEY}}}}
+    properties = {
+        "LogGroupName": group.name,
+        **({"KmsKeyId": {"Ref": KMS_KEY}} if group.kms_key else {}),
+        **({"RetentionInDays": group.retention_days} if group.retention_days else {}),
+        **({"Tags": spelled(group.tags)} if group.tags else {}),
+    }
+    return {"": {"Type": "AWS::Logs::LogGroup", "Properties": properties}}
 
 
 @exported.register
 def _role(role: Role) -> dict[str, Properties]:
     properties = {
         "RoleName": role.name,
+        **({"Path": role.path} if role.path != "/" else {}),
         "Description": role.description,
         "AssumeRolePolicyDocument": role.trust,
         "Policies": [{"PolicyName": name, "PolicyDocument": document} for name, document in role.inline.items()],
@@ -110,6 +123,8 @@ def _function(function: Function) -> dict[str, Properties]:
         "MemorySize": function.memory_mb,
         "Environment": {"Variables": function.environment},
         "Code": {"S3Bucket": {"Ref": CODE_BUCKET}, "S3Key": {"Ref": _code_key(function)}},
+        **({"ReservedConcurrentExecutions": function.concurrency} if function.concurrency else {}),
+        **({"DeadLetterConfig": {"TargetArn": function.dead_letters}} if function.dead_letters else {}),
         "Tags": spelled(function.tags),
     }
     return {"": {"Type": "AWS::Lambda::Function", "Properties": properties}}

@@ -53,21 +53,21 @@ def _candidates(fleet: Fleet, aws: Aws) -> Iterator[Resource]:
     pages = aws.iot.get_paginator("list_ca_certificates").paginate()
     listed = [each for page in pages for each in page["certificates"]]
     tagged: list[Resource] = [_rule(fleet, name) for name in _rules(fleet, aws)]
-    tagged += [CaCertificate(each["certificateId"], each["certificateArn"], "", fleet.tags, "", "") for each in listed]
+    tagged += [CaCertificate(each["certificateId"], each["certificateArn"], "", fleet.all_tags, "", "") for each in listed]
     yield from (each for each in tagged if _is_tagged(fleet, each, aws))
     jitp, just_in_time = fleet.jitp_template_name, fleet.just_in_time_name
-    yield Template(jitp, fleet.arn("iot", f"provisioningtemplate/{jitp}"), "", {}, "", "", fleet.tags)
-    yield Function(just_in_time, fleet.arn("lambda", f"function:{just_in_time}"), "", "", "", {}, fleet.tags, "", b"")
+    yield Template(jitp, fleet.arn("iot", f"provisioningtemplate/{jitp}"), "", {}, "", "", fleet.all_tags)
+    yield Function(just_in_time, fleet.arn("lambda", f"function:{just_in_time}"), "", "", "", {}, fleet.all_tags, "", b"")
     for name in (fleet.just_in_time_role_name, fleet.bulk_role_name, fleet.rule_actions_role_name):
-        yield Role(name, fleet.role_arn(name), "", {}, fleet.tags, {})
-    yield AllowListTable(fleet.allow_list_table, fleet.arn("dynamodb", f"table/{fleet.allow_list_table}"), fleet.tags)
+        yield Role(name, fleet.role_arn(name), "", {}, fleet.all_tags, {})
+    yield AllowListTable(fleet.allow_list_table, fleet.arn("dynamodb", f"table/{fleet.allow_list_table}"), fleet.all_tags)
 
 
 def _is_tagged(fleet: Fleet, candidate: Resource, aws: Aws) -> bool:
     """Say whether it is ours; what is not is not even described, as the provisioner may not."""
     with absent("ResourceNotFoundException"):
         pages = aws.iot.get_paginator("list_tags_for_resource").paginate(resourceArn=candidate.arn)
-        return {"Key": STACK_TAG, "Value": fleet.tags[STACK_TAG]} in [tag for page in pages for tag in page["tags"]]
+        return {"Key": STACK_TAG, "Value": fleet.all_tags[STACK_TAG]} in [tag for page in pages for tag in page["tags"]]
     return False
 
 
@@ -84,4 +84,4 @@ def _is_named_as_ours(fleet: Fleet, name: str, topic: str) -> bool:
 
 
 def _rule(fleet: Fleet, name: str) -> TopicRule:
-    return TopicRule(name, fleet.arn("iot", f"rule/{name}"), "", "", {}, {}, fleet.tags)
+    return TopicRule(name, fleet.arn("iot", f"rule/{name}"), "", "", {}, {}, fleet.all_tags)

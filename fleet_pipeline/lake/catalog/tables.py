@@ -34,7 +34,7 @@ _IN_STRUCT = re.compile("([^<>,:]+):")
 
 def database(fleet: Fleet) -> Database:
     """Return the database of a fleet's tables."""
-    return Database(name=fleet.database, arn=fleet.arn("glue", f"database/{fleet.database}"), description=f"The lake of {fleet.prefix}", tags=fleet.tags)
+    return Database(name=fleet.database, arn=fleet.arn("glue", f"database/{fleet.database}"), description=f"The lake of {fleet.prefix}", tags=fleet.all_tags)
 
 
 def table(fleet: Fleet, lake: Lake, rule: Rule, contract: Contract) -> Table:
@@ -62,7 +62,7 @@ def table(fleet: Fleet, lake: Lake, rule: Rule, contract: Contract) -> Table:
             "projection.hour.digits": "2",
             "storage.location.template": f"{root}rule=${{rule}}/date=${{date}}/hour=${{hour}}/",
         },
-        tags=fleet.tags,
+        tags=fleet.all_tags,
     )
 
 
