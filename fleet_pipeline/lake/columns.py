@@ -53,7 +53,8 @@ class Sheet:
         """Put the fields of messages into their rows, from the first on, and return their statuses."""
         root, statuses = self._root, []
         for row, (status, message) in enumerate(messages):
-            _write(root, row, message)
+            if message:
+                _write(root, row, message)
             statuses.append(status)
         return statuses
 

@@ -117,7 +117,7 @@ def _noted(tables: Iterable[pa.Table], digest: Any, written: Written) -> Iterato
         written.statuses.update({each["values"]: each["counts"] for each in table["_status"].value_counts().to_pylist()})
         identities = of_versions(table.select(["_version"]))["_version"]
         written.fingerprint += sum(unpack(f">{len(identities)}Q", bytes.fromhex(_joined(identities).to_pybytes().decode())))
-        digest.update(_joined(pc.binary_join_element_wise(table["_key"], pc.binary_join_element_wise(table["_version"], "\n", ""), " ")))
+        digest.update(_joined(pc.binary_join_element_wise(table["_key"], " ", table["_version"], "\n", "")))
         yield table
 
 

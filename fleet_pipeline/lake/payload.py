@@ -6,10 +6,10 @@ they were written: one that no column could hold as it is comes out as `msgspec.
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
-from itertools import accumulate, repeat
+from itertools import accumulate
 from typing import Any, TypeVar
 
 import msgspec
@@ -29,15 +29,12 @@ DIGITS = 512
 MEMO = 4096
 """Spellings of numbers that are kept with what they denote."""
 
-_decoded = msgspec.json.Decoder().decode
-_encoded = msgspec.json.Encoder().encode
+_decoder, _encoder = msgspec.json.Decoder(), msgspec.json.Encoder()
+_decoded, _encoded = _decoder.decode, _encoder.encode
 
 _TEXT = rb'"[^"\\]*(?:\\.[^"\\]*)*"?'
 """A text, also one without an end: it cannot fail, and so never looks twice at a byte."""
 _TEXTS = re.compile(_TEXT, re.DOTALL)
-_BOUNDARY = re.compile(rb"(?<=\})[ \t\r\n]*(?=\{)")
-"""Where one object ends and the next begins: nothing else in JSON has it, outside of texts."""
-_BOUNDARY_OR_TEXT = re.compile(_TEXT + rb"|" + _BOUNDARY.pattern, re.DOTALL)
 _MINUS_ZERO = re.compile(rb"(?<![eE])-0(?![0-9.eE])")
 _MINUS_ZERO_OR_TEXT = re.compile(_TEXT + rb"|" + _MINUS_ZERO.pattern, re.DOTALL)
 _NO_NUMBER_OR_TEXT = re.compile(_TEXT + rb"|(?<![\w.+-])[+-]?(?:nan|inf(?:inity)?)(?![\w.+-])|9e999|" + _MINUS_ZERO.pattern, re.DOTALL | re.IGNORECASE)
@@ -48,10 +45,13 @@ _NO_NUMBER = "9e999"
 _ZEROS = b"0" * (DIGITS + 1)
 _AS_ZEROS = bytes.maketrans(b"123456789", b"000000000")
 _BLANKS = b" \t\r\n"
+_BLANK = re.compile(r"[ \t\r\n]*")
 _STEPS = {ord("{"): 1, ord("["): 1, ord("}"): -1, ord("]"): -1}
 _NO_BRACKETS = bytes(set(range(256)) - set(_STEPS))
 
 Judged = tuple["Status", dict[str, Any]]
+Elements = tuple[Sequence["Status"], Sequence[dict[str, Any]]]
+"""What the messages in one payload are judged as, and their fields."""
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 
@@ -102,14 +102,18 @@ def judged(payload: bytes, *, lenient: bool = False) -> Judged:
     return _judged(*_parsed(payload, lenient=lenient))
 
 
-def judged_elements(payload: bytes, *, arrays: bool = True, several: bool = False, lenient: bool = False) -> list[Judged]:
+def judged_elements(payload: bytes, *, arrays: bool = True, several: bool = False, lenient: bool = False) -> Elements:
     """Return the judgement of each message in an array of objects, or of several objects one after another; else the one judgement."""
-    text, value = _parsed(payload, lenient=lenient)
-    if several and value is Status.MALFORMED and (objects := _objects(payload)) > 1:
-        return _several(payload, objects, lenient=lenient)
-    if arrays and type(value) is list and {*map(type, value)} == {dict}:
+    text, value = _parsed(payload, lenient=lenient, several=several)
+    if type(value) is _Several or (arrays and type(value) is list and {*map(type, value)} == {dict}):
         return _array(text, value)
-    return [_judged(text, value)]
+    return alone(_judged(text, value))
+
+
+def alone(message: Judged) -> Elements:
+    """Return a payload's only message."""
+    status, fields = message
+    return [status], [fields]
 
 
 def written_as(text: bytes | str) -> Any:
@@ -127,52 +131,62 @@ def _judged(text: bytes, message: Any) -> Judged:
     return _as_written(text, message)
 
 
-def _array(text: bytes, array: list[dict[str, Any]]) -> list[Judged]:
+def _array(text: bytes, array: list[dict[str, Any]]) -> Elements:
     if len(array) > ELEMENTS:
-        return [(Status.TOO_MANY_ELEMENTS, {})]
+        return alone((Status.TOO_MANY_ELEMENTS, {}))
     status, elements = _as_written(text, array)
     if status is not Status.OK:
-        return [(status, {})]
-    if text.count(b":") <= FIELDS:
-        return list(zip(repeat(Status.OK), elements, strict=False))
-    return [(Status.TOO_MANY_FIELDS, {}) if _has_many_fields(element) else (Status.OK, element) for element in elements]
+        return alone((status, {}))
+    many = [_has_many_fields(element) for element in elements] if text.count(b":") > FIELDS else []
+    if any(many):
+        elements = [{} if has_many else element for has_many, element in zip(many, elements, strict=True)]
+        return [Status.TOO_MANY_FIELDS if has_many else Status.OK for has_many in many], elements
+    return [Status.OK] * len(elements), elements
 
 
-def _several(payload: bytes, objects: int, *, lenient: bool) -> list[Judged]:
-    """Judge so many objects that stood one after another, as the array of them. What is wrong with the bytes of one makes them one row."""
-    text, value = _parsed(_with_commas(payload), lenient=lenient, depth=DEPTH + 1)
-    if type(value) is list and len(value) == objects and {*map(type, value)} == {dict}:
-        return _array(text, value)
-    return [(value if isinstance(value, Status) else Status.MALFORMED, {})]
-
-
-def _parsed(payload: bytes, *, lenient: bool, depth: int = DEPTH) -> tuple[bytes, Any]:
+def _parsed(payload: bytes, *, lenient: bool, several: bool = False) -> tuple[bytes, Any]:
     """Return the text that was parsed and its value, or why there is none. Nothing that a payload holds raises."""
     if len(payload) > DIGITS and _has_long_number(payload):
         return payload, Status.MALFORMED
     try:
-        value = _decoded(payload)
+        value = _one_or_several(_decoder.decode_lines(payload)) if several else _decoded(payload)
     except (RecursionError, ValueError):  # msgspec's errors are ValueErrors, as are those of UTF-8 and of long integers
-        return _unparsed(payload, lenient=lenient, depth=depth)
-    if payload.count(b"{") + payload.count(b"[") > depth and _is_too_deep(value, depth):
+        return _unparsed(payload, lenient=lenient, several=several)
+    if payload.count(b"{") + payload.count(b"[") > DEPTH and _is_too_deep(value, DEPTH + (type(value) is _Several)):
         return payload, Status.TOO_DEEP
-    return payload, value
+    return payload, _sound(value)
 
 
-def _unparsed(payload: bytes, *, lenient: bool, depth: int) -> tuple[bytes, Any]:
+class _Several(list[Any]):
+    """The values that stood one after another in a payload, more than one."""
+
+
+def _one_or_several(values: list[Any]) -> Any:
+    """Return the one value that a payload holds, or all of them. Raises ValueError where there is none."""
+    if not values:
+        raise ValueError(values)
+    return values[0] if len(values) == 1 else _Several(values)
+
+
+def _sound(value: Any) -> Any:
+    """Return what was parsed, or that it is not JSON: of several values, each must be an object."""
+    return Status.MALFORMED if type(value) is _Several and {*map(type, value)} != {dict} else value
+
+
+def _unparsed(payload: bytes, *, lenient: bool, several: bool) -> tuple[bytes, Any]:
     """Say why a payload could not be parsed: by its brackets, and not by when the parser gave up."""
     if not payload:
         return payload, Status.EMPTY
-    if _nests_too_deep(payload, depth):
+    if _nests_too_deep(payload):
         return payload, Status.TOO_DEEP
-    return _leniently(payload) if lenient else (payload, Status.MALFORMED)
+    return _leniently(payload, several=several) if lenient else (payload, Status.MALFORMED)
 
 
-def _leniently(payload: bytes) -> tuple[bytes, Any]:
+def _leniently(payload: bytes, *, several: bool) -> tuple[bytes, Any]:
     """Parse a payload in which `nan`, `-inf` and their like stand where numbers do. They come out as texts that fit no column."""
     try:
         text = _NO_NUMBER_OR_TEXT.sub(lambda found: found[0] if found[0][:1] == b'"' else _stand_ins[found[0]], payload)
-        return (text, _numbers_as_written(text)) if text != payload else (payload, Status.MALFORMED)
+        return (text, _sound(_numbers_as_written(text, several=several))) if text != payload else (payload, Status.MALFORMED)
     except (RecursionError, ValueError):
         return payload, Status.MALFORMED
 
@@ -192,27 +206,28 @@ def _as_written(text: bytes, value: Any) -> tuple[Status, Any]:
     Written anew it is the text again, but for blanks, for nearly all messages: then no name was lost, which is to say written twice, and
     every number is the shortest spelling of what was parsed. Only the others are looked at closely. Blanks within texts go on both sides.
     """
-    anew = _encoded(value)
+    several = type(value) is _Several
+    anew = _encoder.encode_lines(value) if several else _encoded(value)
     if anew == text or _is_but_for_blanks(text, anew):
         return Status.OK, value
     # Every written name has its colon. As long as no text is escaped, texts have as many in the payload as in the message written anew.
     if (b"\\" in text or text.count(b":") != anew.count(b":")) and _says_a_name_twice(text):
         return Status.DUPLICATE_NAMES, {}
-    return Status.OK, value if _NO_NUMBER.encode() in text and _holds_raw(value) else _spelled(text)
+    return Status.OK, value if _NO_NUMBER.encode() in text and _holds_raw(value) else _spelled(text, several=several)
 
 
 def _is_but_for_blanks(text: bytes, anew: bytes) -> bool:
     """Whether a text is the same written anew. Blanks need care only where a text within has some: taking them out leaves every name and colon."""
     if b" " not in anew:
-        return text.translate(None, _BLANKS) == anew
+        return text.translate(None, _BLANKS) == anew.replace(b"\n", b"")
     return _dense(text) == _dense(anew)
 
 
 def _dense(text: bytes) -> bytes:
-    return text.replace(b", ", b",").replace(b'": ', b'":')
+    return text.translate(None, b"\t\r\n").replace(b", ", b",").replace(b'": ', b'":')
 
 
-def _spelled(text: bytes) -> Any:
+def _spelled(text: bytes, *, several: bool = False) -> Any:
     """Parse a text that parses, with every number that a double would change as its own spelling."""
     if _MINUS_ZERO.search(text):
         written = _MINUS_ZERO_WRITTEN.encode()
@@ -220,7 +235,11 @@ def _spelled(text: bytes) -> Any:
             text = _MINUS_ZERO_OR_TEXT.sub(lambda found: found[0] if found[0][:1] == b'"' else written, text)
         else:
             text = _MINUS_ZERO.sub(written, text)
-    return _numbers_as_written(text)
+    return _numbers_as_written(text, several=several)
+
+
+def _numbers_as_written(text: bytes, *, several: bool) -> Any:
+    return _one_or_several(_speller.decode_lines(text)) if several else _speller.decode(text)
 
 
 def _number(written: str) -> Any:
@@ -245,7 +264,7 @@ def _denotes(written: str, value: float) -> bool:
         return False
 
 
-_numbers_as_written = msgspec.json.Decoder(float_hook=_Memo(_number).__getitem__).decode
+_speller = msgspec.json.Decoder(float_hook=_Memo(_number).__getitem__)
 _stand_ins = _Memo(_stand_in)
 
 
@@ -259,49 +278,36 @@ def _holds_raw(value: Any) -> bool:
 
 
 def _inside(value: Any) -> Any:
-    return value.values() if type(value) is dict else value if type(value) is list else ()
+    return value.values() if type(value) is dict else value if isinstance(value, list) else ()
 
 
 def _is_too_deep(value: Any, depth: int) -> bool:
     """Whether a value nests deeper than it may, level by level: recursion would end at the interpreter's limit."""
     level = [value]
-    for _ in range(depth):
-        within: list[Any] = []
-        for each in level:
-            within += each.values() if type(each) is dict else each
-        level = [each for each in within if type(each) is dict or type(each) is list]
+    for _ in range(depth - 1):
+        level = [each for each in _within(level) if each and (type(each) is dict or type(each) is list)]
         if not level:
             return False
-    return True
+    return any(type(each) is dict or type(each) is list for each in _within(level))
 
 
-def _nests_too_deep(payload: bytes, depth: int) -> bool:
+def _within(level: list[Any]) -> list[Any]:
+    within: list[Any] = []
+    for each in level:
+        within += each.values() if type(each) is dict else each
+    return within
+
+
+def _nests_too_deep(payload: bytes) -> bool:
     """Whether bytes that cannot be parsed open more brackets within each other than they may."""
-    if payload.count(b"{") + payload.count(b"[") <= depth:
+    if payload.count(b"{") + payload.count(b"[") <= DEPTH:
         return False
     steps = map(_STEPS.__getitem__, _TEXTS.sub(b"", payload).translate(None, _NO_BRACKETS))
-    return max(accumulate(steps), default=0) > depth
+    return max(accumulate(steps), default=0) > DEPTH
 
 
 def _has_long_number(payload: bytes) -> bool:
     return _ZEROS in payload.translate(_AS_ZEROS) and _ZEROS in _TEXTS.sub(b'"', payload).translate(_AS_ZEROS)
-
-
-def _objects(payload: bytes) -> int:
-    """Return how many objects may stand one after another in a payload: 0 where one would begin within another."""
-    pieces = _BOUNDARY.split(_TEXTS.sub(b'""', payload))
-    return len(pieces) if all(_is_balanced(piece) for piece in pieces) else 0
-
-
-def _is_balanced(piece: bytes) -> bool:
-    return piece.count(b"{") + piece.count(b"[") == piece.count(b"}") + piece.count(b"]")
-
-
-def _with_commas(payload: bytes) -> bytes:
-    """Return objects that stand one after another as an array."""
-    if _BOUNDARY.search(b" ".join(_TEXTS.findall(payload))):
-        return b"[" + _BOUNDARY_OR_TEXT.sub(lambda found: found[0] if found[0][:1] == b'"' else b",", payload) + b"]"
-    return b"[" + _BOUNDARY.sub(b",", payload) + b"]"
 
 
 def _has_many_fields(message: Any) -> bool:
@@ -326,11 +332,19 @@ def _has_many_fields(message: Any) -> bool:
 
 
 def _says_a_name_twice(text: bytes) -> bool:
+    """Whether an object says a name twice, in a text that holds one value or several."""
+    whole, place = text.decode(), 0
     try:
-        json.loads(text, object_pairs_hook=_once)
+        while (place := _end_of_blanks(whole, place)) < len(whole):
+            _, place = _names.raw_decode(whole, place)
     except _SaidTwice:
         return True
     return False
+
+
+def _end_of_blanks(text: str, start: int) -> int:
+    found = _BLANK.match(text, start)
+    return found.end() if found else start
 
 
 class _SaidTwice(Exception):
@@ -340,3 +354,6 @@ class _SaidTwice(Exception):
 def _once(pairs: list[tuple[str, Any]]) -> None:
     if len({name for name, _ in pairs}) < len(pairs):
         raise _SaidTwice
+
+
+_names = json.JSONDecoder(object_pairs_hook=_once)

@@ -7,7 +7,7 @@ import heapq
 import io
 import json
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from operator import itemgetter
@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from fleet_pipeline.aws.store import Store, Version
 from fleet_pipeline.lake.layout import Part
 from fleet_pipeline.lake.memory import Used
-from fleet_pipeline.lake.rows import HEAD, identity
+from fleet_pipeline.lake.rows import HEAD, identity, of_versions
 from fleet_pipeline.model.errors import PartDamaged
 from fleet_pipeline.model.plain import plain
 
@@ -224,8 +224,8 @@ def _last_key(rows: pa.Table) -> str:
 
 
 def merged(files: Sequence[PartFile], columns: Sequence[str]) -> Iterator[pa.Table]:
-    """Yield some columns of all rows of several parts in the order of keys, a few megabytes at a time."""
-    streams = [file.batches(columns, size=BATCH_BYTES // len(files)) for file in files]
+    """Yield some columns of the rows that stand for versions in several parts, in the order of keys, a few megabytes at a time."""
+    streams = [_of_versions(file.batches(columns, size=BATCH_BYTES // len(files))) for file in files]
     heads = [next(stream, None) for stream in streams]
     while any(head is not None for head in heads):
         bound = min(_last_key(head) for head in heads if head is not None)
@@ -238,6 +238,10 @@ def merged(files: Sequence[PartFile], columns: Sequence[str]) -> Iterator[pa.Tab
             rest = head.slice(stop)
             heads[place] = rest if rest.num_rows else next(streams[place], None)
         yield pa.concat_tables(taken).sort_by([("_key", "ascending"), ("_version", "ascending")])
+
+
+def _of_versions(batches: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    return (rows for batch in batches if (rows := of_versions(batch)).num_rows)
 
 
 class _Remote(io.RawIOBase):

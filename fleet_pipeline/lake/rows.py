@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
-from itertools import repeat
+from itertools import compress, repeat
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -17,7 +17,7 @@ from fleet_pipeline.aws.store import NULL_VERSION, Version
 from fleet_pipeline.lake.columns import Sheet, filled, fits, put
 from fleet_pipeline.lake.contract import DECIMAL, KINDS, Column, Contract
 from fleet_pipeline.lake.learning import Evidence
-from fleet_pipeline.lake.payload import Judged, Status, judged, judged_elements, written_as
+from fleet_pipeline.lake.payload import ELEMENTS, Judged, Status, alone, judged, judged_elements, written_as
 from fleet_pipeline.lake.structs import Path, folded
 from fleet_pipeline.model.errors import FleetError
 from fleet_pipeline.model.form import Form
@@ -129,25 +129,26 @@ def _messages(payloads: Sequence[bytes | None], form: Form) -> Iterator[tuple[Ca
         yield lambda: _judgements(payloads, judge, lambda says: says), None
         return
     each = partial(judged_elements, arrays=form.arrays == "elements", several=form.several_objects == "on", lenient=lenient)
-    messages, rows = list[Judged](), _Rows([], [])
-    for place, elements in enumerate(_judgements(payloads, each, lambda says: [says])):
+    statuses, messages, rows = list[Status](), list[dict[str, Any]](), _Rows([], [])
+    for place, (judgements, elements) in enumerate(_judgements(payloads, each, alone)):
+        statuses += judgements
         messages += elements
         rows.versions.extend(repeat(place, len(elements)))
         rows.numbers.extend(range(len(elements)))
         if len(messages) >= BLOCK_ROWS or place == len(payloads) - 1:
-            yield partial(iter, messages), rows
-            messages, rows = [], _Rows([], [])
+            yield partial(zip, statuses, messages), rows
+            statuses, messages, rows = [], [], _Rows([], [])
 
 
-def _judgements(payloads: Sequence[bytes | None], judge: Callable[[bytes], _Says], alone: Callable[[Judged], _Says]) -> Iterator[_Says]:
+def _judgements(payloads: Sequence[bytes | None], judge: Callable[[bytes], _Says], only: Callable[[Judged], _Says]) -> Iterator[_Says]:
     """Yield what each message says, or that it is too large. One of which nobody foresaw how it is read ends nothing: it is a row that says so."""
     for payload in payloads:
         try:
-            says = alone((Status.TOO_LARGE, {})) if payload is None else judge(payload)
+            says = only((Status.TOO_LARGE, {})) if payload is None else judge(payload)
         except _FORESEEN:
             raise
         except Exception as error:  # noqa: BLE001 (the outermost frame of a message)
-            says = alone(_defect(error))
+            says = only(_defect(error))
         yield says
 
 
@@ -216,18 +217,21 @@ def _read(messages: Iterable[Judged], contract: Contract, versions: int, rows: _
 
 
 def _count_read(statuses: Sequence[Status], versions: Sequence[int]) -> int:
-    return len({version for status, version in zip(statuses, versions, strict=True) if status is Status.OK})
+    read = Status.OK
+    return len({*compress(versions, [status is read for status in statuses])})
 
 
 def _unrolled(versions: pa.Table, rows: _Rows) -> pa.Table:
     """Return a row for each element of the versions. Only the first has the payload, and the others' identities say which they are."""
-    numbers = pa.array(rows.numbers, pa.int64())
-    first = pc.equal(numbers, 0)
-    origins = versions.select(ORIGINS).take(pa.array(rows.versions, pa.int64()))
-    suffixes = pc.binary_join_element_wise("-", pc.utf8_lpad(pc.cast(numbers, pa.string()), 4, "0"), "")
-    identities = pc.binary_join_element_wise(origins["_version"], pc.if_else(first, "", suffixes), "")
-    payloads = versions["_payload"].take(pc.if_else(first, pa.array(rows.versions, pa.int64()), None))
+    numbers, places = pa.array(rows.numbers, pa.int32()), pa.array(rows.versions, pa.int32())
+    origins = versions.select(ORIGINS).take(places)
+    identities = pc.binary_join_element_wise(origins["_version"], _SUFFIXES.take(numbers), "")
+    payloads = versions["_payload"].take(pc.if_else(pc.equal(numbers, 0), places, None))
     return origins.set_column(origins.schema.get_field_index("_version"), "_version", identities).append_column("_payload", payloads).combine_chunks()
+
+
+_SUFFIXES = pa.array(["", *(f"-{number:04}" for number in range(1, ELEMENTS))])
+"""What stands after a version in the identities of its elements, by their numbers."""
 
 
 def conformed(made: Block, contract: Contract) -> pa.Table:

@@ -22,8 +22,9 @@ from fleet_pipeline.lake import rows as rows_of_blocks
 from fleet_pipeline.lake.columns import Sheet
 from fleet_pipeline.lake.containment import contained
 from fleet_pipeline.lake.layout import Lake
+from fleet_pipeline.lake.memory import SEEK_GARBAGE_AFTER, garbage_seldom_sought
 from fleet_pipeline.lake.operations.compact import forecast_hour
-from fleet_pipeline.lake.operations.compact_hour import SEEK_GARBAGE_AFTER, _garbage_seldom_sought, compact_hour
+from fleet_pipeline.lake.operations.compact_hour import compact_hour
 from fleet_pipeline.lake.operations.rewrite import learnt, rewrite_hour
 from fleet_pipeline.lake.operations.verify import purge_hour, verify_hour
 from fleet_pipeline.lake.rows import HEAD
@@ -245,7 +246,7 @@ def test_a_folder_that_a_killed_process_left_is_removed_and_that_of_a_living_one
 
 def test_hours_within_each_other_and_in_threads_leave_the_garbage_collector_as_it_was(raw, lake):
     usual = gc.get_threshold()
-    with _garbage_seldom_sought:
+    with garbage_seldom_sought:
         assert gc.get_threshold()[0] == SEEK_GARBAGE_AFTER
         compact(raw, lake)
         assert gc.get_threshold()[0] == SEEK_GARBAGE_AFTER

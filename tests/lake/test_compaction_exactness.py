@@ -235,7 +235,7 @@ def test_any_nesting_beyond_the_limit_is_too_deep_whatever_the_interpreter_allow
     before, opens, closes, after = NESTS[mixture]
     payload = before + opens * depth + (b"1" + closes * depth + after if whole else b"")
     assert judged(payload) == (Status.TOO_DEEP, {})
-    assert judged_elements(b"[" + payload + (b"]" if whole else b"")) == [(Status.TOO_DEEP, {})]
+    assert judged_elements(b"[" + payload + (b"]" if whole else b"")) == ([Status.TOO_DEEP], [{}])
 
 
 def test_brackets_in_texts_are_no_nesting():
@@ -325,6 +325,12 @@ def test_several_objects_in_one_message_are_a_row_each_where_that_is_chosen():
     assert [(row["a"], row["_payload"] is None) for row in rows] == [("}{", False), ("2", True), ("3", False), ("4", True)]
     for payload, status in {
         b'{"a":1}{"a":1,"a":2}': Status.DUPLICATE_NAMES,
+        b'{"a":"x y"}\r\n {"\\u0061":1.50}\n{"a":1,"\\u0061":2}': Status.DUPLICATE_NAMES,
+        b'{},{"a":[{}{}]}': Status.MALFORMED,
+        b'{}{"a":[{}{}]}': Status.MALFORMED,
+        b'{"a":1}{"a":1} 1': Status.MALFORMED,
+        b"{}" + b'{"a":' * 33 + b"0" + b"}" * 33: Status.TOO_DEEP,
+        b'{"a":' * 33 + b"0" + b"}" * 33 + b"1": Status.TOO_DEEP,
         b'{"a":1}x{"a":1}': Status.MALFORMED,
         b'{"a":1}[1]': Status.MALFORMED,
         b'{"a":1}{"a":': Status.MALFORMED,
@@ -332,8 +338,10 @@ def test_several_objects_in_one_message_are_a_row_each_where_that_is_chosen():
         b"{}" * 10_001: Status.TOO_MANY_ELEMENTS,
         b'[{"a":1}]': Status.NOT_AN_OBJECT,
     }.items():
-        assert judged_elements(payload, arrays=False, several=True) == [(status, {})]
+        assert judged_elements(payload, arrays=False, several=True) == ([status], [{}])
     assert judged(b'{"a":1}{"a":2}') == (Status.MALFORMED, {})
+    assert judged_elements(b"{}" + b'{"a":' * 32 + b"0" + b"}" * 32, several=True)[0] == [Status.OK, Status.OK]
+    assert judged_elements(b'{"a":nan}{"a":-0}\n', several=True, lenient=True)[0] == [Status.OK, Status.OK]
 
 
 DOUBLES = Form(numbers="double")
@@ -406,10 +414,10 @@ def test_of_several_statuses_the_documented_first_one_counts(payload, status):
 
 def test_of_several_statuses_of_an_array_the_one_that_makes_it_one_row_counts():
     many = b"[" + b"{}," * 10_000 + TWICE + b"]"
-    assert judged_elements(many) == [(Status.TOO_MANY_ELEMENTS, {})]
-    assert judged_elements(b"[" + MANY + b"," + TWICE + b"]") == [(Status.DUPLICATE_NAMES, {})]
-    assert [status for status, _ in judged_elements(b"[" + MANY + b',{"a":1}]')] == [Status.TOO_MANY_FIELDS, Status.OK]
-    assert judged_elements(b"[1," + TWICE + b"]") == [(Status.NOT_AN_OBJECT, {})]
+    assert judged_elements(many) == ([Status.TOO_MANY_ELEMENTS], [{}])
+    assert judged_elements(b"[" + MANY + b"," + TWICE + b"]") == ([Status.DUPLICATE_NAMES], [{}])
+    assert judged_elements(b"[" + MANY + b',{"a":1}]') == ([Status.TOO_MANY_FIELDS, Status.OK], [{}, {"a": 1}])
+    assert judged_elements(b"[1," + TWICE + b"]") == ([Status.NOT_AN_OBJECT], [{}])
 
 
 NESTED_NAMES = {

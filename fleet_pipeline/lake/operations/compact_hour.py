@@ -1,12 +1,10 @@
 """Compaction of one hour: every version of every raw object becomes exactly one row of the lake, whatever happens meanwhile."""
 
-import gc
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 
 import pyarrow as pa
 
@@ -14,6 +12,7 @@ from fleet_pipeline.aws.store import Store, Version
 from fleet_pipeline.lake.commit import Appending, GenerationBegun
 from fleet_pipeline.lake.fetching import RawHour, fetched
 from fleet_pipeline.lake.layout import Lake
+from fleet_pipeline.lake.memory import garbage_seldom_sought
 from fleet_pipeline.lake.payload import Status
 from fleet_pipeline.lake.reading import Identities, opened
 from fleet_pipeline.lake.rows import blocks
@@ -96,43 +95,12 @@ def compact_hour(raw: Store, lake: Lake, rule: Rule, hour: Hour, *, on_progress:
         coming = lake.coming()
         for other in coming:
             compact_hour(raw, other, rule, hour)
-        with suppress(GenerationBegun), workplace() as folder, _garbage_seldom_sought:
+        with suppress(GenerationBegun), workplace() as folder, garbage_seldom_sought:
             run = _Run(raw, lake, rule, hour, folder, coming)
             run.compact(on_progress)
             report = run.report()
             if not report.rows_added or lake.coming() == coming:
                 return report
-
-
-SEEK_GARBAGE_AFTER = 50_000
-"""New objects between two searches for cycles, where Python's default is 700. Messages, versions and requests are freed without any search,
-yet are searched while they live: 8 % of an hour's processor time."""
-
-
-class _GarbageSeldomSought:
-    """Have the garbage collector pass over what was there before, and look seldom at what comes, while any hour of the process is at work."""
-
-    def __init__(self) -> None:
-        self._lock, self._at_work, self._usual = Lock(), 0, gc.get_threshold()
-
-    def __enter__(self) -> None:
-        with self._lock:
-            self._at_work += 1
-            if self._at_work == 1:
-                self._usual = gc.get_threshold()
-                gc.freeze()
-                gc.set_threshold(SEEK_GARBAGE_AFTER, *self._usual[1:])
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._at_work -= 1
-            if self._at_work == 0:
-                gc.set_threshold(*self._usual)
-                gc.unfreeze()
-
-
-_garbage_seldom_sought = _GarbageSeldomSought()
-"""One for the process: hours may be compacted within each other and in several threads."""
 
 
 @dataclass

@@ -15,9 +15,9 @@ from fleet_pipeline.lake.commit import Appending
 from fleet_pipeline.lake.contract import Contract
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.learning import Evidence
-from fleet_pipeline.lake.memory import blocks_of
+from fleet_pipeline.lake.memory import blocks_of, garbage_seldom_sought
 from fleet_pipeline.lake.reading import PartFile, merged, opened
-from fleet_pipeline.lake.rows import BLOCK_ROWS, ORIGINS, Block, of_versions, taught, typed_again
+from fleet_pipeline.lake.rows import BLOCK_ROWS, ORIGINS, Block, taught, typed_again
 from fleet_pipeline.lake.workplace import workplace
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.rule import Rule
@@ -46,8 +46,9 @@ class Rewritten:
 def learnt(old: Lake, contract: Contract, rule: Rule, hour: Hour) -> Evidence:
     """Return what the messages of an hour have beyond a contract. For whoever learns over all hours before the first is written."""
     evidence = Evidence()
-    for block in _versions(_files(old, rule, hour)):
-        evidence.add(taught(block["_payload"].to_pylist(), contract))
+    with garbage_seldom_sought:
+        for block in _versions(_files(old, rule, hour)):
+            evidence.add(taught(block["_payload"].to_pylist(), contract))
     return evidence
 
 
@@ -56,7 +57,7 @@ def rewrite_hour(old: Lake, new: Lake, rule: Rule, hour: Hour) -> Rewritten:
 
     A second run adds nothing; stopped, the next run adds the rest. Pin a contract in the new generation first to choose its columns.
     """
-    with workplace() as folder:
+    with workplace() as folder, garbage_seldom_sought:
         into = Appending(new, rule, hour, folder, new.contract(rule))
         before = into.known.rows
         files = _files(old, rule, hour)
@@ -80,8 +81,7 @@ def _files(lake: Lake, rule: Rule, hour: Hour) -> list[PartFile]:
 
 def _versions(files: Sequence[PartFile]) -> Iterator[pa.Table]:
     """Yield the rows that stand for versions, with what they are made of, in the order of keys."""
-    for rows in merged(files, [*ORIGINS, "_payload"]):
-        versions = of_versions(rows)
+    for versions in merged(files, [*ORIGINS, "_payload"]):
         for start in range(0, versions.num_rows, BLOCK_ROWS):
             block = versions.slice(start, BLOCK_ROWS)
             for cut in blocks_of(block["_payload"].to_pylist()):
