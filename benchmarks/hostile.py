@@ -21,6 +21,7 @@ from benchmarks.messages import HOUR, RULE, SEED
 from fleet_pipeline.aws.store import Version
 from fleet_pipeline.lake.contract import COLUMNS
 from fleet_pipeline.lake.layout import Lake
+from fleet_pipeline.lake.learning import Evidence
 from fleet_pipeline.lake.operations.compact_hour import compact_hour
 from fleet_pipeline.lake.operations.rewrite import learnt, rewrite_hour
 from fleet_pipeline.model.form import Form
@@ -109,6 +110,27 @@ KINDS = {
     "blanks between": always(filled(' "a"', joint=" ,")),
     "blanks in texts": always(filled('"a b" ')),
     "one field of a thousand": lambda number: json.dumps({f"f{number * 7919 % 1000}": number}).encode(),
+    "one field of 1,000 columns": lambda number: json.dumps({f"f{number * 7919 % 1000}": number}).encode(),
+    "one text of 1,000 columns of numbers": lambda number: json.dumps({f"f{number * 7919 % 1000}": "a"}).encode(),
+    "{} beside 1,000 columns": always(b"{}"),
+    "arrays of {} as elements beside 1,000 columns": always(b"[" + b",".join([b"{}"] * 10_000) + b"]"),
+    "elements of one letter beside 1,000 columns": always(b'{"a":1}' * 10_000),
+    "elements of one field of 1,000 columns": always(b"".join(b'{"f%d":1}' % (number * 7919 % 1000) for number in range(10_000))),
+    "{}": always(b"{}"),
+    "elements of one letter": always(b'{"a":1}' * 10_000),
+    "elements of one letter, each a text": always(b'{"a":""}' * 10_000),
+    "elements without a name": always(b'{"":1}' * 10_000),
+    "elements of two kinds": always(b'{"a":1}{"a":[]}' * 5_000),
+    "elements of many names": always(b"".join(b'{"%d":1}' % number for number in range(10_000))),
+    "elements of 30 levels": always((b'{"a":' * 30 + b"1" + b"}" * 30) * 700),
+    "two shapes in turn": lambda number: [b'{"a":1,"b":{"c":"x"}}', b'{"a":{"b":1},"b":"x"}'][number % 2],
+    "a byte order mark": always(b"\xef\xbb\xbf{}"),
+    "half a text": always(b'{"a":"' + b"\\u00" * 20_000),
+    "blanks only": always(b" " * LARGEST),
+    "numbers of 512 digits": always(filled("-0." + "3" * 511)),
+    "names of escapes": lambda number: ("{" + ",".join(f'"\\u00{each % 26 + 65:x}\\u00{each // 26 + 65:x}":{number}' for each in range(600)) + "}").encode(),
+    "a deep name for each field": lambda number: json.dumps({f"n{each}": {"a": {"b": {"c": number}}} for each in range(300)}).encode(),
+    "fields of one letter": lambda number: json.dumps({chr(97 + each): number for each in range(26)}, separators=(",", ":")).encode(),
 }
 """Payloads of a kind, by number."""
 
@@ -117,12 +139,13 @@ class Kept:
     """A bucket in this process."""
 
     def __init__(self):
-        self.requests, self.objects = Counter(), {}
+        self.requests, self.objects, self.listed = Counter(), {}, {}
 
     def put_new(self, key, body):
         if key in self.objects:
             return False
         self.objects[key] = body.read_bytes() if isinstance(body, Path) else body
+        self.listed[key] = Version(key, "1", len(self.objects[key]), hashlib.md5(key.encode()).hexdigest(), "", latest=True)
         return True
 
     def read(self, key, start, stop):
@@ -131,7 +154,7 @@ class Kept:
     def versions(self, prefix, after="", until=""):
         keys = sorted(key for key in self.objects if key.startswith(prefix) and key > after and (not until or key < until))
         for start in range(0, max(1, len(keys)), 1000):
-            yield [Version(key, "1", len(self.objects[key]), hashlib.md5(key.encode()).hexdigest(), "", latest=True) for key in keys[start : start + 1000]]
+            yield [self.listed[key] for key in keys[start : start + 1000]]
 
     def bodies(self, versions):
         for place, version in enumerate(version for version in versions if version):
@@ -151,6 +174,11 @@ class Cost:
     statuses: dict[str, int]
 
 
+def stand(lake):
+    """Give a table as many columns as one may have."""
+    lake.record(RULE, Evidence(9, {(f"f{number}",): {"double": 9} for number in range(COLUMNS)}), lake.form, COLUMNS)
+
+
 def cost(kind, megabytes, form):
     """Return what so many megabytes of a kind take."""
     raw, lake = Kept(), Lake(Kept(), "lake", form=form)
@@ -159,10 +187,13 @@ def cost(kind, megabytes, form):
         payload, number = KINDS[kind](len(raw.objects)), len(raw.objects)
         raw.put_new(RULE.raw_key(RawName(HOUR.start_ms + number, f"{chance.getrandbits(32):08x}-0000-4000-8000-000000000000")), payload)
         size += len(payload)
+    new = lake.next_generation
+    if "1,000 columns" in kind:
+        stand(lake)
+        stand(new)
     started = time.process_time()
     done = compact_hour(raw, lake, RULE, HOUR)
     compacted = time.process_time()
-    new = lake.next_generation
     new.record(RULE, learnt(lake, new.contract(RULE), RULE, HOUR), new.form, COLUMNS)
     rewrite_hour(lake, new, RULE, HOUR)
     rewritten = time.process_time()

@@ -29,8 +29,9 @@ _NONE = type(None)
 FEW = 16
 """Rows from which on a field without a column has one in its block. The values of others are set aside, one by one."""
 
-MANY = 128
-"""Rows from which on a field has a place for every row of its block, which costs what 100 to 500 values that are kept one by one do."""
+MANY, DENSE = 128, 8
+"""A field that so many rows have, and of those so far one in so many, has a place for every row of its block: that costs what 1,000 and more
+values do that are kept one by one. Asked again each time that there are four times as many."""
 
 
 class Sheet:
@@ -96,8 +97,11 @@ class Sheet:
 
     def grown(self, field: "_Sparse") -> None:
         """Have the values of a field that reached its mark go where those of a frequent one do."""
-        if field.mark == MANY:
-            self._columns[field.path] = self._goes_on(field, field.dense(self._rows))
+        if field.path in self._columns:
+            if field.is_dense:
+                self._columns[field.path] = self._goes_on(field, field.dense(self._rows))
+            else:
+                field.mark *= 4
         elif not self._contract.takes(field.path):
             self._put_down(self._few.pop(field.path))
             self._goes_on(field, _Aside(proxy(self), field.path))
@@ -131,9 +135,7 @@ class Sheet:
         array, misfits = filled(kept, kind)
         for place in misfits:
             self.set_aside(rows[place], path, kept[place])
-        if kept is not values:
-            array = pc.scatter(array, pa.array(rows, pa.int32()), max_index=self._rows - 1)
-        return self._contract.column(path, kind), array
+        return self._contract.column(path, kind), array if kept is values else spread(array, rows, self._rows)
 
     def _homes(self, values: "_Sparse | list[Any]") -> Homes:
         if isinstance(values, list):
@@ -154,6 +156,11 @@ def filled(values: list[Any], kind: str) -> tuple[pa.Array, list[int]]:
     for row in misfits:
         fitted[row] = None
     return pa.array(fitted, KINDS[kind]), misfits
+
+
+def spread(array: pa.Array, places: Sequence[int], rows: int) -> pa.Array:
+    """Return a column of so many rows that holds values at some places, and null elsewhere."""
+    return pc.scatter(array, pa.array(places, pa.int32()), max_index=rows - 1)
 
 
 def _are_taken(values: Iterable[Any], kind: str) -> bool:
@@ -249,6 +256,11 @@ class _Sparse:
         self.values.append(value)
         if len(self.rows) == self.mark:
             self._sheet.grown(self)
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether a place for every row costs less than these."""
+        return self.rows[-1] < DENSE * len(self.rows)
 
     def dense(self, rows: int) -> list[Any]:
         """Return the values with a place for every row."""

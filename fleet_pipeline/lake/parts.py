@@ -133,13 +133,13 @@ def _groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
     rows = size = 0
     for table in tables:
         held.append(table)
-        rows, size = rows + table.num_rows, size + table.nbytes
+        rows, size = rows + table.num_rows, size + table.get_total_buffer_size()
         if rows >= ROW_GROUP or size >= ROW_GROUP_BYTES:
             whole = pa.concat_tables(held)
             held, rest = [whole.slice(0, ROW_GROUP)], whole.slice(ROW_GROUP)
             del whole
             yield held.pop()
-            rows, size = rest.num_rows, rest.nbytes
+            rows, size = rest.num_rows, rest.get_total_buffer_size()
             held = [rest] if rows else []  # no rows of a group still hold the group
             del rest
     if rows:

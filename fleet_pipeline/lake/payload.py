@@ -23,6 +23,9 @@ FIELDS = 1000
 ELEMENTS = 10_000
 """Messages in one array. 128 KB hold 43,000 empty ones."""
 
+FEW_ELEMENTS, ELEMENT_BYTES = 16, 7
+"""Of more than so many messages in one payload, each has so many bytes on average: `{"a":1}` has. What they cost is by the row, and not by the byte."""
+
 DIGITS = 512
 """Digits in a row of one number. A double has 17; Python refuses integers of 4,300, and of 640 where it is set to."""
 
@@ -132,7 +135,7 @@ def _judged(text: bytes, message: Any) -> Judged:
 
 
 def _array(text: bytes, array: list[dict[str, Any]]) -> Elements:
-    if len(array) > ELEMENTS:
+    if len(array) > min(ELEMENTS, FEW_ELEMENTS + len(text) // ELEMENT_BYTES):
         return alone((Status.TOO_MANY_ELEMENTS, {}))
     status, elements = _as_written(text, array)
     if status is not Status.OK:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fleet_pipeline.aws.store import NULL_VERSION, Version
-from fleet_pipeline.lake.columns import Sheet, filled, fits, put
+from fleet_pipeline.lake.columns import Sheet, filled, fits, put, spread
 from fleet_pipeline.lake.contract import DECIMAL, KINDS, Column, Contract
 from fleet_pipeline.lake.learning import Evidence
 from fleet_pipeline.lake.payload import ELEMENTS, Judged, Status, alone, judged, judged_elements, written_as
@@ -239,7 +239,9 @@ def conformed(made: Block, contract: Contract) -> pa.Table:
     table, moved = _moved(made, contract)
     aside: dict[int, dict[str, Any]] = {}
     own = {column.path: place for place, column in enumerate(made.columns, len(HEAD))}
-    typed = [_conformed(made, own.pop(column.path, None), column, moved.get(column.path, {}), aside) for column in contract.columns.values()]
+    nulls = _Nulls(made.table.num_rows)
+    held = ((column, _held(made, own.pop(column.path, None), column, aside, nulls)) for column in contract.columns.values())
+    typed = [_with_moved(array, moved.get(column.path, {}), column.kind) for column, array in held]
     for path, place in own.items():
         values = _values(made, place)
         # No column is made of empty arrays until one holds something: those of nulls have a length, and are kept.
@@ -256,18 +258,37 @@ def row_schema(contract: Contract) -> pa.Schema:
     return pa.schema([*HEAD, *contract.schema, EXTRA])
 
 
-def _conformed(made: Block, place: int | None, column: Column, moved: dict[int, Any], aside: dict[int, dict[str, Any]]) -> pa.Array | pa.ChunkedArray:
-    if place is not None and made.columns[place - len(HEAD)].kind == column.kind and not moved:
+class _Nulls(dict[str, pa.Array]):
+    """Columns of nulls, by their kinds: all of one kind are one and the same, and take memory once."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__()
+        self._rows = rows
+
+    def __missing__(self, kind: str) -> pa.Array:
+        array = self[kind] = pa.nulls(self._rows, KINDS[kind])
+        return array
+
+
+def _held(made: Block, place: int | None, column: Column, aside: dict[int, dict[str, Any]], nulls: _Nulls) -> pa.Array | pa.ChunkedArray:
+    """Return what a block's own column holds, as a column of the contract."""
+    if place is None:
+        return nulls[column.kind]
+    if made.columns[place - len(HEAD)].kind == column.kind:
         return made.table.column(place)
-    if place is None and not moved:
-        return pa.nulls(made.table.num_rows, KINDS[column.kind])
-    values = [None] * made.table.num_rows if place is None else _values(made, place)
-    for row, value in moved.items():
-        values[row] = value
+    values = _values(made, place)
     array, misfits = filled(values, column.kind)
     for row in misfits:
         put(aside.setdefault(row, {}), column.path, values[row])
     return array
+
+
+def _with_moved(held: pa.Array | pa.ChunkedArray, moved: dict[int, Any], kind: str) -> pa.Array | pa.ChunkedArray:
+    """Return a column with what was in `_extra`, by row: it fits, and the column has nothing in these rows."""
+    if not moved:
+        return held
+    more = spread(filled([*moved.values()], kind)[0], [*moved], len(held))
+    return more if held.null_count == len(held) else pc.coalesce(held, more)
 
 
 def _values(made: Block, place: int) -> list[Any]:

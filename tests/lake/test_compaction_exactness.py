@@ -14,7 +14,7 @@ from test_compaction import RULE, key
 from fleet_pipeline.aws.store import Version
 from fleet_pipeline.lake.contract import COLUMNS, DECIMAL, Contract
 from fleet_pipeline.lake.learning import Evidence
-from fleet_pipeline.lake.payload import DEPTH, DIGITS, Status, judged, judged_elements
+from fleet_pipeline.lake.payload import DEPTH, DIGITS, ELEMENT_BYTES, ELEMENTS, FEW_ELEMENTS, Status, judged, judged_elements
 from fleet_pipeline.lake.rows import blocks, conformed
 from fleet_pipeline.model.form import Form
 
@@ -342,6 +342,15 @@ def test_several_objects_in_one_message_are_a_row_each_where_that_is_chosen():
     assert judged(b'{"a":1}{"a":2}') == (Status.MALFORMED, {})
     assert judged_elements(b"{}" + b'{"a":' * 32 + b"0" + b"}" * 32, several=True)[0] == [Status.OK, Status.OK]
     assert judged_elements(b'{"a":nan}{"a":-0}\n', several=True, lenient=True)[0] == [Status.OK, Status.OK]
+
+
+@pytest.mark.parametrize("count", [FEW_ELEMENTS, FEW_ELEMENTS + 1, 5_000, ELEMENTS])
+def test_objects_are_rows_each_unless_they_are_many_and_too_short_to_say_anything(count):
+    for says, joint in (('{"a":1}', ""), ('{"a":1}', "\n"), ("{}", " " * 5)):
+        assert judged_elements((says + joint).encode() * count, several=True)[0] == [Status.OK] * count
+    assert judged_elements(b"[" + b",".join([b'{"a":1}'] * count) + b"]")[0] == [Status.OK] * count
+    many = count > FEW_ELEMENTS * ELEMENT_BYTES // (ELEMENT_BYTES - 2)
+    assert judged_elements(b"{}" * count, several=True)[0] == ([Status.TOO_MANY_ELEMENTS] if many else [Status.OK] * count)
 
 
 DOUBLES = Form(numbers="double")

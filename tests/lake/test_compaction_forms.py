@@ -174,7 +174,7 @@ def test_only_an_array_of_objects_is_taken_apart_and_within_bounds(raw, elements
 
 
 def test_a_flood_of_elements_is_made_into_rows_a_block_at_a_time_and_no_array_is_parted():
-    payloads = [b"[" + b"{}," * (ELEMENTS - 1) + b"{}]", b"{}"] * 3
+    payloads = [b"[" + b'{"a":1},' * (ELEMENTS - 1) + b'{"a":1}]', b"{}"] * 3
     origins = [pa.array([None] * 6, HEAD.field(name).type) if name != "_version" else pa.array([f"{row:016x}" for row in range(6)]) for name in ORIGINS]
     made = [block.table for block in typed_again(origins, payloads, Contract(form=ELEMENTWISE))]
     assert sum(each.num_rows for each in made) == 3 * ELEMENTS + 3

@@ -158,6 +158,21 @@ def test_a_tie_of_kinds_settles_no_column_and_the_next_hour_does(lake, one, othe
     assert "a" in kinds(lake)
 
 
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_field_of_any_frequency_has_its_values_in_its_own_rows(lake, recorded):
+    shares = [1, 2, 3, 7, 8, 9, 20, 63, 64, 65, 500, 4000]
+    messages = [{f"of_{share}": f"{share} {place}" for share in shares if place % share == 0} for place in range(BLOCK_ROWS)]
+    late = [{f"of_{share}": "x" for share in shares if place >= BLOCK_ROWS - 9 * share} for place in range(BLOCK_ROWS)]
+    if recorded:
+        sent(lake, messages[:1] * 3)
+        assert len(kinds(lake)) == len(shares)
+    sent(lake, messages + late, HOUR.next)
+    rows = read(lake, "hour=11/part-00000")
+    found = [{name: row[name] for name in kinds(lake) if row[name] is not None} | json.loads(row["_extra"] or "{}") for row in rows]
+    assert found == messages + late
+    assert [row["_extra"] for row in rows if row["_extra"]] == []
+
+
 @pytest.mark.parametrize("nested", ["columns", "structs"])
 def test_a_nested_field_is_counted_by_its_path(lake, nested):
     lake = replace(lake, form=Form(numbers="double", nested_objects=nested))
