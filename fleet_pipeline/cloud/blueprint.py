@@ -14,6 +14,7 @@ from fleet_pipeline.cloud.kinds.attachment import PolicyAttachment
 from fleet_pipeline.cloud.kinds.bucket import Bucket
 from fleet_pipeline.cloud.kinds.claim_certificate import ClaimCertificate
 from fleet_pipeline.cloud.kinds.function import HOOK_FOLDER, Function, sha256_of, zipped
+from fleet_pipeline.cloud.kinds.given_bucket import GivenBucket
 from fleet_pipeline.cloud.kinds.iot_policy import IotPolicy
 from fleet_pipeline.cloud.kinds.log_group import LogGroup
 from fleet_pipeline.cloud.kinds.own_ca import Undescribed, ca_certificate
@@ -85,6 +86,9 @@ def resources(parts: Blueprint) -> Iterator[Resource]:
 
 def _storage(fleet: Fleet) -> dict[str, Part]:
     def bucket(name: str, policy: filled.Document) -> Part:
+        if name in fleet.given:
+            overwrites = name == fleet.bucket
+            return Part(GivenBucket(name, fleet.arn("s3", name), fleet.region, fleet.kms_key_arn, overwrites=overwrites))
         plain = Bucket(name=name, arn=fleet.arn("s3", name), region=fleet.region, policy=policy, tags=fleet.all_tags, access_logs=fleet.access_logs(name))
         return Part(replace(plain, encryption=ALGORITHM, kms_key=fleet.kms_key_arn) if fleet.kms_key else plain)
 

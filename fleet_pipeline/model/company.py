@@ -56,6 +56,10 @@ class Company(Protocol):
         """What the keys of these logs begin with."""
 
     @property
+    def given_buckets(self) -> tuple[str, ...]:
+        """Which buckets are another team's."""
+
+    @property
     def bucket(self) -> str:
         """The bucket of messages."""
 
@@ -79,6 +83,8 @@ def check(said: Company) -> None:
     if not re.fullmatch(rf"({re.escape(queues)}[a-zA-Z0-9_-]{{1,80}})?", said.hook_dead_letters):
         raise InvalidSetting("FLEET_HOOK_DEAD_LETTERS", said.hook_dead_letters, f"write the ARN of a standard queue, such as {queues}dead-letters")
     _check_access_logs(said)
+    if set(said.given_buckets) - {"raw", "lake"} or len(set(said.given_buckets)) < len(said.given_buckets):
+        raise InvalidSetting("FLEET_GIVEN_BUCKETS", ",".join(said.given_buckets), "name raw, lake or both, each once")
 
 
 def _check_tags(tags: Texts) -> None:

@@ -10,6 +10,7 @@
     │   ├── WrongRegion           the credentials are set up for another region; nothing was changed
     │   ├── OverwritesUnasked     the object store overwrites although it was asked not to; nothing was written
     │   ├── CannotChange          the field is fixed at creation
+    │   ├── GivenBucketUnfit      a bucket of another team's is not as the fleet needs it
     │   ├── NotOurs               a resource of this name exists and does not carry our tag
     │   ├── LockHeld              someone else is changing the fleet (retryable)
     │   ├── WouldLose             removing would lose what cannot be had again, and was not confirmed
@@ -178,6 +179,19 @@ class CannotChange(AwsError):
     def __str__(self) -> str:
         return (
             f"{self.resource} has {self.field} {self.found!r} and AWS cannot change it to {self.wanted!r}: take the setting back, or remove the resource first"
+        )
+
+
+class GivenBucketUnfit(AwsError):
+    """A bucket of FLEET_GIVEN_BUCKETS is not as the fleet needs it; nothing was done to it. `needed` is what its owner has to do."""
+
+    def __init__(self, bucket: str, needed: tuple[str, ...]) -> None:
+        super().__init__(bucket, needed)
+        self.bucket, self.needed = bucket, needed
+
+    def __str__(self) -> str:
+        return (
+            f"the given bucket {self.bucket!r} is not made or changed by this fleet (FLEET_GIVEN_BUCKETS). Its owner has to do this: {'; '.join(self.needed)}"
         )
 
 

@@ -92,6 +92,11 @@ class Fleet(Names):
         "cdk-s3-test-bucket", "Bucket of raw messages and of the claim certificate.", "As in the CDK app. Bucket names are global: choose your own on AWS."
     )
     lake_bucket: str = _setting("", "Bucket of the Parquet files; empty means `{bucket}-lake`.", "A bucket of its own can forbid every overwrite.")
+    given_buckets: tuple[str, ...] = _setting(
+        (),
+        "Which of the two buckets are another team's, `raw` and `lake`: checked, and never made, changed, tagged, emptied or removed.",
+        "The fleet makes its own, and says what guards them.",
+    )
     serial_prefix: str = _setting("297468", "What a vehicle's serial number must begin with.", "As in the CDK app.")
     rule_keys: tuple[str, ...] = _setting(("rule1", "rule2", "rule3"), "One topic rule for each key.", "As in the CDK app's rule-keys.json.")
     rule_tables: tuple[RuleTable, ...] = _setting(

@@ -22,6 +22,9 @@ class Names:
 
     account: str
     region: str
+    bucket: str
+    lake_bucket: str
+    given_buckets: tuple[str, ...]
     service: str
     application: str
     environment: str
@@ -51,6 +54,11 @@ class Names:
     def makes_logs(self) -> bool:
         """Whether the settings say anything of the functions' logs, so that they are not left to Lambda."""
         return bool(self.kms_key or self.log_retention_days or self.tags)
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The names of the buckets that are another team's."""
+        return tuple(name for word, name in (("raw", self.bucket), ("lake", self.lake_bucket)) if word in self.given_buckets)
 
     def access_logs(self, bucket: str) -> str:
         """Return where S3 logs the requests to a bucket, `s3://bucket/prefix`; empty where nothing is said of it."""

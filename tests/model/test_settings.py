@@ -115,6 +115,8 @@ BAD_VARIABLES = [
     ("FLEET_TAGS", "team=a&b", "1 to 256"),
     ("FLEET_TAGS", ",".join(f"tag{number}=x" for number in range(41)), "at most 40"),
     ("FLEET_TAGS", ",".join(f"{'t' * 100}{number}=x" for number in range(2)), "which a policy must name"),
+    ("FLEET_GIVEN_BUCKETS", "raw,catalog", "name raw, lake or both"),
+    ("FLEET_GIVEN_BUCKETS", "raw,raw", "each once"),
     ("FLEET_ROLE_PATH", "cars", "begin and end with a slash"),
     ("FLEET_ROLE_PATH", "/cars", "begin and end with a slash"),
     ("FLEET_ROLE_PATH", "/*/", "begin and end with a slash"),

@@ -98,9 +98,15 @@ def storage_policy(fleet: Fleet) -> Document:
     further = (*(("UpdateSecret",) if fleet.kms_key else ()), *(("TagResource",) if fleet.tags else ()))
     secrets = [_allowed("ClaimKeys", "secretsmanager", (*_SECRETS, *further), _secrets(fleet))] if fleet.claim_key_store == "secretsmanager" else []
     allow_list = _allowed(table[0], "dynamodb", table[1], fleet.arn("dynamodb", f"table/{fleet.allow_list_table}"))
-    buckets = [fleet.arn("s3", name) for name in (fleet.bucket, fleet.lake_bucket)]
-    logged = [_allowed("AccessLogs", "s3", ("GetBucketLogging", "PutBucketLogging"), buckets)] if fleet.access_log_bucket else []
-    return _with(filled_in("provisioner-storage-policy", fleet, _names(fleet)), secrets, [allow_list], _making_what_is_encrypted(fleet), logged)
+    document, made = (
+        filled_in("provisioner-storage-policy", fleet, _names(fleet)),
+        [name for name in (fleet.bucket, fleet.lake_bucket) if name not in fleet.given],
+    )
+    document["Statement"] = [each for each in document["Statement"] if each["Resource"]]
+    given = [_allowed("GivenBuckets", "s3", _SEEN_OF_A_BUCKET, [fleet.arn("s3", name) for name in fleet.given])] if fleet.given else []
+    buckets = [fleet.arn("s3", name) for name in made]
+    logged = [_allowed("AccessLogs", "s3", ("GetBucketLogging", "PutBucketLogging"), buckets)] if fleet.access_log_bucket and buckets else []
+    return _with(document, given, secrets, [allow_list], _making_what_is_encrypted(fleet), logged)
 
 
 def key_policy(fleet: Fleet) -> Document:
@@ -135,6 +141,7 @@ def _names(fleet: Fleet) -> dict[str, str | list[str]]:
         "bucket": fleet.bucket,
         "prefix": fleet.prefix,
         "lake-bucket": fleet.lake_bucket,
+        "made-buckets": [name for name in (fleet.bucket, fleet.lake_bucket) if name not in fleet.given],
         "raw-prefix": fleet.raw_prefixes,
         "errors-prefix": fleet.errors_prefix,
         "bulk-prefix": fleet.bulk_prefix,
@@ -190,6 +197,16 @@ def _making_what_is_encrypted(fleet: Fleet) -> list[Document]:
 _KEY_OF_A_TABLE = ("CreateGrant", "Decrypt", "Encrypt", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "ReEncryptFrom", "ReEncryptTo")
 """What DynamoDB asks KMS for in the name of who makes a table. Source: Amazon DynamoDB Developer Guide, encryption.usagenotes."""
 
+_SEEN_OF_A_BUCKET = (
+    "GetBucketLocation",
+    "GetBucketPolicy",
+    "GetBucketPublicAccessBlock",
+    "GetBucketTagging",
+    "GetBucketVersioning",
+    "GetEncryptionConfiguration",
+    "ListBucket",
+    "ListBucketVersions",
+)
 _TABLE = ("CreateTable", "DeleteItem", "DeleteTable", "DescribeTable", "ListTagsOfResource", "PutItem", "Scan", "TagResource")
 _SECRETS = ("CreateSecret", "DeleteSecret", "DescribeSecret", "GetSecretValue")
 _CA = ("DeleteCACertificate", "DescribeCACertificate", "TagResource", "UpdateCACertificate")

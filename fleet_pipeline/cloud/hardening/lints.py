@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import singledispatch
 from typing import Any
 
 from fleet_pipeline.cloud.kinds.bucket import Bucket
 from fleet_pipeline.cloud.kinds.function import Function
+from fleet_pipeline.cloud.kinds.given_bucket import GivenBucket
 from fleet_pipeline.cloud.kinds.iot_policy import IotPolicy
 from fleet_pipeline.cloud.kinds.permission import InvokePermission
 from fleet_pipeline.cloud.kinds.role import Role
@@ -112,6 +113,14 @@ def _bucket(bucket: Bucket, _fleet: Fleet, _today: date) -> Iterator[Finding]:
         yield Finding("open to the public", "a single wrong policy would publish every message and the claim key", "block public access, all four ways")
     if not any(_denies_plain_http(statement) for statement in _statements(bucket.policy)):
         yield Finding("no TLS", "requests over plain HTTP are served", "deny s3:* where aws:SecureTransport is false")
+
+
+@findings.register
+def _given_bucket(given: GivenBucket, fleet: Fleet, today: date) -> Iterator[Finding]:
+    """Yield what its owner should do otherwise: what makes it unfit, and what would be a finding about a bucket of ours."""
+    yield from (Finding("not as the fleet needs it", "the fleet does not change it", needed) for needed in given.unfit)
+    if given.bucket is not None:
+        yield from (replace(each, fix=f"its owner: {each.fix}") for each in findings(given.bucket, fleet, today) if not given.unfit)
 
 
 def _statements(document: dict[str, Any]) -> list[dict[str, Any]]:

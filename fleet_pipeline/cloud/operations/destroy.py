@@ -1,7 +1,7 @@
 """Taking a fleet down again, in reverse order, without losing anything that nobody meant to lose.
 
-What is kept: the two buckets with their data, unless they are asked for. What is not: everything else that the fleet made, the
-vehicles' things and certificates (a thing that stayed would be refused when its vehicle registers with the next fleet), the claim
+What is kept: the two buckets with their data, unless they are asked for; one that is another team's in any case. What is not: everything
+else that the fleet made, the vehicles' things and certificates (a thing that stayed would be refused when its vehicle registers with the next fleet), the claim
 certificate with every version of its keys, the hook's log.
 """
 
@@ -21,6 +21,7 @@ from fleet_pipeline.cloud.kinds.attachment import PolicyAttachment
 from fleet_pipeline.cloud.kinds.bucket import Bucket
 from fleet_pipeline.cloud.kinds.claim_certificate import ClaimCertificate
 from fleet_pipeline.cloud.kinds.function import Function
+from fleet_pipeline.cloud.kinds.given_bucket import GivenBucket
 from fleet_pipeline.cloud.kinds.iot_policy import IotPolicy
 from fleet_pipeline.cloud.kinds.log_group import described
 from fleet_pipeline.cloud.operations.leftovers import leftovers, lost_with
@@ -53,7 +54,7 @@ def losses(fleet: Fleet, aws: Aws, *, with_data: bool = False) -> tuple[str, ...
     """Return in words what a teardown would lose for good. Reads only."""
     found = [_vehicles(fleet, aws), _claim(fleet, aws)]
     if with_data:
-        found += [_objects(aws, fleet.bucket), _objects(aws, fleet.lake_bucket)]
+        found += [_objects(aws, name) for name in (fleet.bucket, fleet.lake_bucket) if name not in fleet.given]
     if fleet.allow_list == "dynamodb":
         found.append(allow_list.counted(aws, fleet.allow_list_table))
     return (*(loss for loss in found if loss), *lost_with(leftovers(fleet, aws), aws))
@@ -87,7 +88,7 @@ def destroy(  # noqa: PLR0913 (each is a decision of its own)
     for each in going:
         yield from _removed(fleet, aws, each.wanted, "", sleep)
     for name, resource in reversed(parts.items()):
-        if isinstance(resource, Bucket) and not with_data:
+        if isinstance(resource, GivenBucket) or (isinstance(resource, Bucket) and not with_data):
             yield Gone(f"{resource.kind} {resource.name!r}", "kept", name)
         else:
             yield from _removed(fleet, aws, resource, name, sleep)
@@ -99,7 +100,7 @@ def _standing(parts: dict[str, Resource], aws: Aws) -> bool:
     for step in steps:
         if step.action is Action.NOT_OURS and step.refusal:
             raise step.refusal
-    return any(step.live for step in steps)
+    return any(step.live for step in steps if not isinstance(step.wanted, GivenBucket))
 
 
 def _refuse_to_take_from_others(resource: Resource, aws: Aws) -> None:
