@@ -4,10 +4,11 @@ PORT   ?= 3000
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+DEV    := $(VENV)/.installed-dev
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui quick test coverage bench crash foreign-s3 check lock audit sbom clean
+.PHONY: help demo ui dev quick test coverage bench crash foreign-s3 check lock audit sbom clean
 
 help: ## what can be done here
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,38 +19,43 @@ demo: $(STAMP) ## from an empty account to rows in Parquet, on this machine, in 
 ui: $(STAMP) ## Dagster's UI on http://127.0.0.1:3000 (PORT=3001 for another port)
 	DAGSTER_HOME="$(CURDIR)" $(BIN)/python -m fleet_pipeline ui --port $(PORT)
 
-quick: $(STAMP) ## what can be proved in a minute, without AWS on this machine
+dev: $(DEV) ## the developers' tools, which the demo and the UI do without; whatever needs them installs them
+
+quick: $(DEV) ## what can be proved in a minute, without AWS on this machine
 	$(BIN)/python -m pytest -n auto -m "not whole and not crash"
 
-test: $(STAMP) check ## everything that is promised, proved
+test: $(DEV) check ## everything that is promised, proved
 	$(BIN)/python -m pytest -n auto --dist loadscope
 
-coverage: $(STAMP) ## the same, and which lines and branches no test runs (half as much again)
+coverage: $(DEV) ## the same, and which lines and branches no test runs (half as much again)
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n auto --dist loadscope
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-bench: $(STAMP) ## the race of compaction against its peers, and the memory it takes (some forty minutes)
+bench: $(DEV) ## the race of compaction against its peers, and the memory it takes (some forty minutes)
 	$(BIN)/python benchmarks/run.py --million --write
 	$(BIN)/python benchmarks/memory.py --million --write
 	$(BIN)/python benchmarks/hostile.py --write
 
-crash: $(STAMP) ## an apply killed before and after every single call (an hour)
+crash: $(DEV) ## an apply killed before and after every single call (an hour)
 	$(BIN)/python -m pytest -m crash
 
-foreign-s3: $(STAMP) ## the lake on object stores that others wrote: moto's, and Ceph's RGW behind TLS (Debian, as root)
+foreign-s3: $(DEV) ## the lake on object stores that others wrote: moto's, and Ceph's RGW behind TLS (Debian, as root)
 	tests/foreign_s3.sh "$(CURDIR)/$(BIN)/python"
 
-check: $(STAMP) ## format, lint, types, layers
+check: $(DEV) ## format, lint, types, layers
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy --no-error-summary
 	$(BIN)/lint-imports --no-cache >/dev/null || $(BIN)/lint-imports --no-cache
 
-lock: $(STAMP) ## write the lock files anew from pyproject.toml
+lock: $(DEV) ## write the lock files anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-strip-extras --universal --python-version 3.11 \
 	  --no-header --no-annotate --extra dev pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-strip-extras --universal --python-version 3.11 \
+	  --no-header --no-annotate --extra ui --extra local --extra analytics --constraint requirements.lock \
+	  pyproject.toml requirements-demo.in -o requirements-demo.lock
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-strip-extras --universal --python-version 3.11 \
 	  --no-header --no-annotate --extra ui --extra analytics --extra production --constraint requirements.lock \
 	  pyproject.toml deploy/build.in -o deploy/requirements.lock
@@ -61,7 +67,7 @@ AUDIT := .venv-audit/bin
 	$@/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/audit.lock
 	@touch $@
 
-audit: $(STAMP) .venv-audit ## known vulnerabilities of what the image installs, and its licences
+audit: $(DEV) .venv-audit ## known vulnerabilities of what the image installs, and its licences
 	$(AUDIT)/pip-licenses --python $(BIN)/python --from mixed --format markdown --order name \
 	  --packages $$(sed -n 's/^\([A-Za-z0-9._-]*\).*==.*/\1/p' deploy/requirements.lock) > deploy/licences.md
 	$(AUDIT)/pip-audit --disable-pip --no-deps --strict -r deploy/requirements.lock
@@ -74,12 +80,20 @@ clean: ## remove what the demo, the UI and the tests have left (not the virtual 
 	@if [ -x $(BIN)/fleet ]; then $(BIN)/fleet local reset --yes; fi
 	rm -rf .dagster .logs_queue logs dist .fleet .coverage .coverage.* .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
 
-$(STAMP): requirements.lock requirements-uv.lock pyproject.toml
+# uv shows what it loads. Where it cannot install, pip does: that takes some minutes.
+install = echo "installing $(1) into $(VENV) (once)"; \
+	if $(BIN)/uv pip install --python $(BIN)/python --require-hashes -r $(1); then :; \
+	else echo "uv cannot install here, pip does it: this takes some minutes"; \
+	    $(PIP) --require-hashes --only-binary :all: -r $(1); fi
+
+$(STAMP): requirements-demo.lock requirements-uv.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else "fleet_pipeline needs Python 3.11 to 3.13 and found %d.%d: set PYTHON=python3.12" % v)'
 	$(PYTHON) -m venv $(VENV)
-	@if $(PIP) --require-hashes -r requirements-uv.lock && \
-	    $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock; then :; \
-	else echo "uv cannot install here, pip does it: this takes some minutes"; \
-	    $(PIP) --require-hashes --only-binary :all: -r requirements.lock; fi
+	@$(PIP) --require-hashes -r requirements-uv.lock || echo "uv cannot be had here"
+	@$(call install,requirements-demo.lock)
 	$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(DEV): $(STAMP) requirements.lock
+	@$(call install,requirements.lock)
 	@touch $@

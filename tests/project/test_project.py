@@ -19,7 +19,7 @@ def test_workspace_and_pyproject_name_the_same_code_location():
     assert (module["module_name"], module["location_name"]) == (project["code_location_target_module"], project["code_location_name"])
 
 
-@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-uv.lock"])
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-demo.lock", "requirements-uv.lock"])
 def test_every_locked_package_has_hashes_and_no_address(lock):
     text = (REPOSITORY / lock).read_text()
     packages = re.split(r"\n(?=[a-z0-9])", text.strip())
@@ -32,6 +32,16 @@ def test_the_lock_has_every_direct_dependency():
     wanted = [*PYPROJECT["project"]["dependencies"], *(each for extra in PYPROJECT["project"]["optional-dependencies"].values() for each in extra)]
     names = {re.split(r"[\[<>=~ ]", each)[0].lower() for each in wanted} - {"fleet-pipeline"}
     assert names - locked == set()
+
+
+def test_the_demo_installs_what_it_needs_and_no_developers_tools_in_the_versions_that_were_tested():
+    def pinned(lock):
+        return dict(re.findall(r"^([\w.-]+)(?:\[[^]]*\])?==([^ ;]+)", (REPOSITORY / lock).read_text(), re.MULTILINE))
+
+    demo = pinned("requirements-demo.lock")
+    assert demo.items() <= pinned("requirements.lock").items()
+    assert {"dagster-webserver", "ministack", "duckdb", "awsiotsdk"} <= demo.keys()
+    assert not {"pytest", "mypy", "ruff", "polars", "playwright", "pandas", "moto", "dagster-postgres"} & demo.keys()
 
 
 def test_make_explains_its_targets():
