@@ -4,7 +4,7 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from hashlib import blake2b
 from itertools import compress, repeat
 from typing import Any, NamedTuple, TypeVar
@@ -225,13 +225,15 @@ def _unrolled(versions: pa.Table, rows: _Rows) -> pa.Table:
     """Return a row for each element of the versions. Only the first has the payload, and the others' identities say which they are."""
     numbers, places = pa.array(rows.numbers, pa.int32()), pa.array(rows.versions, pa.int32())
     origins = versions.select(ORIGINS).take(places)
-    identities = pc.binary_join_element_wise(origins["_version"], _SUFFIXES.take(numbers), "")
+    identities = pc.binary_join_element_wise(origins["_version"], _suffixes().take(numbers), "")
     payloads = versions["_payload"].take(pc.if_else(pc.equal(numbers, 0), places, None))
     return origins.set_column(origins.schema.get_field_index("_version"), "_version", identities).append_column("_payload", payloads).combine_chunks()
 
 
-_SUFFIXES = pa.array(["", *(f"-{number:04}" for number in range(1, ELEMENTS))])
-"""What stands after a version in the identities of its elements, by their numbers."""
+@cache
+def _suffixes() -> pa.Array:
+    """Return what stands after a version in the identities of its elements, by their numbers. Made late: the first array imports pandas where it is."""
+    return pa.array(["", *(f"-{number:04}" for number in range(1, ELEMENTS))])
 
 
 def conformed(made: Block, contract: Contract) -> pa.Table:

@@ -74,6 +74,23 @@ def test_while_a_generation_is_written_messages_are_added_to_it_first(raw, lake)
     assert held(new) == held(lake) == 11
 
 
+def test_beside_many_generations_each_is_compacted_once(raw, lake):
+    """Those of rewrites that were given up, and those to which readers have switched meanwhile."""
+    last = lake
+    for _ in range(10):
+        last = last.next_generation
+        last.begin()
+    before = raw.requests["GET"], lake.store.requests.total()
+    raw.put(key(20), b'{"speed": 1.5}')
+    assert compact(raw, lake).rows_added == 1
+    assert raw.requests["GET"] - before[0] == 1 + 10 * 11  # the new message here, and all of them in each that has none yet
+    asked = lake.store.requests.total() - before[1]
+    again = lake.store.requests.total()
+    compact(raw, lake)
+    assert lake.store.requests.total() - again < asked < 10 * 100
+    assert held(last) == held(lake) == 11
+
+
 def test_a_generation_that_is_begun_just_before_a_part_is_written_gets_its_messages_first(raw, lake):
     new = lake.next_generation
     raw.put(key(20), b'{"speed": 1.5}')

@@ -93,8 +93,8 @@ def compact_hour(raw: Store, lake: Lake, rule: Rule, hour: Hour, *, on_progress:
     """
     while True:
         coming = lake.coming()
-        for other in coming:
-            compact_hour(raw, other, rule, hour)
+        if coming:
+            compact_hour(raw, coming[0], rule, hour)  # which does the same for those after it: each of them once
         with suppress(GenerationBegun), workplace() as folder, garbage_seldom_sought:
             run = _Run(raw, lake, rule, hour, folder, coming)
             run.compact(on_progress)
