@@ -72,7 +72,8 @@ class Appending:
     def __post_init__(self) -> None:
         """Look at what the hour holds."""
         self._spool = Spool(self.folder / "spool")
-        self._may_add = self.contract.most_new
+        self._most: int | None = None
+        self._first_record: int | None = None
         self.look()
 
     def add(self, block: Block) -> None:
@@ -97,9 +98,7 @@ class Appending:
 
         Raises GenerationBegun, and writes nothing, when a new generation was begun that the caller does not know.
         """
-        before = len(self.contract.columns)
-        self.contract = self.lake.record(self.rule, self.evidence, self.contract.form, self._may_add)
-        self._may_add -= min(self._may_add, len(self.contract.columns) - before)
+        self.contract = self.lake.record(self.rule, self.evidence, self.contract.form, self._most_columns())
         file, key = self.folder / "part.parquet", self.lake.part_key(self.rule, self.hour, number)
         facts = {"writer": f"fleet-pipeline {__version__}", "rule": self.rule.key, "hour": self.hour.partition_key, "contract": self.contract.number}
         written = write(file, (conformed(block, self.contract) for block in self._spool), row_schema(self.contract), facts)
@@ -114,10 +113,20 @@ class Appending:
         self.statuses += written.statuses
         return True
 
+    def _most_columns(self) -> int:
+        """Return how many columns the table may have after this hour: half of the room that was there before its first part goes to it, whoever writes it."""
+        if self._most is None and self.evidence.fields:
+            before = self.contract if self._first_record is None else self.lake.contract(self.rule, self._first_record - 1)
+            self._most = len(before.columns) + before.most_new
+        return self._most or 0
+
     def look(self) -> int:
         """See the parts that have come, and drop their rows from what is pending."""
         parts = self.lake.parts(self.rule, self.hour)
         for part in parts[self.known.parts :]:
-            self.known.add(opened(self.lake.store, part))
+            file = opened(self.lake.store, part)
+            self.known.add(file)
+            if self._most is None and part is parts[0]:
+                self._first_record = file.facts.get("contract")
         self._spool.drop(self.known)
         return len(parts)

@@ -113,15 +113,19 @@ class Lake:
             if self.store.read(part.key, part.size - tail, part.size) != source.read():
                 raise PartDamaged(part.key, "its footer is not the one that was written")
 
-    def contract(self, rule: Rule) -> Contract:
-        """Return the rule's contract as it was recorded last; before the first record one of the columns that the settings say. Raises RecordDamaged."""
-        found = self._last_record(rule)
+    def contract(self, rule: Rule, until: int | None = None) -> Contract:
+        """Return the rule's contract as it was recorded last, or until a record; before the first one of the columns that the settings say.
+
+        Raises RecordDamaged.
+        """
+        found = self._last_record(rule, until)
         return found or replace(Contract(form=rule.form(self.form)).saying(rule.columns), number=-1)
 
-    def _last_record(self, rule: Rule) -> Contract | None:
+    def _last_record(self, rule: Rule, until: int | None) -> Contract | None:
         records = self._records(rule)
         live = {version.key: version for page in self.store.versions(records) for version in page if version.latest}
-        numbers = [int(found[1]) for key in live if (found := _RECORD.fullmatch(key[len(records) :]))]
+        recorded = [int(found[1]) for key in live if (found := _RECORD.fullmatch(key[len(records) :]))]
+        numbers = [number for number in recorded if until is None or number <= until]
         if not numbers:
             return None
         last = live[f"{records}{max(numbers):05d}.json"]
@@ -130,13 +134,12 @@ class Lake:
     def record(self, rule: Rule, seen: Evidence, form: Form, most: int | None = None) -> Contract:
         """Return the recorded contract once it has the columns that the settings say, or that what was seen calls for. Others may be recording too.
 
-        At most `most` are added: half of those that there is room for, where it is not said. Raises ContractBroken when the table has another form.
+        It gets no more than `most` in all: half of those that there is room for, where it is not said. Raises ContractBroken when the table has another form.
         """
         while True:
             found = self.contract(rule)
-            wanted = found.saying(rule.columns).adding(
-                seen.columns(found, rule.new_column_messages(self.new_column_messages)), form, found.most_new if most is None else most
-            )
+            said, new = found.saying(rule.columns), seen.columns(found, rule.new_column_messages(self.new_column_messages))
+            wanted = said.adding(new, form, found.most_new if most is None else max(0, most - len(said.columns)))
             if wanted is found or self.store.put_new(f"{self._records(rule)}{wanted.number:05d}.json", wanted.to_json()):
                 return wanted
 

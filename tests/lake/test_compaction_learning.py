@@ -126,6 +126,59 @@ def test_an_hour_of_several_parts_adds_no_more_than_one_of_one_part(lake, tmp_pa
     assert (len(into.added), len(kinds(lake))) == (3, COLUMNS // 2)
 
 
+def test_an_hour_that_is_compacted_again_and_again_adds_no_more_than_once(lake):
+    raw = DictStore()
+    sent(lake, [NORMAL] * 9)
+    for late in range(4):
+        for place in range(4):
+            names = {f"{late}_{number}": 1 for number in range(900)}
+            raw.put(RULE.raw_key(RawName(HOUR.next.start_ms + 10 * late + place, f"00000000-0000-4000-8000-{place:012d}")), json.dumps(names).encode())
+        assert compact_hour(raw, lake, RULE, HOUR.next).rows_added == 4
+        assert len(kinds(lake)) == 3 + (COLUMNS - 3 + 1) // 2
+    sent(lake, [{"new": 1}] * 4, HOUR.next.next)
+    assert kinds(lake)["new"] == "double"
+
+
+def test_two_that_compact_an_hour_at_once_add_no_more_than_one(lake, tmp_path):
+    both = [Appending(lake, RULE, HOUR, tmp_path / name, lake.contract(RULE)) for name in ("one", "other") if not (tmp_path / name).mkdir()]
+    for place, into in enumerate(both):
+        payloads = [json.dumps({f"{place}_{number}": 1 for number in range(900)}).encode()] * 4
+        for block in blocks(RULE, [Version(key(4 * place + each), "v", 1, "e", "m", latest=True) for each in range(4)], payloads, into.contract):
+            into.add(block)
+    for into in both:
+        into.commit()
+        assert len(kinds(lake)) == COLUMNS // 2
+
+
+def test_late_messages_make_columns_of_fields_that_their_hour_did_not_have(lake):
+    raw = DictStore()
+    for late in range(3):
+        for place in range(4):
+            name = RawName(HOUR.start_ms + 10 * late + place, f"00000000-0000-4000-8000-{place:012d}")
+            raw.put(RULE.raw_key(name), json.dumps(NORMAL | {f"new{late}": 1}).encode())
+        compact_hour(raw, lake, RULE, HOUR)
+    assert kinds(lake) == COLUMNS_OF_NORMAL | {f"new{late}": "double" for late in range(3)}
+
+
+def test_a_lone_first_message_takes_half_of_a_tables_columns_and_the_next_hours_have_theirs(lake):
+    assert sent(lake, [POISON | {f"g{number}": 1 for number in range(100)}]).statuses == {"partial": 1}
+    assert len(kinds(lake)) == COLUMNS // 2
+    assert sent(lake, [NORMAL] * 9, HOUR.next).statuses == {"ok": 9}
+    assert kinds(lake).items() >= COLUMNS_OF_NORMAL.items()
+
+
+def test_a_rewrite_that_learns_may_fill_all_columns_and_one_with_a_contract_takes_none_beside_it(lake):
+    for hour, letter in ((HOUR, "a"), (HOUR.next, "b")):
+        sent(lake, [NORMAL | {f"{letter}{number}": 1 for number in range(900)}] * 3, hour)
+    new, pinned, seen = lake.next_generation, lake.next_generation.next_generation, Evidence()
+    for hour in (HOUR, HOUR.next):
+        seen.add(learnt(lake, new.contract(RULE), RULE, hour))
+    assert len(new.record(RULE, seen, new.form, most=COLUMNS).columns) == COLUMNS
+    pinned.pin(RULE, Contract(form=lake.form).adding([Contract().column((name,), "double") for name in ("speed", "a1")]))
+    assert rewrite_hour(lake, pinned, RULE, HOUR).complete
+    assert {*kinds(pinned)} == {"speed", "a1"}
+
+
 @pytest.mark.parametrize("odd", ["x", True, {"deep": 1}, [1], 2**63])
 @pytest.mark.parametrize("place", [0, BLOCK_ROWS + 1])
 def test_a_kind_is_what_most_messages_of_the_hour_say_and_not_its_first_block(lake, odd, place):
