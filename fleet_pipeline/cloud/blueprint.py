@@ -8,8 +8,10 @@ from graphlib import TopologicalSorter
 from fleet_pipeline.cloud.claims.certificates import Claims
 from fleet_pipeline.cloud.documents import filled
 from fleet_pipeline.cloud.documents.actions import action_rights, completed
+from fleet_pipeline.cloud.documents.device import device_policies, device_policy_names, with_device_policies
 from fleet_pipeline.cloud.encryption import ALGORITHM
 from fleet_pipeline.cloud.enrolment.allow_list import AllowListTable
+from fleet_pipeline.cloud.enrolment.further_policy import FurtherDevicePolicy
 from fleet_pipeline.cloud.kinds.attachment import PolicyAttachment
 from fleet_pipeline.cloud.kinds.bucket import Bucket
 from fleet_pipeline.cloud.kinds.claim_certificate import ClaimCertificate
@@ -146,16 +148,27 @@ def _provisioning(fleet: Fleet) -> dict[str, Part]:
         name=fleet.template_name,
         arn=fleet.template_arn,
         description="Registers a vehicle by its claim certificate",
-        body=filled.provisioning_template(fleet),
+        body=with_device_policies(fleet, filled.provisioning_template(fleet)),
         role_arn=role.arn,
         hook_arn=fleet.hook_arn,
         tags=fleet.all_tags,
     )
     return {
-        "device_policy": Part(_iot_policy(fleet, fleet.device_policy_name, filled.device_policy(fleet))),
+        **_device_policies(fleet),
         "provisioning_role": Part(replace(role, managed=(fleet.registration_policy_arn,))),
-        "provisioning_template": Part(template, ("device_policy", "provisioning_role", "hook_permission")),
+        "provisioning_template": Part(template, (*_device_policies(fleet), "provisioning_role", "hook_permission")),
     }
+
+
+def _device_policies(fleet: Fleet) -> dict[str, Part]:
+    """Return what every vehicle may do: a policy, and further ones where AWS IoT takes no document so long."""
+    first, *further = device_policies(fleet)
+    parts = {"device_policy": Part(_iot_policy(fleet, fleet.device_policy_name, first))}
+    for number, document in enumerate(further, 2):
+        name = fleet.further_device_policy_name(number)
+        policy = FurtherDevicePolicy(name, fleet.policy_arn(name), document, fleet.all_tags, first=fleet.device_policy_name)
+        parts[f"device_policy_{number}"] = Part(policy, ("device_policy",))
+    return parts
 
 
 def _claim(fleet: Fleet) -> dict[str, Part]:
@@ -212,7 +225,7 @@ def _own_ca(fleet: Fleet) -> dict[str, Part]:
         name=fleet.jitp_template_name,
         arn=fleet.arn("iot", f"provisioningtemplate/{fleet.jitp_template_name}"),
         description="Registers a vehicle by its certificate of the registered CA",
-        body=filled.jitp_template(fleet),
+        body=with_device_policies(fleet, filled.jitp_template(fleet)),
         role_arn=fleet.role_arn(fleet.provisioning_role_name),
         hook_arn="",
         tags=fleet.all_tags,
@@ -220,7 +233,7 @@ def _own_ca(fleet: Fleet) -> dict[str, Part]:
         type="JITP",
     )
     return {
-        "jitp_template": Part(template, ("device_policy", "provisioning_role"), "own_ca"),
+        "jitp_template": Part(template, (*_device_policies(fleet), "provisioning_role"), "own_ca"),
         "ca_certificate": Part(ca_certificate(fleet), ("jitp_template",), "own_ca"),
     }
 
@@ -236,7 +249,7 @@ def _just_in_time(fleet: Fleet) -> dict[str, Part]:
         description=what,
         role_arn=role.arn,
         runtime=fleet.hook_runtime,
-        environment={**_hook_environment(fleet), "CA_CERTIFICATE_ID": ca.name, "DEVICE_POLICY": fleet.device_policy_name},
+        environment={**_hook_environment(fleet), "CA_CERTIFICATE_ID": ca.name, "DEVICE_POLICY": ",".join(device_policy_names(fleet))},
         tags=fleet.all_tags,
         code_sha256=sha256_of(code),
         code=code,
@@ -258,7 +271,7 @@ def _just_in_time(fleet: Fleet) -> dict[str, Part]:
     return {
         "just_in_time_role": Part(role, (), "own_ca"),
         **log,
-        "just_in_time": Part(function, ("just_in_time_role", "device_policy", *log), "own_ca"),
+        "just_in_time": Part(function, ("just_in_time_role", *_device_policies(fleet), *log), "own_ca"),
         "just_in_time_permission": Part(permission, ("just_in_time",), "own_ca"),
         "just_in_time_rule": Part(rule, ("just_in_time_permission", "rule_error_role"), "own_ca"),
     }
@@ -270,7 +283,7 @@ def _bulk(fleet: Fleet) -> dict[str, Part]:
         return {}
     reading = {"input": filled.read_policy(fleet, fleet.bulk_prefix)}
     role = _role(fleet, fleet.bulk_role_name, "AWS IoT registers vehicles of a file as this role", filled.iot_trust(fleet), reading)
-    return {"bulk_role": Part(replace(role, managed=(fleet.registration_policy_arn,)), ("bucket", "device_policy"), "bulk_registration")}
+    return {"bulk_role": Part(replace(role, managed=(fleet.registration_policy_arn,)), ("bucket", *_device_policies(fleet)), "bulk_registration")}
 
 
 def _topic_rule(fleet: Fleet, rule: Rule) -> TopicRule:

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 
 from fleet_pipeline.model import company
 from fleet_pipeline.model.company import Texts
+from fleet_pipeline.model.device import POLICIES, POLICY_DOCUMENT_LIMIT, DeviceRight, check_statement
 from fleet_pipeline.model.errors import InvalidName, InvalidSetting
 from fleet_pipeline.model.form import Arrays, Form, LenientNumbers, NestedObjects, Numbers, SeveralObjects
 from fleet_pipeline.model.names import SERIAL_REST, Names
@@ -45,9 +46,6 @@ _CHOICES = {
 
 TEMPLATE_NAME_LIMIT = 36
 """Characters of a provisioning template's name. Source: API_CreateProvisioningTemplate."""
-
-POLICY_DOCUMENT_LIMIT = 2048
-"""Characters of an AWS IoT policy document without white space. Source: AWS IoT Core quotas."""
 
 EARLIEST_START = date(2015, 10, 8)
 """The day on which AWS IoT opened: no rule can have written before it."""
@@ -157,6 +155,16 @@ class Fleet(Names):
         "timestamp-uuid",
         "Last segment of a raw key: `timestamp-uuid`, `timestamp-uuid-client`, or the CDK app's `timestamp`.",
         "With `timestamp` alone two messages of one millisecond share a key. `-client` makes the client id known to the lake.",
+    )
+    device_rights: tuple[DeviceRight, ...] = _setting(
+        (),
+        "What a vehicle may do beside publishing to the rules: `shadow`, `jobs` and `commands`, each its own alone.",
+        "Telemetry needs none of them.",
+    )
+    policy_statements: tuple[dict[str, Any], ...] = _setting(
+        (),
+        "Further statements of the device policy, in AWS's form; a resource may be `topic/…`, `topicfilter/…` or `client/…` without account and region.",
+        "A vehicle needs no more for telemetry.",
     )
     allow_list: AllowList = _setting(
         "none",
@@ -349,6 +357,8 @@ class Fleet(Names):
             self._check_rule(f"rules[{number}]", rule, keys, taken)
             keys[rule.key.casefold()] = taken[rule.raw_prefix[:-1]] = rule.key
         self._check_topics(rules)
+        for number, statement in enumerate(self.policy_statements):
+            check_statement(f"policy_statements[{number}]", statement)
 
     def _check_rule(self, place: str, rule: Rule, keys: Mapping[str, str], taken: Mapping[str, str]) -> None:
         if rule.key.casefold() in keys:
@@ -363,9 +373,10 @@ class Fleet(Names):
     def _check_topics(self, rules: Sequence[Rule]) -> None:
         topics = [topic for rule in rules for topic in rule.ingest]
         size = sum(len(self.arn("iot", f"topic/{topic}")) + len('"",') for topic in topics)
-        if size > POLICY_DOCUMENT_LIMIT - 400:  # 400: the rest of the device policy
-            room = f"and AWS IoT takes {POLICY_DOCUMENT_LIMIT} in all; use fewer rules or shorter names"
-            raise InvalidSetting("FLEET_RULE_KEYS", self.rule_keys, f"the device policy would name {len(topics)} topics in {size} characters, {room}")
+        room = POLICIES * (POLICY_DOCUMENT_LIMIT - 400)  # 400: what stands in a document beside them
+        if size > room:
+            limit = f"and the {POLICIES} policies that AWS IoT gives a certificate have room for {room}; use fewer rules or shorter names"
+            raise InvalidSetting("FLEET_RULE_KEYS", self.rule_keys, f"the device policies would name {len(topics)} topics in {size} characters, {limit}")
 
     @property
     def rules(self) -> tuple[Rule, ...]:

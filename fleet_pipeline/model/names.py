@@ -69,6 +69,10 @@ class Names:
         """IoT policy of every registered vehicle."""
         return f"{self.prefix}-device-policy"
 
+    def further_device_policy_name(self, number: int | str) -> str:
+        """Return the name of the second policy of every registered vehicle, the third, and so on, where one document does not hold all."""
+        return f"{self.device_policy_name}-{number}"
+
     @property
     def claim_policy_name(self) -> str:
         """IoT policy of the claim certificate."""

@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from fleet_pipeline.model import first_day, tables
 from fleet_pipeline.model.company import Texts
@@ -37,6 +37,9 @@ _TABLES: dict[str, Any] = {
     each.name: each.type for each in fields(Fleet) if not isinstance(each.default, str | int | float) and each.name not in {*_LISTS, *_TEXTS}
 }
 """Settings that are tables, lists or the like, with their types. A variable says them as JSON."""
+_WORDS = {name: kind for name, kind in _TABLES.items() if get_origin(kind) is tuple and get_origin(get_args(kind)[0]) is Literal}
+"""Those that are words of a choice. A variable says them with commas between."""
+
 _NUMBER_WANTED: dict[type, str] = {int: "write a whole number", float: "write a number"}
 
 
@@ -159,6 +162,8 @@ def _parsed(name: str, value: str) -> Any:
     parts = tuple(part.strip() for part in value.split(",") if part.strip())
     if name in _LISTS:
         return parts
+    if name in _WORDS:
+        return tables.read(_WORDS[name], parts, _variable(name))
     if name in _TEXTS:
         return _pairs(name, value, parts)
     if name in _TABLES:

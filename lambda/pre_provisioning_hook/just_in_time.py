@@ -44,8 +44,8 @@ class Registry(Things, Protocol):
     def certificate(self, certificate_id: str) -> dict[str, Any]:
         """Return DescribeCertificate's description."""
 
-    def let_in(self, thing_name: str, certificate: dict[str, Any], policy: str) -> None:
-        """Make the thing, give it the certificate and the certificate its policy, and activate it last. May be repeated."""
+    def let_in(self, thing_name: str, certificate: dict[str, Any], policies: str) -> None:
+        """Make the thing, give it the certificate and the certificate its policies, parted by commas, and activate it last. May be repeated."""
 
 
 def lambda_handler(event: Any, _context: object) -> dict[str, bool]:
@@ -137,8 +137,8 @@ class IotRegistry(IotThings):
         """Return DescribeCertificate's description."""
         return dict(self.iot.describe_certificate(certificateId=certificate_id)["certificateDescription"])
 
-    def let_in(self, thing_name: str, certificate: dict[str, Any], policy: str) -> None:
-        """Make or mark the thing, give it the certificate and the certificate its policy, and activate it last."""
+    def let_in(self, thing_name: str, certificate: dict[str, Any], policies: str) -> None:
+        """Make or mark the thing, give it the certificate and the certificate its policies, parted by commas, and activate it last."""
         self.deadline.check()
         marked = {"attributes": {"registered_by": certificate["certificateId"]}}
         if self.describe(thing_name) is None:
@@ -146,6 +146,7 @@ class IotRegistry(IotThings):
         else:
             self.iot.update_thing(thingName=thing_name, attributePayload={**marked, "merge": True})
         self.iot.attach_thing_principal(thingName=thing_name, principal=certificate["certificateArn"])
-        self.iot.attach_policy(policyName=policy, target=certificate["certificateArn"])
+        for name in policies.split(","):
+            self.iot.attach_policy(policyName=name, target=certificate["certificateArn"])
         self.deadline.check()
         self.iot.update_certificate(certificateId=certificate["certificateId"], newStatus="ACTIVE")

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from fleet_pipeline.cloud.documents import filled
+from fleet_pipeline.cloud.documents import device, filled
 from fleet_pipeline.cloud.hardening import access_cases
 from fleet_pipeline.cloud.hardening.evaluation import Connection, allows
 from fleet_pipeline.model.errors import CannotJudge
@@ -37,7 +37,7 @@ FLEETS = {
 }
 
 DOCUMENTS = {
-    "device policy": (filled.device_policy, 2048),
+    "device policy": (device.device_policy, 2048),
     "claim policy": (filled.claim_policy, 2048),
     "provisioning template": (filled.provisioning_template, 10_240),
     "rule role's policy": (lambda fleet: filled.write_policy(fleet, fleet.raw_prefix), 10_240),
@@ -91,7 +91,7 @@ each_deed_of_a_claim = pytest.mark.parametrize("deed", CLAIMS, ids=lambda deed: 
 
 @each_deed_of_a_vehicle
 def test_a_vehicle_may_do_what_it_is_made_for_and_nothing_else(deed):
-    assert access_cases.misjudged(FLEET, filled.device_policy(FLEET), [deed]) == []
+    assert access_cases.misjudged(FLEET, device.device_policy(FLEET), [deed]) == []
 
 
 @each_deed_of_a_claim
@@ -101,12 +101,12 @@ def test_the_claim_certificate_lets_a_vehicle_register_and_nobody_do_anything_el
 
 @every_fleet
 def test_both_policies_judge_rightly_whatever_the_settings(fleet):
-    assert access_cases.misjudged(fleet, filled.device_policy(fleet), access_cases.device_deeds(fleet)) == []
+    assert access_cases.misjudged(fleet, device.device_policy(fleet), access_cases.device_deeds(fleet)) == []
     if fleet.claim_client_prefix:
         assert access_cases.misjudged(fleet, filled.claim_policy(fleet), access_cases.claim_deeds(fleet)) == []
 
 
-def test_the_cdk_apps_device_policy_fails_on_eleven_of_the_seventeen_attacks():
+def test_the_cdk_apps_device_policy_fails_on_eleven_of_the_eighteen_attacks():
     """The control: attacks that a policy allows are seen."""
     stopped = {
         "asks for further certificates",
@@ -115,9 +115,10 @@ def test_the_cdk_apps_device_policy_fails_on_eleven_of_the_seventeen_attacks():
         "hears the other vehicles",
         "changes another vehicle's shadow",
         "takes another vehicle's jobs",
+        "answers another vehicle's command",
     }
     attacks = [deed for deed in VEHICLES if not deed.legitimate]
-    assert len(attacks) == 17
+    assert len(attacks) == 18
     assert {deed.title for deed in access_cases.misjudged(FLEET, SEED_DEVICE_POLICY, VEHICLES)} == {deed.title for deed in attacks} - stopped
 
 

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 
 from fleet_pipeline.cloud.blueprint import blueprint
 from fleet_pipeline.cloud.reconcile import declared
+from fleet_pipeline.model.device import POLICY_DOCUMENT_LIMIT
 from fleet_pipeline.model.errors import InvalidName, InvalidSetting
-from fleet_pipeline.model.fleet import POLICY_DOCUMENT_LIMIT, TEMPLATE_NAME_LIMIT, Fleet
+from fleet_pipeline.model.fleet import TEMPLATE_NAME_LIMIT, Fleet
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.rule import RawName, Rule
 
@@ -254,6 +255,7 @@ NAME_LIMITS = {
     "invoke permission": r"[a-zA-Z0-9_-]{1,64}",
     "policy attachment": r"[\w+=,.@-]{1,128}",
     "provisioning template": rf"[0-9A-Za-z_-]{{1,{TEMPLATE_NAME_LIMIT}}}",
+    "further device policy": r"[\w+=,.@-]{1,128}",
     "topic rule": r"[a-zA-Z0-9_]{1,128}",
     "claim certificate": r"s3://[a-z0-9.-]{3,63}/claim-certificate/claim.pem",
 }

@@ -12,23 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from fleet_pipeline.model.fleet import Fleet
-from fleet_pipeline.model.rule_table import THING
 
 Document = dict[str, Any]
 Values = Mapping[str, str | Sequence[str]]
 
 _FOLDER = Path(__file__).parent
 _PLACEHOLDER = re.compile(r"<([a-z0-9-]+)>")
-
-
-def device_policy(fleet: Fleet) -> Document:
-    """A vehicle connects as its own thing and publishes to the rules' Basic Ingest topics, where they name a vehicle below its own name; nothing else."""
-    return filled_in("device-policy", fleet, {"publish-topics": [_in_policy(topic) for rule in fleet.rules for topic in rule.ingest]})
-
-
-def _in_policy(topic: str) -> str:
-    """Return a topic to which vehicles publish as policies write it: for each vehicle its own."""
-    return re.sub("#$", "*", topic.replace(THING, "${iot:Connection.Thing.ThingName}"))
 
 
 def claim_policy(fleet: Fleet) -> Document:

@@ -8,6 +8,7 @@ roles and functions makes an administrator. Source: IAM User Guide, access_polic
 from collections.abc import Callable, Mapping
 
 from fleet_pipeline.cloud.documents.actions import action_rights, given_roles
+from fleet_pipeline.cloud.documents.device import device_policy_names
 from fleet_pipeline.cloud.documents.filled import Document, filled_in, key_rights, telling_of_failures
 from fleet_pipeline.model.errors import InvalidSetting
 from fleet_pipeline.model.fleet import Fleet
@@ -15,6 +16,9 @@ from fleet_pipeline.model.names import log_of
 
 MANAGED_POLICY_LIMIT = 6144
 """Characters of a managed policy without white space. Source: IAM User Guide, reference_iam-quotas."""
+
+RULE_ARNS_LIMIT = 2200
+"""Characters of the rules' ARNs for which the provisioner's document has room."""
 
 VIRTUAL = "VIRTUAL"
 """What the serials of virtual vehicles have in them."""
@@ -150,7 +154,7 @@ def _names(fleet: Fleet) -> dict[str, str | list[str]]:
         "allow-list-table": fleet.allow_list_table,
         "thing-prefix": fleet.thing_prefix,
         "virtual": VIRTUAL,
-        "topic-rules": [*(rule.aws_name for rule in fleet.rules), *([fleet.just_in_time_rule_name] if fleet.own_ca == "jitr" else [])],
+        "topic-rules": [*_rule_names(fleet), *([fleet.just_in_time_rule_name] if fleet.own_ca == "jitr" else [])],
         "own-prefixes": ["allow-list", "claim-certificate", "provisioning", *([fleet.bulk_prefix] if fleet.bulk_registration == "on" else [])],
         "database": fleet.database,
         "registration-policy": fleet.registration_policy_arn,
@@ -158,10 +162,16 @@ def _names(fleet: Fleet) -> dict[str, str | list[str]]:
         "roles": [f"{anywhere}{name}" for name in fleet.role_names],
         "prefixed-roles": f"{anywhere}{fleet.prefix}-*",
         "functions": [fleet.hook_name, fleet.just_in_time_name],
-        "device-policy": fleet.device_policy_name,
-        "iot-policies": [fleet.device_policy_name, fleet.claim_policy_name],
+        "device-policy": device_policy_names(fleet),
+        "iot-policies": [fleet.device_policy_name, fleet.further_device_policy_name("*"), fleet.claim_policy_name],
         "templates": [fleet.template_name, fleet.jitp_template_name],
     }
+
+
+def _rule_names(fleet: Fleet) -> list[str]:
+    """Return the names of the fleet's rules, or what they begin with where all of them would make the document too long."""
+    names = [rule.aws_name for rule in fleet.rules]
+    return names if sum(len(fleet.arn("iot", f"rule/{name}")) for name in names) <= RULE_ARNS_LIMIT else [f"{fleet.rule_prefix}*"]
 
 
 def _former(fleet: Fleet) -> list[Document]:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from fleet_pipeline.aws.clients import Aws, doing
 from fleet_pipeline.cloud.documents import filled
+from fleet_pipeline.cloud.documents.device import with_device_policies
 from fleet_pipeline.model.errors import InvalidSetting
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.loopback import opener
@@ -43,7 +44,7 @@ def start(fleet: Fleet, aws: Aws, requests: Mapping[str, str]) -> str:
     with doing("start a bulk registration"):
         aws.s3.put_object(Bucket=fleet.bucket, Key=key, Body=body)
         return aws.iot.start_thing_registration_task(
-            templateBody=json.dumps(filled.bulk_template(fleet)),
+            templateBody=json.dumps(with_device_policies(fleet, filled.bulk_template(fleet))),
             inputFileBucket=fleet.bucket,
             inputFileKey=key,
             roleArn=fleet.role_arn(fleet.bulk_role_name),

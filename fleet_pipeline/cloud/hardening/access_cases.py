@@ -4,11 +4,16 @@ Sources of the attacks: AWS IoT Device Defender's audit checks for policies, AWS
 iot-basic-ingest), and the policies of the CDK app, which allow most of them.
 """
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
+from fleet_pipeline.cloud.documents.device import added, device_policy
 from fleet_pipeline.cloud.hardening.evaluation import Connection, allows
+from fleet_pipeline.model.errors import CannotJudge
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.rule import Rule
 
@@ -58,7 +63,52 @@ def device_deeds(fleet: Fleet, serial: str = OWN) -> tuple[Deed, ...]:
         Deed("hears the other vehicles", vehicle, "iot:Receive", f"topic/{first.topic}"),
         Deed("changes another vehicle's shadow", vehicle, "iot:Publish", f"topic/$aws/things/{other}/shadow/update"),
         Deed("takes another vehicle's jobs", vehicle, "iot:Publish", f"topic/$aws/things/{other}/jobs/start-next"),
+        Deed("answers another vehicle's command", vehicle, "iot:Publish", f"topic/$aws/commands/things/{other}/executions/1/response/json"),
+        *_added_deeds(fleet, vehicle, other),
     )
+
+
+def _added_deeds(fleet: Fleet, vehicle: Connection, other: str) -> Iterator[Deed]:
+    """Yield the deeds that statements of the settings are about: each on the vehicle's own, and the same on another vehicle's, which is an attack.
+
+    Conditions that cannot be judged here are left to AWS IoT: the policy's check says so.
+    """
+    whole, own = device_policy(fleet), str(vehicle.thing)
+    for statement in added(fleet):
+        for resource in _listed(statement["Resource"]):
+            for action in _asked(statement, resource):
+                mine, theirs = (_filled(resource, name).split(":", 5)[5] for name in (own, other))
+                with suppress(CannotJudge):
+                    legitimate = allows(whole, action, fleet.arn("iot", mine), vehicle)
+                    yield Deed(f"{_VERBS[action]} {mine.partition('/')[2]}", vehicle, action, mine, legitimate=legitimate)
+                    if theirs != mine:
+                        yield Deed(f"{_VERBS[action]} {theirs.partition('/')[2]}", vehicle, action, theirs)
+
+
+_VERBS = {
+    "iot:Connect": "connects as",
+    "iot:Publish": "publishes to",
+    "iot:RetainPublish": "retains a message of",
+    "iot:Subscribe": "awaits",
+    "iot:Receive": "hears",
+}
+_KINDS = {"client": {"iot:Connect"}, "topic": {"iot:Publish", "iot:RetainPublish", "iot:Receive"}, "topicfilter": {"iot:Subscribe"}}
+
+
+def _asked(statement: dict[str, Any], resource: str) -> list[str]:
+    """Return the actions of a statement that are done to this kind of resource."""
+    possible = _KINDS.get(resource.split(":", 5)[-1].partition("/")[0], set())
+    return [each for each in _VERBS if each in possible and any(fnmatchcase(each.lower(), said.lower()) for said in _listed(statement["Action"]))]
+
+
+def _filled(resource: str, thing: str) -> str:
+    """Return one resource of a pattern: what is variable is the vehicle's name, and what is wild a word."""
+    named = re.sub(r"[$][{]iot:(Connection[.]Thing[.]ThingName|ClientId)[}]", thing, resource)
+    return named.replace("*", "x").replace("?", "x")
+
+
+def _listed(said: str | list[str]) -> list[str]:
+    return [said] if isinstance(said, str) else list(said)
 
 
 def _named(rule: Rule, place: int) -> str:

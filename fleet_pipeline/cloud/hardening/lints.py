@@ -7,6 +7,7 @@ from datetime import date, timedelta
 from functools import singledispatch
 from typing import Any
 
+from fleet_pipeline.cloud.enrolment.further_policy import FurtherDevicePolicy
 from fleet_pipeline.cloud.kinds.bucket import Bucket
 from fleet_pipeline.cloud.kinds.function import Function
 from fleet_pipeline.cloud.kinds.given_bucket import GivenBucket
@@ -47,8 +48,9 @@ def findings(_resource: Resource, _fleet: Fleet, _today: date) -> Iterator[Findi
     yield from ()
 
 
-@findings.register
-def _policy(policy: IotPolicy, _fleet: Fleet, _today: date) -> Iterator[Finding]:
+@findings.register(IotPolicy)
+@findings.register(FurtherDevicePolicy)
+def _policy(policy: IotPolicy | FurtherDevicePolicy, _fleet: Fleet, _today: date) -> Iterator[Finding]:
     for statement in _statements(policy.document):
         if (
             statement.get("Effect") == "Allow"

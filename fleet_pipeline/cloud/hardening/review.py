@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from datetime import date
+from typing import Any
 
 from fleet_pipeline.aws.clients import Aws
 from fleet_pipeline.cloud.blueprint import blueprint
+from fleet_pipeline.cloud.enrolment.further_policy import FurtherDevicePolicy
 from fleet_pipeline.cloud.hardening.access_cases import Deed, claim_deeds, device_deeds, misjudged
 from fleet_pipeline.cloud.hardening.authorization import misjudged_by_aws
 from fleet_pipeline.cloud.hardening.lints import Finding, findings
@@ -28,11 +30,21 @@ def wrongly_judged(fleet: Fleet, aws: Aws, policy: IotPolicy) -> list[Finding]:
     """Return the deeds that a policy judges wrongly, by our evaluation and, in an account, by AWS IoT's own."""
     deeds = deeds_of(fleet, policy.name)
     try:
-        wrong = misjudged(fleet, policy.document, deeds)
+        wrong = misjudged(fleet, _whole(fleet, aws, policy), deeds)
     except CannotJudge as error:
         return [Finding("cannot be judged", str(error), "compare it with `fleet plan`")]
     by_aws = misjudged_by_aws(fleet, aws, policy.name) if fleet.profile == "aws" and deeds else None
     return [_finding(deed) for deed in dict.fromkeys([*wrong, *(by_aws or [])])]
+
+
+def _whole(fleet: Fleet, aws: Aws, policy: IotPolicy) -> dict[str, Any]:
+    """Return what a device has with a policy: for a vehicle, the statements of the further policies too, as they are in AWS."""
+    if policy.name != fleet.device_policy_name:
+        return policy.document
+    further = [part.resource for part in blueprint(fleet).values() if isinstance(part.resource, FurtherDevicePolicy)]
+    found = [step.live for step in (look(each, aws) for each in further) if isinstance(step.live, FurtherDevicePolicy)]
+    documents = [policy.document, *(each.document for each in found)]
+    return {**policy.document, "Statement": [statement for document in documents for statement in document["Statement"]]}
 
 
 def _reviewed(fleet: Fleet, aws: Aws, today: date) -> Iterator[tuple[str, Finding]]:

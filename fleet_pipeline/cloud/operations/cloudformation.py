@@ -11,6 +11,7 @@ from typing import Any
 
 from fleet_pipeline.cloud.blueprint import Part, blueprint
 from fleet_pipeline.cloud.enrolment.allow_list import AllowListTable
+from fleet_pipeline.cloud.enrolment.further_policy import FurtherDevicePolicy
 from fleet_pipeline.cloud.kinds.attachment import PolicyAttachment
 from fleet_pipeline.cloud.kinds.bucket import Bucket
 from fleet_pipeline.cloud.kinds.function import Function
@@ -144,6 +145,12 @@ def _permission(permission: InvokePermission) -> dict[str, Properties]:
 
 @exported.register
 def _policy(policy: IotPolicy) -> dict[str, Properties]:
+    properties = {"PolicyName": policy.name, "PolicyDocument": policy.document, "Tags": spelled(policy.tags)}
+    return {"": {"Type": "AWS::IoT::Policy", "Properties": properties}}
+
+
+@exported.register
+def _further_policy(policy: FurtherDevicePolicy) -> dict[str, Properties]:
     properties = {"PolicyName": policy.name, "PolicyDocument": policy.document, "Tags": spelled(policy.tags)}
     return {"": {"Type": "AWS::IoT::Policy", "Properties": properties}}
 

@@ -17,6 +17,7 @@ from fleet_pipeline.cloud.blueprint import blueprint
 from fleet_pipeline.cloud.claims import making
 from fleet_pipeline.cloud.claims.certificates import FOLDER, stored_certificate_id, stored_pem
 from fleet_pipeline.cloud.enrolment import allow_list, enrolled
+from fleet_pipeline.cloud.enrolment.further_policy import FurtherDevicePolicy
 from fleet_pipeline.cloud.kinds.attachment import PolicyAttachment
 from fleet_pipeline.cloud.kinds.bucket import Bucket
 from fleet_pipeline.cloud.kinds.claim_certificate import ClaimCertificate
@@ -104,7 +105,7 @@ def _standing(parts: dict[str, Resource], aws: Aws) -> bool:
 
 
 def _refuse_to_take_from_others(resource: Resource, aws: Aws) -> None:
-    found = enrolled.others(aws, resource.name) if isinstance(resource, IotPolicy) else []
+    found = enrolled.others(aws, resource.name) if isinstance(resource, IotPolicy | FurtherDevicePolicy) else []
     if found:
         raise StillUsed(resource.name, tuple(found))
 

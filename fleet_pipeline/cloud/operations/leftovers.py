@@ -11,12 +11,14 @@ from fleet_pipeline.aws.clients import Aws, absent, doing
 from fleet_pipeline.cloud.blueprint import blueprint, resources
 from fleet_pipeline.cloud.enrolment import allow_list
 from fleet_pipeline.cloud.enrolment.allow_list import AllowListTable
+from fleet_pipeline.cloud.enrolment.further_policy import FurtherDevicePolicy
 from fleet_pipeline.cloud.kinds.function import Function
 from fleet_pipeline.cloud.kinds.own_ca import CaCertificate
 from fleet_pipeline.cloud.kinds.role import Role
 from fleet_pipeline.cloud.kinds.template import Template
 from fleet_pipeline.cloud.kinds.topic_rule import TopicRule
 from fleet_pipeline.cloud.reconcile import STACK_TAG, Action, Resource, Step
+from fleet_pipeline.model.device import POLICIES
 from fleet_pipeline.model.fleet import Fleet
 
 
@@ -60,6 +62,9 @@ def _candidates(fleet: Fleet, aws: Aws) -> Iterator[Resource]:
     yield Function(just_in_time, fleet.arn("lambda", f"function:{just_in_time}"), "", "", "", {}, fleet.all_tags, "", b"")
     for name in (fleet.just_in_time_role_name, fleet.bulk_role_name, fleet.rule_actions_role_name):
         yield Role(name, fleet.role_arn(name), "", {}, fleet.all_tags, {})
+    for number in range(2, POLICIES + 1):
+        policy = fleet.further_device_policy_name(number)
+        yield FurtherDevicePolicy(policy, fleet.policy_arn(policy), {}, fleet.all_tags, first=fleet.device_policy_name)
     yield AllowListTable(fleet.allow_list_table, fleet.arn("dynamodb", f"table/{fleet.allow_list_table}"), fleet.all_tags)
 
 
