@@ -5,7 +5,7 @@ from datetime import date
 from typing import Any
 
 from fleet_pipeline.aws.clients import Aws
-from fleet_pipeline.cloud.blueprint import blueprint
+from fleet_pipeline.cloud.blueprint import blueprint, shown
 from fleet_pipeline.cloud.enrolment.further_policy import FurtherDevicePolicy
 from fleet_pipeline.cloud.hardening.access_cases import Deed, claim_deeds, device_deeds, misjudged
 from fleet_pipeline.cloud.hardening.authorization import misjudged_by_aws
@@ -41,7 +41,7 @@ def _whole(fleet: Fleet, aws: Aws, policy: IotPolicy) -> dict[str, Any]:
     """Return what a device has with a policy: for a vehicle, the statements of the further policies too, as they are in AWS."""
     if policy.name != fleet.device_policy_name:
         return policy.document
-    further = [part.resource for part in blueprint(fleet).values() if isinstance(part.resource, FurtherDevicePolicy)]
+    further = [part.resource for part in shown(fleet).values() if isinstance(part.resource, FurtherDevicePolicy)]
     found = [step.live for step in (look(each, aws) for each in further) if isinstance(step.live, FurtherDevicePolicy)]
     documents = [policy.document, *(each.document for each in found)]
     return {**policy.document, "Statement": [statement for document in documents for statement in document["Statement"]]}
