@@ -19,9 +19,14 @@ _BEGINNING = ("profile", "environment", "bucket", "rule_keys")
 """What a new defs.yaml says, as a start, with the defaults: a fleet on this machine."""
 
 
+def _settings() -> list[Setting[Any]]:
+    """Return the settings that are attributes of the same name and type. `automation` is true or false in YAML, which takes `on` for true."""
+    return [each for each in fields(Fleet) if each.name != "automation"]
+
+
 def _attributes() -> Iterator[tuple[str, Any]]:
     """Yield each setting as an attribute of its own type, with its default, described by its meaning."""
-    for each in fields(Fleet):
+    for each in _settings():
         described = dg.Resolver.default(description=each.metadata["meaning"])
         yield settings.said_as(each.name), (Annotated[_attribute_type(each.type), described], _default(each))
 
@@ -87,5 +92,5 @@ class FleetComponent(dg.Component, dg.Resolvable, _Settings):  # type: ignore[mi
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Return the definitions of the fleet. Raises InvalidSetting, which names the attribute."""
-        said = {each.name: _plain(getattr(self, settings.said_as(each.name))) for each in fields(Fleet)}
+        said = {each.name: _plain(getattr(self, settings.said_as(each.name))) for each in _settings()}
         return build_definitions(settings.of_attributes(said, context.project_root), key_prefix=self.key_prefix or (), automation=self.automation)

@@ -40,7 +40,7 @@ def build_definitions(
 
     Nothing of it is global, so that it can be merged (`dg.Definitions.merge`) with another fleet's, or with a company's own. `key_prefix` stands
     before each asset key and each name; two fleets of one Dagster need two. `automation` switches all schedules and sensors on or off from
-    the start; None leaves it to each: on this machine all run, in an account those that only read. `executor` runs the steps of
+    the start; None leaves it to the setting `automation`. `executor` runs the steps of
     our jobs; None leaves it to the code location. Raises InvalidName for a prefix that Dagster would not take.
     """
     scope = Scope(fleet, (key_prefix,) if isinstance(key_prefix, str) else tuple(key_prefix), automation, executor)

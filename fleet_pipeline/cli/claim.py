@@ -14,6 +14,7 @@ from fleet_pipeline.aws.clients import Aws
 from fleet_pipeline.cli.cloud import who
 from fleet_pipeline.cli.shown import console
 from fleet_pipeline.cloud.lock import Lock
+from fleet_pipeline.model.errors import AlreadyThere
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.plain import plain
 
@@ -83,6 +84,27 @@ def revoke(fleet: Fleet, certificate: str, since: datetime | None, *, yes: bool)
     revoked = life.revoke(fleet, aws, certificate)
     console.print(f"revoked: {revoked}. Nothing registers with it any more; make a new one with `fleet claim rotate`")
     _show_registered(list(life.registered_with(fleet, aws, revoked, (since or datetime.min).replace(tzinfo=UTC))))  # noqa: DTZ901 (made aware here)
+
+
+@claim.command()
+@click.option("--folder", type=click.Path(path_type=Path), required=True, help="New folder for the files, for its owner only.")
+@click.pass_obj
+def files(fleet: Fleet, folder: Path) -> None:
+    """Write what the factory puts into each vehicle: the claim certificate, its key, and how to connect and register.
+
+    Whoever has the folder may register vehicles. The key is written there and shown nowhere.
+    """
+    from fleet_pipeline.cloud.claims.certificates import read_claim
+    from fleet_pipeline.vehicle.factory import write_files
+    from fleet_pipeline.vehicle.identity import Identity
+
+    if folder.exists():
+        raise AlreadyThere([folder.name], str(folder.absolute().parent))
+    account = Account.of(fleet)
+    found = read_claim(fleet, account.aws)
+    names = write_files(fleet, account.broker, Identity(found.certificate_pem, found.private_key), folder)
+    console.print(f"{', '.join(names)} are in {folder.absolute()}, for its owner only")
+    console.print(f"To try them: fleet vehicle register --claim {folder} --serial …")
 
 
 @claim.command()

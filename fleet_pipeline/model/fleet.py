@@ -25,6 +25,7 @@ ClaimKeys = Literal["aws", "own"]
 OwnCa = Literal["none", "jitr", "jitp"]
 BulkRegistration = Literal["off", "on"]
 Previews = Literal["", "off", "on"]
+Automation = Literal["", "off", "on"]
 ValuesAsRuleKeys = Literal["refuse", "allow"]
 
 _CHOICES = {
@@ -40,6 +41,7 @@ _CHOICES = {
     "lenient_numbers": LenientNumbers,
     "numbers": Numbers,
     "previews": Previews,
+    "automation": Automation,
     "values_as_rule_keys": ValuesAsRuleKeys,
 }
 """Settings that are one of some words."""
@@ -257,6 +259,11 @@ class Fleet(Names):
     )
     price_get: float = _setting(0.00043, "US dollars for 1,000 GET requests to S3.", "S3 Standard in eu-central-1.")
     price_put: float = _setting(0.0054, "US dollars for 1,000 PUT or LIST requests to S3.", "S3 Standard in eu-central-1.")
+    automation: Automation = _setting(
+        "",
+        "Whether Dagster's schedules and sensors run from the start: `on`, `off`, or empty: on this machine all, in an account those that only read.",
+        "Nothing is written in an account before somebody has said so. The UI's switches win over it, one by one.",
+    )
     alert_url: str = _setting(
         "", "Webhook that hears of failed runs and checks, as Slack takes it; empty means none. Never shown.", "Nobody to tell yet.", secret=True
     )

@@ -26,10 +26,15 @@ DAMAGED = (b'{"speed_kmh": 48.', b"\xff\xfe\x00\x01", b"engine on")
 
 
 def write_hours(fleet: Fleet, aws: Aws, serials: Sequence[str], hours: Sequence[Hour]) -> int:
-    """Write the messages of these hours as raw objects, and return how many. An hour of a rule that has objects is left alone."""
+    """Write the messages of these hours as raw objects, and return how many.
+
+    An hour of a rule that has objects is left alone; so is a rule with SQL of its own, of which only AWS IoT knows what it writes.
+    """
     written = 0
     for hour in hours:
         for place, rule in enumerate(fleet.rules):
+            if not (rule.enabled and rule.keeps_payloads):
+                continue
             if _has_objects(fleet, aws, rule, hour):
                 continue
             for name, body in _messages(fleet, serials, hour, place, damaged=hour == hours[-1]):

@@ -112,9 +112,9 @@ def test_a_prefix_that_dagster_would_not_take_is_refused_with_what_to_write(pref
         build_definitions(Fleet(), key_prefix=prefix)
 
 
-@pytest.mark.parametrize(("automation", "running"), [(True, True), (False, False)])
-def test_one_switch_starts_or_stops_all_that_happens_by_itself(automation, running):
-    made = build_definitions(Fleet(alert_url="http://127.0.0.1:1"), automation=automation)
+@pytest.mark.parametrize(("setting", "automation", "running"), [("off", True, True), ("", False, False), ("on", None, True), ("off", None, False)])
+def test_one_switch_starts_or_stops_all_that_happens_by_itself(setting, automation, running):
+    made = build_definitions(Fleet(alert_url="http://127.0.0.1:1", automation=setting), automation=automation)
     assert {each.default_status.value == "RUNNING" for each in [*made.schedules, *made.sensors]} == {running}
 
 

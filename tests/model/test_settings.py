@@ -17,6 +17,7 @@ DOCUMENTATION = Path(__file__).parents[2] / "docs" / "settings.md"
 
 BAD_VARIABLES = [
     ("FLEET_PROFILE", "cloud", "choose one of local, aws"),
+    ("FLEET_AUTOMATION", "yes", "choose one of , off, on"),
     ("FLEET_PROFILE", "AWS", "choose one of local, aws"),
     ("FLEET_ACCOUNT", "", "12 digits"),
     ("FLEET_ACCOUNT", "12345678901", "12 digits"),

@@ -26,7 +26,7 @@ class Scope:
     fleet: Fleet
     prefix: tuple[str, ...] = ()
     automation: bool | None = None
-    """Whether schedules and sensors run from the start; None leaves it to each of them: on this machine all run, in an account those that only read."""
+    """Whether schedules and sensors run from the start; None leaves it to the fleet's settings, and these to each of them."""
     executor: dg.ExecutorDefinition | None = field(default=None, compare=False)
     """How the steps of our jobs are run; None leaves it to the code location."""
 
@@ -77,7 +77,8 @@ class Scope:
         return dg.DefaultSensorStatus.RUNNING if self._runs(by_itself=by_itself) else dg.DefaultSensorStatus.STOPPED
 
     def _runs(self, *, by_itself: bool) -> bool:
-        return by_itself if self.automation is None else self.automation
+        said = self.fleet.automation == "on" if self.automation is None and self.fleet.automation else self.automation
+        return by_itself if said is None else said
 
     @property
     def is_local(self) -> bool:
