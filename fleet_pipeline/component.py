@@ -11,7 +11,7 @@ import dagster as dg
 from pydantic import Field, create_model
 
 from fleet_pipeline.definitions import build_definitions
-from fleet_pipeline.model import settings
+from fleet_pipeline.model import settings, tables
 from fleet_pipeline.model.company import Texts
 from fleet_pipeline.model.fleet import Fleet
 
@@ -62,6 +62,8 @@ def _default(setting: Setting[Any]) -> Any:
     if setting.default is MISSING:
         return ...
     default: Any = setting.default
+    if is_dataclass(default):
+        return tables.written(default)
     if setting.type == Texts:
         return dict(default)
     return list(default) if isinstance(default, tuple) else default

@@ -5,6 +5,7 @@ second keeps them as rows, whose `virtual_vehicle` says so.
 """
 
 import json
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from fleet_pipeline.cloud.claims.certificates import read_claim
 from fleet_pipeline.cloud.documents.iam import VIRTUAL
 from fleet_pipeline.cloud.enrolment import allow_list, enrolled
 from fleet_pipeline.model.errors import ConnectionFailed, FleetError, PublishRefused, RegistrationRefused
-from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.fleet import LONGEST_SERIAL, Fleet
 from fleet_pipeline.model.rule import RawName, Rule
 from fleet_pipeline.vehicle.connection import connected
 from fleet_pipeline.vehicle.identity import Folder, Identity
@@ -55,7 +56,7 @@ def tried(fleet: Fleet, account: Account) -> list[Trial]:
 
     What went wrong within minutes of a change to a policy says so, in an account: AWS IoT may not go by the new one yet.
     """
-    serial = f"{fleet.serial_prefix}{VIRTUAL}{secrets.token_hex(5).upper()}"
+    serial = f"{fleet.serial_beginning}{VIRTUAL}{secrets.token_hex(5).upper()}"
     with TemporaryDirectory(prefix="fleet-") as home:
         trials = _Trials(fleet, account, serial, Path(home))
         try:
@@ -85,8 +86,9 @@ class _Trials:
 
     @property
     def foreign(self) -> str:
-        """A serial that does not begin as ours do."""
-        return ("8" if self.serial.startswith("9") else "9") + self.serial[1:]
+        """A serial that is not of the form of ours."""
+        others = (f"{first}{self.serial[1:]}" for first in ("8" if self.serial.startswith("9") else "9", "_", ":", "-"))
+        return next((other for other in others if not re.fullmatch(self.fleet.serial_form, other, re.ASCII)), f"{self.serial}{'_' * LONGEST_SERIAL}")
 
     @property
     def _tried(self) -> list[Rule]:
@@ -105,6 +107,9 @@ class _Trials:
         if self.fleet.allow_list != "none":
             for serial in (self.serial, self.own_key):
                 allow_list.add(self.fleet, self.account.aws, serial)
+        for each in self.fleet.parameters:
+            wrong = ((each.name, f"{each.form.example(0)}!"),)
+            yield self._refused(f"a malformed parameter {each.name} is refused", partial(self._register, identity, self.serial, "malformed", wrong=wrong))
         registers = self._succeeds("an allowed serial registers", lambda: self._register(identity, self.serial, "own"))
         yield registers
         if registers.so:
@@ -122,8 +127,9 @@ class _Trials:
         for serial in (self.serial, self.own_key):
             allow_list.take_off(self.fleet, aws, serial)
 
-    def _register(self, claim: Identity, serial: str, folder: str, *, own_key: bool = False) -> None:
-        register(self.fleet, self.account.broker, claim, serial, self.home / folder, own_key=own_key)
+    def _register(self, claim: Identity, serial: str, folder: str, *, own_key: bool = False, wrong: tuple[tuple[str, str], ...] = ()) -> None:
+        said = {**self.fleet.made_up_parameters(secrets.randbelow(10**9)), **dict(wrong)}
+        register(self.fleet, self.account.broker, claim, serial, self.home / folder, own_key=own_key, parameters=said)
 
     def _connects(self) -> None:
         with connected(self.account.broker, self._identity, self.fleet.thing_name(self.serial)):

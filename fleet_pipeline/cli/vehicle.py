@@ -1,7 +1,7 @@
 """`fleet vehicle`: vehicles with the real AWS IoT SDK."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,10 +32,18 @@ def vehicle() -> None:
     "--claim", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Folder of another claim certificate, as `fleet claim temporary` makes it."
 )
 @click.option("--own-key", is_flag=True, help="The vehicle makes its key itself and never shows it; AWS IoT certifies it.")
+@click.option(
+    "--parameter",
+    "parameters",
+    multiple=True,
+    metavar="NAME=TEXT",
+    help="What the vehicle says of itself beside its serial, as Vin=…; may be given several times. One that is required and not given is made up.",
+)
 @click.pass_obj
-def register_one(fleet: Fleet, serial: str, claim: Path | None, *, own_key: bool) -> None:
+def register_one(fleet: Fleet, serial: str, claim: Path | None, parameters: tuple[str, ...], *, own_key: bool) -> None:
     """Register a vehicle with the claim certificate and save its own certificate."""
-    for registered in register_all(fleet, Account.of(fleet), [serial], claim, own_key=own_key):
+    said = dict(_named(each) for each in parameters)
+    for registered in register_all(fleet, Account.of(fleet), [serial], claim, own_key=own_key, said=said):
         console.print(f"registered {registered.thing_name}, certificate {registered.certificate_id}, kept in {registered.folder}")
 
 
@@ -103,14 +111,30 @@ def allowed(fleet: Fleet) -> None:
         sys.exit(1)
 
 
-def register_all(fleet: Fleet, account: Account, serials: Sequence[str], claim_folder: Path | None = None, *, own_key: bool = False) -> "list[Registered]":
+def _named(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise InvalidName("parameter", text, "write it as NAME=TEXT, such as Vin=WVWZZZ1JZXW000001")
+    return name, value
+
+
+def register_all(  # noqa: PLR0913 (all that it works on comes in by the front door)
+    fleet: Fleet,
+    account: Account,
+    serials: Sequence[str],
+    claim_folder: Path | None = None,
+    *,
+    own_key: bool = False,
+    said: Mapping[str, str] | None = None,
+) -> "list[Registered]":
     """Register vehicles with the claim certificate, or the one in a folder, those that have a certificate of their own already excepted; show how far it is."""
     from fleet_pipeline.vehicle.registration import register
 
     identity = _claim(fleet, account, claim_folder)
     with progress() as bar:
         return [
-            register(fleet, account.broker, identity, serial, account.home, own_key=own_key) for serial in bar.track(serials, description="vehicles registered")
+            register(fleet, account.broker, identity, serial, account.home, own_key=own_key, parameters={**fleet.made_up_parameters(number), **(said or {})})
+            for number, serial in enumerate(bar.track(serials, description="vehicles registered"), 1)
         ]
 
 

@@ -1,5 +1,6 @@
 """Every resource of one fleet, each with those that must exist before it: the model that is planned, applied and removed."""
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from fleet_pipeline.cloud.encryption import ALGORITHM
 from fleet_pipeline.cloud.enrolment.allow_list import AllowListTable
 from fleet_pipeline.cloud.enrolment.further_policy import FurtherDevicePolicy
 from fleet_pipeline.cloud.kinds.attachment import PolicyAttachment
+from fleet_pipeline.cloud.kinds.billing_group import BillingGroup
 from fleet_pipeline.cloud.kinds.bucket import Bucket
 from fleet_pipeline.cloud.kinds.claim_certificate import ClaimCertificate
 from fleet_pipeline.cloud.kinds.function import HOOK_FOLDER, Function, sha256_of, zipped
@@ -23,6 +25,8 @@ from fleet_pipeline.cloud.kinds.own_ca import Undescribed, ca_certificate
 from fleet_pipeline.cloud.kinds.permission import InvokePermission
 from fleet_pipeline.cloud.kinds.role import Role
 from fleet_pipeline.cloud.kinds.template import Template
+from fleet_pipeline.cloud.kinds.thing_group import ThingGroup
+from fleet_pipeline.cloud.kinds.thing_type import ThingType
 from fleet_pipeline.cloud.kinds.topic_rule import SQL_VERSION, TopicRule, refuse_unknown, s3_action
 from fleet_pipeline.cloud.reconcile import Resource
 from fleet_pipeline.model.errors import InvalidSetting
@@ -139,7 +143,19 @@ def _log(fleet: Fleet, name: str, function: Function) -> dict[str, Part]:
 
 def _hook_environment(fleet: Fleet) -> dict[str, str]:
     where = {"none": "", "s3": f"s3://{fleet.bucket}/{fleet.allow_list_key}", "dynamodb": f"dynamodb://{fleet.allow_list_table}"}[fleet.allow_list]
-    return {"SERIAL_PREFIX": fleet.serial_prefix, "THING_PREFIX": fleet.thing_prefix, "TEMPLATE_ARN": fleet.template_arn, "ALLOW_LIST": where}
+    said = {
+        "SERIAL_FORM": fleet.serial_form if fleet.serial_pattern else "",
+        "PATTERNS": json.dumps({each.name: [each.form.regex, each.required] for each in fleet.parameters}) if fleet.parameters else "",
+        "THING_TYPE": fleet.thing.type,
+        "BILLING_GROUP": fleet.thing.billing_group,
+    }
+    plain = {"SERIAL_PREFIX": fleet.serial_prefix, "THING_PREFIX": fleet.thing_prefix, "TEMPLATE_ARN": fleet.template_arn, "ALLOW_LIST": where}
+    return plain | {name: text for name, text in said.items() if text}
+
+
+def _just_in_time_environment(fleet: Fleet) -> dict[str, str]:
+    said = {"THING_GROUPS": ",".join(fleet.thing.groups), "ATTRIBUTES": json.dumps(filled.attributes_of_serial(fleet)) if fleet.thing.attributes else ""}
+    return _hook_environment(fleet) | {name: text for name, text in said.items() if text}
 
 
 def _provisioning(fleet: Fleet) -> dict[str, Part]:
@@ -153,22 +169,46 @@ def _provisioning(fleet: Fleet) -> dict[str, Part]:
         hook_arn=fleet.hook_arn,
         tags=fleet.all_tags,
     )
+    things = _what_things_are(fleet)
+    policies = _device_policies(fleet, tuple(things))
     return {
-        **_device_policies(fleet),
+        **things,
+        **policies,
         "provisioning_role": Part(replace(role, managed=(fleet.registration_policy_arn,))),
-        "provisioning_template": Part(template, (*_device_policies(fleet), "provisioning_role", "hook_permission")),
+        "provisioning_template": Part(template, (*policies, "provisioning_role", "hook_permission")),
     }
 
 
-def _device_policies(fleet: Fleet) -> dict[str, Part]:
+def _device_policies(fleet: Fleet, things: tuple[str, ...] = ()) -> dict[str, Part]:
     """Return what every vehicle may do: a policy, and further ones where AWS IoT takes no document so long."""
     first, *further = device_policies(fleet)
-    parts = {"device_policy": Part(_iot_policy(fleet, fleet.device_policy_name, first))}
+    # After what things are, so that its vehicles are removed before that.
+    parts = {"device_policy": Part(_iot_policy(fleet, fleet.device_policy_name, first), things)}
     for number, document in enumerate(further, 2):
         name = fleet.further_device_policy_name(number)
         policy = FurtherDevicePolicy(name, fleet.policy_arn(name), document, fleet.all_tags, first=fleet.device_policy_name)
         parts[f"device_policy_{number}"] = Part(policy, ("device_policy",))
     return parts
+
+
+def _what_things_are(fleet: Fleet) -> dict[str, Part]:
+    """Return the type and the groups of the vehicles' things, where the settings name any."""
+    thing, tags = fleet.thing, fleet.all_tags
+    groups = {f"thing_group_{_word(name)}": Part(ThingGroup(name, fleet.arn("iot", f"thinggroup/{name}"), tags)) for name in thing.groups}
+    return {
+        **({"thing_type": Part(ThingType(thing.type, fleet.arn("iot", f"thingtype/{thing.type}"), tags))} if thing.type else {}),
+        **groups,
+        **(
+            {"billing_group": Part(BillingGroup(thing.billing_group, fleet.arn("iot", f"billinggroup/{thing.billing_group}"), tags))}
+            if thing.billing_group
+            else {}
+        ),
+    }
+
+
+def _word(name: str) -> str:
+    """Return a group's name as part of a part's, of which Dagster makes a name: another for each."""
+    return re.sub("[^a-zA-Z0-9_]", lambda found: f"_{ord(found[0]):x}_", name)
 
 
 def _claim(fleet: Fleet) -> dict[str, Part]:
@@ -249,7 +289,7 @@ def _just_in_time(fleet: Fleet) -> dict[str, Part]:
         description=what,
         role_arn=role.arn,
         runtime=fleet.hook_runtime,
-        environment={**_hook_environment(fleet), "CA_CERTIFICATE_ID": ca.name, "DEVICE_POLICY": ",".join(device_policy_names(fleet))},
+        environment={**_just_in_time_environment(fleet), "CA_CERTIFICATE_ID": ca.name, "DEVICE_POLICY": ",".join(device_policy_names(fleet))},
         tags=fleet.all_tags,
         code_sha256=sha256_of(code),
         code=code,

@@ -42,26 +42,35 @@ NAMES = {
         "request_time_failure",
     ),
     "ministack.services.iot": (
+        "AccountRegionScopedDict",
         "_MISSING",
         "_MtlsAcceptor",
         "_RULE_ACTION_RESOURCE_KEYS",
+        "_TAGGABLE_RESOURCES",
         "_describe_endpoint",
         "_dispatch_rule_action",
+        "_error_not_found",
         "_eval_select_expr",
         "_mtls_build_ssl_context",
         "_mtls_loop",
         "_mtls_server",
         "_mtls_start_locked",
         "_provisioning_role_allows",
+        "_restore_state",
+        "_route_request",
         "_rule_event",
         "_rule_message",
         "_rule_select_clause",
         "_run_rule_actions",
+        "_set_created_tags",
         "_sql_as_string",
         "_things",
         "_update_thing",
         "error_response_json",
+        "get_account_id",
         "get_ca_cert_pem",
+        "get_region",
+        "get_state",
         "json_response",
     ),
     "ministack.services.lambda_svc": ("execution_credentials",),
@@ -100,6 +109,7 @@ def mend(mqtt: socket.socket, ca_path: Path, secret: str) -> Signatures:
     require_certificates(iot)
     name_the_endpoint(iot)
     check_expected_version(iot)
+    keep_billing_groups(iot)
     check_names(iot, provisioning_topics.NAMES)
     provisioning_topics.answer_all_provisioning_topics(iot, modules["ministack.core.responses"])
     authorize_policies_on_their_target(modules["ministack.core.iam_actions"])
@@ -246,6 +256,36 @@ def check_expected_version(iot: Any) -> None:
         return update(name, payload)
 
     iot._update_thing = update_thing
+
+
+def keep_billing_groups(iot: Any) -> None:
+    """Make, show and remove billing groups, of which the emulator knows none. Things are in none: nothing is billed here."""
+    route, state, restore, groups = iot._route_request, iot.get_state, iot._restore_state, iot.AccountRegionScopedDict()
+    iot._TAGGABLE_RESOURCES["billinggroup"] = (groups, "Billing Group {name} does not exist.")
+
+    async def route_request(method: str, path: str, headers: Any, body: bytes, query: Any) -> Any:
+        name = path.removeprefix("/billing-groups/")
+        return await route(method, path, headers, body, query) if name == path else answered(method, name, body)
+
+    def answered(method: str, name: str, body: bytes) -> Any:
+        group = groups.get(name)
+        if method == "POST" and group is None:
+            group = {"billingGroupName": name, "billingGroupArn": f"arn:aws:iot:{iot.get_region()}:{iot.get_account_id()}:billinggroup/{name}"}
+            groups[name] = group
+            iot._set_created_tags(group["billingGroupArn"], json.loads(body or b"{}").get("tags"))
+        if method == "DELETE":
+            groups.pop(name, None)
+            return iot.json_response({})
+        return iot._error_not_found("DescribeBillingGroup", name) if group is None else iot.json_response(group)
+
+    def get_state() -> Any:
+        return {**state(), "billing_groups": groups}
+
+    def restore_state(saved: Any) -> None:
+        restore(saved)
+        groups.update((saved or {}).get("billing_groups", {}))
+
+    iot._route_request, iot.get_state, iot._restore_state = route_request, get_state, restore_state
 
 
 def authorize_policies_on_their_target(actions: Any) -> None:

@@ -15,8 +15,10 @@ from fleet_pipeline.model.device import POLICIES, POLICY_DOCUMENT_LIMIT, DeviceR
 from fleet_pipeline.model.errors import InvalidName, InvalidSetting
 from fleet_pipeline.model.form import Arrays, Form, LenientNumbers, NestedObjects, Numbers, SeveralObjects
 from fleet_pipeline.model.names import SERIAL_REST, Names
+from fleet_pipeline.model.pattern import Pattern
 from fleet_pipeline.model.rule import TOPIC_LEVEL, RawKeyFormat, Rule, reads_as_value
 from fleet_pipeline.model.rule_table import RuleTable, path_of
+from fleet_pipeline.model.thing import Parameter, ThingTable
 
 Profile = Literal["local", "aws"]
 AllowList = Literal["none", "s3", "dynamodb"]
@@ -54,6 +56,9 @@ EARLIEST_START = date(2015, 10, 8)
 
 FIRST_DAY = "2026-01-01"
 """First day of the partitions where none is chosen."""
+
+SHORTEST_SERIAL, LONGEST_SERIAL = 4, 60
+"""Characters of a serial: a thing's name has 128, of which the serial is the end."""
 
 NEW_COLUMN_MESSAGES = 3
 """Messages of an hour from which a field is no slip. Where 100 names of an hour have one wrong letter each, out of 80 letters, two agree
@@ -98,6 +103,21 @@ class Fleet(Names):
         "The fleet makes its own, and says what guards them.",
     )
     serial_prefix: str = _setting("297468", "What a vehicle's serial number must begin with.", "As in the CDK app.")
+    serial_pattern: str = _setting(
+        "",
+        "Regular expression of a serial, the whole, instead of FLEET_SERIAL_PREFIX and 6 to 26 of 0-9 and A-Z, as `[A-HJ-NPR-Z0-9]{17}`.",
+        "As in the CDK app. Virtual vehicles register as `VIRTUAL…` beside it.",
+    )
+    thing: ThingTable = _setting(
+        ThingTable(),
+        "What is made for a vehicle in AWS IoT's registry: a table `[thing]` with `name`, `type`, `groups`, `attributes` and `billing_group` (docs/things.md).",
+        "As in the CDK app: `test-thing-${SerialNumber}`, and nothing more.",
+    )
+    parameters: tuple[Parameter, ...] = _setting(
+        (),
+        "What vehicles say as they register beside the serial: a table `[parameters.Vin]` for each, with `pattern`, `required` and `default` (docs/things.md).",
+        "Any other parameter is refused.",
+    )
     rule_keys: tuple[str, ...] = _setting(("rule1", "rule2", "rule3"), "One topic rule for each key.", "As in the CDK app's rule-keys.json.")
     rule_tables: tuple[RuleTable, ...] = _setting(
         (),
@@ -309,10 +329,33 @@ class Fleet(Names):
             raise InvalidSetting("FLEET_HOME", self.home, "name a folder")
         self._check_boundary()
         company.check(self)
+        self._check_things()
         self._check_kms_key()
         self._check_start()
         self._check_prefixes()
         self._check_rules()
+
+    def _check_things(self) -> None:
+        if len({each.name for each in self.parameters}) < len(self.parameters):
+            raise InvalidSetting("FLEET_PARAMETERS", ", ".join(each.name for each in self.parameters), "each has a name of its own")
+        self.thing.check_places(each.name for each in self.parameters)
+        needed = [each.name for each in self.parameters if each.required]
+        if needed and (self.own_ca != "none" or self.bulk_registration == "on"):
+            why = "a certificate of your own CA and a line of a bulk registration say the serial alone: give it a default, or leave these ways in off"
+            raise InvalidSetting("FLEET_PARAMETERS", ", ".join(needed), why)
+        if self.serial_pattern:
+            self._check_serial_pattern()
+
+    def _check_serial_pattern(self) -> None:
+        try:
+            form = Pattern(self.serial_pattern)
+        except ValueError as error:
+            raise InvalidSetting("FLEET_SERIAL_PATTERN", self.serial_pattern, str(error)) from error
+        if not SHORTEST_SERIAL <= form.shortest <= form.longest <= LONGEST_SERIAL:
+            why = f"serials have {SHORTEST_SERIAL} to {LONGEST_SERIAL} characters, and it takes {form.shortest} to {form.longest}"
+            raise InvalidSetting("FLEET_SERIAL_PATTERN", self.serial_pattern, why)
+        if not re.fullmatch(r"[a-zA-Z0-9:_-]+", "".join(form.characters)):
+            raise InvalidSetting("FLEET_SERIAL_PATTERN", self.serial_pattern, "a serial is part of its thing's name, which has a-z, A-Z, 0-9, : _ and -")
 
     def _check_boundary(self) -> None:
         if self.role_boundary != "own":
@@ -430,8 +473,20 @@ class Fleet(Names):
         """Return what S3 asks for GET requests, and for PUT and LIST ones, in US dollars."""
         return (gets * self.price_get + others * self.price_put) / 1000
 
+    def made_up_serial(self, number: int) -> str:
+        """Return a serial that the hook would take, always the same for a number: 297468000001 and so on."""
+        return self.serial(Pattern(self.serial_pattern).example(number) if self.serial_pattern else f"{self.serial_prefix}{number:06d}")
+
+    def made_up_parameters(self, number: int) -> dict[str, str]:
+        """Return what a made-up vehicle says beside its serial, always the same for a number."""
+        return {each.name: each.form.example(number) for each in self.parameters if each.required}
+
     def serial(self, text: str) -> str:
         """Return a serial that the hook would take, or raise InvalidName."""
+        if self.serial_pattern:
+            if not re.fullmatch(self.serial_form, text, re.ASCII):
+                raise InvalidName("serial", text, f"it must match {self.serial_pattern}")
+            return text
         if not text.startswith(self.serial_prefix) or not SERIAL_REST.fullmatch(text[len(self.serial_prefix) :]):
             raise InvalidName("serial", text, f"it must be {self.serial_prefix} and then 6 to 26 of 0-9 and A-Z")
         return text

@@ -4,7 +4,9 @@ import re
 
 from fleet_pipeline.model.company import Texts
 from fleet_pipeline.model.partitions import AWS, PARTITIONS, Partition
+from fleet_pipeline.model.pattern import Pattern
 from fleet_pipeline.model.rule import RAW_NAME, RawKeyFormat, RawName, Rule, rule_prefix
+from fleet_pipeline.model.thing import ThingTable
 
 SERIAL_REST = re.compile(r"[0-9A-Z]{6,26}")
 """What a serial has after its prefix."""
@@ -29,6 +31,8 @@ class Names:
     application: str
     environment: str
     serial_prefix: str
+    serial_pattern: str
+    thing: ThingTable
     raw_prefix: str
     errors_prefix: str
     raw_key_format: RawKeyFormat
@@ -198,15 +202,27 @@ class Names:
     @property
     def thing_prefix(self) -> str:
         """What every thing's name begins with."""
-        return "test-thing-"
+        return self.thing.prefix
+
+    @property
+    def serial_beginning(self) -> str:
+        """What every serial begins with, as far as the settings say."""
+        return "" if self.serial_pattern else self.serial_prefix
+
+    @property
+    def virtual_beginning(self) -> str:
+        """What the serial of a virtual vehicle begins with."""
+        return f"{self.serial_beginning}VIRTUAL"
 
     @property
     def serial_form(self) -> str:
-        """Regular expression of the serials that the hook takes."""
+        """Regular expression of the serials that the hook takes; those of virtual vehicles are among them."""
+        if self.serial_pattern:
+            return f"(?:{Pattern(self.serial_pattern).regex}|VIRTUAL[0-9A-F]{{10}}K?)"
         return re.escape(self.serial_prefix) + SERIAL_REST.pattern
 
     def thing_name(self, serial: str) -> str:
-        """Return the thing of a vehicle: `test-thing-{SerialNumber}`. A vehicle's client id is its thing's name."""
+        """Return the thing of a vehicle: `test-thing-{SerialNumber}` by default. A vehicle's client id is its thing's name."""
         return f"{self.thing_prefix}{serial}"
 
     @property

@@ -6,7 +6,7 @@ import logging
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import Field, fields
+from dataclasses import Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -80,7 +80,7 @@ def of_attributes(said: Mapping[str, Any], folder: Path) -> Fleet:
     """
     chosen: dict[str, Any] = {name: _frozen(value) for name, value in said.items()}
     try:
-        chosen |= {name: tables.read(kind, said[name], said_as(name)) for name, kind in _TABLES.items() if name in said}
+        chosen |= {name: tables.read(kind, _rows(name, said[name]), said_as(name)) for name, kind in _TABLES.items() if name in said}
         given = {name: value for name, value in chosen.items() if value != _DEFAULTS[name]}
         _check_account(given)
         given |= _home(given, folder)
@@ -131,7 +131,14 @@ def defaults() -> list[tuple[str, Any, str, str]]:
 
 def _said(name: str, value: Any) -> Any:
     """Return a value as the file has it."""
-    return dict(value) if name in _TEXTS else value
+    return dict(value) if name in _TEXTS else tables.written(value) if is_dataclass(value) else value
+
+
+def _rows(name: str, value: Any) -> Any:
+    """Return tables by name, `[parameters.Vin]`, as an array of them, each with its name."""
+    if name != "parameters" or not isinstance(value, dict):
+        return value
+    return [{"name": key, **table} if isinstance(table, dict) else table for key, table in value.items()]
 
 
 def said_as(name: str) -> str:
@@ -141,12 +148,12 @@ def said_as(name: str) -> str:
 
 def described() -> list[tuple[str, str, str, str]]:
     """Return name, default, meaning and reason of every setting, as docs/settings.md and `fleet settings` show them."""
-    return [(f"{PREFIX}{name.upper()}", _shown(value), meaning, reason) for name, value, meaning, reason in defaults()]
+    return [(f"{PREFIX}{name.upper()}", _shown(name, value), meaning, reason) for name, value, meaning, reason in defaults()]
 
 
 def values(fleet: Fleet) -> list[tuple[str, str]]:
     """Return name and value of every setting of a fleet; of a secret one, only whether it is set."""
-    return [(_variable(each.name), _veiled(each, _shown(_said(each.name, getattr(fleet, each.name))))) for each in fields(Fleet)]
+    return [(_variable(each.name), _veiled(each, _shown(each.name, _said(each.name, getattr(fleet, each.name))))) for each in fields(Fleet)]
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -167,7 +174,7 @@ def _parsed(name: str, value: str) -> Any:
     if name in _TEXTS:
         return _pairs(name, value, parts)
     if name in _TABLES:
-        return tables.read_json(_TABLES[name], value, said_as(name), _variable(name)) if value else _DEFAULTS[name]
+        return tables.read_json(_TABLES[name], value, said_as(name), _variable(name), lambda said: _rows(name, said)) if value else _DEFAULTS[name]
     if (number := _NUMBERS.get(name)) is None:
         return value
     try:
@@ -195,7 +202,7 @@ def _from_file(file: Path) -> dict[str, Any]:
 
 def _typed(name: str, value: Any) -> Any:
     if name in _TABLES:
-        return tables.read(_TABLES[name], value, said_as(name))
+        return tables.read(_TABLES[name], _rows(name, value), said_as(name))
     if (number := _NUMBERS.get(name)) is not None:
         if type(value) not in {int, number}:
             raise InvalidSetting(_variable(name), value, _NUMBER_WANTED[number])
@@ -236,8 +243,8 @@ def _veiled(setting: Field[Any], value: str) -> str:
     return "(set)" if value and setting.metadata["secret"] else value
 
 
-def _shown(value: Any) -> str:
-    if isinstance(value, dict):
+def _shown(name: str, value: Any) -> str:
+    if name in _TEXTS:
         return ",".join(f"{key}={text}" for key, text in value.items())
     if isinstance(value, tuple) and all(isinstance(each, str) for each in value):
         return ",".join(value)

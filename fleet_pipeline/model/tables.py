@@ -6,7 +6,7 @@ The same value is read from `[[rules]]` of fleet.toml, from the JSON of a variab
 import difflib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from typing import Any, get_args, get_origin
 
@@ -32,13 +32,16 @@ def read(kind: Any, said: Any, place: str) -> Any:
     return _converted(kind, said, place)
 
 
-def read_json(kind: Any, text: str, place: str, variable: str) -> Any:
-    """Return the value that a variable's text says. Raises InvalidSetting, which names the variable where the text is no JSON, and otherwise the place."""
+def read_json(kind: Any, text: str, place: str, variable: str, spelled: Callable[[Any], Any] = lambda said: said) -> Any:
+    """Return the value that a variable's text says, once it is spelled as `read` takes it.
+
+    Raises InvalidSetting, which names the variable where the text is no JSON, and otherwise the place.
+    """
     try:
         said = json.loads(text)
     except ValueError as error:
         raise InvalidSetting(variable, text, f"it cannot be read as JSON: {error}") from error
-    return read(kind, said, place)
+    return read(kind, spelled(said), place)
 
 
 def written(value: Any) -> Any:

@@ -34,7 +34,7 @@ class _Vehicle:
 
 def made_up_serials(fleet: Fleet, vehicles: int) -> list[str]:
     """Return so many serials of the form that the hook takes, always the same ones: 297468000001 and so on."""
-    return [fleet.serial(f"{fleet.serial_prefix}{number:06d}") for number in range(1, vehicles + 1)]
+    return [fleet.made_up_serial(number) for number in range(1, vehicles + 1)]
 
 
 def drive(  # noqa: PLR0913 (all that it works on comes in by the front door)

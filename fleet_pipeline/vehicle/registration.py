@@ -7,6 +7,7 @@ Sources: AWS IoT Core Developer Guide, provision-wo-cert and fleet-provision-api
 """
 
 import uuid
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from awsiot.iotidentity import CreateCertificateFromCsrRequest, CreateKeysAndCer
 
 from fleet_pipeline.model.errors import ConnectionFailed, RegistrationRefused
 from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.thing import SERIAL
 from fleet_pipeline.vehicle.connection import PATIENCE_S, Broker, Connection, connected
 from fleet_pipeline.vehicle.identity import Folder, Identity
 from fleet_pipeline.vehicle.requesting import new_key, request_for
@@ -39,9 +41,11 @@ class Registered:
 
 
 def register(  # noqa: PLR0913 (all that it works on comes in by the front door)
-    fleet: Fleet, broker: Broker, claim: Identity, serial: str, home: Path, *, own_key: bool = False
+    fleet: Fleet, broker: Broker, claim: Identity, serial: str, home: Path, *, own_key: bool = False, parameters: Mapping[str, str] | None = None
 ) -> Registered:
-    """Register a vehicle, with a key that it makes itself or one of AWS IoT's; keep its identity in its folder below `home`, and reconnect with it.
+    """Register a vehicle with a key that it makes itself or one of AWS IoT's; keep its identity in its folder below `home`, and reconnect with it.
+
+    `parameters` are what it says of itself beside its serial.
 
     A vehicle that can connect with what it has kept is not registered again; so an answer of AWS IoT that was lost on its way is made
     good by the next call. A refusal leaves no file; the certificate that was asked for never becomes active, and AWS IoT deletes it
@@ -54,7 +58,8 @@ def register(  # noqa: PLR0913 (all that it works on comes in by the front door)
     """
     thing_name = fleet.thing_name(serial)
     folder = Folder.of(home, thing_name)
-    identity = _kept(broker, folder, thing_name) or _provisioned(fleet, broker, claim, serial, folder, own_key=own_key)
+    said = {SERIAL: serial, **(parameters or {})}
+    identity = _kept(broker, folder, thing_name) or _provisioned(fleet, broker, claim, said, folder, own_key=own_key)
     return Registered(serial, thing_name, identity.certificate_id, folder.path)
 
 
@@ -77,21 +82,21 @@ def _is_let_in(broker: Broker, identity: Identity, thing_name: str) -> bool:
 
 
 def _provisioned(  # noqa: PLR0913 (as above)
-    fleet: Fleet, broker: Broker, claim: Identity, serial: str, folder: Folder, *, own_key: bool
+    fleet: Fleet, broker: Broker, claim: Identity, said: Mapping[str, str], folder: Folder, *, own_key: bool
 ) -> Identity:
     # A client id that nobody else has: many vehicles use the claim certificate at once, and of two clients with one id the broker keeps one.
     with connected(broker, claim, fleet.claim_client_prefix + uuid.uuid4().hex) as connection:
-        identity = _accepted(fleet, connection, serial, folder, own_key=own_key)
-    with connected(broker, identity, fleet.thing_name(serial)):
+        identity = _accepted(fleet, connection, said, folder, own_key=own_key)
+    with connected(broker, identity, fleet.thing_name(said[SERIAL])):
         return identity
 
 
-def _accepted(fleet: Fleet, connection: Connection, serial: str, folder: Folder, *, own_key: bool = False) -> Identity:
+def _accepted(fleet: Fleet, connection: Connection, said: Mapping[str, str], folder: Folder, *, own_key: bool = False) -> Identity:
     """Return a new identity, kept before AWS IoT is asked to accept it: the thing can be registered once, even if its answer is lost."""
-    aws_iot = IotIdentityClientV2(connection.client, _OPTIONS)
+    aws_iot, serial = IotIdentityClientV2(connection.client, _OPTIONS), said[SERIAL]
     identity, token = (_certified if own_key else _given)(aws_iot, connection, serial, fleet.thing_name(serial))
     folder.unconfirmed.write(identity)
-    wanted = RegisterThingRequest(template_name=fleet.template_name, certificate_ownership_token=token, parameters={"SerialNumber": serial})
+    wanted = RegisterThingRequest(template_name=fleet.template_name, certificate_ownership_token=token, parameters=dict(said))
     try:
         _answer(connection, serial, aws_iot.register_thing(wanted))
     except RegistrationRefused:

@@ -8,9 +8,11 @@ Standard library and boto3 only. Source: docs.aws.amazon.com/iot/latest/develope
 """
 
 import base64
+import json
 import os
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from lambda_function import (
@@ -25,9 +27,11 @@ from lambda_function import (
     allow_list,
     client,
     decide_on_thing,
+    form_of,
     log_line,
     matches,
-    serial_form,
+    serial_wrong,
+    thing_properties,
     within,
 )
 
@@ -44,8 +48,23 @@ class Registry(Things, Protocol):
     def certificate(self, certificate_id: str) -> dict[str, Any]:
         """Return DescribeCertificate's description."""
 
-    def let_in(self, thing_name: str, certificate: dict[str, Any], policies: str) -> None:
+    def let_in(self, thing_name: str, certificate: dict[str, Any], policies: str, known: "Known") -> None:
         """Make the thing, give it the certificate and the certificate its policies, parted by commas, and activate it last. May be repeated."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a thing is told of itself, and the groups that it joins."""
+
+    attributes: dict[str, str] = field(default_factory=dict)
+    groups: tuple[str, ...] = ()
+
+
+def known_of(serial: str, settings: Mapping[str, str]) -> Known:
+    """Return what is known of a vehicle by its serial alone, by the function's settings."""
+    said = json.loads(settings.get("ATTRIBUTES") or "{}")
+    attributes = {name: text.replace("${SerialNumber}", serial) for name, text in said.items()}
+    return Known(attributes, tuple(filter(None, settings.get("THING_GROUPS", "").split(","))))
 
 
 def lambda_handler(event: Any, _context: object) -> dict[str, bool]:
@@ -62,13 +81,13 @@ def lambda_handler(event: Any, _context: object) -> dict[str, bool]:
 
 
 def _decided(event: Any, settings: Mapping[str, str], asked: dict[str, str], deadline: Deadline) -> Decision:
-    things = IotRegistry(client("iot"), deadline)
+    things = IotRegistry(client("iot"), deadline, thing_properties(settings))
     certificate = _described(event, settings["CA_CERTIFICATE_ID"], things)
     serial = asked["SerialNumber"] = common_name(certificate["certificatePem"])
-    allowed = allow_list(settings.get("ALLOW_LIST", ""), serial_form(settings["SERIAL_PREFIX"]), deadline)
+    allowed = allow_list(settings.get("ALLOW_LIST", ""), form_of(settings), deadline)
     decision = decide(serial, certificate, settings, things, allowed)
     if decision.allowed:
-        things.let_in(settings["THING_PREFIX"] + serial, certificate, settings["DEVICE_POLICY"])
+        things.let_in(settings["THING_PREFIX"] + serial, certificate, settings["DEVICE_POLICY"], known_of(serial, settings))
     return decision
 
 
@@ -76,8 +95,8 @@ def decide(serial: str, certificate: dict[str, Any], settings: Any, things: Thin
     """Decide on a certificate that waits for its activation."""
     if certificate["status"] != "PENDING_ACTIVATION":
         return Decision(allowed=False, reason="the certificate does not wait for its activation")
-    if not matches(serial_form(settings["SERIAL_PREFIX"]), serial):
-        return Decision(allowed=False, reason=f"the common name is not {settings['SERIAL_PREFIX']} and 6 to 26 of 0-9 and A-Z")
+    if not matches(form_of(settings), serial):
+        return Decision(allowed=False, reason=serial_wrong(form_of(settings), settings["SERIAL_PREFIX"]).replace("serial", "common name"))
     try:
         if allowed is not None and not allowed.names(serial):
             return Decision(allowed=False, reason="the serial is not on the allow-list")
@@ -137,14 +156,16 @@ class IotRegistry(IotThings):
         """Return DescribeCertificate's description."""
         return dict(self.iot.describe_certificate(certificateId=certificate_id)["certificateDescription"])
 
-    def let_in(self, thing_name: str, certificate: dict[str, Any], policies: str) -> None:
+    def let_in(self, thing_name: str, certificate: dict[str, Any], policies: str, known: Known) -> None:
         """Make or mark the thing, give it the certificate and the certificate its policies, parted by commas, and activate it last."""
         self.deadline.check()
-        marked = {"attributes": {"registered_by": certificate["certificateId"]}}
+        marked = {"attributes": {**known.attributes, "registered_by": certificate["certificateId"]}}
         if self.describe(thing_name) is None:
-            self.iot.create_thing(thingName=thing_name, attributePayload=marked)
+            self.iot.create_thing(thingName=thing_name, attributePayload=marked, **self.properties)
         else:
             self.iot.update_thing(thingName=thing_name, attributePayload={**marked, "merge": True})
+        for group in known.groups:
+            self.iot.add_thing_to_thing_group(thingGroupName=group, thingName=thing_name)
         self.iot.attach_thing_principal(thingName=thing_name, principal=certificate["certificateArn"])
         for name in policies.split(","):
             self.iot.attach_policy(policyName=name, target=certificate["certificateArn"])

@@ -17,14 +17,14 @@ import os
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from clients import client, warm
 from deadline import DEADLINE_S, Deadline, TooLate, within
 from lists import ALLOW_LIST_LIMIT_BYTES, AllowList, DynamoDbAllowList, Lent, NobodyLent, S3AllowList, S3Lent, allow_list, lent
 from serials import Unclear
-from things import LEASE_S, REGISTERED_BY, REPLACEMENT, Decision, IotThings, Reservation, Things, decide_on_thing
+from things import LEASE_S, REGISTERED_BY, REPLACEMENT, Decision, IotThings, Reservation, Things, decide_on_thing, thing_properties
 
 __all__ = [
     "ALLOW_LIST_LIMIT_BYTES",
@@ -48,10 +48,13 @@ __all__ = [
     "client",
     "decide",
     "decide_on_thing",
+    "form_of",
     "lambda_handler",
     "log_line",
     "matches",
     "serial_form",
+    "serial_wrong",
+    "thing_properties",
     "within",
 ]
 
@@ -66,12 +69,23 @@ _SHOWN = 200
 
 @dataclass(frozen=True)
 class Expected:
-    """What a request must look like. `parameters` are the names that the template declares."""
+    """What a request must look like. `parameters` are the names that the template declares.
+
+    `form` is the regular expression of the whole serial, where it is not the prefix and 6 to 26 of 0-9 and A-Z. `patterns` holds for each parameter of the
+    settings the regular expression of the whole value, and whether it must be sent.
+    """
 
     serial_prefix: str
     thing_prefix: str
     template_arn: str
     parameters: frozenset[str] = PARAMETERS
+    form: str = ""
+    patterns: Mapping[str, tuple[str, bool]] = field(default_factory=dict)
+
+    @property
+    def serial_form(self) -> str:
+        """The regular expression of the whole serial."""
+        return self.form or serial_form(self.serial_prefix)
 
 
 def lambda_handler(event: Any, _context: object) -> dict[str, Any]:
@@ -90,9 +104,11 @@ def lambda_handler(event: Any, _context: object) -> dict[str, Any]:
 
 def _decided(event: Any, settings: Mapping[str, str], deadline: Deadline) -> Decision:
     declared = frozenset(filter(None, settings.get("PARAMETERS", "").split(","))) or PARAMETERS
-    expected = Expected(settings["SERIAL_PREFIX"], settings["THING_PREFIX"], settings["TEMPLATE_ARN"], declared)
-    allowed = allow_list(settings.get("ALLOW_LIST", ""), serial_form(expected.serial_prefix), deadline)
-    return decide(event, expected, IotThings(client("iot"), deadline), allowed, lent(settings.get("TEMPORARY_CLAIMS", "")))
+    patterns = json.loads(settings.get("PATTERNS") or "{}")
+    expected = Expected(settings["SERIAL_PREFIX"], settings["THING_PREFIX"], settings["TEMPLATE_ARN"], declared, settings.get("SERIAL_FORM", ""), patterns)
+    allowed = allow_list(settings.get("ALLOW_LIST", ""), expected.serial_form, deadline)
+    things = IotThings(client("iot"), deadline, thing_properties(settings))
+    return decide(event, expected, things, allowed, lent(settings.get("TEMPORARY_CLAIMS", "")))
 
 
 def decide(  # noqa: PLR0913, PLR0917 (all that it asks comes in by the front door)
@@ -119,6 +135,18 @@ def decide(  # noqa: PLR0913, PLR0917 (all that it asks comes in by the front do
 def serial_form(prefix: str) -> str:
     """Return the regular expression of serials that begin so."""
     return re.escape(prefix) + r"[0-9A-Z]{6,26}"
+
+
+def form_of(settings: Mapping[str, str]) -> str:
+    """Return the regular expression of the whole serial, by the function's settings."""
+    return settings.get("SERIAL_FORM") or serial_form(settings["SERIAL_PREFIX"])
+
+
+def serial_wrong(form: str, prefix: str) -> str:
+    """Say of a serial that it is not of this form."""
+    if form != serial_form(prefix):
+        return "the serial does not match the pattern of the settings"
+    return f"the serial is not {prefix} and 6 to 26 of 0-9 and A-Z"
 
 
 def matches(pattern: str, text: object) -> bool:
@@ -150,8 +178,19 @@ def _parameters_wrong(event: dict[str, Any], expected: Expected) -> str:
             return f"the parameter {_shown(name)} is not the request's own"
     if "SerialNumber" not in parameters:
         return "the request does not have the parameter 'SerialNumber'"
-    if not matches(serial_form(expected.serial_prefix), parameters["SerialNumber"]):
-        return f"the serial is not {expected.serial_prefix} and 6 to 26 of 0-9 and A-Z"
+    if not matches(expected.serial_form, parameters["SerialNumber"]):
+        return serial_wrong(expected.serial_form, expected.serial_prefix)
+    return _declared_wrong(parameters, expected.patterns)
+
+
+def _declared_wrong(parameters: dict[str, str], patterns: Mapping[str, tuple[str, bool]]) -> str:
+    """Say which parameter of the settings is missing or of another form, or nothing. What was sent for it is not repeated."""
+    for name, (pattern, required) in patterns.items():
+        if name not in parameters:
+            if required:
+                return f"the request does not have the parameter {name!r}"
+        elif not matches(pattern, parameters[name]):
+            return f"the parameter {name!r} does not match its pattern"
     return ""
 
 

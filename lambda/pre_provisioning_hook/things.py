@@ -10,7 +10,8 @@ reservation has not become active.
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from deadline import Deadline
@@ -72,6 +73,12 @@ class Reservation:
         return cls(found[1], int(found[2])) if found else None
 
 
+def thing_properties(settings: Mapping[str, str]) -> dict[str, str]:
+    """Return what CreateThing is told of every thing, by the function's settings."""
+    said = {"thingTypeName": settings.get("THING_TYPE", ""), "billingGroupName": settings.get("BILLING_GROUP", "")}
+    return {name: text for name, text in said.items() if text}
+
+
 def decide_on_thing(thing_name: str, certificate_id: str, things: Things, now: float) -> Decision:
     """Decide on a vehicle about which nothing else is wrong, and reserve its thing for this certificate if the answer is yes."""
     mine = Reservation(certificate_id, int(now))
@@ -122,6 +129,8 @@ class IotThings:
 
     iot: Any
     deadline: Deadline = Deadline()
+    properties: Mapping[str, str] = field(default_factory=dict)
+    """What CreateThing is told beside name and attributes: the thing's type, its billing group."""
 
     def certificate_status(self, certificate_id: str) -> str | None:
         """Return DescribeCertificate's status, or None for one that AWS IoT does not list, as deleted and temporary ones are not."""
@@ -141,7 +150,7 @@ class IotThings:
         """Make the thing; AWS IoT refuses a second one of the name unless all of it is equal."""
         self.deadline.check()
         try:
-            self.iot.create_thing(thingName=thing_name, attributePayload={"attributes": attributes})
+            self.iot.create_thing(thingName=thing_name, attributePayload={"attributes": attributes}, **self.properties)
         except self.iot.exceptions.ResourceAlreadyExistsException:
             return False
         return True

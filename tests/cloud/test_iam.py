@@ -35,6 +35,7 @@ from fleet_pipeline.model.errors import AwsRefused, InvalidSetting
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.rule import RawName
+from fleet_pipeline.model.thing import ThingTable
 from fleet_pipeline.virtual_vehicle import tried
 
 FLEET, HOUR = Fleet(role_boundary="own"), Hour.parse("2026-11-23-07:00")
@@ -65,6 +66,7 @@ COMPANY = {
     "hook_concurrency": 5,
     "hook_dead_letters": "arn:aws:sqs:eu-central-1:123456789012:cdk-dead-letters",
     "access_log_bucket": "company-access-logs",
+    "thing": ThingTable(type="cdk-car", groups=("cdk-cars",), billing_group="cdk-cars"),
 }
 EVERY_CHOICE = {"allow_list": "dynamodb", "claim_store": "secretsmanager", "own_ca": "jitr", "bulk_registration": "on", "kms_key": "alias/company", **COMPANY}
 SETTINGS = [{}, {"allow_list": "s3"}, {"allow_list": "dynamodb"}, COMPANY, EVERY_CHOICE]

@@ -12,6 +12,7 @@ from fleet_pipeline.cloud.blueprint import blueprint, resources
 from fleet_pipeline.cloud.kinds.role import Role
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.rule_table import RuleTable
+from fleet_pipeline.model.thing import ThingTable
 
 FLEET = Fleet(role_boundary="own", allow_list="dynamodb", claim_store="secretsmanager", bulk_registration="on", own_ca="none")
 FURTHER = [{kind: spec} for kind, (spec, _) in KINDS.items()]
@@ -29,6 +30,7 @@ COMPANY = {
     "hook_concurrency": 5,
     "hook_dead_letters": "arn:aws:sqs:eu-central-1:123456789012:dead-letters",
     "access_log_bucket": "company-access-logs",
+    "thing": ThingTable(type="car", groups=("cars",), billing_group="cars"),
 }
 BY_ID, BY_ALIAS = "11111111-2222-3333-4444-555555555555", "alias/company"
 DOCUMENTS = {

@@ -16,6 +16,7 @@ from fleet_pipeline.cloud.kinds.iot_policy import IotPolicy
 from fleet_pipeline.cloud.kinds.role import Role
 from fleet_pipeline.model.device import POLICY_DOCUMENT_LIMIT
 from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.thing import ThingTable
 
 INLINE_LIMIT, TRUST_LIMIT, BUCKET_LIMIT = 10_240, 2048, 20_480
 """Characters without white space: of a role's inline policies together, of its trust; bytes of a bucket's policy. Source: IAM and S3 User Guides, quotas."""
@@ -42,6 +43,9 @@ def longest(partition):
         "hook_concurrency": 10,
         "hook_dead_letters": f"arn:{partition}:sqs:{region}:123456789012:{'q' * 80}",
         "access_log_bucket": "a" * 63,
+        "thing": ThingTable(
+            name=f"{'n' * 60}${{SerialNumber}}", type="t" * 64, groups=tuple(f"{'g' * 63}{number}" for number in range(5)), billing_group="b" * 64
+        ),
     }
     fleet = Fleet(
         region=region, role_boundary=f"arn:{partition}:iam::123456789012:policy/{'p' * 512}", parquet_prefix="p" * 60, rule_keys=("k",), **names, **options

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.thing import SERIAL, parts
 
 Document = dict[str, Any]
 Values = Mapping[str, str | Sequence[str]]
@@ -31,7 +32,11 @@ def claim_policy(fleet: Fleet) -> Document:
 
 def provisioning_template(fleet: Fleet) -> Document:
     """The thing, its certificate and its policy, as RegisterThing makes them."""
-    return filled_in("provisioning-template", fleet, {"device-policy": fleet.device_policy_name, "thing-prefix": fleet.thing_prefix})
+    document = filled_in("provisioning-template", fleet, {"device-policy": fleet.device_policy_name, "thing-prefix": fleet.thing_prefix})
+    document["Parameters"] |= {each.name: {"Type": "String", **({} if each.required else {"Default": each.default})} for each in fleet.parameters}
+    if fleet.thing.groups:  # the hook has made the thing before: groups are added to those that it has
+        document["Resources"]["thing"]["OverrideSettings"]["ThingGroups"] = "MERGE"
+    return _with_thing(fleet, document, {name: _resolved(text, {}) for name, text in fleet.thing.attributes.items()})
 
 
 def write_policy(fleet: Fleet, *prefixes: str) -> Document:
@@ -43,19 +48,23 @@ def write_policy(fleet: Fleet, *prefixes: str) -> Document:
 
 def hook_policy(fleet: Fleet) -> Document:
     """The hook writes its own log, reserves the thing, asks whether a claim certificate was lent, and reads the allow-list if there is one."""
-    return _function_policy("hook-policy", fleet, fleet.hook_name)
+    document = _function_policy("hook-policy", fleet, fleet.hook_name)
+    document["Statement"] += into_groups(fleet, "CreateThing")
+    return document
 
 
 def just_in_time_policy(fleet: Fleet) -> Document:
     """The function of just-in-time registration makes the thing, attaches the device policy and activates the certificate."""
-    return _function_policy("just-in-time-policy", fleet, fleet.just_in_time_name)
+    document = _function_policy("just-in-time-policy", fleet, fleet.just_in_time_name)
+    document["Statement"] += into_groups(fleet, "CreateThing", "AddThingToThingGroup")
+    return document
 
 
 def _function_policy(name: str, fleet: Fleet, function: str) -> Document:
     values = {
         "function": function,
         "thing-prefix": fleet.thing_prefix,
-        "serial-prefix": fleet.serial_prefix,
+        "serial-prefix": fleet.serial_beginning,
         "bucket": fleet.bucket,
         "temporary-claims-prefix": fleet.temporary_claims_prefix,
     }
@@ -71,6 +80,19 @@ def _function_policy(name: str, fleet: Fleet, function: str) -> Document:
     services = {"s3", "dynamodb"} & {each.split(":")[0] for statement in document["Statement"] for each in _listed(statement["Action"])}
     document["Statement"] += key_rights(fleet, "DecryptWithTheFleetsKey", ("Decrypt",), *sorted(services))
     return document
+
+
+def into_groups(fleet: Fleet, *verbs: str) -> list[Document]:
+    """Return the right to put things into the groups of the settings; nothing where there are none. CreateThing asks for a billing group."""
+    billing = [fleet.arn("iot", f"billinggroup/{name}") for name in [fleet.thing.billing_group] if name]
+    groups = [fleet.arn("iot", f"thinggroup/{name}") for name in fleet.thing.groups]
+    things = fleet.arn("iot", f"thing/{fleet.thing_prefix}{fleet.serial_beginning}*")
+    into_billing = [f"iot:{verb}" for verb in verbs if verb in {"CreateThing", "AddThingToBillingGroup"}]
+    into_others = [f"iot:{verb}" for verb in verbs if f"iot:{verb}" not in into_billing]
+    return [
+        *([{"Sid": "IntoTheBillingGroup", "Effect": "Allow", "Action": into_billing, "Resource": [*billing, things]}] if billing and into_billing else []),
+        *([{"Sid": "IntoTheGroups", "Effect": "Allow", "Action": into_others, "Resource": [*groups, things]}] if groups and into_others else []),
+    ]
 
 
 def telling_of_failures(fleet: Fleet) -> list[Document]:
@@ -98,12 +120,38 @@ def key_rights(fleet: Fleet, sid: str, verbs: Sequence[str], *services: str) -> 
 
 def jitp_template(fleet: Fleet) -> Document:
     """The thing, its certificate and its policy, as AWS IoT makes them when a certificate of the registered CA connects for the first time."""
-    return filled_in("jitp-template", fleet, {"device-policy": fleet.device_policy_name, "thing-prefix": fleet.thing_prefix})
+    document = filled_in("jitp-template", fleet, {"device-policy": fleet.device_policy_name, "thing-prefix": fleet.thing_prefix})
+    name = {SERIAL: "AWS::IoT::Certificate::CommonName"}
+    return _with_thing(fleet, document, {each: _resolved(text, name) for each, text in attributes_of_serial(fleet).items()})
 
 
 def bulk_template(fleet: Fleet) -> Document:
     """The thing, its certificate for a request of the vehicle's own (CSR) and its policy, for each line of a file."""
-    return filled_in("bulk-template", fleet, {"device-policy": fleet.device_policy_name, "thing-prefix": fleet.thing_prefix})
+    document = filled_in("bulk-template", fleet, {"device-policy": fleet.device_policy_name, "thing-prefix": fleet.thing_prefix})
+    return _with_thing(fleet, document, {each: _resolved(text, {}) for each, text in attributes_of_serial(fleet).items()})
+
+
+def attributes_of_serial(fleet: Fleet) -> dict[str, str]:
+    """Return the attributes of a thing of which nothing but the serial is known: what else they speak of has its default."""
+    defaults = {each.name: each.default for each in fleet.parameters}
+    said = {name: parts(text) for name, text in fleet.thing.attributes.items()}
+    return {name: "".join(f"${{{place}}}" if place == SERIAL else defaults.get(place, text) for place, text in pieces) for name, pieces in said.items()}
+
+
+def _with_thing(fleet: Fleet, document: Document, attributes: Document) -> Document:
+    """Return a template with what the settings say of a thing."""
+    thing, properties = fleet.thing, document["Resources"]["thing"]["Properties"]
+    properties["AttributePayload"] |= attributes
+    properties |= {"ThingTypeName": thing.type} if thing.type else {}
+    properties |= {"ThingGroups": [*thing.groups]} if thing.groups else {}
+    properties |= {"BillingGroup": thing.billing_group} if thing.billing_group else {}
+    return document
+
+
+def _resolved(text: str, names: Mapping[str, str]) -> Any:
+    """Return a text in which `${…}` stands for parameters, as a template says it; `names` are those that are called otherwise there."""
+    pieces = [{"Ref": names.get(place, place)} if place else literal for place, literal in parts(text)]
+    return pieces[0] if len(pieces) == 1 else {"Fn::Join": ["", pieces]}
 
 
 def read_policy(fleet: Fleet, prefix: str) -> Document:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 from fleet_pipeline.cloud.documents.actions import action_rights, given_roles
 from fleet_pipeline.cloud.documents.device import device_policy_names
-from fleet_pipeline.cloud.documents.filled import Document, filled_in, key_rights, telling_of_failures
+from fleet_pipeline.cloud.documents.filled import Document, filled_in, into_groups, key_rights, telling_of_failures
 from fleet_pipeline.model.errors import InvalidSetting
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.names import log_of
@@ -31,6 +31,7 @@ def boundary_policy(fleet: Fleet) -> Document:
         action_rights(fleet),
         key_rights(fleet, "TheFleetsKey", ("Decrypt", "GenerateDataKey"), "s3", "dynamodb"),
         telling_of_failures(fleet),
+        into_groups(fleet, "CreateThing", "AddThingToBillingGroup", "AddThingToThingGroup", "UpdateThingGroupsForThing"),
     )
 
 
@@ -77,14 +78,14 @@ def roles_policy(fleet: Fleet) -> Document:
 
 
 def functions_policy(fleet: Fleet) -> Document:
-    """The functions that run as the roles, and their logs."""
+    """The functions that run as the roles, and their logs; type and groups of the vehicles' things, for which what names them has no room."""
     logs = [fleet.arn("logs", f"log-group:{log_of(name)}{end}") for name in (fleet.hook_name, fleet.just_in_time_name) for end in ("", ":*")]
     tagged = ("ListTagsForResource", "TagResource") if fleet.tags else ()
     verbs = (*(("AssociateKmsKey",) if fleet.kms_key else ()), "CreateLogGroup", *tagged, *(("PutRetentionPolicy",) if fleet.log_retention_days else ()))
     made = [_allowed("EncryptedLogs" if fleet.kms_key else "Logs", "logs", verbs, logs)] if fleet.makes_logs else []
     functions = [fleet.arn("lambda", f"function:{name}") for name in (fleet.hook_name, fleet.just_in_time_name)]
     reserved = [_allowed("ReserveConcurrency", "lambda", ("PutFunctionConcurrency",), functions)] if fleet.hook_concurrency else []
-    return _with(filled_in("provisioner-functions-policy", fleet, _names(fleet)), made, reserved)
+    return _with(filled_in("provisioner-functions-policy", fleet, _names(fleet)), made, reserved, _what_things_are(fleet))
 
 
 def things_policy(fleet: Fleet) -> Document:
@@ -180,6 +181,25 @@ def _former(fleet: Fleet) -> list[Document]:
     return [
         _allowed("FormerRules", "iot", ("DeleteTopicRule", "GetTopicRule"), fleet.arn("iot", "rule/*")) | tagged,
         *([_allowed("FormerCa", "iot", _FORMER_CA, fleet.arn("iot", "cacert/*")) | tagged] if fleet.own_ca == "none" else []),
+    ]
+
+
+def _what_things_are(fleet: Fleet) -> list[Document]:
+    """Return the right to make, change and remove the type and the groups of the vehicles' things."""
+    named = (
+        ("ThingType", "thingtype", [fleet.thing.type] if fleet.thing.type else [], ("DeprecateThingType",)),
+        ("ThingGroup", "thinggroup", [*fleet.thing.groups], ()),
+        ("BillingGroup", "billinggroup", [fleet.thing.billing_group] if fleet.thing.billing_group else [], ()),
+    )
+    return [
+        _allowed(
+            f"{kind}s",
+            "iot",
+            (f"Create{kind}", f"Delete{kind}", f"Describe{kind}", *more, "ListTagsForResource", "TagResource"),
+            [fleet.arn("iot", f"{word}/{name}") for name in names],
+        )
+        for kind, word, names, more in named
+        if names
     ]
 
 

@@ -13,6 +13,7 @@ from fleet_pipeline.cloud.blueprint import Part, blueprint
 from fleet_pipeline.cloud.enrolment.allow_list import AllowListTable
 from fleet_pipeline.cloud.enrolment.further_policy import FurtherDevicePolicy
 from fleet_pipeline.cloud.kinds.attachment import PolicyAttachment
+from fleet_pipeline.cloud.kinds.billing_group import BillingGroup
 from fleet_pipeline.cloud.kinds.bucket import Bucket
 from fleet_pipeline.cloud.kinds.function import Function
 from fleet_pipeline.cloud.kinds.iot_policy import IotPolicy
@@ -20,6 +21,8 @@ from fleet_pipeline.cloud.kinds.log_group import LogGroup
 from fleet_pipeline.cloud.kinds.permission import InvokePermission
 from fleet_pipeline.cloud.kinds.role import Role
 from fleet_pipeline.cloud.kinds.template import Template
+from fleet_pipeline.cloud.kinds.thing_group import ThingGroup
+from fleet_pipeline.cloud.kinds.thing_type import ThingType
 from fleet_pipeline.cloud.kinds.topic_rule import TopicRule
 from fleet_pipeline.cloud.reconcile import Resource
 from fleet_pipeline.cloud.tags import spelled
@@ -188,6 +191,22 @@ def _topic_rule(rule: TopicRule) -> dict[str, Properties]:
         "RuleDisabled": rule.disabled,
     }
     return {"": {"Type": "AWS::IoT::TopicRule", "Properties": {"RuleName": rule.name, "TopicRulePayload": payload, "Tags": spelled(rule.tags)}}}
+
+
+@exported.register
+def _thing_type(each: ThingType) -> dict[str, Properties]:
+    properties = {"ThingTypeName": each.name, "DeprecateThingType": each.deprecated, "Tags": spelled(each.tags)}
+    return {"": {"Type": "AWS::IoT::ThingType", "Properties": properties}}
+
+
+@exported.register
+def _thing_group(each: ThingGroup) -> dict[str, Properties]:
+    return {"": {"Type": "AWS::IoT::ThingGroup", "Properties": {"ThingGroupName": each.name, "Tags": spelled(each.tags)}}}
+
+
+@exported.register
+def _billing_group(each: BillingGroup) -> dict[str, Properties]:
+    return {"": {"Type": "AWS::IoT::BillingGroup", "Properties": {"BillingGroupName": each.name, "Tags": spelled(each.tags)}}}
 
 
 @exported.register

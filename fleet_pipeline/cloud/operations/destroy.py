@@ -25,6 +25,7 @@ from fleet_pipeline.cloud.kinds.function import Function
 from fleet_pipeline.cloud.kinds.given_bucket import GivenBucket
 from fleet_pipeline.cloud.kinds.iot_policy import IotPolicy
 from fleet_pipeline.cloud.kinds.log_group import described
+from fleet_pipeline.cloud.kinds.thing_type import ThingType
 from fleet_pipeline.cloud.operations.leftovers import leftovers, lost_with
 from fleet_pipeline.cloud.reconcile import Action, Resource, look, remove
 from fleet_pipeline.cloud.spreading import Sleep
@@ -37,6 +38,9 @@ DETACHED_PAUSES_S = (10, 20, 30, *[60] * 5)
 
 STANDS_IN_THE_WAY = {"BucketNotEmpty", "CertificateStateException", "DeleteConflict", "DeleteConflictException"}
 """What AWS answers while something is still on what is to be deleted, or came after its contents were listed."""
+
+TOO_SOON = "InvalidRequestException"
+"""What AWS IoT answers of a thing type that was deprecated less than five minutes ago, or that a thing still has."""
 
 EXAMPLES = 3
 """Vehicles that are named where many would be lost."""
@@ -118,7 +122,7 @@ def _removed(fleet: Fleet, aws: Aws, resource: Resource, name: str, sleep: Sleep
             step = remove(resource, aws, sleep=sleep)
             break
         except AwsRefused as refusal:
-            if refusal.code not in STANDS_IN_THE_WAY:
+            if refusal.code not in STANDS_IN_THE_WAY and not (isinstance(resource, ThingType) and refusal.code == TOO_SOON):
                 raise
         _refuse_to_take_from_others(resource, aws)
         sleep(pause_s)
