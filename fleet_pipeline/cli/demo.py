@@ -211,7 +211,7 @@ def _past(fleet: Fleet, account: Account, serials: Sequence[str], now: datetime)
     hours = closed_hours(fleet, now, PAST_HOURS)
     written = write_hours(fleet, account.aws, serials, hours[-DRIVEN_HOURS:])
     console.print(
-        f"  and {written} messages as if they had driven in the {len(hours[-DRIVEN_HOURS:])} hours before, {len(fleet.rules)} of them damaged"
+        f"  and {written} messages as if they had driven in the {len(hours[-DRIVEN_HOURS:])} hours before, {len(_counted(fleet))} of them damaged"
         if written
         else ""
     )
