@@ -53,11 +53,12 @@ def write_hostile(costs):
 
 def hostile_table(costs):
     """The costs as Markdown, the dearest first."""
-    lines = ["| messages | bytes of one | CPU s / MB, compaction | CPU s / MB, rewrite | CPU µs / row, compaction |", "|---|---|---|---|---|"]
-    for cost in sorted(costs, key=lambda cost: -cost["compaction_s_per_mb"]):
-        size, micros = cost["bytes"] // cost["objects"], cost["compaction_s_per_mb"] * cost["bytes"] / cost["rows"]
+    lines = ["| messages | bytes of one | bytes a row | CPU s / MB, compaction | CPU s / MB, rewrite | CPU µs / row, compaction |", "|---|---|---|---|---|---|"]
+    for cost in sorted(costs, key=lambda cost: -cost["compaction_s_per_mb"] / cost["probe_s"]):
+        compaction, rewrite = (cost[f"{deed}_s_per_mb"] * PROBE_S / cost["probe_s"] for deed in ("compaction", "rewrite"))
+        size, of_a_row = cost["bytes"] // cost["objects"], cost["bytes"] / cost["rows"]
         kind = cost["kind"].replace("|", " ")
-        lines.append(f"| {kind} | {size:,} | {cost['compaction_s_per_mb']:.2f} | {cost['rewrite_s_per_mb']:.2f} | {micros:,.0f} |")
+        lines.append(f"| {kind} | {size:,} | {of_a_row:,.0f} | {compaction:.2f} | {rewrite:.2f} | {compaction * of_a_row:,.0f} |")
     return "\n".join(lines) + "\n"
 
 

@@ -13,6 +13,7 @@ import socket
 import sys
 import time
 from bisect import bisect_left, bisect_right
+from functools import lru_cache
 from heapq import heappop, heappush
 from itertools import chain
 from pathlib import Path
@@ -83,6 +84,11 @@ class Bucket:
 
 
 def _etag(body):
+    return _etag_of_part(body) if len(body) > 1 << 20 else hashlib.md5(body, usedforsecurity=False).hexdigest()
+
+
+@lru_cache
+def _etag_of_part(body):
     return hashlib.md5(body, usedforsecurity=False).hexdigest()
 
 
@@ -146,7 +152,7 @@ class Server:
             self._answer(fileno, bytes(data[:end]), bytes(data[end + 4 : end + 4 + length]))
             data = data[end + 4 + length :]
         if data:
-            self.buffers[fileno] = bytearray(data)
+            self.buffers[fileno] = data if isinstance(data, bytearray) else bytearray(data)  # a part has hundreds of megabytes: no copy
         else:
             self.buffers.pop(fileno, None)
 

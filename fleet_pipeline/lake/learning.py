@@ -88,8 +88,6 @@ def _kind_of_numbers(homes: Mapping[str, int], numbers: str, needed: int) -> tup
         return "double", held["double"]
     if homes.get(DECIMAL, 0) < max(1, needed):
         del held[DECIMAL]
-    if homes.get("", 0) == sum(homes.values()):  # spelt as no number that a column could hold
-        return "double", 0
     kind = max(held, key=lambda each: held[each])
     ways = {tuple(home for home in _HOLD[each] if homes.get(home)) for each, count in held.items() if count == held[kind]}
     return kind, held[kind] if len(ways) == 1 else 0

@@ -263,6 +263,29 @@ def test_a_flood_of_names_is_forgotten_and_what_is_frequent_is_not(lake):
     assert [len(json.loads(row["_extra"])) for row in read(lake, "part-00000")] == [900] * 12
 
 
+def test_what_is_counted_is_all_messages_of_the_hour_and_not_those_of_its_first_block(lake):
+    seen = Evidence(1, {("odd",): {"double": 1}})
+    seen.add(Evidence(9, {("odd",): {"double": 1}}))
+    assert seen.columns(lake.contract(RULE), 3) == []
+    seen.add(Evidence(1, {("odd",): {"double": 1}}))
+    assert [column.name for column in seen.columns(lake.contract(RULE), 3)] == ["odd"]
+
+
+def test_of_a_flood_of_names_over_many_blocks_no_more_are_noted_than_sensible_and_the_frequent_ones_are():
+    seen = Evidence()
+    for block in range(9):
+        names = {(f"{block}_{number}",): {"double": 1} for number in range(FIELDS_NOTED // 3)}
+        seen.add(Evidence(9, names | {("frequent",): {"double": 2}}))
+        assert len(seen.fields) <= FIELDS_NOTED
+    assert seen.fields["frequent",] == {"double": 18}
+
+
+def test_a_full_table_takes_no_column_and_fills_those_that_it_has(lake):
+    full = Contract(form=lake.form).adding([Contract().column((f"f{number}",), "double") for number in range(COLUMNS)])
+    assert (len(full.columns), full.takes(("new",)), full.takes(("f7",))) == (COLUMNS, False, True)
+    assert full.adding([full.column(("new",), "double")]) is full
+
+
 UINT64 = [2**63, 2**64 - 1, 7]
 
 
