@@ -1,6 +1,7 @@
 """`fleet ui`: Dagster's UI and daemon on this machine, as `dagster dev` starts them, behind the gate."""
 
 import os
+import signal
 import socket
 import warnings
 from pathlib import Path
@@ -22,7 +23,7 @@ PATIENCE = ("DAGSTER_GRPC_TIMEOUT_SECONDS", "300")
 @click.option("--workspace", default="workspace.yaml", show_default=True, help="The file that names the code locations.")
 @click.option("--allow-host", "hosts", multiple=True, help="A name under which it is reached, as behind a proxy; may be given several times.")
 def ui(host: str, port: int, workspace: str, hosts: tuple[str, ...]) -> None:
-    """Serve Dagster's UI and run its daemon until Ctrl-C. Pages of other origins get nothing."""
+    """Serve Dagster's UI and run its daemon until Ctrl-C or SIGTERM. Pages of other origins get nothing."""
     os.environ.setdefault(*PATIENCE)  # before Dagster is imported, which reads it once
     from fleet_pipeline.instance import internals
     from fleet_pipeline.instance.webserver import HOSTS
@@ -38,6 +39,7 @@ def ui(host: str, port: int, workspace: str, hosts: tuple[str, ...]) -> None:
 
     dev.open_ipc_subprocess = behind_the_gate
     warnings.filterwarnings("ignore", "Function `dev_command` is superseded")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and Dagster makes SIGINT of a SIGTERM
     with alone("ui"):
         _check_free(host, port)
         dev.dev_command(["--workspace", workspace, "--host", host, "--port", str(port)], prog_name="fleet ui")

@@ -57,8 +57,8 @@ def ui(tmp_path_factory):
         stdout=log,
         stderr=subprocess.STDOUT,
         start_new_session=True,
-        # A shell that started pytest in the background ignores SIGINT, and dagster maps SIGTERM to it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
+        # As a shell starts it in the background. It ends by SIGTERM all the same, which Dagster makes a SIGINT of.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),  # noqa: PLW1509
     )
     server = Ui(f"http://127.0.0.1:{port}", home, Path(log.name), process.pid)
     try:
