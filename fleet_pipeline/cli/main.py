@@ -15,6 +15,7 @@ from fleet_pipeline.cli.cost import cost
 from fleet_pipeline.cli.errors import errors, replay
 from fleet_pipeline.cli.export import export
 from fleet_pipeline.cli.hardening import check
+from fleet_pipeline.cli.hook import hook
 from fleet_pipeline.cli.iam import iam
 from fleet_pipeline.cli.init import init
 from fleet_pipeline.cli.lake import compact, lake, raw, schema
@@ -84,6 +85,7 @@ for _command in (
     apply,
     adopt,
     iam,
+    hook,
     export,
     check,
     versions,

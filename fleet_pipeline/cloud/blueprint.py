@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from graphlib import TopologicalSorter
 
+from fleet_pipeline.cloud import own_check
 from fleet_pipeline.cloud.claims.certificates import Claims
 from fleet_pipeline.cloud.documents import filled
 from fleet_pipeline.cloud.documents.actions import action_rights, completed
@@ -17,7 +18,7 @@ from fleet_pipeline.cloud.kinds.attachment import PolicyAttachment
 from fleet_pipeline.cloud.kinds.billing_group import BillingGroup
 from fleet_pipeline.cloud.kinds.bucket import Bucket
 from fleet_pipeline.cloud.kinds.claim_certificate import ClaimCertificate
-from fleet_pipeline.cloud.kinds.function import HOOK_FOLDER, Function, sha256_of, zipped
+from fleet_pipeline.cloud.kinds.function import Function, sha256_of
 from fleet_pipeline.cloud.kinds.given_bucket import GivenBucket
 from fleet_pipeline.cloud.kinds.iot_policy import IotPolicy
 from fleet_pipeline.cloud.kinds.log_group import LogGroup
@@ -102,7 +103,7 @@ def _storage(fleet: Fleet) -> dict[str, Part]:
 
 
 def _hook(fleet: Fleet) -> dict[str, Part]:
-    code = zipped(HOOK_FOLDER)
+    code = own_check.code(fleet)
     role = _role(fleet, fleet.hook_role_name, "AWS IAM role for pre-provisioning lambda", filled.lambda_trust(fleet), {"hook": filled.hook_policy(fleet)})
     function = Function(
         name=fleet.hook_name,
@@ -120,6 +121,8 @@ def _hook(fleet: Fleet) -> dict[str, Part]:
         code=code,
         concurrency=fleet.hook_concurrency,
         dead_letters=fleet.hook_dead_letters,
+        subnets=tuple(sorted(fleet.hook_subnets)),
+        security_groups=tuple(sorted(fleet.hook_security_groups)),
     )
     permission = InvokePermission(name=fleet.hook_name, arn=fleet.hook_arn, source_arn=fleet.template_arn, source_account=fleet.account)
     table = AllowListTable(
@@ -148,9 +151,11 @@ def _hook_environment(fleet: Fleet) -> dict[str, str]:
         "PATTERNS": json.dumps({each.name: [each.form.regex, each.required] for each in fleet.parameters}) if fleet.parameters else "",
         "THING_TYPE": fleet.thing.type,
         "BILLING_GROUP": fleet.thing.billing_group,
+        "OWN_CHECK": "on" if fleet.hook_file else "",
+        "OWN_SETTINGS": ",".join(name for name, _ in fleet.hook_environment),
     }
     plain = {"SERIAL_PREFIX": fleet.serial_prefix, "THING_PREFIX": fleet.thing_prefix, "TEMPLATE_ARN": fleet.template_arn, "ALLOW_LIST": where}
-    return plain | {name: text for name, text in said.items() if text}
+    return dict(fleet.hook_environment) | plain | {name: text for name, text in said.items() if text}
 
 
 def _just_in_time_environment(fleet: Fleet) -> dict[str, str]:
@@ -280,7 +285,7 @@ def _own_ca(fleet: Fleet) -> dict[str, Part]:
 
 def _just_in_time(fleet: Fleet) -> dict[str, Part]:
     """Return the function that decides about each new certificate of the CA, and the rule that calls it."""
-    code, ca = zipped(HOOK_FOLDER), ca_certificate(fleet)
+    code, ca = own_check.code(fleet), ca_certificate(fleet)
     policy, name, what = {"just-in-time": filled.just_in_time_policy(fleet)}, fleet.just_in_time_name, "Decides which certificates of the own CA are let in"
     role = _role(fleet, fleet.just_in_time_role_name, what, filled.lambda_trust(fleet), policy)
     function = Function(
@@ -296,6 +301,8 @@ def _just_in_time(fleet: Fleet) -> dict[str, Part]:
         handler="just_in_time.lambda_handler",
         concurrency=fleet.hook_concurrency,
         dead_letters=fleet.hook_dead_letters,
+        subnets=tuple(sorted(fleet.hook_subnets)),
+        security_groups=tuple(sorted(fleet.hook_security_groups)),
     )
     log = {name: replace(part, group="own_ca") for name, part in _log(fleet, "just_in_time_log", function).items()}
     rule = TopicRule(

@@ -24,6 +24,19 @@ CONCURRENCY_LIMIT = 1000
 """Requests at once that an account has from the start, for all functions together. Source: AWS Lambda quotas."""
 
 
+HOOKS_OWN = frozenset({
+    "ALLOW_LIST", "ATTRIBUTES", "BILLING_GROUP", "CA_CERTIFICATE_ID", "DEVICE_POLICY", "OWN_CHECK", "OWN_SETTINGS", "PARAMETERS", "PATTERNS", "SERIAL_FORM",
+    "SERIAL_PREFIX", "TEMPLATE_ARN", "TEMPORARY_CLAIMS", "THING_GROUPS", "THING_PREFIX", "THING_TYPE",
+})  # fmt: skip
+"""Variables by which the functions have their settings. A test compares them."""
+
+ENVIRONMENT_LIMIT = 1500
+"""Characters of a check's own variables: of 4,096 bytes that Lambda takes, the rest is the hook's."""
+
+INTERFACES = 5
+"""Subnets, and security groups: AWS takes 16 and 5, and policies name each."""
+
+
 class Company(Protocol):
     """The settings that are checked here, and what their checks need to know."""
 
@@ -56,6 +69,30 @@ class Company(Protocol):
         """What the keys of these logs begin with."""
 
     @property
+    def hook_file(self) -> str:
+        """The company's check."""
+
+    @property
+    def hook_requirements(self) -> str:
+        """What it requires."""
+
+    @property
+    def hook_environment(self) -> Texts:
+        """Its variables."""
+
+    @property
+    def hook_subnets(self) -> tuple[str, ...]:
+        """Where the functions are."""
+
+    @property
+    def hook_security_groups(self) -> tuple[str, ...]:
+        """And in which groups."""
+
+    @property
+    def own_ca(self) -> str:
+        """How vehicles with certificates of another CA are let in."""
+
+    @property
     def given_buckets(self) -> tuple[str, ...]:
         """Which buckets are another team's."""
 
@@ -83,8 +120,32 @@ def check(said: Company) -> None:
     if not re.fullmatch(rf"({re.escape(queues)}[a-zA-Z0-9_-]{{1,80}})?", said.hook_dead_letters):
         raise InvalidSetting("FLEET_HOOK_DEAD_LETTERS", said.hook_dead_letters, f"write the ARN of a standard queue, such as {queues}dead-letters")
     _check_access_logs(said)
+    _check_hook(said)
     if set(said.given_buckets) - {"raw", "lake"} or len(set(said.given_buckets)) < len(said.given_buckets):
         raise InvalidSetting("FLEET_GIVEN_BUCKETS", ",".join(said.given_buckets), "name raw, lake or both, each once")
+
+
+def _check_hook(said: Company) -> None:
+    if said.hook_file and not said.hook_file.endswith(".py"):
+        raise InvalidSetting("FLEET_HOOK_FILE", said.hook_file, "name a Python file, such as checks.py")
+    if said.hook_file and said.own_ca == "jitp":
+        raise InvalidSetting("FLEET_HOOK_FILE", said.hook_file, "with FLEET_OWN_CA=jitp AWS IoT asks no function, so nobody would be asked: choose jitr")
+    for name, text in (("FLEET_HOOK_REQUIREMENTS", said.hook_requirements), ("FLEET_HOOK_ENVIRONMENT", ",".join(key for key, _ in said.hook_environment))):
+        if text and not said.hook_file:
+            raise InvalidSetting(name, text, "it says nothing without FLEET_HOOK_FILE")
+    for key, _ in said.hook_environment:
+        if not re.fullmatch(r"[a-zA-Z][a-zA-Z0-9_]{1,63}", key) or key in HOOKS_OWN or key.startswith(("AWS_", "LAMBDA_", "PYTHON")):
+            why = "use a letter and then up to 63 letters, digits and _; not AWS_…, LAMBDA_…, PYTHON…, and no variable of the hook's"
+            raise InvalidSetting("FLEET_HOOK_ENVIRONMENT", key, why)
+    if sum(len(key) + len(text) for key, text in said.hook_environment) > ENVIRONMENT_LIMIT:
+        raise InvalidSetting(
+            "FLEET_HOOK_ENVIRONMENT", None, f"its names and texts have more than {ENVIRONMENT_LIMIT} characters: Lambda takes 4,096 bytes in all"
+        )
+    one_alone = bool(said.hook_subnets) != bool(said.hook_security_groups)
+    for name, form, ids in (("FLEET_HOOK_SUBNETS", "subnet", said.hook_subnets), ("FLEET_HOOK_SECURITY_GROUPS", "sg", said.hook_security_groups)):
+        well_formed = all(re.fullmatch(rf"{form}-[0-9a-f]{{8,17}}", each) for each in ids)
+        if (one_alone and ids) or not well_formed or len(ids) > INTERFACES:
+            raise InvalidSetting(name, ",".join(ids), f"name subnets and security groups, 1 to {INTERFACES} of each, such as {form}-0123456789abcdef0")
 
 
 def _check_tags(tags: Texts) -> None:

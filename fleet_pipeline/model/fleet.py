@@ -253,6 +253,27 @@ class Fleet(Names):
     access_log_prefix: str = _setting(
         "", "What the keys of those logs begin with; the name of the bucket that was asked and a slash follow.", "Buckets' names keep them apart."
     )
+    hook_file: str = _setting(
+        "",
+        "Python file with a check of your own, `verify(serial, parameters, context)`, asked after the hook's (docs/things.md); empty: none.",
+        "The hook decides by serial, parameters, allow-list and registry.",
+    )
+    hook_requirements: str = _setting(
+        "",
+        "File of packages that it requires, each pinned, as pip takes it; `fleet hook vendor` installs them for Lambda.",
+        "It has the standard library, and boto3 as Lambda's runtime has it.",
+    )
+    hook_environment: Texts = _setting(
+        (),
+        "Variables that it finds in its environment: `[hook_environment]` in fleet.toml, or `NAME=text,…`. No secrets: whoever sees the function sees them.",
+        "It has no settings of its own.",
+    )
+    hook_subnets: tuple[str, ...] = _setting(
+        (),
+        "Subnets of the VPC into which the functions are put, to reach a database there; they must reach AWS IoT and S3 from there, too.",
+        "A VPC needs endpoints or a NAT.",
+    )
+    hook_security_groups: tuple[str, ...] = _setting((), "Security groups of the functions in that VPC.", "There is no VPC.")
     hook_runtime: str = _setting("python3.13", "Lambda runtime of the hook.", "Supported until June 2029.")
     start: str = _setting(
         "",

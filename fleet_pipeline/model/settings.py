@@ -106,9 +106,11 @@ def _check_account(chosen: Mapping[str, Any]) -> None:
 
 
 def _home(chosen: Mapping[str, Any], folder: Path) -> dict[str, str]:
-    """Return the home as it is found from wherever a command runs."""
-    home = chosen.get("home", _HOME)
-    return {"home": str(folder.absolute() / home)} if home and folder.absolute() != Path.cwd() else {}
+    """Return the home, and each file that is named, as they are found from wherever a command runs."""
+    if folder.absolute() == Path.cwd():
+        return {}
+    named = {"home": chosen.get("home", _HOME), **{name: chosen.get(name, "") for name in ("hook_file", "hook_requirements")}}
+    return {name: str(folder.absolute() / path) for name, path in named.items() if path}
 
 
 def _start(chosen: Mapping[str, Any]) -> dict[str, str]:

@@ -34,6 +34,7 @@ from lambda_function import (
     thing_properties,
     within,
 )
+from own import Refusal, nobody_asked, refusal
 
 _COMMON_NAME = bytes.fromhex("0603550403")
 """The object identifier 2.5.4.3 in DER."""
@@ -81,31 +82,38 @@ def lambda_handler(event: Any, _context: object) -> dict[str, bool]:
 
 
 def _decided(event: Any, settings: Mapping[str, str], asked: dict[str, str], deadline: Deadline) -> Decision:
-    things = IotRegistry(client("iot"), deadline, thing_properties(settings))
+    things, refused = IotRegistry(client("iot"), deadline, thing_properties(settings)), refusal(settings)
     certificate = _described(event, settings["CA_CERTIFICATE_ID"], things)
     serial = asked["SerialNumber"] = common_name(certificate["certificatePem"])
     allowed = allow_list(settings.get("ALLOW_LIST", ""), form_of(settings), deadline)
-    decision = decide(serial, certificate, settings, things, allowed)
+    decision = decide(serial, certificate, settings, things, allowed, refused)
     if decision.allowed:
         things.let_in(settings["THING_PREFIX"] + serial, certificate, settings["DEVICE_POLICY"], known_of(serial, settings))
     return decision
 
 
-def decide(serial: str, certificate: dict[str, Any], settings: Any, things: Things, allowed: AllowList | None) -> Decision:
+def decide(  # noqa: PLR0913, PLR0917 (all that it asks comes in by the front door)
+    serial: str, certificate: dict[str, Any], settings: Any, things: Things, allowed: AllowList | None, refused: Refusal = nobody_asked
+) -> Decision:
     """Decide on a certificate that waits for its activation."""
     if certificate["status"] != "PENDING_ACTIVATION":
         return Decision(allowed=False, reason="the certificate does not wait for its activation")
     if not matches(form_of(settings), serial):
         return Decision(allowed=False, reason=serial_wrong(form_of(settings), settings["SERIAL_PREFIX"]).replace("serial", "common name"))
-    try:
-        if allowed is not None and not allowed.names(serial):
-            return Decision(allowed=False, reason="the serial is not on the allow-list")
-    except Unclear as error:
-        return Decision(allowed=False, reason=f"the allow-list is not clear: {error}; `fleet vehicle allowed` says more")
+    if no := _listed_wrong(serial, allowed) or refused(serial, {"SerialNumber": serial}, {"certificateId": certificate["certificateId"]}):
+        return Decision(allowed=False, reason=no)
     thing = things.describe(settings["THING_PREFIX"] + serial)
     if thing is not None and thing.get("attributes", {}).get("registered_by") == certificate["certificateId"]:
         return Decision(allowed=True, reason="a registration that was stopped")
     return decide_on_thing(settings["THING_PREFIX"] + serial, certificate["certificateId"], things, time.time())
+
+
+def _listed_wrong(serial: str, allowed: AllowList | None) -> str:
+    """Say why the allow-list does not let a serial in, or nothing."""
+    try:
+        return "the serial is not on the allow-list" if allowed is not None and not allowed.names(serial) else ""
+    except Unclear as error:
+        return f"the allow-list is not clear: {error}; `fleet vehicle allowed` says more"
 
 
 def common_name(certificate_pem: str) -> str:

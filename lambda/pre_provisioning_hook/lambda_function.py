@@ -23,6 +23,7 @@ from typing import Any
 from clients import client, warm
 from deadline import DEADLINE_S, Deadline, TooLate, within
 from lists import ALLOW_LIST_LIMIT_BYTES, AllowList, DynamoDbAllowList, Lent, NobodyLent, S3AllowList, S3Lent, allow_list, lent
+from own import Refusal, nobody_asked, refusal
 from serials import Unclear
 from things import LEASE_S, REGISTERED_BY, REPLACEMENT, Decision, IotThings, Reservation, Things, decide_on_thing, thing_properties
 
@@ -108,7 +109,7 @@ def _decided(event: Any, settings: Mapping[str, str], deadline: Deadline) -> Dec
     expected = Expected(settings["SERIAL_PREFIX"], settings["THING_PREFIX"], settings["TEMPLATE_ARN"], declared, settings.get("SERIAL_FORM", ""), patterns)
     allowed = allow_list(settings.get("ALLOW_LIST", ""), expected.serial_form, deadline)
     things = IotThings(client("iot"), deadline, thing_properties(settings))
-    return decide(event, expected, things, allowed, lent(settings.get("TEMPORARY_CLAIMS", "")))
+    return decide(event, expected, things, allowed, lent(settings.get("TEMPORARY_CLAIMS", "")), refused=refusal(settings))
 
 
 def decide(  # noqa: PLR0913, PLR0917 (all that it asks comes in by the front door)
@@ -118,8 +119,9 @@ def decide(  # noqa: PLR0913, PLR0917 (all that it asks comes in by the front do
     allowed: AllowList | None,
     temporary: Lent = NobodyLent(),  # noqa: B008 (has no state)
     now: float | None = None,
+    refused: Refusal = nobody_asked,
 ) -> Decision:
-    """Decide on one request. `allowed` is None when there is no allow-list."""
+    """Decide on one request. `allowed` is None when there is no allow-list. The company's check (`refused`) is asked before anything is reserved."""
     wrong = _wrong(event, expected) or _claim_wrong(event["claimCertificateId"], things, temporary)
     if wrong:
         return Decision(allowed=False, reason=wrong)
@@ -129,6 +131,9 @@ def decide(  # noqa: PLR0913, PLR0917 (all that it asks comes in by the front do
             return Decision(allowed=False, reason="the serial is not on the allow-list")
     except Unclear as error:
         return Decision(allowed=False, reason=f"the allow-list is not clear: {error}; `fleet vehicle allowed` says more")
+    context = {name: str(event.get(name, "")) for name in ("clientId", "claimCertificateId", "certificateId")}
+    if no := refused(serial, event["parameters"], context):
+        return Decision(allowed=False, reason=no)
     return decide_on_thing(expected.thing_prefix + serial, event["certificateId"], things, time.time() if now is None else now)
 
 

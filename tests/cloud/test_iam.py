@@ -65,6 +65,8 @@ COMPANY = {
     "log_retention_days": 30,
     "hook_concurrency": 5,
     "hook_dead_letters": "arn:aws:sqs:eu-central-1:123456789012:cdk-dead-letters",
+    "hook_subnets": ("subnet-0123456789abcdef0",),
+    "hook_security_groups": ("sg-0123456789abcdef0",),
     "access_log_bucket": "company-access-logs",
     "thing": ThingTable(type="cdk-car", groups=("cdk-cars",), billing_group="cdk-cars"),
 }
@@ -309,7 +311,7 @@ def test_every_call_in_the_source_is_in_the_provisioners_policy():
     assert needed - allowed - NOT_THE_PROVISIONERS == set()
 
 
-WITHOUT_A_NAME = ("WhatHasNoResource", "WhatRegistrationMayAsk", "FindLogs")
+WITHOUT_A_NAME = ("WhatHasNoResource", "WhatRegistrationMayAsk", "FindLogs", "FindTheNetwork", "FindInterfaces", "ChangeInterfaces", "MakeInterfaces")
 """Statements about actions for which AWS takes no resource, and what a boundary lets AWS IoT read of the groups and types of others."""
 
 

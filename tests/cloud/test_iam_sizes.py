@@ -43,6 +43,8 @@ def longest(partition):
         "hook_concurrency": 10,
         "hook_dead_letters": f"arn:{partition}:sqs:{region}:123456789012:{'q' * 80}",
         "access_log_bucket": "a" * 63,
+        "hook_subnets": tuple(f"subnet-{number:017x}" for number in range(5)),
+        "hook_security_groups": tuple(f"sg-{number:017x}" for number in range(5)),
         "thing": ThingTable(
             name=f"{'n' * 60}${{SerialNumber}}", type="t" * 64, groups=tuple(f"{'g' * 63}{number}" for number in range(5)), billing_group="b" * 64
         ),

@@ -259,7 +259,7 @@ OF_OTHER_SETTINGS = {
     ClaimCertificate: {"key_left_in_data_bucket", "kms_key", "secret_tags"},
     Bucket: {"kms_key", "access_logs"},
     AllowListTable: {"kms_key"},
-    Function: {"concurrency", "dead_letters"},
+    Function: {"concurrency", "dead_letters", "subnets", "security_groups"},
 }
 """Fields that are wanted, and can differ, under settings that this fleet has not: FLEET_ROLE_BOUNDARY, FLEET_KMS_KEY, a claim store that is not S3, and those
 of `test_company.py`."""

@@ -76,7 +76,7 @@ def _function_policy(name: str, fleet: Fleet, function: str) -> Document:
     }[fleet.allow_list]
     if reading:
         document["Statement"].append({"Sid": "ReadTheAllowList", "Effect": "Allow", "Action": reading[0], "Resource": reading[1]})
-    document["Statement"] += telling_of_failures(fleet)
+    document["Statement"] += [*telling_of_failures(fleet), *reaching_the_network(fleet)]
     services = {"s3", "dynamodb"} & {each.split(":")[0] for statement in document["Statement"] for each in _listed(statement["Action"])}
     document["Statement"] += key_rights(fleet, "DecryptWithTheFleetsKey", ("Decrypt",), *sorted(services))
     return document
@@ -98,6 +98,25 @@ def into_groups(fleet: Fleet, *verbs: str) -> list[Document]:
 def telling_of_failures(fleet: Fleet) -> list[Document]:
     """Return the right to send to the queue of dead letters, as Lambda does in the function's name; nothing where there is none."""
     return [{"Sid": "TellOfFailures", "Effect": "Allow", "Action": "sqs:SendMessage", "Resource": fleet.hook_dead_letters}] if fleet.hook_dead_letters else []
+
+
+def reaching_the_network(fleet: Fleet, *, any_of_them: bool = False) -> list[Document]:
+    """Return the rights by which Lambda puts a function into the VPC of the settings, in the function's name; nothing where there is none.
+
+    A boundary, which has little room, speaks of any subnet and group: the role's own policy names them.
+    Source: AWS Lambda Developer Guide, configuration-vpc; Service Authorization Reference, Amazon EC2.
+    """
+    if not fleet.hook_subnets:
+        return []
+    interfaces = fleet.arn("ec2", "network-interface/*")
+    subnets = [fleet.arn("ec2", f"subnet/{name}") for name in (["*"] if any_of_them else fleet.hook_subnets)]
+    groups = [fleet.arn("ec2", f"security-group/{name}") for name in (["*"] if any_of_them else fleet.hook_security_groups)]
+    change = [f"ec2:{verb}" for verb in ("AssignPrivateIpAddresses", "DeleteNetworkInterface", "UnassignPrivateIpAddresses")]
+    return [
+        {"Sid": "MakeInterfaces", "Effect": "Allow", "Action": "ec2:CreateNetworkInterface", "Resource": [interfaces, *subnets, *groups]},
+        {"Sid": "ChangeInterfaces", "Effect": "Allow", "Action": change, "Resource": interfaces},
+        {"Sid": "FindInterfaces", "Effect": "Allow", "Action": ["ec2:DescribeNetworkInterfaces", "ec2:DescribeSubnets"], "Resource": "*"},
+    ]
 
 
 def _listed(said: Any) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 from fleet_pipeline.cloud.documents.actions import action_rights, given_roles
 from fleet_pipeline.cloud.documents.device import device_policy_names
-from fleet_pipeline.cloud.documents.filled import Document, filled_in, into_groups, key_rights, telling_of_failures
+from fleet_pipeline.cloud.documents.filled import Document, filled_in, into_groups, key_rights, reaching_the_network, telling_of_failures
 from fleet_pipeline.model.errors import InvalidSetting
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.names import log_of
@@ -31,6 +31,7 @@ def boundary_policy(fleet: Fleet) -> Document:
         action_rights(fleet),
         key_rights(fleet, "TheFleetsKey", ("Decrypt", "GenerateDataKey"), "s3", "dynamodb"),
         telling_of_failures(fleet),
+        reaching_the_network(fleet, any_of_them=True),
         into_groups(fleet, "CreateThing", "AddThingToBillingGroup", "AddThingToThingGroup", "UpdateThingGroupsForThing"),
     )
 
@@ -84,8 +85,10 @@ def functions_policy(fleet: Fleet) -> Document:
     verbs = (*(("AssociateKmsKey",) if fleet.kms_key else ()), "CreateLogGroup", *tagged, *(("PutRetentionPolicy",) if fleet.log_retention_days else ()))
     made = [_allowed("EncryptedLogs" if fleet.kms_key else "Logs", "logs", verbs, logs)] if fleet.makes_logs else []
     functions = [fleet.arn("lambda", f"function:{name}") for name in (fleet.hook_name, fleet.just_in_time_name)]
+    seen = ("DescribeSecurityGroups", "DescribeSubnets", "DescribeVpcs")
+    network = [_allowed("FindTheNetwork", "ec2", seen, "*")] if fleet.hook_subnets else []
     reserved = [_allowed("ReserveConcurrency", "lambda", ("PutFunctionConcurrency",), functions)] if fleet.hook_concurrency else []
-    return _with(filled_in("provisioner-functions-policy", fleet, _names(fleet)), made, reserved, _what_things_are(fleet))
+    return _with(filled_in("provisioner-functions-policy", fleet, _names(fleet)), made, reserved, _what_things_are(fleet), network)
 
 
 def things_policy(fleet: Fleet) -> Document:

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import io
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -37,8 +38,8 @@ UNIX = 3
 class Function:
     """A Python function. What is compared of its code is the SHA-256 that AWS reports.
 
-    `concurrency` is reserved for it, and no more are run at once; `dead_letters` is the ARN of the queue that is told of events that it failed on.
-    Where none is wanted (0, empty), what somebody has set stays.
+    `concurrency` is reserved for it, and no more are run at once; `dead_letters` is the ARN of the queue that is told of events that it failed on;
+    `subnets` and `security_groups` are those of the VPC into which it can reach. Where none is wanted (0, empty), what somebody has set stays.
     """
 
     kind: ClassVar[str] = "Lambda function"
@@ -58,6 +59,8 @@ class Function:
     memory_mb: int = 256
     concurrency: int = 0
     dead_letters: str = ""
+    subnets: tuple[str, ...] = ()
+    security_groups: tuple[str, ...] = ()
 
     def console_path(self) -> str:
         """The function's page."""
@@ -81,6 +84,8 @@ class Function:
                 memory_mb=found["MemorySize"],
                 concurrency=answer.get("Concurrency", {}).get("ReservedConcurrentExecutions", 0) if self.concurrency else 0,
                 dead_letters=found.get("DeadLetterConfig", {}).get("TargetArn", "") if self.dead_letters else "",
+                subnets=_listed(found, "SubnetIds") if self.subnets else (),
+                security_groups=_listed(found, "SecurityGroupIds") if self.subnets else (),
             )
         return None
 
@@ -116,6 +121,7 @@ class Function:
             "MemorySize": self.memory_mb,
             "Environment": {"Variables": self.environment},
             **({"DeadLetterConfig": {"TargetArn": self.dead_letters}} if self.dead_letters else {}),
+            **({"VpcConfig": {"SubnetIds": [*self.subnets], "SecurityGroupIds": [*self.security_groups]}} if self.subnets else {}),
         }
 
     def _reserve(self, aws: Aws, found: int) -> None:
@@ -126,8 +132,12 @@ class Function:
         aws.functions.get_waiter("function_updated_v2").wait(FunctionName=self.name)
 
 
-def zipped(folder: Path) -> bytes:
-    """Return a folder's Python files as a zip, the same bytes for the same source on every machine.
+def _listed(found: Any, what: str) -> tuple[str, ...]:
+    return tuple(sorted(found.get("VpcConfig", {}).get(what, [])))
+
+
+def zipped(folder: Path, further: Mapping[str, bytes] | None = None) -> bytes:
+    """Return a folder's Python files as a zip, and further files by their names in it, the same bytes for the same source on every machine.
 
     Raises HookMissing where the folder holds no function: a zip without one is valid to AWS, and would end every registration.
     """
@@ -135,10 +145,10 @@ def zipped(folder: Path) -> bytes:
         raise HookMissing(str(folder))
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        for path in sorted(folder.glob("*.py")):
-            entry = zipfile.ZipInfo(path.name, ZIP_EPOCH)
+        for name, source in [*((path.name, path.read_bytes()) for path in sorted(folder.glob("*.py"))), *sorted((further or {}).items())]:
+            entry = zipfile.ZipInfo(name, ZIP_EPOCH)
             entry.external_attr, entry.create_system = 0o644 << 16, UNIX
-            archive.writestr(entry, path.read_bytes(), zipfile.ZIP_STORED)  # compressed bytes differ from one zlib to the next
+            archive.writestr(entry, source, zipfile.ZIP_STORED)  # compressed bytes differ from one zlib to the next
     return buffer.getvalue()
 
 

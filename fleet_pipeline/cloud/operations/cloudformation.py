@@ -129,6 +129,7 @@ def _function(function: Function) -> dict[str, Properties]:
         "Code": {"S3Bucket": {"Ref": CODE_BUCKET}, "S3Key": {"Ref": _code_key(function)}},
         **({"ReservedConcurrentExecutions": function.concurrency} if function.concurrency else {}),
         **({"DeadLetterConfig": {"TargetArn": function.dead_letters}} if function.dead_letters else {}),
+        **({"VpcConfig": {"SubnetIds": [*function.subnets], "SecurityGroupIds": [*function.security_groups]}} if function.subnets else {}),
         "Tags": spelled(function.tags),
     }
     return {"": {"Type": "AWS::Lambda::Function", "Properties": properties}}
