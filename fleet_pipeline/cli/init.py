@@ -30,10 +30,26 @@ def init(folder: Path) -> None:
 def toml() -> str:
     """Return a fleet.toml that has every setting, commented out, with its default, its meaning and its reason."""
     head = "# The settings of one fleet. Take the # away before a name to choose another value. A variable FLEET_… wins over this file.\n"
-    return head + "".join(
-        f"\n# {meaning}\n# Default: {reason}\n# {name} = {json.dumps(value, ensure_ascii=False)}\n"  # what JSON writes of these values, TOML reads
-        for name, value, meaning, reason in settings.defaults()
+    return (
+        head
+        + "".join(
+            f"\n# {meaning}\n# Default: {reason}\n# {name} = {json.dumps(value, ensure_ascii=False)}\n"  # what JSON writes of these values, TOML reads
+            for name, value, meaning, reason in settings.defaults()
+        )
+        + _RULE
     )
+
+
+_RULE = """
+# A rule of your own: any topic filter, any SQL, further actions (docs/rules.md). Tables stand at the end of the file; each [[rules]] is one more rule.
+#
+# [[rules]]
+# key = "fast"
+# sql = "SELECT *, topic(2) AS vehicle FROM 'vehicles/+/status' WHERE speed_kmh > 130"
+#
+# [[rules.actions]]
+# kinesis = { streamName = "fast-vehicles", partitionKey = "${topic(2)}" }
+"""
 
 
 def _template(name: str) -> str:

@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from fleet_pipeline.cli.init import init, toml
+from fleet_pipeline.cloud.blueprint import blueprint
 from fleet_pipeline.model import settings
 from fleet_pipeline.model.errors import AlreadyThere
 
@@ -32,6 +33,15 @@ def test_every_setting_may_be_taken_out_of_its_comment_and_means_its_default(tmp
     file = tmp_path / "fleet.toml"
     file.write_text(chosen)
     assert settings.read_fleet({}, file) == settings.read_fleet({}, tmp_path / "none.toml")
+
+
+def test_the_example_of_a_rule_may_be_taken_out_of_its_comment_and_is_a_rule_that_aws_iot_takes(tmp_path):
+    example = toml()[toml().index("# [[rules]]") :]
+    file = tmp_path / "fleet.toml"
+    file.write_text(example.replace("# ", "").replace("#", ""))
+    fleet = settings.read_fleet({}, file)
+    assert fleet.rules[-1].published_by("V1") == ("$aws/rules/test_rule_fast/vehicles/V1/status",)
+    assert "kinesis" in blueprint(fleet)["topic_rule_fast"].resource.further_actions[0]
 
 
 @pytest.mark.parametrize("name", ["fleet.toml", "dagster.yaml", "workspace.yaml", ".gitignore"])

@@ -2,7 +2,10 @@
 
 import json
 import re
+from dataclasses import fields
+from pathlib import Path
 
+import botocore.session
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -199,3 +202,22 @@ def test_what_is_taken_as_a_topic_cannot_leave_the_quotes_of_sql_nor_be_wild_in_
     except InvalidSetting:
         return
     assert not {"'", "*", "?", "{", "}", '"', "\\", "\n", " "} & {*topic}
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "rules.md").read_text()
+
+
+def test_the_page_on_rules_says_every_field_and_its_examples_are_read(tmp_path):
+    rows = [name for line in PAGE.splitlines() if line.startswith("| `") for name in re.findall(r"`([a-z_]+)`", line.split("|")[1])]
+    assert {each.name for each in fields(RuleTable)} <= {*rows}
+    whole, publish, rights = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    file = tmp_path / "fleet.toml"
+    file.write_text(whole.replace('topic = "vehicles/+/telemetry/#"', f'topic = "vehicles/+/telemetry/#"\n{publish}'))
+    assert settings.read_fleet({}, file).rules[0].published_by("V1")[1] == "$aws/rules/test_rule_telemetry/vehicles/V1/telemetry/doors"
+    file.write_text(rights)
+    assert settings.read_fleet({}, file).device_rights == ("shadow", "jobs", "commands")
+
+
+def test_the_page_on_rules_names_every_kind_of_action():
+    kinds = botocore.session.get_session().get_service_model("iot").shape_for("Action").members
+    assert {kind for kind in kinds if f"`{kind}`" not in PAGE} == set()
