@@ -131,7 +131,7 @@ def _hook(fleet: Fleet) -> dict[str, Part]:
     return {
         **_log(fleet, "hook_log", function),
         **({"allow_list_table": Part(table)} if fleet.allow_list == "dynamodb" else {}),
-        "hook_role": Part(role),
+        "hook_role": Part(replace(role, managed=tuple(sorted(fleet.hook_policies)))),
         "hook": Part(function, ("hook_role", *(["allow_list_table"] if fleet.allow_list == "dynamodb" else []), *_log(fleet, "hook_log", function))),
         "hook_permission": Part(permission, ("hook",)),
     }
@@ -316,7 +316,7 @@ def _just_in_time(fleet: Fleet) -> dict[str, Part]:
     )
     permission = InvokePermission(name=name, arn=function.arn, source_arn=rule.arn, source_account=fleet.account)
     return {
-        "just_in_time_role": Part(role, (), "own_ca"),
+        "just_in_time_role": Part(replace(role, managed=tuple(sorted(fleet.hook_policies))), (), "own_ca"),
         **log,
         "just_in_time": Part(function, ("just_in_time_role", *_device_policies(fleet), *log), "own_ca"),
         "just_in_time_permission": Part(permission, ("just_in_time",), "own_ca"),

@@ -33,6 +33,9 @@ HOOKS_OWN = frozenset({
 ENVIRONMENT_LIMIT = 1500
 """Characters of a check's own variables: of 4,096 bytes that Lambda takes, the rest is the hook's."""
 
+POLICIES = 2
+"""Managed policies of a check. AWS takes ten of a role; the provisioner's policy names each."""
+
 INTERFACES = 5
 """Subnets, and security groups: AWS takes 16 and 5, and policies name each."""
 
@@ -79,6 +82,10 @@ class Company(Protocol):
     @property
     def hook_environment(self) -> Texts:
         """Its variables."""
+
+    @property
+    def hook_policies(self) -> tuple[str, ...]:
+        """Policies with its rights."""
 
     @property
     def hook_subnets(self) -> tuple[str, ...]:
@@ -130,17 +137,33 @@ def _check_hook(said: Company) -> None:
         raise InvalidSetting("FLEET_HOOK_FILE", said.hook_file, "name a Python file, such as checks.py")
     if said.hook_file and said.own_ca == "jitp":
         raise InvalidSetting("FLEET_HOOK_FILE", said.hook_file, "with FLEET_OWN_CA=jitp AWS IoT asks no function, so nobody would be asked: choose jitr")
-    for name, text in (("FLEET_HOOK_REQUIREMENTS", said.hook_requirements), ("FLEET_HOOK_ENVIRONMENT", ",".join(key for key, _ in said.hook_environment))):
+    names = ",".join(key for key, _ in said.hook_environment)
+    of_the_check = {"REQUIREMENTS": said.hook_requirements, "POLICIES": ",".join(said.hook_policies), "ENVIRONMENT": names}
+    for name, text in of_the_check.items():
         if text and not said.hook_file:
-            raise InvalidSetting(name, text, "it says nothing without FLEET_HOOK_FILE")
-    for key, _ in said.hook_environment:
+            raise InvalidSetting(f"FLEET_HOOK_{name}", text, "it says nothing without FLEET_HOOK_FILE")
+    _check_environment(said.hook_environment)
+    _check_policies(said.hook_policies)
+    _check_network(said)
+
+
+def _check_environment(variables: Texts) -> None:
+    for key, _ in variables:
         if not re.fullmatch(r"[a-zA-Z][a-zA-Z0-9_]{1,63}", key) or key in HOOKS_OWN or key.startswith(("AWS_", "LAMBDA_", "PYTHON")):
             why = "use a letter and then up to 63 letters, digits and _; not AWS_…, LAMBDA_…, PYTHON…, and no variable of the hook's"
             raise InvalidSetting("FLEET_HOOK_ENVIRONMENT", key, why)
-    if sum(len(key) + len(text) for key, text in said.hook_environment) > ENVIRONMENT_LIMIT:
-        raise InvalidSetting(
-            "FLEET_HOOK_ENVIRONMENT", None, f"its names and texts have more than {ENVIRONMENT_LIMIT} characters: Lambda takes 4,096 bytes in all"
-        )
+    if sum(len(key) + len(text) for key, text in variables) > ENVIRONMENT_LIMIT:
+        raise InvalidSetting("FLEET_HOOK_ENVIRONMENT", None, f"names and texts have more than {ENVIRONMENT_LIMIT} characters, of Lambda's 4,096 bytes")
+
+
+def _check_policies(arns: tuple[str, ...]) -> None:
+    form = r"arn:aws[a-z-]*:iam::([0-9]{12}|aws):policy/[a-zA-Z0-9+=,.@_/-]{1,200}"
+    if len(set(arns)) != len(arns) or len(arns) > POLICIES or not all(re.fullmatch(form, each) for each in arns):
+        why = f"write the ARNs of at most {POLICIES} managed policies, each once, such as arn:aws:iam::123456789012:policy/ask-which-cars-were-built"
+        raise InvalidSetting("FLEET_HOOK_POLICIES", ",".join(arns), why)
+
+
+def _check_network(said: Company) -> None:
     one_alone = bool(said.hook_subnets) != bool(said.hook_security_groups)
     for name, form, ids in (("FLEET_HOOK_SUBNETS", "subnet", said.hook_subnets), ("FLEET_HOOK_SECURITY_GROUPS", "sg", said.hook_security_groups)):
         well_formed = all(re.fullmatch(rf"{form}-[0-9a-f]{{8,17}}", each) for each in ids)

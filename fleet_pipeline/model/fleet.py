@@ -268,6 +268,11 @@ class Fleet(Names):
         "Variables that it finds in its environment: `[hook_environment]` in fleet.toml, or `NAME=text,…`. No secrets: whoever sees the function sees them.",
         "It has no settings of its own.",
     )
+    hook_policies: tuple[str, ...] = _setting(
+        (),
+        "ARNs of at most two managed policies of yours with the rights that the check needs; the functions' roles get them. A boundary must hold them, too.",
+        "The roles have the rights that the hook needs.",
+    )
     hook_subnets: tuple[str, ...] = _setting(
         (),
         "Subnets of the VPC into which the functions are put, to reach a database there; they must reach AWS IoT and S3 from there, too.",

@@ -29,6 +29,8 @@ COMPANY = {
     "log_retention_days": 30,
     "hook_concurrency": 5,
     "hook_dead_letters": "arn:aws:sqs:eu-central-1:123456789012:dead-letters",
+    "hook_file": "checks.py",
+    "hook_policies": ("arn:aws:iam::123456789012:policy/ask-which-cars-were-built",),
     "hook_subnets": ("subnet-0123456789abcdef0",),
     "hook_security_groups": ("sg-0123456789abcdef0",),
     "access_log_bucket": "company-access-logs",

@@ -43,6 +43,8 @@ def longest(partition):
         "hook_concurrency": 10,
         "hook_dead_letters": f"arn:{partition}:sqs:{region}:123456789012:{'q' * 80}",
         "access_log_bucket": "a" * 63,
+        "hook_file": "checks.py",
+        "hook_policies": tuple(f"arn:{partition}:iam::123456789012:policy/{'p' * 199}{number}" for number in range(2)),
         "hook_subnets": tuple(f"subnet-{number:017x}" for number in range(5)),
         "hook_security_groups": tuple(f"sg-{number:017x}" for number in range(5)),
         "thing": ThingTable(
@@ -77,7 +79,7 @@ def test_each_document_that_is_printed_fits_into_a_managed_policy(partition):
 
 @pytest.mark.parametrize("partition", PARTITIONS)
 def test_each_document_of_the_fleets_own_resources_fits(partition):
-    for resource in resources(blueprint(replace(FLEETS[partition], own_ca="none"))):
+    for resource in resources(blueprint(replace(FLEETS[partition], own_ca="none", hook_file="", hook_policies=()))):
         if isinstance(resource, Role):
             assert sum(map(size, resource.inline.values())) <= INLINE_LIMIT
             assert size(resource.trust) <= TRUST_LIMIT

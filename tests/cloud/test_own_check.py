@@ -323,6 +323,21 @@ def test_rights_to_the_network_name_these_subnets_and_groups():
     assert "ec2" not in json.dumps(documents(Fleet(role_boundary="own")))
 
 
+def test_the_functions_role_gets_the_checks_policies_and_the_provisioner_may_attach_these_alone(aws, fleet, tmp_path):
+    fleet = with_check(fleet, tmp_path)
+    own_check.vendor(fleet)
+    statement = {"Effect": "Allow", "Action": "dynamodb:GetItem", "Resource": fleet.arn("dynamodb", "table/cars-built")}
+    made = aws.iam.create_policy(PolicyName="ask", PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [statement]}))["Policy"]["Arn"]
+    allowed = replace(fleet, hook_policies=(made,), role_boundary="own")
+    plain, asking = (replace(blueprint(each)["hook_role"].resource, boundary="") for each in (fleet, allowed))
+    reconcile(plain, aws)
+    assert [change.field for change in reconcile(asking, aws).changes] == ["managed"]
+    assert [each["PolicyArn"] for each in aws.iam.list_attached_role_policies(RoleName=fleet.hook_role_name)["AttachedPolicies"]] == [made]
+    [right] = [each for each in documents(allowed)["provisioner functions"]["Statement"] if each["Sid"] == "AttachTheChecksPolicies"]
+    assert right["Condition"] == {"ArnEquals": {"iam:PolicyARN": [made]}, "StringEquals": {"iam:PermissionsBoundary": allowed.boundary_arn}}
+    assert [change.field for change in reconcile(plain, aws).changes] == ["managed"]
+
+
 def test_the_trial_needs_no_function_in_aws(local_aws, make_fleet, tmp_path):
     fleet = with_check(make_fleet(), tmp_path)
     own_check.vendor(fleet)

@@ -121,6 +121,7 @@ BAD_VARIABLES = [
     ("FLEET_HOOK_FILE", "checks", "a Python file"),
     ("FLEET_HOOK_REQUIREMENTS", "requirements.txt", "without FLEET_HOOK_FILE"),
     ("FLEET_HOOK_ENVIRONMENT", "TABLE=vins", "without FLEET_HOOK_FILE"),
+    ("FLEET_HOOK_POLICIES", "arn:aws:iam::123456789012:policy/cars", "without FLEET_HOOK_FILE"),
     ("FLEET_HOOK_SUBNETS", "subnet-0123456789abcdef0", "subnets and security groups"),
     ("FLEET_HOOK_SECURITY_GROUPS", "default", "subnets and security groups"),
     ("FLEET_SERIAL_PATTERN", "(a+)+", "is not among"),

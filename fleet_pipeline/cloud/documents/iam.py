@@ -88,7 +88,9 @@ def functions_policy(fleet: Fleet) -> Document:
     seen = ("DescribeSecurityGroups", "DescribeSubnets", "DescribeVpcs")
     network = [_allowed("FindTheNetwork", "ec2", seen, "*")] if fleet.hook_subnets else []
     reserved = [_allowed("ReserveConcurrency", "lambda", ("PutFunctionConcurrency",), functions)] if fleet.hook_concurrency else []
-    return _with(filled_in("provisioner-functions-policy", fleet, _names(fleet)), made, reserved, _what_things_are(fleet), network)
+    return _with(
+        filled_in("provisioner-functions-policy", fleet, _names(fleet)), made, reserved, _what_things_are(fleet), network, _attaching_the_checks_policies(fleet)
+    )
 
 
 def things_policy(fleet: Fleet) -> Document:
@@ -185,6 +187,19 @@ def _former(fleet: Fleet) -> list[Document]:
         _allowed("FormerRules", "iot", ("DeleteTopicRule", "GetTopicRule"), fleet.arn("iot", "rule/*")) | tagged,
         *([_allowed("FormerCa", "iot", _FORMER_CA, fleet.arn("iot", "cacert/*")) | tagged] if fleet.own_ca == "none" else []),
     ]
+
+
+def _attaching_the_checks_policies(fleet: Fleet) -> list[Document]:
+    """Return the right to give the functions' roles the policies of the company's check, and no others, within the boundary."""
+    if not fleet.hook_policies:
+        return []
+    anywhere = "" if fleet.role_path == "/" else "*/"
+    roles = [fleet.arn("iam", f"role/{anywhere}{name}") for name in (fleet.hook_role_name, fleet.just_in_time_role_name)]
+    within = {
+        "ArnEquals": {"iam:PolicyARN": [*fleet.hook_policies]},
+        **({"StringEquals": {"iam:PermissionsBoundary": fleet.boundary_arn}} if fleet.boundary_arn else {}),
+    }
+    return [_allowed("AttachTheChecksPolicies", "iam", ("AttachRolePolicy",), roles) | {"Condition": within}]
 
 
 def _what_things_are(fleet: Fleet) -> list[Document]:
