@@ -299,7 +299,7 @@ def test_whatever_the_hook_was_asked_there_is_an_answer_why_by_client_by_serial_
 @pytest.mark.parametrize("serial", ["297468../../ABC", "297468*", "297468${iot:ClientId}", "297468ABCDEF\n", "297468ABC/DEF", ""])
 def test_a_hostile_serial_is_refused_by_the_hook_as_aws_iot_runs_it(fleet, broker, claim, home, serial):
     with connected(broker, claim, fleet.claim_client_prefix + "hostile") as connection, pytest.raises(RegistrationRefused, match="AccessDenied"):
-        registration._accepted(fleet, connection, serial, Folder.of(home, "hostile"))
+        registration._accepted(fleet, connection, {registration.SERIAL: serial}, Folder.of(home, "hostile"))
 
 
 @pytest.mark.parametrize("serial", ["../../escaped", "297468ABC/DEF", "297468ABCDEF\n", "A" * 129])
