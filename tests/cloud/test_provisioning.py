@@ -243,6 +243,7 @@ DRIFTS = {
         "description": rewrite(description="another"),
         "sql": rewrite(sql="SELECT speed FROM 'another'"),
         "action": lambda aws, it: rewrite(actions=[{"s3": it.action["s3"] | {"key": "${topic()}"}}])(aws, it),
+        "further_actions": lambda aws, it: rewrite(actions=[it.action, {"s3": it.action["s3"] | {"key": "another"}}])(aws, it),
         "error_action": lambda aws, it: rewrite(errorAction={"s3": it.error_action["s3"] | {"bucketName": "another"}})(aws, it),
         "sql_version": rewrite(awsIotSqlVersion="2015-10-08"),
         "disabled": lambda aws, it: aws.iot.disable_topic_rule(ruleName=it.name),

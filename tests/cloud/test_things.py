@@ -18,6 +18,7 @@ from fleet_pipeline.cloud.documents.filled import bulk_template, jitp_template, 
 from fleet_pipeline.cloud.documents.iam import boundary_policy, provisioner_policies
 from fleet_pipeline.cloud.enrolment.hook_log import decisions
 from fleet_pipeline.cloud.hardening.review import reviewed
+from fleet_pipeline.cloud.kinds.own_ca import registration_code
 from fleet_pipeline.cloud.lock import Lock
 from fleet_pipeline.cloud.operations.adopt import adopt
 from fleet_pipeline.cloud.operations.apply import apply_all, plan_all
@@ -28,7 +29,9 @@ from fleet_pipeline.model import settings
 from fleet_pipeline.model.errors import InvalidSetting, NotOurs, RegistrationRefused
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.thing import Parameter, ThingTable
+from fleet_pipeline.vehicle.authority import VERIFICATION, Authority
 from fleet_pipeline.vehicle.identity import Identity
+from fleet_pipeline.vehicle.joining import join
 from fleet_pipeline.vehicle.registration import register
 from fleet_pipeline.virtual_vehicle import tried
 
@@ -204,6 +207,22 @@ def test_each_way_in_makes_the_same_thing_as_far_as_it_knows_the_vehicle():
         thing = template["Resources"]["thing"]["Properties"]
         assert thing["AttributePayload"]["label"] == {"Fn::Join": ["", ["unknown/", {"Ref": name}]]}
         assert (thing["ThingTypeName"], thing["ThingGroups"], thing["BillingGroup"]) == ("car", ["cars", "eu:west"], "acme-cars")
+
+
+def test_a_vehicle_with_a_certificate_of_an_own_ca_gets_type_groups_and_the_attributes_of_its_serial(make_fleet, tmp_path):
+    said = replace(SAID["thing"], attributes={"label": "${Model}/${SerialNumber}"})
+    fleet = make_fleet(own_ca="jitr", parameters=SAID["parameters"][1:], thing=said, rule_keys=("rule1",))
+    account = Account.of(fleet)
+    authority = Authority.make(account.home / "ca")
+    (account.home / "ca" / VERIFICATION).write_text(authority.issue(registration_code(account.aws)).certificate_pem)
+    for resource in resources(blueprint(fleet)):
+        reconcile(resource, account.aws)
+    vehicle = join(fleet, account.broker, authority, "297468JITR01", tmp_path)
+    thing = account.aws.iot.describe_thing(thingName=vehicle.thing_name)
+    assert (vehicle.thing_name, thing["thingTypeName"]) == ("acme:297468JITR01", "car")
+    assert thing["attributes"] == {"label": "unknown/297468JITR01", "registered_by": vehicle.certificate_id}
+    groups = account.aws.iot.list_thing_groups_for_thing(thingName=vehicle.thing_name)["thingGroups"]
+    assert {each["groupName"] for each in groups} == {"cars", "eu:west"}
 
 
 def test_the_exported_template_makes_type_and_groups_before_the_policy_and_the_template():
