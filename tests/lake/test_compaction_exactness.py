@@ -242,6 +242,7 @@ def test_brackets_in_texts_are_no_nesting():
     assert judged(b'{"a":"' + b"[" * 5000 + b'"}')[0] is Status.OK
     assert judged(b'{"a":"' + b"[" * 5000 + b'"')[0] is Status.MALFORMED
     assert judged(b'{"a":' + b"[" * (DEPTH - 1) + b"]" * (DEPTH - 1) + b"}")[0] is Status.OK
+    assert judged(b'{"a":' + b"[" * DEPTH + b"]" * DEPTH + b"}")[0] is Status.TOO_DEEP
 
 
 @pytest.fixture

@@ -250,6 +250,12 @@ def test_arrays_have_the_kind_of_most_or_are_json(lake):
     assert kinds(lake)["d"] == "json"
 
 
+def test_what_a_block_held_and_what_it_put_aside_are_both_in_the_column_that_the_hour_makes(lake):
+    arrays = [{"a": [1.5]}] * 20 + [{"a": [{}]}] * 3 + [NORMAL] * (BLOCK_ROWS - 23) + [{"a": [{}]}] * 100
+    assert sent(lake, arrays).statuses == {"ok": BLOCK_ROWS + 100}
+    assert Counter(row["a"] for row in read(lake, "part-00000")) == {"[1.5]": 20, "[{}]": 103, None: BLOCK_ROWS - 23}
+
+
 def test_a_recorded_column_is_filled_by_one_message_as_by_many(lake):
     sent(lake, [NORMAL] * 3)
     assert sent(replace(lake, new_column_messages=1_000_000), [NORMAL], HOUR.next).statuses == {"ok": 1}
