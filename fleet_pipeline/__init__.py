@@ -1,6 +1,7 @@
 """A vehicle fleet from its first connection to queryable Parquet, on AWS IoT Core, from Dagster.
 
 `Fleet` is everything that is chosen about one fleet; `build_definitions` is what Dagster is given of it; `FleetComponent` says the same in YAML.
+`fleet_of` makes a Fleet of settings as fleet.toml spells them, tables among them.
 """
 
 from importlib import import_module
@@ -10,12 +11,18 @@ if TYPE_CHECKING:
     from fleet_pipeline.component import FleetComponent
     from fleet_pipeline.definitions import build_definitions
     from fleet_pipeline.model.fleet import Fleet
+    from fleet_pipeline.model.settings import fleet_of
 
 __version__ = "0.1.0"
 
-__all__ = ["Fleet", "FleetComponent", "__version__", "build_definitions"]
+__all__ = ["Fleet", "FleetComponent", "__version__", "build_definitions", "fleet_of"]
 
-_WHERE = {"Fleet": "fleet_pipeline.model.fleet", "FleetComponent": "fleet_pipeline.component", "build_definitions": "fleet_pipeline.definitions"}
+_WHERE = {
+    "Fleet": "fleet_pipeline.model.fleet",
+    "FleetComponent": "fleet_pipeline.component",
+    "build_definitions": "fleet_pipeline.definitions",
+    "fleet_of": "fleet_pipeline.model.settings",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -85,7 +85,7 @@ class FleetComponent(dg.Component, dg.Resolvable, _Settings):  # type: ignore[mi
     """A vehicle fleet on AWS IoT Core: its cloud side, its lake of Parquet, and what looks after both."""
 
     key_prefix: Annotated[
-        list[str] | None, dg.Resolver.default(description="What stands before every asset key and name of this fleet. Two fleets need two.")
+        list[str] | str | None, dg.Resolver.default(description="What stands before every asset key and name of this fleet. Two fleets need two.")
     ] = None
     automation: Annotated[
         bool | None,

@@ -21,6 +21,7 @@ from fleet_pipeline.cloud.operations import adopt as adoption
 from fleet_pipeline.cloud.operations.apply import apply_all, plan_all
 from fleet_pipeline.cloud.operations.foreign import Finding, findings
 from fleet_pipeline.cloud.reconcile import Action, Step
+from fleet_pipeline.model.errors import NotOurs
 from fleet_pipeline.model.fleet import Fleet
 
 COLOURS = {
@@ -87,7 +88,10 @@ def adopt(fleet: Fleet, *, tag: bool) -> None:
     else:
         steps = adoption.foreign(fleet, aws)
     _show_differences(steps)
-    console.print(_adopted(len(steps), tagged=tag))
+    others = [step.refusal for step in steps if isinstance(step.refusal, NotOurs) and step.refusal.owner]
+    for refusal in others:
+        console.print(styled((str(refusal), "red")))
+    console.print(_adopted(len(steps) - len(others), tagged=tag))
 
 
 def _adopted(count: int, *, tagged: bool) -> str:

@@ -29,15 +29,23 @@ def init(folder: Path) -> None:
 
 def toml() -> str:
     """Return a fleet.toml that has every setting, commented out, with its default, its meaning and its reason."""
-    head = "# The settings of one fleet. Take the # away before a name to choose another value. A variable FLEET_… wins over this file.\n"
+    head = (
+        "# The settings of one fleet. Take the # away before a name to choose another value. A variable FLEET_… wins over this file.\n"
+        "# Tables, such as [tags], stand at the end: each line below a [table] belongs to it.\n"
+    )
     return (
         head
         + "".join(
             f"\n# {meaning}\n# Default: {reason}\n# {name} = {json.dumps(value, ensure_ascii=False)}\n"  # what JSON writes of these values, TOML reads
-            for name, value, meaning, reason in settings.defaults()
+            for name, value, meaning, reason in sorted(settings.defaults(), key=_is_table)
         )
         + _RULE
     )
+
+
+def _is_table(setting: tuple[str, object, str, str]) -> bool:
+    """Say whether a setting is a table. Tables stand last: in TOML each line below a `[table]` belongs to it."""
+    return isinstance(setting[1], dict) or setting[0] in {"rules", "parameters"}
 
 
 _RULE = """

@@ -55,7 +55,11 @@ def fleet_command(context: click.Context) -> None:
 @fleet_command.command("settings")
 @click.pass_obj
 def settings_command(fleet: Fleet) -> None:
-    """List every setting: its value, what it means, why its default is what it is."""
+    """List every setting: its value, what it means, why its default is what it is. Through a pipe: NAME=value, a line each."""
+    if not console.is_terminal:  # whoever reads it by a program wants names and values whole
+        for name, value in settings.values(fleet):
+            click.echo(f"{name}={value}")
+        return
     table = Table("setting", "value", "meaning", "why this default")
     for (name, value), (_, _, meaning, reason) in zip(settings.values(fleet), settings.described(), strict=True):
         table.add_row(name, value, meaning, reason)

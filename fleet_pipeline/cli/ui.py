@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from fleet_pipeline.cli.alone import alone
+from fleet_pipeline.cli.shown import console
 from fleet_pipeline.model.errors import PortTaken
 
 PATIENCE = ("DAGSTER_GRPC_TIMEOUT_SECONDS", "300")
@@ -42,6 +43,7 @@ def ui(host: str, port: int, workspace: str, hosts: tuple[str, ...]) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and Dagster makes SIGINT of a SIGTERM
     with alone("ui"):
         _check_free(host, port)
+        console.print(f"Dagster comes up on http://{host}:{port}: in half a minute, in some minutes on a busy machine. Ctrl-C ends it.")
         dev.dev_command(["--workspace", workspace, "--host", host, "--port", str(port)], prog_name="fleet ui")
 
 

@@ -109,7 +109,7 @@ class Step:
     def refusal(self) -> AwsError | None:
         """Why `reconcile` would not do it, or None."""
         if self.action is Action.NOT_OURS:
-            return _not_ours(self.wanted)
+            return _not_ours(self.wanted, self.live)
         refused = _refused(self.wanted, self.live)
         if refused:
             return refused
@@ -159,7 +159,7 @@ def remove(wanted: Resource, aws: Aws, *, sleep: Sleep = time.sleep) -> Step:
         if found is None:
             return Step(wanted, None, Action.ABSENT)
         if _foreign(wanted, found):
-            raise _not_ours(wanted)
+            raise _not_ours(wanted, found)
         with doing(f"delete {_title(wanted)}"):
             found.delete(aws)
         return Step(wanted, None, Action.DELETE)
@@ -214,9 +214,10 @@ def _foreign(wanted: Resource, found: Resource) -> bool:
     return ours is not None and STACK_TAG in ours and getattr(found, "tags", {}).get(STACK_TAG) != ours[STACK_TAG]
 
 
-def _not_ours(wanted: Resource) -> NotOurs:
-    """Return the refusal, with the settings by which the resource would be named otherwise."""
-    return NotOurs(_title(wanted), getattr(wanted, "named_by", "FLEET_SERVICE or FLEET_ENVIRONMENT"))
+def _not_ours(wanted: Resource, found: Resource | None) -> NotOurs:
+    """Return the refusal, with the settings by which the resource would be named otherwise, and the fleet whose it is."""
+    owner = getattr(found, "tags", {}).get(STACK_TAG, "")
+    return NotOurs(_title(wanted), getattr(wanted, "named_by", "FLEET_SERVICE or FLEET_ENVIRONMENT"), owner)
 
 
 def _title(resource: Resource) -> str:

@@ -196,13 +196,15 @@ class GivenBucketUnfit(AwsError):
 
 
 class NotOurs(AwsError):
-    """A resource of the wanted name exists, made by someone else. `named_by` are the settings from which its name comes."""
+    """A resource of the wanted name exists, made by someone else, or by the fleet `owner`. `named_by` are the settings from which its name comes."""
 
-    def __init__(self, resource: str, named_by: str = "FLEET_SERVICE or FLEET_ENVIRONMENT") -> None:
-        super().__init__(resource, named_by)
-        self.resource, self.named_by = resource, named_by
+    def __init__(self, resource: str, named_by: str = "FLEET_SERVICE or FLEET_ENVIRONMENT", owner: str = "") -> None:
+        super().__init__(resource, named_by, owner)
+        self.resource, self.named_by, self.owner = resource, named_by, owner
 
     def __str__(self) -> str:
+        if self.owner:
+            return f"{self.resource} belongs to another fleet, {self.owner!r} (its tag says so): nothing was changed; choose another name by {self.named_by}"
         return (
             f"{self.resource} exists and was not made by this fleet (it lacks our tag): nothing was changed; "
             f"take it over with `fleet adopt`, choose another name by {self.named_by}, or remove it"
@@ -371,7 +373,7 @@ class RegistrationRefused(VehicleError):
         self.serial, self.status_code, self.error_code, self.message = serial, status_code, error_code, message
 
     def __str__(self) -> str:
-        where = "; the log of the pre-provisioning hook says why" if self.status_code == HTTPStatus.FORBIDDEN else ""
+        where = f"; `fleet vehicle why --serial {plain(self.serial)}` says why" if self.status_code == HTTPStatus.FORBIDDEN else ""
         return f"AWS IoT would not register the vehicle {self.serial!r}: {self.message} ({self.status_code} {self.error_code}){where}"
 
 

@@ -30,7 +30,7 @@ Previews = Literal["", "off", "on"]
 Automation = Literal["", "off", "on"]
 ValuesAsRuleKeys = Literal["refuse", "allow"]
 
-_CHOICES = {
+CHOICES = {
     "raw_key_format": RawKeyFormat,
     "allow_list": AllowList,
     "claim_store": ClaimStore,
@@ -334,7 +334,7 @@ class Fleet(Names):
         if self.bucket == self.lake_bucket:
             raise InvalidSetting("FLEET_LAKE_BUCKET", self.lake_bucket, "the lake needs a bucket of its own, apart from FLEET_BUCKET")
         _matches("serial_prefix", self.serial_prefix, r"[0-9A-Z]{1,20}", "use 1 to 20 of 0-9 and A-Z")
-        for name, choices in _CHOICES.items():
+        for name, choices in CHOICES.items():
             _one_of(name, getattr(self, name), get_args(choices))
         _matches("claim_client_prefix", self.claim_client_prefix, r"[a-zA-Z0-9_-]{0,40}", "use at most 40 of a-z, A-Z, 0-9, - and _")
         if not self.vehicle_field.isprintable() or "" in self.vehicle_path or "\\" in "".join(self.vehicle_path):

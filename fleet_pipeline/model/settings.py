@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 from fleet_pipeline.model import first_day, tables
 from fleet_pipeline.model.company import Texts
 from fleet_pipeline.model.errors import InvalidSetting
-from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.fleet import CHOICES, Fleet
 
 FILE = "fleet.toml"
 PREFIX = "FLEET_"
@@ -70,7 +70,21 @@ def read_fleet(environ: Mapping[str, str], file: Path) -> Fleet:
     chosen = {**_from_file(file), **_from_environment(environ)}
     _check_account(chosen)
     chosen = {"rule_keys": rule_keys(), **chosen, **_home(chosen, file.parent)}
+    if Path(chosen.get("home") or _HOME).is_file():
+        raise InvalidSetting("FLEET_HOME", chosen.get("home", _HOME), "it is a file; name a folder")
     return Fleet(**{**chosen, **_start(chosen)})
+
+
+def fleet_of(**said: Any) -> Fleet:
+    """Return the fleet that settings describe, spelled as in fleet.toml: tables are dicts (`rules=[{"key": …}]`, `tags={"team": …}`).
+
+    What is left out has its default. Neither the environment nor fleet.toml is asked. Raises InvalidSetting, naming the setting.
+    """
+    names = {said_as(each.name): each.name for each in fields(Fleet)}
+    for name in said:
+        if name not in names:
+            raise InvalidSetting(name, None, _unknown(name, str))
+    return of_attributes({names[name]: value for name, value in said.items()}, Path.cwd())
 
 
 def of_attributes(said: Mapping[str, Any], folder: Path) -> Fleet:
@@ -198,7 +212,7 @@ def _from_file(file: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:  # ValueError: not TOML, or not UTF-8
-        raise InvalidSetting(str(file), None, f"it cannot be read as TOML: {error}") from error
+        raise InvalidSetting(str(file), None, f"it cannot be read as TOML: {error} (a text stands in quotation marks)") from error
     return {name: _typed(name, value) for key, value in found.items() for name in [_known(key, said_as)]}
 
 
@@ -215,11 +229,16 @@ def _typed(name: str, value: Any) -> Any:
         return tuple(sorted(value.items()))
     if name not in _LISTS:
         if not isinstance(value, str):
-            raise InvalidSetting(_variable(name), value, "write it in quotation marks")
+            raise InvalidSetting(_variable(name), value, f"write it in quotation marks{_choices(name)}")
         return value
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
         raise InvalidSetting(_variable(name), value, 'write it as an array of texts, such as ["rule1", "rule2"]')
     return tuple(value)
+
+
+def _choices(name: str) -> str:
+    """Return the words of a setting that is one of some, so that nobody writes "true" for "on"."""
+    return f": {' or '.join(json.dumps(word) for word in get_args(CHOICES[name]) if word)}" if name in CHOICES else ""
 
 
 def _known(said: str, spelled: Callable[[str], str]) -> str:

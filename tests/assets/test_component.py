@@ -52,6 +52,10 @@ def test_attributes_are_the_settings_with_template_variables_and_the_arguments_o
     assert definitions.resources["prod_fleet_lock"].bucket == "acme-2"
 
 
+def test_a_prefix_may_be_one_word():
+    assert all(key.startswith("prod/") for key in keys(loaded({"key_prefix": "prod"})))
+
+
 def test_each_setting_is_an_attribute_that_says_its_meaning_and_its_default():
     schema = FleetComponent.get_model_cls().model_json_schema()["properties"]
     said = {name: (default, meaning) for name, default, meaning, _ in settings.defaults()}

@@ -158,6 +158,6 @@ def test_the_job_adopt_lists_and_with_apply_tags(new_cdk_app):
 def test_what_carries_the_tag_of_another_fleet_is_not_adopted_and_neither_is_anything_beside_it(new_cdk_app):
     fleet, aws = new_cdk_app()
     aws.iot.tag_resource(resourceArn=fleet.policy_arn(fleet.claim_policy_name), tags=spelled({"fleet_pipeline:stack": "another"}))
-    with pytest.raises(NotOurs, match=fleet.claim_policy_name):
+    with pytest.raises(NotOurs, match=rf"{fleet.claim_policy_name}.* belongs to another fleet, 'another'"):
         take_over(fleet, aws)
     assert kinds(foreign(fleet, aws)) == MADE_BY_THE_CDK_APP

@@ -354,3 +354,25 @@ def test_on_this_machine_the_first_day_is_that_of_aws_here(tmp_path):
     assert settings.read_fleet({}, file).start == "2026-11-20"
     assert settings.read_fleet({"FLEET_START": "2026-11-01"}, file).start == "2026-11-01"
     assert settings.read_fleet({"FLEET_PROFILE": "aws", "FLEET_ACCOUNT": "210987654321"}, file).start == "2026-01-01"
+
+
+def test_in_python_settings_are_said_as_in_the_file_tables_among_them(tmp_path, file):
+    file.write_text('bucket = "acme-dev"\n[tags]\nteam = "mobility"\n[[rules]]\nkey = "status"\nsql = "SELECT * FROM \'vehicles/+/status\'"\n')
+    said = {"bucket": "acme-dev", "tags": {"team": "mobility"}, "rules": [{"key": "status", "sql": "SELECT * FROM 'vehicles/+/status'"}]}
+    of_file = settings.read_fleet({}, file)
+    of_python = settings.fleet_of(**said)
+    assert (of_python.bucket, of_python.tags, of_python.rules) == (of_file.bucket, of_file.tags, of_file.rules)
+    with pytest.raises(InvalidSetting, match="did you mean bucket"):
+        settings.fleet_of(bukket="x")
+
+
+def test_a_home_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(InvalidSetting, match="it is a file"):
+        settings.read_fleet({"FLEET_HOME": str(tmp_path / "taken")}, tmp_path / "fleet.toml")
+
+
+def test_one_of_some_words_is_told_with_the_words(tmp_path):
+    (tmp_path / "fleet.toml").write_text("several_objects = true")
+    with pytest.raises(InvalidSetting, match='"off" or "on"'):
+        settings.read_fleet({}, tmp_path / "fleet.toml")
