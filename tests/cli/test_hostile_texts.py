@@ -43,6 +43,7 @@ COUNTS = "it shows numbers, hours and names of the settings"
 OURS = "it shows this machine's own paths and addresses"
 
 SILENT_COMMANDS = {
+    "hook": "of what it is told by the caller's own file; the hook spells its reasons in ASCII, and they are shown plain",
     **dict.fromkeys(["adopt", "apply", "plan", "check", "destroy", "iam", "export", "versions", "rollback", "settings", "connect"], AWS_NAMES),
     **dict.fromkeys(["claim", "ca", "bulk"], AWS_NAMES),
     **dict.fromkeys(["vehicle register", "vehicle drive", "vehicle allow", "demo", "shell"], "it shows what was typed, or what `query` shows"),
