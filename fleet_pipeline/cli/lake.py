@@ -56,8 +56,9 @@ def _over_hours(command: Callable[..., None]) -> Callable[..., None]:
 @click.pass_obj
 def compact(fleet: Fleet, *, keys: tuple[str, ...], start: Hour, end: Hour, dry_run: bool, processes: int | None) -> None:  # noqa: PLR0913 (options)
     """Compact hours, with the engine that Dagster uses. A second time changes nothing. Exit code 1 if an hour failed."""
+    hours = _hours(start, end)
     _check_start(fleet, start)
-    hours, aws = _hours(start, end), Account.of(fleet).aws
+    aws = Account.of(fleet).aws
     where = (aws, fleet.bucket, fleet.lake_bucket, fleet.parquet_prefix)
     jobs = [Compaction(*where, rule, fleet.form, fleet.new_column_messages) for rule in _rules(fleet, keys)]
     if dry_run:
@@ -342,7 +343,8 @@ def _hours(start: Hour, end: Hour) -> list[Hour]:
     """Return the hours of a range that have begun. Raises InvalidName when there are none."""
     last = min(end.start, datetime.now(UTC))
     if start.start >= last:
-        raise InvalidName("range", f"{start.partition_key} until {end.partition_key}", "no hour of it has begun; --from must be before --to, and in the past")
+        why = "--from must be before --to" if start >= end else "no hour of it has begun; --from must be in the past"
+        raise InvalidName("range", f"{start.partition_key} until {end.partition_key}", why)
     return [Hour(start.start + timedelta(hours=number)) for number in range(-((start.start - last) // timedelta(hours=1)))]
 
 
