@@ -3,6 +3,7 @@
 So a newcomer's graph has no months without messages. It is written into the folder of AWS on this machine and forgotten with it.
 """
 
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,8 +22,9 @@ def of_home(home: Path) -> str | None:
 
 
 def write(folder: Path) -> None:
-    """Write today as the first day into a new folder of AWS on this machine."""
-    (folder / _FILE).write_text(_today(), encoding="ascii")
+    """Write today as the first day into a new folder of AWS on this machine, for its owner alone."""
+    with os.fdopen(os.open(folder / _FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:
+        file.write(_today())
 
 
 def _today() -> str:

@@ -140,7 +140,7 @@ def test_the_hook_refuses_a_revoked_claim_certificate_over_a_connection_that_is_
     with connected(broker, Identity(claim.certificate_pem, claim.private_key), "claim-thief") as connection:
         life.revoke(fleet, aws)
         with pytest.raises(RegistrationRefused, match="AccessDenied"):
-            registration._accepted(fleet, connection, "297468STOLEN1", Folder.of(tmp_path, "stolen"))
+            registration._accepted(fleet, connection, {"SerialNumber": "297468STOLEN1"}, Folder.of(tmp_path, "stolen"))
     life.rotate(fleet, aws)
     life.retire(fleet, aws)
 

@@ -45,4 +45,6 @@ def test_what_hostile_payloads_cost_can_be_measured():
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     costs = [json.loads(line) for line in done.stdout.splitlines()]
     assert [cost["kind"] for cost in costs] == ["chains", "several {}"]
-    assert [cost["statuses"] for cost in costs] == [{"ok": costs[0]["rows"]}, {"too_many_elements": costs[1]["rows"]}]
+    assert costs[0]["statuses"] == {"ok": costs[0]["rows"]}
+    # In the form that costs more on this machine: objects beside each other are no JSON, or too many.
+    assert costs[1]["statuses"] in ({"malformed": costs[1]["rows"]}, {"too_many_elements": costs[1]["rows"]})

@@ -164,7 +164,7 @@ def test_a_vehicle_that_is_replaced_keeps_its_groups_its_type_and_its_other_attr
 
 def test_a_refused_serial_leaves_no_file_no_thing_and_no_certificate_that_works(aws, enrol, home):
     before = things(aws), active_certificates(aws)
-    with pytest.raises(RegistrationRefused, match=r"'999999000001': Access Denied \(403 AccessDenied\); the log of the pre-provisioning hook"):
+    with pytest.raises(RegistrationRefused, match=r"'999999000001': Access Denied \(403 AccessDenied\); `fleet vehicle why --serial 999999000001` says why"):
         enrol("999999000001", home)
     assert [path for path in home.rglob("*") if path.is_file()] == []
     assert (things(aws), active_certificates(aws)) == before
