@@ -25,6 +25,7 @@ from fleet_pipeline.cloud.operations.apply import apply_all, plan_all
 from fleet_pipeline.cloud.operations.cloudformation import cloudformation
 from fleet_pipeline.cloud.operations.destroy import destroy
 from fleet_pipeline.cloud.reconcile import STACK_TAG, Action, look, reconcile
+from fleet_pipeline.local import daemon
 from fleet_pipeline.model import settings
 from fleet_pipeline.model.errors import InvalidSetting, NotOurs, RegistrationRefused
 from fleet_pipeline.model.fleet import Fleet
@@ -209,9 +210,11 @@ def test_each_way_in_makes_the_same_thing_as_far_as_it_knows_the_vehicle():
         assert (thing["ThingTypeName"], thing["ThingGroups"], thing["BillingGroup"]) == ("car", ["cars", "eu:west"], "acme-cars")
 
 
-def test_a_vehicle_with_a_certificate_of_an_own_ca_gets_type_groups_and_the_attributes_of_its_serial(make_fleet, tmp_path):
+def test_a_vehicle_with_a_certificate_of_an_own_ca_gets_type_groups_and_the_attributes_of_its_serial(make_fleet, tmp_path, request):
     said = replace(SAID["thing"], attributes={"label": "${Model}/${SerialNumber}"})
-    fleet = make_fleet(own_ca="jitr", parameters=SAID["parameters"][1:], thing=said, rule_keys=("rule1",))
+    made = make_fleet(own_ca="jitr", parameters=SAID["parameters"][1:], thing=said, rule_keys=("rule1",))
+    fleet = replace(made, home=str(tmp_path / "home"))  # a server of its own: each knows one CA of a name
+    request.addfinalizer(lambda: daemon.stop(tmp_path / "home"))
     account = Account.of(fleet)
     authority = Authority.make(account.home / "ca")
     (account.home / "ca" / VERIFICATION).write_text(authority.issue(registration_code(account.aws)).certificate_pem)
