@@ -15,14 +15,13 @@ import pyarrow.dataset as ds
 from rich.table import Table
 
 from fleet_pipeline.account import Account
-from fleet_pipeline.assets.lake.partitions import closed_hours
+from fleet_pipeline.assets.lake.partitions import closed_hours, range_tags
 from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.cli.alone import alone
 from fleet_pipeline.cli.shown import console, progress, styled
 from fleet_pipeline.cli.vehicle import register_all
 from fleet_pipeline.cloud.enrolment.hook_log import decisions
 from fleet_pipeline.definitions import build_definitions
-from fleet_pipeline.instance.internals import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.model.errors import DemoStopped, RegistrationRefused
 from fleet_pipeline.model.fleet import Fleet
@@ -153,19 +152,14 @@ def _derive(dagster: _Dagster, hours: Sequence[Hour]) -> None:
     everything = dagster.definitions.resolve_implicit_global_asset_job_def()
     days = sorted({f"{hour.start:%Y-%m-%d}" for hour in hours})
     made: Counter[str] = Counter()
-    for names, tags in ((("catalog", "errors"), {}), (("vehicles/hourly",), _range(hours)), (("vehicles/daily",), _tags(days[0], days[-1]))):
+    for names, tags in ((("catalog", "errors"), {}), (("vehicles/hourly",), _range(hours)), (("vehicles/daily",), range_tags(days[0], days[-1]))):
         if keys := dagster.assets(*names):
             made.update(each.asset_key.path[0] for each in dagster.made(everything, asset_selection=keys, tags=tags))
     console.print("  " + ", ".join(f"{count} of {group}" for group, count in made.items()))
 
 
 def _range(hours: Sequence[Hour]) -> dict[str, str]:
-    return _tags(hours[0].partition_key, hours[-1].partition_key)
-
-
-def _tags(first: str, last: str) -> dict[str, str]:
-    """Return the tags of a run over a range of partitions."""
-    return {ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last}
+    return range_tags(hours[0].partition_key, hours[-1].partition_key)
 
 
 def _register(fleet: Fleet, account: Account, serials: Sequence[str]) -> bool:
@@ -209,12 +203,9 @@ def _hours(begun: datetime, ended: datetime) -> list[Hour]:
 def _past(fleet: Fleet, account: Account, serials: Sequence[str], now: datetime) -> list[Hour]:
     """Let the vehicles have driven in the last hours, and return the hours that have passed since the fleet's first day, two days at most."""
     hours = closed_hours(fleet, now, PAST_HOURS)
-    written = write_hours(fleet, account.aws, serials, hours[-DRIVEN_HOURS:])
-    console.print(
-        f"  and {written} messages as if they had driven in the {len(hours[-DRIVEN_HOURS:])} hours before, {len(_counted(fleet))} of them damaged"
-        if written
-        else ""
-    )
+    driven = hours[-DRIVEN_HOURS:]
+    if written := write_hours(fleet, account.aws, serials, driven):
+        console.print(f"  and {written} messages as if they had driven in the {len(driven)} hours before, {len(_counted(fleet))} of them damaged")
     return hours
 
 

@@ -80,11 +80,7 @@ def fleet_of(**said: Any) -> Fleet:
 
     What is left out has its default. Neither the environment nor fleet.toml is asked. Raises InvalidSetting, naming the setting.
     """
-    names = {said_as(each.name): each.name for each in fields(Fleet)}
-    for name in said:
-        if name not in names:
-            raise InvalidSetting(name, None, _unknown(name, str))
-    return of_attributes({names[name]: value for name, value in said.items()}, Path.cwd())
+    return of_attributes({_known(name, said_as): value for name, value in said.items()}, Path.cwd())
 
 
 def of_attributes(said: Mapping[str, Any], folder: Path) -> Fleet:

@@ -90,8 +90,13 @@ def run_requests(
         if first == last:
             yield dg.RunRequest(run_key, partition_key=first.partition_key, asset_selection=assets, asset_check_keys=own, tags=dict(tags))
         else:
-            range_tags = {ASSET_PARTITION_RANGE_START_TAG: first.partition_key, ASSET_PARTITION_RANGE_END_TAG: last.partition_key}
-            yield dg.RunRequest(run_key, asset_selection=assets, asset_check_keys=own, tags={**tags, **range_tags})
+            of_range = range_tags(first.partition_key, last.partition_key)
+            yield dg.RunRequest(run_key, asset_selection=assets, asset_check_keys=own, tags={**tags, **of_range})
+
+
+def range_tags(first: str, last: str) -> dict[str, str]:
+    """Return the tags of a run over a range of partitions, by their keys."""
+    return {ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last}
 
 
 def days(fleet: Fleet) -> dg.DailyPartitionsDefinition:

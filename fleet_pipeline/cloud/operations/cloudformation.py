@@ -148,13 +148,7 @@ def _permission(permission: InvokePermission) -> dict[str, Properties]:
 
 
 @exported.register
-def _policy(policy: IotPolicy) -> dict[str, Properties]:
-    properties = {"PolicyName": policy.name, "PolicyDocument": policy.document, "Tags": spelled(policy.tags)}
-    return {"": {"Type": "AWS::IoT::Policy", "Properties": properties}}
-
-
-@exported.register
-def _further_policy(policy: FurtherDevicePolicy) -> dict[str, Properties]:
+def _policy(policy: IotPolicy | FurtherDevicePolicy) -> dict[str, Properties]:
     properties = {"PolicyName": policy.name, "PolicyDocument": policy.document, "Tags": spelled(policy.tags)}
     return {"": {"Type": "AWS::IoT::Policy", "Properties": properties}}
 
