@@ -1,4 +1,5 @@
-"""Those who race: each turns the hour's raw objects into Parquet, in a process of its own, as a sensible user would write it.
+"""Those who race: each turns the hour's raw objects into Parquet, in a process of its own, as a sensible user would
+write it.
 
     python benchmarks/contenders.py NAME URL FOLDER
 
@@ -33,7 +34,9 @@ POLARS_TYPES = {
 
 
 class WithoutPandas:
-    """Hides pandas, which no contender uses: pyarrow imports it at its first array, for half a second, where it happens to be installed."""
+    """Hides pandas, which no contender uses: pyarrow imports it at its first array, for half a second, where it happens
+    to be installed.
+    """
 
     def find_spec(self, name, _path=None, _target=None):
         if name == "pandas":
@@ -59,7 +62,14 @@ def boto3_threads(url, folder):
     import pyarrow.parquet as pq
     from botocore.config import Config
 
-    s3 = boto3.client("s3", endpoint_url=url, region_name=REGION, aws_access_key_id="a", aws_secret_access_key="s", config=Config(max_pool_connections=16))
+    s3 = boto3.client(
+        "s3",
+        endpoint_url=url,
+        region_name=REGION,
+        aws_access_key_id="a",
+        aws_secret_access_key="s",
+        config=Config(max_pool_connections=16),
+    )
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=PREFIX)
     with ThreadPoolExecutor(16) as pool:
         keys = (entry["Key"] for page in pages for entry in page["Contents"])
@@ -74,7 +84,9 @@ def pyarrow_s3(url, folder):
     import pyarrow.parquet as pq
     from pyarrow.fs import FileSelector, S3FileSystem
 
-    s3 = S3FileSystem(access_key="a", secret_key="s", endpoint_override=url.removeprefix("http://"), scheme="http", region=REGION)
+    s3 = S3FileSystem(
+        access_key="a", secret_key="s", endpoint_override=url.removeprefix("http://"), scheme="http", region=REGION
+    )
     with ThreadPoolExecutor(16) as pool:
         files = s3.get_file_info(FileSelector(f"{BUCKET}/{PREFIX}"))
         bodies = pool.map(lambda file: s3.open_input_stream(file.path).read(), files)
@@ -88,21 +100,38 @@ def polars_with_schema(url, folder):
     def typed(types):
         return {name: pl.Struct(typed(of)) if isinstance(of, dict) else getattr(pl, of) for name, of in types.items()}
 
-    options = {"aws_endpoint_url": url, "aws_access_key_id": "a", "aws_secret_access_key": "s", "aws_region": REGION, "aws_allow_http": "true"}
-    pl.scan_ndjson(f"s3://{BUCKET}/{PREFIX}*", schema=typed(POLARS_TYPES), storage_options=options).collect().write_parquet(folder / "rows.parquet")
+    options = {
+        "aws_endpoint_url": url,
+        "aws_access_key_id": "a",
+        "aws_secret_access_key": "s",
+        "aws_region": REGION,
+        "aws_allow_http": "true",
+    }
+    pl.scan_ndjson(
+        f"s3://{BUCKET}/{PREFIX}*", schema=typed(POLARS_TYPES), storage_options=options
+    ).collect().write_parquet(folder / "rows.parquet")
 
 
 def duckdb_read_json(url, folder):
     import duckdb
     import duckdb_extension_httpfs
 
-    extension = Path(duckdb_extension_httpfs.__file__).parent / "extensions" / f"v{duckdb.__version__}" / "httpfs.duckdb_extension"
+    extension = (
+        Path(duckdb_extension_httpfs.__file__).parent
+        / "extensions"
+        / f"v{duckdb.__version__}"
+        / "httpfs.duckdb_extension"
+    )
     connection = duckdb.connect()
     connection.execute(f"LOAD '{extension}'")
     connection.execute(
-        f"CREATE SECRET (TYPE s3, KEY_ID 'a', SECRET 's', REGION '{REGION}', ENDPOINT '{url.removeprefix('http://')}', URL_STYLE 'path', USE_SSL false)"
+        f"CREATE SECRET (TYPE s3, KEY_ID 'a', SECRET 's', REGION '{REGION}', ENDPOINT "
+        f"'{url.removeprefix('http://')}', URL_STYLE 'path', USE_SSL false)"
     )
-    connection.execute(f"COPY (SELECT * FROM read_json('s3://{BUCKET}/{PREFIX}*')) TO '{folder}/rows.parquet' (FORMAT parquet, COMPRESSION zstd)")
+    connection.execute(
+        f"COPY (SELECT * FROM read_json('s3://{BUCKET}/{PREFIX}*')) TO '{folder}/rows.parquet' (FORMAT parquet, "
+        "COMPRESSION zstd)"
+    )
 
 
 def obstore_asyncio(url, folder):
@@ -132,7 +161,10 @@ def obstore_threads(url, folder):
 
     s3 = _obstore(url)
     with ThreadPoolExecutor(16) as pool:
-        bodies = pool.map(lambda path: bytes(obstore.get(s3, path).bytes()), (entry["path"] for page in obstore.list(s3, PREFIX) for entry in page))
+        bodies = pool.map(
+            lambda path: bytes(obstore.get(s3, path).bytes()),
+            (entry["path"] for page in obstore.list(s3, PREFIX) for entry in page),
+        )
         table = pj.read_json(io.BytesIO(b"\n".join(bodies)))
     pq.write_table(table, folder / "rows.parquet", compression="zstd")
 
@@ -153,7 +185,15 @@ def _obstore(url):
 
 CONTENDERS = {
     contender.__name__: contender
-    for contender in (fleet_pipeline, obstore_threads, polars_with_schema, obstore_asyncio, pyarrow_s3, duckdb_read_json, boto3_threads)
+    for contender in (
+        fleet_pipeline,
+        obstore_threads,
+        polars_with_schema,
+        obstore_asyncio,
+        pyarrow_s3,
+        duckdb_read_json,
+        boto3_threads,
+    )
 }
 
 
@@ -163,7 +203,12 @@ def main():
         sys.meta_path.insert(0, WithoutPandas())
     urls = CONTENDERS[name](url, Path(folder))
     used = resource.getrusage(resource.RUSAGE_SELF)
-    figures = {"cpu_s": used.ru_utime + used.ru_stime, "wall_s": time.monotonic() - STARTED, "peak_mb": peak_mb(), "urls": urls or []}
+    figures = {
+        "cpu_s": used.ru_utime + used.ru_stime,
+        "wall_s": time.monotonic() - STARTED,
+        "peak_mb": peak_mb(),
+        "urls": urls or [],
+    }
     print(json.dumps(figures))
 
 

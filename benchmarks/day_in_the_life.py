@@ -1,10 +1,12 @@
-"""A day in the life of a lake, by the real clock and with the real daemon: it takes until the hour ends, and some minutes more.
+"""A day in the life of a lake, by the real clock and with the real daemon: it takes until the hour ends, and some
+minutes more.
 
     python benchmarks/day_in_the_life.py
 
-Vehicles register and drive until the hour closes; the schedule compacts it, together with hours of an outage before. The daemon and all of its runs
-are killed in the middle of a compaction, and again while messages come late. At the end every message that was acknowledged is one row, and
-every raw version is proven to be in the lake, or this fails. Prints a line of JSON for each figure.
+Vehicles register and drive until the hour closes; the schedule compacts it, together with hours of an outage before.
+The daemon and all of its runs are killed in the middle of a compaction, and again while messages come late. At the end
+every message that was acknowledged is one row, and every raw version is proven to be in the lake, or this fails. Prints
+a line of JSON for each figure.
 """
 
 import argparse
@@ -59,7 +61,9 @@ class Daemon:
     def start(self):
         command = [sys.executable, "-m", "dagster._daemon", "run", "-w", str(HERE.parent / "workspace.yaml")]
         with (self.home / "daemon.log").open("a") as log:
-            self.process = subprocess.Popen(command, cwd=self.home, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+            self.process = subprocess.Popen(
+                command, cwd=self.home, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
 
     def __enter__(self):
         return self
@@ -82,7 +86,9 @@ class World:
     """The fleet, and every message that is known to have been taken."""
 
     def __init__(self, home):
-        self.fleet = Fleet(home=str(home / ".fleet"), grace_minutes=0, start=f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%d}")
+        self.fleet = Fleet(
+            home=str(home / ".fleet"), grace_minutes=0, start=f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%d}"
+        )
         self.account = Account.of(self.fleet)
         self.raw = S3Store(self.account.aws, self.fleet.bucket)
         self.lake = Lake(S3Store(self.account.aws, self.fleet.lake_bucket), self.fleet.parquet_prefix)
@@ -90,10 +96,14 @@ class World:
 
     def put(self, hour, count):
         """Messages of an hour as the rules write them; the schedule was not there, or they came late."""
-        for number, message in zip(range(count), journey("297468999999", random.randrange(2**32), hour.start), strict=False):
+        for number, message in zip(
+            range(count), journey("297468999999", random.randrange(2**32), hour.start), strict=False
+        ):
             rule = self.fleet.rules[number % len(self.fleet.rules)]
             millis = hour.start_ms + random.randrange(3_600_000)
-            self.account.aws.s3.put_object(Bucket=self.fleet.bucket, Key=rule.raw_key(RawName(millis, str(uuid.uuid4()))), Body=message.payload)
+            self.account.aws.s3.put_object(
+                Bucket=self.fleet.bucket, Key=rule.raw_key(RawName(millis, str(uuid.uuid4()))), Body=message.payload
+            )
             self.acknowledged[rule].add(message.message_id)
 
     def drive_until(self, end):
@@ -108,15 +118,26 @@ class World:
         """Whether the lake has as many rows as there are messages."""
         root = f"{self.fleet.lake_bucket}/{self.lake.root}"
         with suppress(FileNotFoundError):
-            table = ds.dataset(root, filesystem=self.account.arrow_filesystem, partitioning="hive").to_table(["rule", "message_id", "date", "hour"])
+            table = ds.dataset(root, filesystem=self.account.arrow_filesystem, partitioning="hive").to_table(
+                ["rule", "message_id", "date", "hour"]
+            )
             wanted = {(f"{hour.start:%Y-%m-%d}", hour.start.hour) for hour in hours}
-            self.rows = Counter((row["rule"], row["message_id"]) for row in table.to_pylist() if (str(row["date"]), int(row["hour"])) in wanted)
+            self.rows = Counter(
+                (row["rule"], row["message_id"])
+                for row in table.to_pylist()
+                if (str(row["date"]), int(row["hour"])) in wanted
+            )
             return self.rows.keys() >= {(rule.key, each) for rule, ids in self.acknowledged.items() for each in ids}
         return False
 
 
 def say(**figures):
-    print(json.dumps({name: round(figure, 1) if isinstance(figure, float) else figure for name, figure in figures.items()}), flush=True)
+    print(
+        json.dumps(
+            {name: round(figure, 1) if isinstance(figure, float) else figure for name, figure in figures.items()}
+        ),
+        flush=True,
+    )
 
 
 def wait(for_what, ready):
@@ -143,7 +164,12 @@ def main():
 def live(home, world):
     hour = Hour.of(datetime.now(UTC) + timedelta(minutes=3))  # registering takes a while
     instance = dg.DagsterInstance.get()
-    assert build_definitions(world.fleet).resolve_job_def("provision").execute_in_process(instance=instance, run_config=QUIET).success
+    assert (
+        build_definitions(world.fleet)
+        .resolve_job_def("provision")
+        .execute_in_process(instance=instance, run_config=QUIET)
+        .success
+    )
     register_all(world.fleet, world.account, made_up_serials(world.fleet, VEHICLES))
     outage = [Hour(hour.start - timedelta(hours=ago)) for ago in range(OUTAGE_HOURS, 0, -1)]
     for each in outage:
@@ -158,7 +184,13 @@ def live(home, world):
     assert all(each.passed for each in proven), proven
     assert set(world.rows.values()) == {1}, "a message is there twice"
     assert len(world.rows) == sum(map(len, world.acknowledged.values())) == sum(each.versions for each in proven)
-    say(messages=len(world.rows), rows=sum(world.rows.values()), raw_versions=sum(each.versions for each in proven), kills=dagster.kills, wrong=0)
+    say(
+        messages=len(world.rows),
+        rows=sum(world.rows.values()),
+        raw_versions=sum(each.versions for each in proven),
+        kills=dagster.kills,
+        wrong=0,
+    )
 
 
 def survive(world, instance, dagster, hours, drivers):

@@ -1,8 +1,10 @@
-"""What payloads cost that were made to cost much: CPU seconds of a megabyte, for each kind, in compaction and in a rewrite.
+"""What payloads cost that were made to cost much: CPU seconds of a megabyte, for each kind, in compaction and in a
+rewrite.
 
     python benchmarks/hostile.py [--only chains ...] [--mb 2] [--write]
 
-Objects are in this process's memory, so that no transfer is measured. `--write` renews the list in results.json and the table in docs/benchmarks.md.
+Objects are in this process's memory, so that no transfer is measured. `--write` renews the list in results.json and the
+table in docs/benchmarks.md.
 """
 
 import argparse
@@ -75,12 +77,18 @@ KINDS = {
     "objects of other names in an array": always(filled(lambda number: f'{{"n{number % 900}":1}}')),
     "few new names": new_names(3),
     "1,000 new names": new_names(1000),
-    "1,000 new names in 30 levels": lambda number: ('{"deep":' * 29 + new_names(1000)(number).decode() + "}" * 29).encode(),
+    "1,000 new names in 30 levels": lambda number: (
+        '{"deep":' * 29 + new_names(1000)(number).decode() + "}" * 29
+    ).encode(),
     "10,000 names": new_names(10_000),
     "long names": lambda number: json.dumps({f"{number}{'n' * 60_000}{each}": 1 for each in range(2)}).encode(),
-    "names of one letter, escaped": always(filled(lambda number: f'"\\u{0x4E00 + number % 900:04x}":1', begin="{", end="}")),
+    "names of one letter, escaped": always(
+        filled(lambda number: f'"\\u{0x4E00 + number % 900:04x}":1', begin="{", end="}")
+    ),
     "names said twice": always(filled('"a":1', begin="{", end="}")),
-    "names that differ by case": lambda number: json.dumps({f"speed{number % 50}": 1, f"SPEED{number % 50}": 1, f"Speed{number % 50}": 1}).encode(),
+    "names that differ by case": lambda number: json.dumps(
+        {f"speed{number % 50}": 1, f"SPEED{number % 50}": 1, f"Speed{number % 50}": 1}
+    ).encode(),
     "another kind each time": lambda number: json.dumps(
         {f"f{each}": [1, "a", True, 1.5, [1], ["a"], [{}]][(number + each) % 7] for each in range(400)}
     ).encode(),
@@ -103,7 +111,9 @@ KINDS = {
     "texts of half surrogates": always(filled("\\ud800", begin='{"a":"', end='"}', joint="")),
     "backslashes without end": always(b'{"a":"' + b"\\" * (LARGEST - 10)),
     "texts of digits": always(filled("1" * 600, begin='{"a":"', end='"}', joint=" ")),
-    "texts of brackets and colons": always(filled('[{":,', begin='{"a":"', end='"}', joint="").replace(b'[{":', b"[{:")),
+    "texts of brackets and colons": always(
+        filled('[{":,', begin='{"a":"', end='"}', joint="").replace(b'[{":', b"[{:")
+    ),
     "short texts": always(filled('"a"')),
     "mixed arrays": always(filled('1,"a",null,true,1.5')),
     "nulls": always(filled("null")),
@@ -116,7 +126,9 @@ KINDS = {
     "{} beside 1,000 columns": always(b"{}"),
     "arrays of {} as elements beside 1,000 columns": always(b"[" + b",".join([b"{}"] * 10_000) + b"]"),
     "elements of one letter beside 1,000 columns": always(b'{"a":1}' * 10_000),
-    "elements of one field of 1,000 columns": always(b"".join(b'{"f%d":1}' % (number * 7919 % 1000) for number in range(10_000))),
+    "elements of one field of 1,000 columns": always(
+        b"".join(b'{"f%d":1}' % (number * 7919 % 1000) for number in range(10_000))
+    ),
     "{}": always(b"{}"),
     "elements of one letter": always(b'{"a":1}' * 10_000),
     "elements of one letter, each a text": always(b'{"a":""}' * 10_000),
@@ -129,9 +141,15 @@ KINDS = {
     "half a text": always(b'{"a":"' + b"\\u00" * 20_000),
     "blanks only": always(b" " * LARGEST),
     "numbers of 512 digits": always(filled("-0." + "3" * 511)),
-    "names of escapes": lambda number: ("{" + ",".join(f'"\\u00{each % 26 + 65:x}\\u00{each // 26 + 65:x}":{number}' for each in range(600)) + "}").encode(),
-    "a deep name for each field": lambda number: json.dumps({f"n{each}": {"a": {"b": {"c": number}}} for each in range(300)}).encode(),
-    "fields of one letter": lambda number: json.dumps({chr(97 + each): number for each in range(26)}, separators=(",", ":")).encode(),
+    "names of escapes": lambda number: (
+        "{" + ",".join(f'"\\u00{each % 26 + 65:x}\\u00{each // 26 + 65:x}":{number}' for each in range(600)) + "}"
+    ).encode(),
+    "a deep name for each field": lambda number: json.dumps(
+        {f"n{each}": {"a": {"b": {"c": number}}} for each in range(300)}
+    ).encode(),
+    "fields of one letter": lambda number: json.dumps(
+        {chr(97 + each): number for each in range(26)}, separators=(",", ":")
+    ).encode(),
 }
 """Payloads of a kind, by number."""
 
@@ -146,14 +164,18 @@ class Kept:
         if key in self.objects:
             return False
         self.objects[key] = body.read_bytes() if isinstance(body, Path) else body
-        self.listed[key] = Version(key, "1", len(self.objects[key]), hashlib.md5(key.encode()).hexdigest(), "", latest=True)
+        self.listed[key] = Version(
+            key, "1", len(self.objects[key]), hashlib.md5(key.encode()).hexdigest(), "", latest=True
+        )
         return True
 
     def read(self, key, start, stop):
         return self.objects[key][start:stop]
 
     def versions(self, prefix, after="", until=""):
-        keys = sorted(key for key in self.objects if key.startswith(prefix) and key > after and (not until or key < until))
+        keys = sorted(
+            key for key in self.objects if key.startswith(prefix) and key > after and (not until or key < until)
+        )
         for start in range(0, max(1, len(keys)), 1000):
             yield [self.listed[key] for key in keys[start : start + 1000]]
 
@@ -188,7 +210,10 @@ def cost(kind, megabytes, form):
     chance, size = random.Random(SEED), 0
     while size < megabytes * 1e6:
         payload, number = KINDS[kind](len(raw.objects)), len(raw.objects)
-        raw.put_new(RULE.raw_key(RawName(HOUR.start_ms + number, f"{chance.getrandbits(32):08x}-0000-4000-8000-000000000000")), payload)
+        raw.put_new(
+            RULE.raw_key(RawName(HOUR.start_ms + number, f"{chance.getrandbits(32):08x}-0000-4000-8000-000000000000")),
+            payload,
+        )
         size += len(payload)
     new = lake.next_generation
     if "1,000 columns" in kind:
@@ -203,7 +228,9 @@ def cost(kind, megabytes, form):
     rewritten = time.process_time()
     a_mb = 1e6 / size
     compaction_s, rewrite_s = (round(seconds * a_mb, 3) for seconds in (compacted - started, rewritten - compacted))
-    return Cost(kind, len(raw.objects), size, compaction_s, rewrite_s, done.rows, done.statuses, round((speed + probe()) / 2, 3))
+    return Cost(
+        kind, len(raw.objects), size, compaction_s, rewrite_s, done.rows, done.statuses, round((speed + probe()) / 2, 3)
+    )
 
 
 def main():
@@ -215,7 +242,14 @@ def main():
     found = []
     cost("small objects of two names", 0.2, LENIENT)  # so that what is done once falls to none of them
     for kind in arguments.only:
-        found.append(asdict(max((cost(kind, arguments.mb, form) for form in (Form(), LENIENT)), key=lambda each: each.compaction_s_per_mb / each.probe_s)))
+        found.append(
+            asdict(
+                max(
+                    (cost(kind, arguments.mb, form) for form in (Form(), LENIENT)),
+                    key=lambda each: each.compaction_s_per_mb / each.probe_s,
+                )
+            )
+        )
         print(json.dumps(found[-1]), flush=True)
     if arguments.write:
         from benchmarks import report

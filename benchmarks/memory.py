@@ -1,9 +1,10 @@
-"""The most memory that an hour takes, for messages of every kind and whatever is done with it: each deed in a process of its own.
+"""The most memory that an hour takes, for messages of every kind and whatever is done with it: each deed in a process
+of its own.
 
     python benchmarks/memory.py [--only deep bushes ...] [--share 0.1] [--million] [--write]
 
-`--share` makes fewer messages of each kind, `--million` adds the hours of a million messages. `--write` renews the list in results.json
-and the table in docs/benchmarks.md.
+`--share` makes fewer messages of each kind, `--million` adds the hours of a million messages. `--write` renews the list
+in results.json and the table in docs/benchmarks.md.
 """
 
 import argparse
@@ -115,7 +116,9 @@ def peaks(kind, objects):
     with server(objects, dirty=False, kind=kind) as url, tempfile.TemporaryDirectory() as folder:
         for deed in DEEDS:
             command = [sys.executable, __file__, "--deed", deed, "--url", url]
-            done = subprocess.run(command, capture_output=True, text=True, env=COMPILED | {"TMPDIR": folder}, check=False)
+            done = subprocess.run(
+                command, capture_output=True, text=True, env=COMPILED | {"TMPDIR": folder}, check=False
+            )
             if done.returncode:
                 print(done.stderr, file=sys.stderr)
                 yield Peak(kind, deed, objects, size, None, right=False, cpu_s=None)

@@ -18,7 +18,10 @@ FIELDS = {"ts": int, "serial": str, "sequence": int, "speed": float, "heading": 
 
 
 def messages(count: int, *, dirty: bool, hours: int = 1, kind: str = "telemetry") -> Iterator[tuple[str, bytes]]:
-    """Yield keys and payloads, spread over the hours, in the order of time. Dirty: one in a thousand is not what the others are."""
+    """Yield keys and payloads, spread over the hours, in the order of time.
+
+    Dirty: one in a thousand is not what the others are.
+    """
     chance = random.Random(SEED)
     for number in range(count):
         millis = HOUR.start_ms + number * hours * 3_600_000 // count
@@ -39,11 +42,19 @@ def _telemetry(chance: random.Random, number: int, millis: int) -> dict:
         "serial": f"297468{chance.randrange(36**6):08d}",
         "sequence": number,
         "ts": millis - chance.randrange(500),
-        "position": {"lat": round(chance.uniform(47.0, 55.0), 6), "lon": round(chance.uniform(6.0, 15.0), 6), "alt": round(chance.uniform(0, 900), 1)},
+        "position": {
+            "lat": round(chance.uniform(47.0, 55.0), 6),
+            "lon": round(chance.uniform(6.0, 15.0), 6),
+            "alt": round(chance.uniform(0, 900), 1),
+        },
         "speed": round(chance.uniform(0, 140), 1),
         "heading": round(chance.uniform(0, 360), 1),
         "odometer": round(chance.uniform(0, 300_000), 1),
-        "battery": {"soc": round(chance.uniform(5, 100), 1), "voltage": round(chance.uniform(350, 420), 2), "charging": chance.random() < 0.1},
+        "battery": {
+            "soc": round(chance.uniform(5, 100), 1),
+            "voltage": round(chance.uniform(350, 420), 2),
+            "charging": chance.random() < 0.1,
+        },
         "diagnostics": {"codes": [], "engine_temp": chance.randrange(60, 110), "status": "ok"},
     }
 
@@ -78,7 +89,9 @@ def _bush(chance: random.Random) -> dict:
 
 KINDS = {
     "telemetry": lambda _: {},
-    "3 KB with 100 fields": lambda chance: {f"a_measured_value_{number:03}": round(chance.random(), 6) for number in range(100)},
+    "3 KB with 100 fields": lambda chance: {
+        f"a_measured_value_{number:03}": round(chance.random(), 6) for number in range(100)
+    },
     "20 KB": lambda chance: {"trace": [round(chance.random(), 6) for _ in range(2200)]},
     "128 KB": lambda chance: {"log": chance.randbytes(62_000).hex()},
     "deep": _deep,

@@ -27,7 +27,15 @@ def write(results):
     """Renew the three. Runs of contenders that did not race this time are kept."""
     kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"runs": []}
     raced = {_place(run): run for run in (*kept["runs"], *results["runs"])}
-    results = kept | results | {"runs": sorted(raced.values(), key=lambda run: (run["data"], run["objects"], run.get("cpu_s_per_100k", 1e9)))}
+    results = (
+        kept
+        | results
+        | {
+            "runs": sorted(
+                raced.values(), key=lambda run: (run["data"], run["objects"], run.get("cpu_s_per_100k", 1e9))
+            )
+        }
+    )
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     _plot(results)
     _replace(BEGIN, table(results), END)
@@ -43,7 +51,10 @@ def write_memory(peaks):
 
 
 def write_hostile(costs):
-    """Renew the list of what payloads made to be dear cost, and their table. Kinds that were not measured this time are kept."""
+    """Renew the list of what payloads made to be dear cost, and their table.
+
+    Kinds that were not measured this time are kept.
+    """
     results = json.loads(RESULTS.read_text())
     measured = {cost["kind"]: cost for cost in (*results.get("hostile", []), *costs)}
     results["hostile"] = list(measured.values())
@@ -53,12 +64,22 @@ def write_hostile(costs):
 
 def hostile_table(costs):
     """The costs as Markdown, the dearest first."""
-    lines = ["| messages | bytes of one | bytes a row | CPU s / MB, compaction | CPU s / MB, rewrite | CPU µs / row, compaction |", "|---|---|---|---|---|---|"]
+    lines = [
+        (
+            "| messages | bytes of one | bytes a row | CPU s / MB, compaction | CPU s / MB, rewrite "
+            "| CPU µs / row, compaction |"
+        ),
+        "|---|---|---|---|---|---|",
+    ]
     for cost in sorted(costs, key=lambda cost: -cost["compaction_s_per_mb"] / cost["probe_s"]):
-        compaction, rewrite = (cost[f"{deed}_s_per_mb"] * PROBE_S / cost["probe_s"] for deed in ("compaction", "rewrite"))
+        compaction, rewrite = (
+            cost[f"{deed}_s_per_mb"] * PROBE_S / cost["probe_s"] for deed in ("compaction", "rewrite")
+        )
         size, of_a_row = cost["bytes"] // cost["objects"], cost["bytes"] / cost["rows"]
         kind = cost["kind"].replace("|", " ")
-        lines.append(f"| {kind} | {size:,} | {of_a_row:,.0f} | {compaction:.2f} | {rewrite:.2f} | {compaction * of_a_row:,.0f} |")
+        lines.append(
+            f"| {kind} | {size:,} | {of_a_row:,.0f} | {compaction:.2f} | {rewrite:.2f} | {compaction * of_a_row:,.0f} |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -87,9 +108,13 @@ def _replace(begin, text, end):
 
 def table(results):
     """The figures as Markdown."""
-    ours = {run["data"]: _evened(run) for run in results["runs"] if run["contender"] == OURS and run["objects"] < 1_000_000}
+    ours = {
+        run["data"]: _evened(run) for run in results["runs"] if run["contender"] == OURS and run["objects"] < 1_000_000
+    }
     lines = [
-        f"{results['date']}, {results['machine']}; " + ", ".join(f"{name} {of}" for name, of in results["versions"].items()) + ".",
+        f"{results['date']}, {results['machine']}; "
+        + ", ".join(f"{name} {of}" for name, of in results["versions"].items())
+        + ".",
         "",
         "| data | objects | contender | CPU s / 100,000 | at even speed | ratio | objects/s | peak MB | complete |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -101,7 +126,10 @@ def table(results):
             continue
         ratio = f"{_evened(run) / ours[run['data']]:.1f}" if run["data"] in ours else ""
         complete = "yes" if run["complete"] else "no"
-        lines.append(f"{place}| {run['cpu_s_per_100k']} | {_evened(run):.1f} | {ratio} | {run['objects_per_s']:,} | {run['peak_mb']:,} | {complete} |")
+        lines.append(
+            f"{place}| {run['cpu_s_per_100k']} | {_evened(run):.1f} | {ratio} | {run['objects_per_s']:,} | "
+            f"{run['peak_mb']:,} | {complete} |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -115,7 +143,11 @@ def _place(run):
 
 
 def _plot(results):
-    runs = [run for run in results["runs"] if run["data"] == "clean" and run["objects"] < 1_000_000 and "cpu_s_per_100k" in run]
+    runs = [
+        run
+        for run in results["runs"]
+        if run["data"] == "clean" and run["objects"] < 1_000_000 and "cpu_s_per_100k" in run
+    ]
     runs.sort(key=_evened, reverse=True)
     figure, axes = plt.subplots(figsize=(8, 0.5 * len(runs) + 1.2))
     colours = ["#00aa66" if run["contender"] == OURS else "#888899" for run in runs]

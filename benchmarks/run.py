@@ -4,7 +4,8 @@
     python benchmarks/run.py --history       what an hour costs below a prefix with 0, 1 and 10 million older keys
     python benchmarks/run.py --week          a week of hours by one process and by two
 
-Server and contender have a core each where there are two. `--write` renews results.json, the plot and docs/benchmarks.md.
+Server and contender have a core each where there are two. `--write` renews results.json, the plot and
+docs/benchmarks.md.
 """
 
 import argparse
@@ -53,14 +54,19 @@ def server(objects, *, dirty, **others):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     chosen = {"port": port, "objects": objects} | {name.replace("_", "-"): value for name, value in others.items()}
-    command = [sys.executable, HERE / "s3_server.py", *(text for name, value in chosen.items() for text in (f"--{name}", str(value)))]
+    command = [
+        sys.executable,
+        HERE / "s3_server.py",
+        *(text for name, value in chosen.items() for text in (f"--{name}", str(value))),
+    ]
     with _pinned(-1):
         process = subprocess.Popen([*command, *(["--dirty"] if dirty else [])], stdout=subprocess.PIPE)
     try:
         process.stdout.readline()
         yield f"http://127.0.0.1:{port}"
     finally:
-        process.kill()  # it keeps nothing; SIGTERM is ignored by whatever a shell has started in the background below Dagster
+        # it keeps nothing; SIGTERM is ignored by whatever a shell has started in the background below Dagster
+        process.kill()
         process.wait()
         process.stdout.close()
 
@@ -72,13 +78,20 @@ def race(name, url, objects, *, dirty):
         command = [sys.executable, HERE / "contenders.py", name, url, folder]
         try:
             with _pinned(0):
-                done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=True, env=COMPILED)
+                done = subprocess.run(
+                    command, capture_output=True, text=True, timeout=LIMIT_S, check=True, env=COMPILED
+                )
         except subprocess.CalledProcessError as error:
-            return figures | {"complete": False, "stopped_by": (error.stderr.strip().splitlines() or [f"signal {-error.returncode}"])[-1][:200]}
+            return figures | {
+                "complete": False,
+                "stopped_by": (error.stderr.strip().splitlines() or [f"signal {-error.returncode}"])[-1][:200],
+            }
         except subprocess.TimeoutExpired:
             return figures | {"complete": False, "stopped_by": f"not done after {LIMIT_S} s"}
         used = json.loads(done.stdout.splitlines()[-1])
-        tables = [_sequences(io.BytesIO(urllib.request.urlopen(part).read())) for part in used["urls"]] or [_sequences(f"{folder}/rows.parquet")]
+        tables = [_sequences(io.BytesIO(urllib.request.urlopen(part).read())) for part in used["urls"]] or [
+            _sequences(f"{folder}/rows.parquet")
+        ]
         return figures | {
             "cpu_s_per_100k": round(used["cpu_s"] / objects * 100_000, 2),
             "wall_s": round(used["wall_s"], 2),
@@ -95,7 +108,9 @@ def complete(tables, objects, *, dirty):
         expected += isinstance(_read(payload), dict)
     sequences = pa.chunked_array([chunk.cast(pa.int64()) for table in tables for chunk in table["sequence"].chunks])
     once = pc.count_distinct(sequences, mode="only_valid").as_py()
-    return sum(table.num_rows for table in tables) == objects and once == len(sequences) - sequences.null_count == expected
+    return (
+        sum(table.num_rows for table in tables) == objects and once == len(sequences) - sequences.null_count == expected
+    )
 
 
 def _sequences(part):
@@ -128,8 +143,17 @@ def _pinned(core):
 
 
 def machine():
-    model = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "?")
-    return f"{model}, {os.cpu_count()} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}"
+    model = next(
+        (
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        "?",
+    )
+    return (
+        f"{model}, {os.cpu_count()} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}"
+    )
 
 
 def versions():
@@ -154,7 +178,16 @@ def week(objects):
             rows = sum(outcome.rows for _, outcome in compact_hours(work, hours, processes=processes))
             wall, used = time.monotonic() - started, cpu_of_children() - used
         print(
-            json.dumps({"processes": processes, "objects": objects, "complete": rows == objects, "wall_s": round(wall, 1), "cpu_s": round(used, 1)}), flush=True
+            json.dumps(
+                {
+                    "processes": processes,
+                    "objects": objects,
+                    "complete": rows == objects,
+                    "wall_s": round(wall, 1),
+                    "cpu_s": round(used, 1),
+                }
+            ),
+            flush=True,
         )
 
 
@@ -201,14 +234,27 @@ def race_all(arguments):
                         note(race(name, url, objects, dirty=dirty))
     if "fleet_pipeline" in arguments.only:
         with server(arguments.objects, dirty=True, latency_ms=20) as url:
-            note(race("fleet_pipeline", url, arguments.objects, dirty=True) | {"data": "dirty, 20 ms added to every answer"})
+            note(
+                race("fleet_pipeline", url, arguments.objects, dirty=True)
+                | {"data": "dirty, 20 ms added to every answer"}
+            )
         with server(arguments.objects, dirty=True, latency_ms=20, page_latency_ms=150) as url:
-            note(race("fleet_pipeline", url, arguments.objects, dirty=True) | {"data": "dirty, 20 ms added to every answer, 150 ms to every page"})
+            note(
+                race("fleet_pipeline", url, arguments.objects, dirty=True)
+                | {"data": "dirty, 20 ms added to every answer, 150 ms to every page"}
+            )
         for dirty in (False, True) if arguments.million else ():
             with server(1_000_000, dirty=dirty) as url:
                 note(race("fleet_pipeline", url, 1_000_000, dirty=dirty))
     if arguments.write:
-        report.write({"date": time.strftime("%Y-%m-%d", time.gmtime()), "machine": machine(), "versions": versions(), "runs": runs})
+        report.write(
+            {
+                "date": time.strftime("%Y-%m-%d", time.gmtime()),
+                "machine": machine(),
+                "versions": versions(),
+                "runs": runs,
+            }
+        )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
-"""A loopback S3 to race against: one process, one epoll loop, objects in memory; as few microseconds a request as Python allows.
+"""A loopback S3 to race against: one process, one epoll loop, objects in memory; as few microseconds a request as
+Python allows.
 
-    python benchmarks/s3_server.py --port 18080 --objects 100000 [--hours 168] [--dirty] [--latency-ms 20] [--page-latency-ms 150] [--older 1000000]
+    python benchmarks/s3_server.py --port 18080 --objects 100000 [--hours 168] [--dirty] [--latency-ms 20]
+    [--page-latency-ms 150] [--older 1000000]
 
-It lists (objects and versions), gets (whole and by range), heads, puts and deletes, checks no signature, and answers with the headers that S3 sends.
+It lists (objects and versions), gets (whole and by range), heads, puts and deletes, checks no signature, and answers
+with the headers that S3 sends.
 """
 
 import argparse
@@ -28,8 +31,10 @@ PAGE = 1000
 DATE = "Mon, 23 Nov 2026 11:00:00 GMT"
 MODIFIED = "2026-11-23T11:00:00.000Z"
 HEADERS = (
-    f"HTTP/1.1 %s\r\nx-amz-id-2: {'a' * 76}\r\nx-amz-request-id: 0123456789ABCDEF\r\nDate: {DATE}\r\nLast-Modified: {DATE}\r\n"
-    "x-amz-server-side-encryption: AES256\r\nx-amz-version-id: abcdefghijklmnopqrstuvwxyz012345\r\nAccept-Ranges: bytes\r\n"
+    f"HTTP/1.1 %s\r\nx-amz-id-2: {'a' * 76}\r\nx-amz-request-id: 0123456789ABCDEF\r\nDate: "
+    f"{DATE}\r\nLast-Modified: {DATE}\r\n"
+    "x-amz-server-side-encryption: AES256\r\nx-amz-version-id: abcdefghijklmnopqrstuvwxyz012345\r\nAccept-Ranges: "
+    "bytes\r\n"
     'Content-Type: application/octet-stream\r\nETag: "%s"\r\nServer: AmazonS3\r\nContent-Length: %d\r\n'
 )
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
@@ -70,16 +75,26 @@ class Bucket:
             else f"<NextContinuationToken>{last}</NextContinuationToken>"
         )
         kind = "ListVersionsResult" if versions else "ListBucketResult"
-        head = f"<Name>{root.strip('/')}</Name><Prefix>{escape(query.get('prefix', ''))}</Prefix><KeyCount>{len(keys)}</KeyCount><MaxKeys>1000</MaxKeys>"
+        head = (
+            f"<Name>{root.strip('/')}</Name><Prefix>{escape(query.get('prefix', ''))}</Prefix>"
+            f"<KeyCount>{len(keys)}</KeyCount><MaxKeys>1000</MaxKeys>"
+        )
         tail = f"<IsTruncated>{str(more).lower()}</IsTruncated>{following if more else ''}"
-        return f'<?xml version="1.0" encoding="UTF-8"?>\n<{kind} xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{head}{tail}{entries}</{kind}>'.encode()
+        return (
+            f'<?xml version="1.0" encoding="UTF-8"?>\n<{kind} '
+            f'xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{head}{tail}{entries}</{kind}>'
+        ).encode()
 
     def _entry(self, root, path, *, versions):
         key, body = path.removeprefix(root), self.objects[path]
-        shared = f"<LastModified>{MODIFIED}</LastModified><ETag>&quot;{_etag(body)}&quot;</ETag><Size>{len(body)}</Size><StorageClass>STANDARD</StorageClass>"
+        shared = (
+            f"<LastModified>{MODIFIED}</LastModified><ETag>&quot;{_etag(body)}&quot;</ETag>"
+            f"<Size>{len(body)}</Size><StorageClass>STANDARD</StorageClass>"
+        )
         if not versions:
             return f"<Contents><Key>{escape(key)}</Key>{shared}</Contents>"
-        version = f"<VersionId>{hashlib.blake2b(path.encode(), digest_size=16).hexdigest()}</VersionId><IsLatest>true</IsLatest>"
+        digest = hashlib.blake2b(path.encode(), digest_size=16).hexdigest()
+        version = f"<VersionId>{digest}</VersionId><IsLatest>true</IsLatest>"
         return f"<Version><Key>{escape(key)}</Key>{version}{shared}<Owner><ID>{'0' * 64}</ID></Owner></Version>"
 
 
@@ -97,7 +112,11 @@ def _response(status, body, etag="", *, head=False, extra=""):
 
 
 class Server:
-    """An epoll loop. Answers wait `latency_s` before they are sent, pages of listings `page_latency_s`, all at once and not one after the other."""
+    """An epoll loop.
+
+    Answers wait `latency_s` before they are sent, pages of listings `page_latency_s`, all at once and not one after the
+    other.
+    """
 
     def __init__(self, bucket, port, latency_s, page_latency_s):
         self.bucket, self.latency_s, self.page_latency_s = bucket, latency_s, page_latency_s
@@ -152,7 +171,9 @@ class Server:
             self._answer(fileno, bytes(data[:end]), bytes(data[end + 4 : end + 4 + length]))
             data = data[end + 4 + length :]
         if data:
-            self.buffers[fileno] = data if isinstance(data, bytearray) else bytearray(data)  # a part has hundreds of megabytes: no copy
+            self.buffers[fileno] = (
+                data if isinstance(data, bytearray) else bytearray(data)
+            )  # a part has hundreds of megabytes: no copy
         else:
             self.buffers.pop(fileno, None)
 
@@ -162,7 +183,9 @@ class Server:
         found = self.bucket.objects.get(path) if "%" not in path else self.bucket.objects.get(unquote(path))
         latency_s = self.latency_s
         if method == b"PUT":
-            answer = _response("200 OK" if self.bucket.put(unquote(path), body) else "412 Precondition Failed", b"", "0")
+            answer = _response(
+                "200 OK" if self.bucket.put(unquote(path), body) else "412 Precondition Failed", b"", "0"
+            )
         elif method == b"DELETE":
             self.bucket.delete(unquote(path))
             answer = _response("204 No Content", b"")
@@ -170,10 +193,16 @@ class Server:
             answer = self._object(found, head, is_head=method == b"HEAD")
         elif path.count("/") == 1 or path.endswith("/"):
             values = {name: value[-1] for name, value in parse_qs(query, keep_blank_values=True).items()}
-            answer = _response("200 OK", b"" if "location" in values else self.bucket.page(path, values), head=method == b"HEAD")
+            answer = _response(
+                "200 OK", b"" if "location" in values else self.bucket.page(path, values), head=method == b"HEAD"
+            )
             latency_s = self.page_latency_s
         else:
-            answer = _response("404 Not Found", b"<Error><Code>NoSuchKey</Code><Message>no such key</Message></Error>", head=method == b"HEAD")
+            answer = _response(
+                "404 Not Found",
+                b"<Error><Code>NoSuchKey</Code><Message>no such key</Message></Error>",
+                head=method == b"HEAD",
+            )
         if latency_s:
             heappush(self.delayed, (time.monotonic() + latency_s, fileno, answer))
         else:
@@ -186,7 +215,12 @@ class Server:
         first, last = wanted[1], wanted[2]
         start = int(first) if first else max(0, len(body) - int(last))
         stop = min(len(body), int(last) + 1) if first and last else len(body)
-        return _response("206 Partial Content", body[start:stop], _etag(body), extra=f"Content-Range: bytes {start}-{stop - 1}/{len(body)}\r\n")
+        return _response(
+            "206 Partial Content",
+            body[start:stop],
+            _etag(body),
+            extra=f"Content-Range: bytes {start}-{stop - 1}/{len(body)}\r\n",
+        )
 
     def _send(self, fileno, answer):
         connection = self.connections.get(fileno)
@@ -210,10 +244,17 @@ def main():
     parser.add_argument("--dirty", action="store_true")
     parser.add_argument("--kind", choices=list(KINDS), default="telemetry", help="what the messages are")
     parser.add_argument("--latency-ms", type=float, default=0, help="milliseconds that every answer waits")
-    parser.add_argument("--page-latency-ms", type=float, help="milliseconds that a page of a listing waits; as long as every answer, unless told")
+    parser.add_argument(
+        "--page-latency-ms",
+        type=float,
+        help="milliseconds that a page of a listing waits; as long as every answer, unless told",
+    )
     parser.add_argument("--older", type=int, default=0, help="objects of the hours before, under the same prefix")
     arguments = parser.parse_args()
-    kept = chain(messages(arguments.objects, dirty=arguments.dirty, hours=arguments.hours, kind=arguments.kind), older(arguments.older))
+    kept = chain(
+        messages(arguments.objects, dirty=arguments.dirty, hours=arguments.hours, kind=arguments.kind),
+        older(arguments.older),
+    )
     bucket = Bucket((f"/{BUCKET}/{key}", payload) for key, payload in kept)
     page_latency_ms = arguments.latency_ms if arguments.page_latency_ms is None else arguments.page_latency_ms
     server = Server(bucket, arguments.port, arguments.latency_ms / 1000, page_latency_ms / 1000)

@@ -1,9 +1,12 @@
 """The long forms of what the tests do briefly. Each prints what it did, and fails with the first thing that is wrong.
 
-python benchmarks/soak.py kills      100,000 versions, three writers, 200 kills, faults all along: 0 lost, 0 doubled, 0 altered
-python benchmarks/soak.py siege      compaction, rewrite, purge and looks beside readers, 200 kills at requests and moments: 0 wrong
+python benchmarks/soak.py kills      100,000 versions, three writers, 200 kills, faults all along: 0 lost, 0 doubled, 0
+altered
+python benchmarks/soak.py siege      compaction, rewrite, purge and looks beside readers, 200 kills at requests and
+moments: 0 wrong
 python benchmarks/soak.py readers    10,000 reads by pyarrow and DuckDB while parts are added: 0 wrong
-python benchmarks/soak.py fuzz       200,000 spoilt messages: each has a status, and columns and `_extra` together are the message
+python benchmarks/soak.py fuzz       200,000 spoilt messages: each has a status, and columns and `_extra` together are
+the message
 """
 
 import argparse
@@ -51,7 +54,9 @@ def readers():
 def fuzz():
     chance = random.Random(1)
     corpus = [payload for payload, _ in HOSTILE.values() if len(payload) < 1000]
-    corpus += [json.dumps({"speed": 12.5, "position": {"lat": 1, "lon": None}, "codes": ["a", 1], "at": "10:00"}).encode()] * len(corpus)
+    corpus += [
+        json.dumps({"speed": 12.5, "position": {"lat": 1, "lon": None}, "codes": ["a", 1], "at": "10:00"}).encode()
+    ] * len(corpus)
     statuses = {}
     contract = Contract()
     for _ in range(200_000 // 500):
@@ -75,7 +80,9 @@ def _spoilt(chance, payload):
             case 0:
                 spoilt[place : place + 1] = bytes([chance.randrange(256)])
             case 1:
-                spoilt[place:place] = chance.choice([b"{", b"}", b"[", b"]", b'"', b":", b",", b"null", b"1e9", b"-", b"\\u0061", b'"a":'])
+                spoilt[place:place] = chance.choice(
+                    [b"{", b"}", b"[", b"]", b'"', b":", b",", b"null", b"1e9", b"-", b"\\u0061", b'"a":']
+                )
             case 2:
                 del spoilt[place : place + chance.randrange(8)]
     return bytes(spoilt)

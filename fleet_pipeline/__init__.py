@@ -1,7 +1,8 @@
 """A vehicle fleet from its first connection to queryable Parquet, on AWS IoT Core, from Dagster.
 
-`Fleet` is everything that is chosen about one fleet; `build_definitions` is what Dagster is given of it; `FleetComponent` says the same in YAML.
-`fleet_of` makes a Fleet of settings as fleet.toml spells them, tables among them.
+`Fleet` is everything that is chosen about one fleet; `build_definitions` is what Dagster is given of it;
+`FleetComponent` says the same in YAML. `fleet_of` makes a Fleet of settings as fleet.toml spells them, tables among
+them.
 """
 
 from importlib import import_module

@@ -40,12 +40,19 @@ class Account:
 
         Raises WrongAccount, AwsRefused or LocalAwsError before anything can be changed.
         """
-        aws = Aws(self.region, self.account_id, self._local.url, self._local.secret) if self._local else Aws(self.region, self.account_id)
+        aws = (
+            Aws(self.region, self.account_id, self._local.url, self._local.secret)
+            if self._local
+            else Aws(self.region, self.account_id)
+        )
         check_whereabouts(aws)
         return aws
 
     def has_bucket(self, name: str) -> bool:
-        """Whether this account has the bucket. Starts nothing: where AWS on this machine does not run, there is none."""
+        """Whether this account has the bucket.
+
+        Starts nothing: where AWS on this machine does not run, there is none.
+        """
         if self.profile == "local" and daemon.status(self.home) is None:
             return False
         with doing(f"say whether there is a bucket {name!r}"), absent("404", "NoSuchBucket"):
@@ -59,7 +66,9 @@ class Account:
         if self._local:
             return Broker(self._local.mqtt_host, self._local.mqtt_port, self._local.ca_path)
         with doing("name its MQTT endpoint"):
-            return Broker(self.aws.iot.describe_endpoint(endpointType="iot:Data-ATS")["endpointAddress"], MQTT_TLS_PORT, None)
+            return Broker(
+                self.aws.iot.describe_endpoint(endpointType="iot:Data-ATS")["endpointAddress"], MQTT_TLS_PORT, None
+            )
 
     @cached_property
     def arrow_filesystem(self) -> fs.S3FileSystem:
@@ -78,4 +87,8 @@ class Account:
 
     @cached_property
     def _local(self) -> daemon.LocalAws | None:
-        return daemon.ensure_running(self.home, account=self.account_id, region=self.region) if self.profile == "local" else None
+        return (
+            daemon.ensure_running(self.home, account=self.account_id, region=self.region)
+            if self.profile == "local"
+            else None
+        )

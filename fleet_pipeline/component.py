@@ -20,7 +20,10 @@ _BEGINNING = ("profile", "environment", "bucket", "rule_keys")
 
 
 def _settings() -> list[Setting[Any]]:
-    """Return the settings that are attributes of the same name and type. `automation` is true or false in YAML, which takes `on` for true."""
+    """Return the settings that are attributes of the same name and type.
+
+    `automation` is true or false in YAML, which takes `on` for true.
+    """
     return [each for each in fields(Fleet) if each.name != "automation"]
 
 
@@ -32,7 +35,9 @@ def _attributes() -> Iterator[tuple[str, Any]]:
 
 
 def _attribute_type(kind: Any) -> Any:
-    """Return a setting's type as YAML has it: lists for tuples, and for each kind of table a model of its fields, so that the schema shows them."""
+    """Return a setting's type as YAML has it: lists for tuples, and for each kind of table a model of its fields, so
+    that the schema shows them.
+    """
     if kind == Texts:
         return dict[str, str]
     if get_origin(kind) is tuple:
@@ -45,7 +50,10 @@ def _attribute_type(kind: Any) -> Any:
 @cache
 def _model(kind: Hashable) -> type[dg.Model]:
     table: Any = kind
-    described: dict[str, Any] = {each.name: (_attribute_type(each.type), Field(_default(each), description=each.metadata["meaning"])) for each in fields(table)}
+    described: dict[str, Any] = {
+        each.name: (_attribute_type(each.type), Field(_default(each), description=each.metadata["meaning"]))
+        for each in fields(table)
+    }
     return create_model(str(table.__name__), __base__=dg.Model, __doc__=table.__doc__, **described)
 
 
@@ -85,14 +93,26 @@ class FleetComponent(dg.Component, dg.Resolvable, _Settings):  # type: ignore[mi
     """A vehicle fleet on AWS IoT Core: its cloud side, its lake of Parquet, and what looks after both."""
 
     key_prefix: Annotated[
-        list[str] | str | None, dg.Resolver.default(description="What stands before every asset key and name of this fleet. Two fleets need two.")
+        list[str] | str | None,
+        dg.Resolver.default(
+            description="What stands before every asset key and name of this fleet. Two fleets need two."
+        ),
     ] = None
     automation: Annotated[
         bool | None,
-        dg.Resolver.default(description="Whether schedules and sensors run from the start. Left out: on this machine all, in an account those that only read."),
+        dg.Resolver.default(
+            description=(
+                "Whether schedules and sensors run from the start. Left out: on this machine all, in an account those "
+                "that only read."
+            )
+        ),
     ] = None
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Return the definitions of the fleet. Raises InvalidSetting, which names the attribute."""
         said = {each.name: _plain(getattr(self, settings.said_as(each.name))) for each in _settings()}
-        return build_definitions(settings.of_attributes(said, context.project_root), key_prefix=self.key_prefix or (), automation=self.automation)
+        return build_definitions(
+            settings.of_attributes(said, context.project_root),
+            key_prefix=self.key_prefix or (),
+            automation=self.automation,
+        )

@@ -22,7 +22,14 @@ from fleet_pipeline.assets.lake.sensors import lake_sensors
 from fleet_pipeline.assets.provisioning.drift import drift_checks
 from fleet_pipeline.assets.provisioning.hardening import hardening_checks
 from fleet_pipeline.assets.provisioning.infrastructure import provisioning_assets
-from fleet_pipeline.assets.provisioning.jobs import adopt_job, claim_jobs, destroy_job, export_job, plan_job, rollback_job
+from fleet_pipeline.assets.provisioning.jobs import (
+    adopt_job,
+    claim_jobs,
+    destroy_job,
+    export_job,
+    plan_job,
+    rollback_job,
+)
 from fleet_pipeline.assets.provisioning.schedules import drift_schedule
 from fleet_pipeline.assets.shared.scope import Own, Scope
 from fleet_pipeline.model import settings
@@ -38,15 +45,22 @@ def build_definitions(
 ) -> dg.Definitions:
     """Return all that Dagster needs of one fleet: assets, checks, jobs, schedules, sensors and resources.
 
-    Nothing of it is global, so that it can be merged (`dg.Definitions.merge`) with another fleet's, or with a company's own. `key_prefix` stands
-    before each asset key and each name; two fleets of one Dagster need two. `automation` switches all schedules and sensors on or off from
-    the start; None leaves it to the setting `automation`. `executor` runs the steps of
-    our jobs; None leaves it to the code location. Raises InvalidName for a prefix that Dagster would not take.
+    Nothing of it is global, so that it can be merged (`dg.Definitions.merge`) with another fleet's, or with a company's
+    own. `key_prefix` stands before each asset key and each name; two fleets of one Dagster need two. `automation`
+    switches all schedules and sensors on or off from the start; None leaves it to the setting `automation`. `executor`
+    runs the steps of our jobs; None leaves it to the code location. Raises InvalidName for a prefix that Dagster would
+    not take.
     """
     scope = Scope(fleet, (key_prefix,) if isinstance(key_prefix, str) else tuple(key_prefix), automation, executor)
     provisioning, lake, looks = provisioning_assets(scope), lake_assets(scope), late_data_checks(scope)
     drift, in_step, tables = drift_checks(scope), catalog_checks(scope), [*catalog_assets(scope), *_vehicles(scope)]
-    assets: list[dg.AssetsDefinition | dg.AssetSpec] = [*provisioning, *raw_assets(scope), *error_assets(scope), *lake, *tables]
+    assets: list[dg.AssetsDefinition | dg.AssetSpec] = [
+        *provisioning,
+        *raw_assets(scope),
+        *error_assets(scope),
+        *lake,
+        *tables,
+    ]
     checks = [*drift, *in_step, *hardening_checks(scope), *looks]
     jobs: list[Any] = [
         dg.define_asset_job(
@@ -56,9 +70,14 @@ def build_definitions(
             description="Bring AWS to what the settings want.",
             executor_def=executor,
         ),
-        dg.define_asset_job(scope.name("compact"), _only(lake), description="Compact hours of every rule.", executor_def=executor),
         dg.define_asset_job(
-            scope.name("look"), dg.AssetSelection.checks(*looks), description="Look for messages that are not in the lake.", executor_def=executor
+            scope.name("compact"), _only(lake), description="Compact hours of every rule.", executor_def=executor
+        ),
+        dg.define_asset_job(
+            scope.name("look"),
+            dg.AssetSelection.checks(*looks),
+            description="Look for messages that are not in the lake.",
+            executor_def=executor,
         ),
         plan_job(scope, [*drift, *in_step]),
         adopt_job(scope),
@@ -80,7 +99,9 @@ def build_definitions(
 
 
 def _only(assets: Sequence[dg.AssetsDefinition]) -> dg.AssetSelection:
-    """Return a selection of assets and of the checks that they make themselves, without those that are run apart from them."""
+    """Return a selection of assets and of the checks that they make themselves, without those that are run apart from
+    them.
+    """
     selection = dg.AssetSelection.assets(*assets)
     own = dg.AssetSelection.checks(*(key for asset in assets for key in asset.check_keys))
     return selection - dg.AssetSelection.checks_for_assets(*assets) | own

@@ -1,7 +1,8 @@
-"""A vehicle that nobody built: it tries what a vehicle does and what a thief would, on the cloud side as it is, and leaves nothing behind.
+"""A vehicle that nobody built: it tries what a vehicle does and what a thief would, on the cloud side as it is, and
+leaves nothing behind.
 
-What it publishes are messages like any other. They are deleted as soon as they have arrived; an hour that is compacted in that very
-second keeps them as rows, whose `virtual_vehicle` says so.
+What it publishes are messages like any other. They are deleted as soon as they have arrived; an hour that is compacted
+in that very second keeps them as rows, whose `virtual_vehicle` says so.
 """
 
 import json
@@ -36,7 +37,10 @@ CLOCKS_MS = 60_000
 
 
 SPREADING = timedelta(minutes=8)
-"""How long AWS IoT may go by the policy before. Source: AWS IoT Core Developer Guide, iot-policies ("between 6 and 8 minutes")."""
+"""How long AWS IoT may go by the policy before.
+
+Source: AWS IoT Core Developer Guide, iot-policies ("between 6 and 8 minutes").
+"""
 
 MAY_NOT_ASK = ("AccessDeniedException", "ForbiddenException", "UnauthorizedException")
 """What AWS answers to rights that were printed before the virtual vehicle asked for policies."""
@@ -52,9 +56,12 @@ class Trial:
 
 
 def tried(fleet: Fleet, account: Account) -> list[Trial]:
-    """Return what came of every trial. Afterwards there is no thing, no active certificate and no object of the virtual vehicle.
+    """Return what came of every trial.
 
-    What went wrong within minutes of a change to a policy says so, in an account: AWS IoT may not go by the new one yet.
+    Afterwards there is no thing, no active certificate and no object of the virtual vehicle.
+
+    What went wrong within minutes of a change to a policy says so, in an account: AWS IoT may not go by the new one
+    yet.
     """
     serial = f"{fleet.serial_beginning}{VIRTUAL}{secrets.token_hex(5).upper()}"
     with TemporaryDirectory(prefix="fleet-") as home:
@@ -73,7 +80,10 @@ def _spreading(fleet: Fleet, aws: Aws) -> str:
         with doing(f"show IoT policy {name!r}"), absent("ResourceNotFoundException", *MAY_NOT_ASK):
             changed = aws.iot.get_policy(policyName=name).get("lastModifiedDate")
             if changed and (until := changed + SPREADING) > datetime.now(UTC):
-                return f"; AWS IoT may not go by policy {name!r} yet, which was changed a few minutes ago: try again after {until.astimezone(UTC):%H:%M} UTC"
+                return (
+                    f"; AWS IoT may not go by policy {name!r} yet, which was changed a few minutes ago: try again "
+                    f"after {until.astimezone(UTC):%H:%M} UTC"
+                )
     return ""
 
 
@@ -88,11 +98,16 @@ class _Trials:
     def foreign(self) -> str:
         """A serial that is not of the form of ours."""
         others = (f"{first}{self.serial[1:]}" for first in ("8" if self.serial.startswith("9") else "9", "_", ":", "-"))
-        return next((other for other in others if not re.fullmatch(self.fleet.serial_form, other, re.ASCII)), f"{self.serial}{'_' * LONGEST_SERIAL}")
+        return next(
+            (other for other in others if not re.fullmatch(self.fleet.serial_form, other, re.ASCII)),
+            f"{self.serial}{'_' * LONGEST_SERIAL}",
+        )
 
     @property
     def _tried(self) -> list[Rule]:
-        """The rules whose raw objects are the messages themselves: of others it is not known what becomes of a message, nor could it be removed."""
+        """The rules whose raw objects are the messages themselves: of others it is not known what becomes of a message,
+        nor could it be removed.
+        """
         return [rule for rule in self.fleet.rules if rule.publish and rule.enabled and rule.keeps_payloads]
 
     @property
@@ -109,13 +124,23 @@ class _Trials:
                 allow_list.add(self.fleet, self.account.aws, serial)
         for each in self.fleet.parameters:
             wrong = ((each.name, f"{each.form.example(0)}!"),)
-            yield self._refused(f"a malformed parameter {each.name} is refused", partial(self._register, identity, self.serial, "malformed", wrong=wrong))
+            yield self._refused(
+                f"a malformed parameter {each.name} is refused",
+                partial(self._register, identity, self.serial, "malformed", wrong=wrong),
+            )
         registers = self._succeeds("an allowed serial registers", lambda: self._register(identity, self.serial, "own"))
         yield registers
         if registers.so:
-            yield self._refused("a registered vehicle cannot be taken over", lambda: self._register(identity, self.serial, "thief"))
-            yield self._succeeds("a vehicle registers with a key of its own", lambda: self._register(identity, self.own_key, "own-key", own_key=True))
-            yield from (self._succeeds(f"a message of {rule.key} arrives", partial(self._arrives, rule)) for rule in self._tried)
+            yield self._refused(
+                "a registered vehicle cannot be taken over", lambda: self._register(identity, self.serial, "thief")
+            )
+            yield self._succeeds(
+                "a vehicle registers with a key of its own",
+                lambda: self._register(identity, self.own_key, "own-key", own_key=True),
+            )
+            yield from (
+                self._succeeds(f"a message of {rule.key} arrives", partial(self._arrives, rule)) for rule in self._tried
+            )
             yield self._refused("a foreign topic is refused", self._publishes_elsewhere)
             yield self._succeeds("and the vehicle can still connect", self._connects)
 
@@ -127,7 +152,15 @@ class _Trials:
         for serial in (self.serial, self.own_key):
             allow_list.take_off(self.fleet, aws, serial)
 
-    def _register(self, claim: Identity, serial: str, folder: str, *, own_key: bool = False, wrong: tuple[tuple[str, str], ...] = ()) -> None:
+    def _register(
+        self,
+        claim: Identity,
+        serial: str,
+        folder: str,
+        *,
+        own_key: bool = False,
+        wrong: tuple[tuple[str, str], ...] = (),
+    ) -> None:
         said = {**self.fleet.made_up_parameters(secrets.randbelow(10**9)), **dict(wrong)}
         register(self.fleet, self.account.broker, claim, serial, self.home / folder, own_key=own_key, parameters=said)
 
@@ -137,7 +170,9 @@ class _Trials:
 
     def _publishes_elsewhere(self) -> None:
         with connected(self.account.broker, self._identity, self.fleet.thing_name(self.serial)) as connection:
-            connection.publish(f"$aws/rules/{self.fleet.rules[0].aws_name}/{self.fleet.raw_prefix}/virtual/vehicle", b"{}")
+            connection.publish(
+                f"$aws/rules/{self.fleet.rules[0].aws_name}/{self.fleet.raw_prefix}/virtual/vehicle", b"{}"
+            )
 
     def _arrives(self, rule: Rule) -> None:
         """Publish a message, and return once its object was there and is deleted."""
@@ -149,7 +184,9 @@ class _Trials:
         give_up = time.monotonic() + ARRIVAL_S
         while not _deleted(self.account.aws, self.fleet.bucket, rule, since, payload):
             if time.monotonic() > give_up:
-                raise PublishRefused(self.fleet.thing_name(self.serial), topic, f"acknowledged, and no object within {ARRIVAL_S} s")
+                raise PublishRefused(
+                    self.fleet.thing_name(self.serial), topic, f"acknowledged, and no object within {ARRIVAL_S} s"
+                )
             time.sleep(0.2)
 
     @property
@@ -167,7 +204,10 @@ class _Trials:
         return Trial(what, so=True, said="yes")
 
     def _refused(self, what: str, deed: Callable[[], None]) -> Trial:
-        """Try what must not succeed. A broker may also just hang up; that it is there is seen from what succeeds before and after."""
+        """Try what must not succeed.
+
+        A broker may also just hang up; that it is there is seen from what succeeds before and after.
+        """
         try:
             deed()
         except (RegistrationRefused, PublishRefused, ConnectionFailed) as error:
@@ -178,7 +218,12 @@ class _Trials:
 def _deleted(aws: Aws, bucket: str, rule: Rule, since: int, payload: bytes) -> bool:
     """Delete the object that holds this payload, and say whether there was one."""
     store = S3Store(aws, bucket)
-    listed = [each for page in store.versions(rule.raw_prefix, after=rule.raw_key(RawName(since))) for each in page if each.size == len(payload)]
+    listed = [
+        each
+        for page in store.versions(rule.raw_prefix, after=rule.raw_key(RawName(since)))
+        for each in page
+        if each.size == len(payload)
+    ]
     found = [listed[place] for place, body in store.bodies(listed) if body == payload]
     store.delete(found)
     return bool(found)

@@ -65,9 +65,16 @@ def command(monkeypatch, tmp_path):
 
     def run(fleet, *arguments):
         monkeypatch.chdir(tmp_path)
-        given = {"FLEET_ACCOUNT": fleet.account, "FLEET_BUCKET": fleet.bucket, "FLEET_HOME": fleet.home, "FLEET_SERIAL_PREFIX": fleet.serial_prefix}
+        given = {
+            "FLEET_ACCOUNT": fleet.account,
+            "FLEET_BUCKET": fleet.bucket,
+            "FLEET_HOME": fleet.home,
+            "FLEET_SERIAL_PREFIX": fleet.serial_prefix,
+        }
         result = CliRunner().invoke(fleet_command, arguments, env={**os.environ, **given, "COLUMNS": "200"})
-        return result.exit_code, result.output + ("" if isinstance(result.exception, SystemExit | None) else str(result.exception))
+        return result.exit_code, result.output + (
+            "" if isinstance(result.exception, SystemExit | None) else str(result.exception)
+        )
 
     return run
 
@@ -103,7 +110,16 @@ def aws(fleet, local_aws):
 @pytest.fixture(scope="session")
 def spark():
     sql = pytest.importorskip("pyspark.sql", reason="PySpark is not installed (pip install pyspark; needs Java 17)")
-    builder = sql.SparkSession.builder.master("local[1]").config("spark.driver.bindAddress", "127.0.0.1").config("spark.driver.host", "127.0.0.1")
-    session = builder.config("spark.ui.enabled", "false").config("spark.sql.session.timeZone", "UTC").config("spark.sql.shuffle.partitions", "1").getOrCreate()
+    builder = (
+        sql.SparkSession.builder.master("local[1]")
+        .config("spark.driver.bindAddress", "127.0.0.1")
+        .config("spark.driver.host", "127.0.0.1")
+    )
+    session = (
+        builder.config("spark.ui.enabled", "false")
+        .config("spark.sql.session.timeZone", "UTC")
+        .config("spark.sql.shuffle.partitions", "1")
+        .getOrCreate()
+    )
     yield session
     session.stop()

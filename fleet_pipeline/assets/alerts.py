@@ -1,4 +1,7 @@
-"""Who is told when something fails: a webhook that takes JSON as Slack does, `{"text": …}`. Its address is a secret and is never logged."""
+"""Who is told when something fails: a webhook that takes JSON as Slack does, `{"text": …}`.
+
+Its address is a secret and is never logged.
+"""
 
 import json
 import time
@@ -27,17 +30,25 @@ WAITS_S = (1, 2, 4)
 """Between the tries of one alert. Dagster allows a sensor 60 s."""
 
 _SLACK = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
-"""Without it a key or a serial with `<!channel>` would call everybody. Source: Slack, "Formatting text for app surfaces"."""
+"""Without it a key or a serial with `<!channel>` would call everybody.
+
+Source: Slack, "Formatting text for app surfaces".
+"""
 
 INTERVAL_S = 30
 LONGEST = 2000
 """Characters of a text; Slack cuts at 4,000."""
 
 LINE, ROOM = 400, 200
-"""Characters of one alert in a text of several, and those that are left for the title and for how many more there are."""
+"""Characters of one alert in a text of several, and those that are left for the title and for how many
+more there are.
+"""
 
 KEPT = 100
-"""Alerts that wait for a webhook that is down, by their words; further ones are counted. A cursor is no place for more."""
+"""Alerts that wait for a webhook that is down, by their words; further ones are counted.
+
+A cursor is no place for more.
+"""
 
 FIRST_LOOK = timedelta(minutes=10)
 """How old a failed run may be that the very first tick tells."""
@@ -52,7 +63,10 @@ def alert_sensors(scope: Scope, own: Own) -> list[dg.SensorDefinition]:
 
 
 def deliver(url: str, text: str, sleep: Callable[[float], None] = time.sleep) -> None:
-    """Return once the webhook has taken a text. Raises AlertNotDelivered after four tries, or at once when it says that it never will."""
+    """Return once the webhook has taken a text.
+
+    Raises AlertNotDelivered after four tries, or at once when it says that it never will.
+    """
     for wait in (*WAITS_S, None):
         problem, passing = _posted(url, text)
         if not problem:
@@ -64,19 +78,29 @@ def deliver(url: str, text: str, sleep: Callable[[float], None] = time.sleep) ->
 
 def _posted(url: str, text: str) -> tuple[str, bool]:
     """Return what went wrong, if anything, and whether it may pass."""
-    request = Request(url, json.dumps({"text": plain_lines(text)[:LONGEST].translate(_SLACK)}).encode(), {"Content-Type": "application/json"})  # noqa: S310 (the setting is checked)
+    request = Request(  # noqa: S310 (the setting is checked)
+        url,
+        json.dumps({"text": plain_lines(text)[:LONGEST].translate(_SLACK)}).encode(),
+        {"Content-Type": "application/json"},
+    )
     try:
         with opener(url).open(request, timeout=PATIENCE_S):
             return "", False
     except HTTPError as error:
-        return f"{error.code} {error.reason}", error.code == HTTPStatus.TOO_MANY_REQUESTS or error.code >= HTTPStatus.INTERNAL_SERVER_ERROR
+        return (
+            f"{error.code} {error.reason}",
+            error.code == HTTPStatus.TOO_MANY_REQUESTS or error.code >= HTTPStatus.INTERNAL_SERVER_ERROR,
+        )
     except (OSError, HTTPException) as error:
         return type(error).__name__, True
 
 
 @dataclass(slots=True)
 class _Waiting:
-    """What the webhook has not taken yet. It is kept in the sensor's cursor, and told in one text once the webhook answers again."""
+    """What the webhook has not taken yet.
+
+    It is kept in the sensor's cursor, and told in one text once the webhook answers again.
+    """
 
     lines: list[str]
     more: int = 0
@@ -101,7 +125,9 @@ class _Waiting:
 
 
 def summary(title: str, lines: Sequence[str], more: int = 0) -> str:
-    """Return a text of bounded length that names the first alerts and counts the others, so that whoever reads it knows of all."""
+    """Return a text of bounded length that names the first alerts and counts the others, so that whoever reads it knows
+    of all.
+    """
     shown: list[str] = []
     for line in lines:
         cut = line if len(line) <= LINE else f"{line[:LINE]}…"
@@ -109,7 +135,9 @@ def summary(title: str, lines: Sequence[str], more: int = 0) -> str:
             break
         shown.append(cut)
     rest = len(lines) - len(shown) + more
-    return "\n".join([f":red_circle: {title}", *shown, *([f"and {rest} more; Dagster's UI shows all of them"] if rest else [])])
+    return "\n".join(
+        [f":red_circle: {title}", *shown, *([f"and {rest} more; Dagster's UI shows all of them"] if rest else [])]
+    )
 
 
 def _failed_runs(scope: Scope, own: Own) -> dg.SensorDefinition:
@@ -125,13 +153,24 @@ def _failed_runs(scope: Scope, own: Own) -> dg.SensorDefinition:
         before = _cursor(context)
         now = datetime.now(UTC)
         since = datetime.fromisoformat(before["since"]) if "since" in before else now - FIRST_LOOK
-        failed = context.instance.get_run_records(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=since - OVERLAP))
+        failed = context.instance.get_run_records(
+            dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=since - OVERLAP)
+        )
         seen = set(before.get("seen", []))
         fresh = [record.dagster_run for record in reversed(failed) if record.dagster_run.run_id not in seen]
         waiting = _Waiting(list(before.get("waiting", [])), int(before.get("more", 0)))
-        waiting.add(_failure(context.instance, run) for run in fresh if _is_final(run) and own.has(run, context.code_location_origin))
+        waiting.add(
+            _failure(context.instance, run)
+            for run in fresh
+            if _is_final(run) and own.has(run, context.code_location_origin)
+        )
         problem = waiting.told(url, "runs failed")
-        kept = {"since": now.isoformat(), "seen": [record.dagster_run.run_id for record in failed], "waiting": waiting.lines, "more": waiting.more}
+        kept = {
+            "since": now.isoformat(),
+            "seen": [record.dagster_run.run_id for record in failed],
+            "waiting": waiting.lines,
+            "more": waiting.more,
+        }
         return dg.SensorResult(skip_reason=problem or f"{len(fresh)} more runs have failed.", cursor=json.dumps(kept))
 
     return alert_of_failed_runs
@@ -148,12 +187,20 @@ def _is_final(run: dg.DagsterRun) -> bool:
 
 
 def _failure(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
-    first, last = (run.tags.get(f"dagster/{name}") for name in ("asset_partition_range_start", "asset_partition_range_end"))
+    first, last = (
+        run.tags.get(f"dagster/{name}") for name in ("asset_partition_range_start", "asset_partition_range_end")
+    )
     hours = run.tags.get("dagster/partition") or (f"{first} to {last}" if first else "")
-    steps = [event for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE) if (event := entry.dagster_event)]
+    steps = [
+        event
+        for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
+        if (event := entry.dagster_event)
+    ]
     ends = [entry.message or "" for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)]
     reasons = [*map(_reason, steps)] or ends or ["no reason given"]
-    return plain(f"*{run.job_name}* failed{f' for {hours}' if hours else ''} (run {run.run_id}): {'; '.join(reasons)}", LONGEST)
+    return plain(
+        f"*{run.job_name}* failed{f' for {hours}' if hours else ''} (run {run.run_id}): {'; '.join(reasons)}", LONGEST
+    )
 
 
 def _reason(event: dg.DagsterEvent) -> str:
@@ -169,14 +216,21 @@ def _failed_checks(scope: Scope, own: Own) -> dg.SensorDefinition:
         name=scope.name("alert_of_failed_checks"),
         default_status=scope.sensor_status(by_itself=True),
         minimum_interval_seconds=INTERVAL_S,
-        description="Tells the webhook of each check that turned red, once until it has been green again. What the webhook does not take is told later.",
+        description=(
+            "Tells the webhook of each check that turned red, once until it has been green again. What the webhook "
+            "does not take is told later."
+        ),
     )
     def alert_of_failed_checks(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         found = json.loads(context.cursor or "{}")
-        before: dict[str, Any] = {"red": found} if isinstance(found, list) else found  # a list, before alerts could wait
+        before: dict[str, Any] = (
+            {"red": found} if isinstance(found, list) else found
+        )  # a list, before alerts could wait
         red = dict(_red(context.instance, sorted(own.checks)))
         waiting = _Waiting(list(before.get("waiting", [])), int(before.get("more", 0)))
-        waiting.add(plain(f"*{name}*: {said}", LONGEST) for name, said in red.items() if name not in before.get("red", []))
+        waiting.add(
+            plain(f"*{name}*: {said}", LONGEST) for name, said in red.items() if name not in before.get("red", [])
+        )
         problem = waiting.told(url, "checks failed")
         kept = {"red": sorted(red), "waiting": waiting.lines, "more": waiting.more}
         return dg.SensorResult(skip_reason=problem or f"{len(red)} checks are red.", cursor=json.dumps(kept))

@@ -33,10 +33,14 @@ NAMED = "vehicles_are_named"
 """The check that an hour with messages has vehicles."""
 
 JUDGED = 500
-"""Computations, the last ones, of which the check judges the hours: three weeks. An hour that is computed again is judged by its last."""
+"""Computations, the last ones, of which the check judges the hours: three weeks.
+
+An hour that is computed again is judged by its last.
+"""
 
 _REMEDY = (
-    "Name the field that says whose a message is, FLEET_VEHICLE_FIELD, or put the client id into the raw keys: FLEET_RAW_KEY_FORMAT=timestamp-uuid-client."
+    "Name the field that says whose a message is, FLEET_VEHICLE_FIELD, or put the client id into the raw keys: "
+    "FLEET_RAW_KEY_FORMAT=timestamp-uuid-client."
 )
 
 
@@ -62,10 +66,18 @@ def _hourly(scope: Scope) -> dg.AssetsDefinition:
         HOURLY,
         hours(fleet),
         [parquet.key(scope, rule) for rule in fleet.rules],
-        "The vehicles seen in the hour, on any rule: messages, the first and the last of them, odometer, speed, battery.",
+        "The vehicles seen in the hour, on any rule: messages, the first and the last of them, odometer, speed, "
+        "battery.",
     )
-    named = dg.AssetCheckSpec(NAMED, asset=spec.key, description=f"An hour with messages has vehicles. If not: {_REMEDY}")
-    return _asset(scope, spec, lambda store, partition: seen(fleet, Lake.current(store, fleet.parquet_prefix), Hour.parse(partition)), [named])
+    named = dg.AssetCheckSpec(
+        NAMED, asset=spec.key, description=f"An hour with messages has vehicles. If not: {_REMEDY}"
+    )
+    return _asset(
+        scope,
+        spec,
+        lambda store, partition: seen(fleet, Lake.current(store, fleet.parquet_prefix), Hour.parse(partition)),
+        [named],
+    )
 
 
 def _daily(scope: Scope) -> dg.AssetsDefinition:
@@ -79,7 +91,13 @@ def _daily(scope: Scope) -> dg.AssetsDefinition:
     return _asset(scope, spec, lambda store, partition: rolled_up(store, date.fromisoformat(partition)))
 
 
-def _spec(key: dg.AssetKey, schema: pa.Schema, partitions: dg.PartitionsDefinition[str], deps: Sequence[dg.AssetKey | dg.AssetDep], says: str) -> dg.AssetSpec:
+def _spec(
+    key: dg.AssetKey,
+    schema: pa.Schema,
+    partitions: dg.PartitionsDefinition[str],
+    deps: Sequence[dg.AssetKey | dg.AssetDep],
+    says: str,
+) -> dg.AssetSpec:
     return dg.AssetSpec(
         key,
         deps=deps,
@@ -87,14 +105,21 @@ def _spec(key: dg.AssetKey, schema: pa.Schema, partitions: dg.PartitionsDefiniti
         description=says,
         group_name="_".join(key.path[:-1]),  # GROUP, after the prefix
         kinds={"s3", "parquet", "duckdb"},
-        metadata={"dagster/column_schema": dg.TableSchema([dg.TableColumn(field.name, str(field.type)) for field in schema])},
+        metadata={
+            "dagster/column_schema": dg.TableSchema([dg.TableColumn(field.name, str(field.type)) for field in schema])
+        },
         automation_condition=parquet.WHEN_IT_GREW,
         code_version=CODE_VERSION,
         skippable=True,  # each partition is reported as it is finished
     )
 
 
-def _asset(scope: Scope, spec: dg.AssetSpec, compute: Callable[[S3Store, str], Revised], checks: Sequence[dg.AssetCheckSpec] = ()) -> dg.AssetsDefinition:
+def _asset(
+    scope: Scope,
+    spec: dg.AssetSpec,
+    compute: Callable[[S3Store, str], Revised],
+    checks: Sequence[dg.AssetCheckSpec] = (),
+) -> dg.AssetsDefinition:
     @dg.multi_asset(
         name=spec.key.to_python_identifier(),
         specs=[spec],
@@ -109,7 +134,9 @@ def _asset(scope: Scope, spec: dg.AssetSpec, compute: Callable[[S3Store, str], R
             with reported():
                 revised = compute(store, partition)
             tags = {"dagster/code_version": CODE_VERSION, "dagster/data_version": revised.inputs[:16]}
-            yield dg.AssetMaterialization(spec.key, partition=partition, metadata=_metadata(scope.fleet, revised), tags=tags)
+            yield dg.AssetMaterialization(
+                spec.key, partition=partition, metadata=_metadata(scope.fleet, revised), tags=tags
+            )
         for check in checks:
             yield _named(check, context.instance)
 
@@ -117,11 +144,20 @@ def _asset(scope: Scope, spec: dg.AssetSpec, compute: Callable[[S3Store, str], R
 
 
 def _named(check: dg.AssetCheckSpec, instance: dg.DagsterInstance) -> dg.AssetCheckResult:
-    """Return which hours have messages and no vehicle, by what was reported of each last: an hour without fault does not clear another."""
+    """Return which hours have messages and no vehicle, by what was reported of each last: an hour without fault does
+    not clear another.
+    """
     said: dict[str, dict[str, Any]] = {}
     for record in instance.fetch_materializations(check.asset_key, limit=JUDGED).records:
         if (partition := record.partition_key) and (found := record.asset_materialization):
-            said.setdefault(partition, {name: found.metadata[name].value for name in (UNNAMED, "dagster/partition_row_count") if name in found.metadata})
+            said.setdefault(
+                partition,
+                {
+                    name: found.metadata[name].value
+                    for name in (UNNAMED, "dagster/partition_row_count")
+                    if name in found.metadata
+                },
+            )
     broken = sorted(hour for hour, of in said.items() if of.get(UNNAMED) and not of["dagster/partition_row_count"])
     more = f" and {len(broken) - PREVIEW_ROWS} hours more" if len(broken) > PREVIEW_ROWS else ""
     return dg.AssetCheckResult(
@@ -129,7 +165,9 @@ def _named(check: dg.AssetCheckSpec, instance: dg.DagsterInstance) -> dg.AssetCh
         asset_key=check.asset_key,
         passed=not broken,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"No message of {', '.join(broken[:PREVIEW_ROWS])}{more} says whose it is. {_REMEDY}" if broken else "Hours with messages have vehicles.",
+        description=f"No message of {', '.join(broken[:PREVIEW_ROWS])}{more} says whose it is. {_REMEDY}"
+        if broken
+        else "Hours with messages have vehicles.",
         metadata={"hours judged": len(said), "hours that break it": len(broken)},
     )
 

@@ -1,4 +1,6 @@
-"""AWS as this package reaches it: one client per service from one session, and botocore's errors turned into ours in one place."""
+"""AWS as this package reaches it: one client per service from one session, and botocore's errors turned into ours in
+one place.
+"""
 
 import logging
 import os
@@ -36,7 +38,10 @@ CONFLICT_RETRIES = 5
 _NO_PROXY = Config(proxies={})
 """For AWS on this machine, which is never behind the proxy that HTTP_PROXY names."""
 
-_NOBODYS = {name: (None, None, value, None) for name, value in (("profile", None), ("config_file", os.devnull), ("credentials_file", os.devnull))}
+_NOBODYS = {
+    name: (None, None, value, None)
+    for name, value in (("profile", None), ("config_file", os.devnull), ("credentials_file", os.devnull))
+}
 """AWS on this machine has nothing to do with the profiles that this machine's user has of AWS."""
 
 _CONFLICTS = {
@@ -47,7 +52,10 @@ _CONFLICTS = {
     "OperationAborted",
     "ResourceConflictException",
 }
-"""Error codes of a refusal, 409 as a rule, because another change is being made at this moment. botocore does not send such a call again: this package does."""
+"""Error codes of a refusal, 409 as a rule, because another change is being made at this moment.
+
+botocore does not send such a call again: this package does.
+"""
 
 _PASSING = _CONFLICTS | {
     "ConditionalRequestConflict",
@@ -66,7 +74,10 @@ _PASSING = _CONFLICTS | {
     "TooManyRequestsException",
     "TransactionInProgressException",
 }
-"""Error codes of a refusal that may pass by itself although its status is 4xx. Throttling is 400 at many services: the codes are botocore's."""
+"""Error codes of a refusal that may pass by itself although its status is 4xx.
+
+Throttling is 400 at many services: the codes are botocore's.
+"""
 
 
 def passes(status: int) -> bool:
@@ -75,8 +86,10 @@ def passes(status: int) -> bool:
 
 
 _SPREADING = ("be assumed", "to assume", "sts:assumerole", "access denied during lambda validation")
-"""What AWS says for some seconds about a role or a permission made a moment ago: "cannot be assumed by Lambda", "is unable to assume
-role (sts:AssumeRole)". Source: terraform-provider-aws, issue 33433 and `internal/service/iot`, which wait for the same."""
+"""What AWS says for some seconds about a role or a permission made a moment ago: "cannot be assumed by Lambda", "is
+unable to assume role (sts:AssumeRole)". Source: terraform-provider-aws, issue 33433 and `internal/service/iot`, which
+wait for the same.
+"""
 
 for _name in ("boto3", "botocore", "s3transfer", "urllib3"):
     # At DEBUG these log response bodies, and CreateKeysAndCertificate answers with a private key.
@@ -87,8 +100,9 @@ for _name in ("boto3", "botocore", "s3transfer", "urllib3"):
 class Aws:
     """The clients of one account and region.
 
-    `endpoint_url` is None for AWS itself. AWS on this machine has one, takes the account's id as the access key, and has a secret for all of them.
-    Every S3 call names the account as the expected owner of the bucket, so that a bucket of someone else's is never used.
+    `endpoint_url` is None for AWS itself. AWS on this machine has one, takes the account's id as the access key, and
+    has a secret for all of them. Every S3 call names the account as the expected owner of the bucket, so that a bucket
+    of someone else's is never used.
     """
 
     region: str
@@ -171,7 +185,9 @@ class Aws:
 
 
 def _pause_before_another_try(*, response: Any, attempts: int, **_: Any) -> float | None:
-    """Return the seconds to wait before a call is sent again that botocore would not repeat: 409 for a change beside it, 429 by any name."""
+    """Return the seconds to wait before a call is sent again that botocore would not repeat: 409 for a change beside
+    it, 429 by any name.
+    """
     if response is None or attempts > CONFLICT_RETRIES:
         return None
     http, parsed = response
@@ -180,7 +196,9 @@ def _pause_before_another_try(*, response: Any, attempts: int, **_: Any) -> floa
 
 
 def _complete(*, parsed: dict[str, Any], model: Any, **_: Any) -> None:
-    """Give an answer the lists that it leaves out: a service may leave out what is empty, and no listing may fail for it."""
+    """Give an answer the lists that it leaves out: a service may leave out what is empty, and no listing may fail for
+    it.
+    """
     members = model.output_shape.members if model.output_shape and "Error" not in parsed else {}
     for name, shape in members.items():
         if shape.type_name == "list":
@@ -188,9 +206,11 @@ def _complete(*, parsed: dict[str, Any], model: Any, **_: Any) -> None:
 
 
 def check_whereabouts(aws: Aws) -> None:
-    """Return when account and region are those that are meant; raise WrongAccount or WrongRegion before anything was changed.
+    """Return when account and region are those that are meant; raise WrongAccount or WrongRegion before anything was
+    changed.
 
-    A region that AWS's own settings name beside the credentials (AWS_REGION, the profile's) must be the same; naming none is fine.
+    A region that AWS's own settings name beside the credentials (AWS_REGION, the profile's) must be the same; naming
+    none is fine.
     """
     for elsewhere in _regions() if aws.endpoint_url is None else ():
         if elsewhere != aws.region:
@@ -202,12 +222,17 @@ def check_whereabouts(aws: Aws) -> None:
 
 
 def _regions() -> list[str]:
-    """Return the regions that AWS's own settings name. boto3 does not look at AWS_REGION, which every other SDK obeys."""
+    """Return the regions that AWS's own settings name.
+
+    boto3 does not look at AWS_REGION, which every other SDK obeys.
+    """
     try:
         with doing("let the settings of this machine's AWS profile be read"):
             found = [os.environ.get("AWS_REGION"), boto3.Session().region_name]
     except OSError as error:
-        raise AwsRefused("let the settings of this machine's AWS profile be read", type(error).__name__, str(error)) from error
+        raise AwsRefused(
+            "let the settings of this machine's AWS profile be read", type(error).__name__, str(error)
+        ) from error
     return [each for each in found if each]
 
 
@@ -245,7 +270,9 @@ def absent(*codes: str) -> Iterator[None]:
 
 
 def _waited(deed: str, error: WaiterError) -> FleetError:
-    """Return what ended a wait: AWS's own refusal if that did, such as that it has not heard yet of what was just made."""
+    """Return what ended a wait: AWS's own refusal if that did, such as that it has not heard yet of
+    what was just made.
+    """
     if "Error" in error.last_response:
         return _answered(deed, error.last_response)
     return AwsRefused(deed, type(error).__name__, str(error))

@@ -11,7 +11,8 @@ BATCH = 1000
 
 
 def delete_objects(aws: Aws, bucket: str, objects: Sequence[Any]) -> None:
-    """Delete at most 1,000 objects, each a `Key` and, if it is that very version which is to go, a `VersionId`; none is no request.
+    """Delete at most 1,000 objects, each a `Key` and, if it is that very version which is to go, a `VersionId`; none is
+    no request.
 
     S3 answers yes to the request as a whole even when it refuses some; raises AwsRefused for the first of these.
     """
@@ -19,4 +20,8 @@ def delete_objects(aws: Aws, bucket: str, objects: Sequence[Any]) -> None:
         return
     refused = aws.s3.delete_objects(Bucket=bucket, Delete={"Objects": [*objects], "Quiet": True}).get("Errors", [])
     if refused:
-        raise AwsRefused(f"delete {refused[0].get('Key')} and {len(refused) - 1} more in {bucket}", refused[0].get("Code", ""), refused[0].get("Message", ""))
+        raise AwsRefused(
+            f"delete {refused[0].get('Key')} and {len(refused) - 1} more in {bucket}",
+            refused[0].get("Code", ""),
+            refused[0].get("Message", ""),
+        )

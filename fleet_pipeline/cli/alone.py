@@ -28,7 +28,10 @@ def alone(deed: str) -> Iterator[None]:
 
 @contextmanager
 def nobody_at_work() -> Iterator[None]:
-    """Take something away that others here would miss. Raises InUse while one is at work; nobody can begin meanwhile."""
+    """Take something away that others here would miss.
+
+    Raises InUse while one is at work; nobody can begin meanwhile.
+    """
     with ExitStack() as stack:
         for deed in DEEDS if dagster_folder().is_dir() else ():
             stack.enter_context(alone(deed))

@@ -15,7 +15,13 @@ def bulk() -> None:
 
 
 @bulk.command()
-@click.option("--vehicles", type=click.IntRange(1, 1000), default=10, show_default=True, help="How many vehicles, with made-up serials.")
+@click.option(
+    "--vehicles",
+    type=click.IntRange(1, 1000),
+    default=10,
+    show_default=True,
+    help="How many vehicles, with made-up serials.",
+)
 @click.pass_obj
 def start(fleet: Fleet, vehicles: int) -> None:
     """Make a key and a request for each vehicle, and have them registered."""
@@ -37,7 +43,8 @@ def status(fleet: Fleet, task_id: str) -> None:
 
     aws = Account.of(fleet).aws
     found = registration.task(aws, task_id)
-    console.print(f"{found.status}: {found.registered} registered, {found.failed} failed, {found.percent} % {found.message}".strip())
+    counts = f"{found.registered} registered, {found.failed} failed, {found.percent} %"
+    console.print(f"{found.status}: {counts} {found.message}".strip())
     for part in registration.report(aws, task_id, "ERRORS"):
         console.print(part, highlight=False, soft_wrap=True, markup=False)
 

@@ -45,5 +45,7 @@ def join(fleet: Fleet, serial: str) -> None:
     from fleet_pipeline.vehicle.joining import join as join_vehicle
 
     account = Account.of(fleet)
-    joined = join_vehicle(fleet, account.broker, Authority.read(Path(fleet.home) / "ca"), fleet.serial(serial), account.home)
+    joined = join_vehicle(
+        fleet, account.broker, Authority.read(Path(fleet.home) / "ca"), fleet.serial(serial), account.home
+    )
     console.print(f"registered {joined.thing_name}, certificate {joined.certificate_id}, kept in {joined.folder}")

@@ -53,14 +53,21 @@ def rotate(fleet: Fleet) -> None:
 
 @claim.command()
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--certificate", default="", help="The id of the one to delete, such as one that was stolen; otherwise all former ones.")
+@click.option(
+    "--certificate",
+    default="",
+    help="The id of the one to delete, such as one that was stolen; otherwise all former ones.",
+)
 @click.pass_obj
 def retire(fleet: Fleet, certificate: str, *, yes: bool) -> None:
     """End a rotation: delete the former claim certificates, with every version of their keys."""
     from fleet_pipeline.cloud.claims import life
 
     if not yes:
-        click.confirm("Vehicles that were shipped with a former claim certificate and have not registered yet never will. Go on?", abort=True)
+        click.confirm(
+            "Vehicles that were shipped with a former claim certificate and have not registered yet never will. Go on?",
+            abort=True,
+        )
     with _alone(fleet) as aws:
         retired = life.retire(fleet, aws, certificate)
     console.print("\n".join(f"retired: {each}" for each in retired) or "there is no former claim certificate")
@@ -69,7 +76,9 @@ def retire(fleet: Fleet, certificate: str, *, yes: bool) -> None:
 @claim.command()
 @click.option("--certificate", default="", help="Its id; may be left out when only one works.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--since", type=click.DateTime(), help="List the vehicles registered with it since then (UTC); otherwise all.")
+@click.option(
+    "--since", type=click.DateTime(), help="List the vehicles registered with it since then (UTC); otherwise all."
+)
 @click.pass_obj
 def revoke(fleet: Fleet, certificate: str, since: datetime | None, *, yes: bool) -> None:
     """After a theft: end a claim certificate at once, and list the vehicles that were registered with it.
@@ -79,7 +88,11 @@ def revoke(fleet: Fleet, certificate: str, since: datetime | None, *, yes: bool)
     from fleet_pipeline.cloud.claims import life
 
     if not yes:
-        click.confirm("A revoked claim certificate is never activated again: no vehicle that was shipped with it can register. Go on?", abort=True)
+        click.confirm(
+            "A revoked claim certificate is never activated again: no vehicle that was shipped with it can "
+            "register. Go on?",
+            abort=True,
+        )
     aws = Account.of(fleet).aws
     revoked = life.revoke(fleet, aws, certificate)
     console.print(f"revoked: {revoked}. Nothing registers with it any more; make a new one with `fleet claim rotate`")
@@ -87,7 +100,9 @@ def revoke(fleet: Fleet, certificate: str, since: datetime | None, *, yes: bool)
 
 
 @claim.command()
-@click.option("--folder", type=click.Path(path_type=Path), required=True, help="New folder for the files, for its owner only.")
+@click.option(
+    "--folder", type=click.Path(path_type=Path), required=True, help="New folder for the files, for its owner only."
+)
 @click.pass_obj
 def files(fleet: Fleet, folder: Path) -> None:
     """Write what the factory puts into each vehicle: the claim certificate, its key, and how to connect and register.
@@ -108,7 +123,12 @@ def files(fleet: Fleet, folder: Path) -> None:
 
 
 @claim.command()
-@click.option("--folder", type=click.Path(path_type=Path), required=True, help="New folder for the certificate and its key, for its owner only.")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="New folder for the certificate and its key, for its owner only.",
+)
 @click.pass_obj
 def temporary(fleet: Fleet, folder: Path) -> None:
     """Make a claim certificate for a trusted person, such as a mechanic. It works for five minutes."""

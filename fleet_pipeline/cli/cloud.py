@@ -47,7 +47,11 @@ def plan(fleet: Fleet, *, as_json: bool) -> None:
     aws = Account.of(fleet).aws
     steps, found = plan_all(fleet, aws), findings(fleet, aws)
     if as_json:
-        click.echo(json.dumps({"resources": [_record(step) for step in steps], "findings": [str(each) for each in found]}, indent=2))
+        click.echo(
+            json.dumps(
+                {"resources": [_record(step) for step in steps], "findings": [str(each) for each in found]}, indent=2
+            )
+        )
     else:
         _show_differences(steps)
         _show_steps(steps, found)
@@ -55,7 +59,12 @@ def plan(fleet: Fleet, *, as_json: bool) -> None:
 
 
 @click.command()
-@click.option("--confirm", default="", metavar="BUCKET", help="Name of the raw bucket, to delete what is no longer in the settings and vehicles may still use.")
+@click.option(
+    "--confirm",
+    default="",
+    metavar="BUCKET",
+    help="Name of the raw bucket, to delete what is no longer in the settings and vehicles may still use.",
+)
 @click.option("--no-trial", is_flag=True, help="Do not let a virtual vehicle try what was changed.")
 @click.pass_obj
 def apply(fleet: Fleet, confirm: str, *, no_trial: bool) -> None:
@@ -63,7 +72,8 @@ def apply(fleet: Fleet, confirm: str, *, no_trial: bool) -> None:
 
     What this fleet made and is no longer in the settings is deleted; buckets never are.
 
-    When something was changed, a virtual vehicle tries it, as `fleet check` does; exit code 1 if it finds anything wrong.
+    When something was changed, a virtual vehicle tries it, as `fleet check` does; exit code 1 if it finds anything
+    wrong.
     """
     account = Account.of(fleet)
     with Lock(account.aws, fleet.bucket, who()) as lock:
@@ -97,7 +107,11 @@ def adopt(fleet: Fleet, *, tag: bool) -> None:
 def _adopted(count: int, *, tagged: bool) -> str:
     if not count:
         return "every resource of our names that exists carries our tag: there is nothing to adopt"
-    return f"{count} adopted: see `fleet plan`" if tagged else f"{count} to adopt: `fleet adopt --apply` tags them and changes nothing else"
+    return (
+        f"{count} adopted: see `fleet plan`"
+        if tagged
+        else f"{count} to adopt: `fleet adopt --apply` tags them and changes nothing else"
+    )
 
 
 def who() -> str:

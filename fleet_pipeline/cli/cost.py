@@ -13,13 +13,47 @@ from fleet_pipeline.model.fleet import Fleet
 
 @click.command()
 @click.option("--vehicles", type=click.IntRange(min=1), default=10_000, show_default=True, help="How many there are.")
-@click.option("--every", "seconds", type=click.FloatRange(min=0, min_open=True), default=10.0, show_default=True, help="Seconds between two messages of one.")
-@click.option("--bytes", "size", type=click.IntRange(1, 131_072), default=300, show_default=True, help="Bytes of a message.")
-@click.option("--online", type=click.FloatRange(0, 1, min_open=True), default=1.0, show_default=True, help="Share of the month in which one is connected.")
-@click.option("--raw-days", type=click.IntRange(min=0), default=30, show_default=True, help="Days for which raw objects are kept.")
-@click.option("--lake-months", type=click.IntRange(min=0), default=12, show_default=True, help="Months for which the lake is kept.")
-@click.option("--wait", type=click.FloatRange(min=0), default=120.0, show_default=True, help="Seconds that a message may wait in its vehicle for others.")
-@click.option("--prices", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Your prices, in the form of --show-prices.")
+@click.option(
+    "--every",
+    "seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="Seconds between two messages of one.",
+)
+@click.option(
+    "--bytes", "size", type=click.IntRange(1, 131_072), default=300, show_default=True, help="Bytes of a message."
+)
+@click.option(
+    "--online",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Share of the month in which one is connected.",
+)
+@click.option(
+    "--raw-days", type=click.IntRange(min=0), default=30, show_default=True, help="Days for which raw objects are kept."
+)
+@click.option(
+    "--lake-months",
+    type=click.IntRange(min=0),
+    default=12,
+    show_default=True,
+    help="Months for which the lake is kept.",
+)
+@click.option(
+    "--wait",
+    type=click.FloatRange(min=0),
+    default=120.0,
+    show_default=True,
+    help="Seconds that a message may wait in its vehicle for others.",
+)
+@click.option(
+    "--prices",
+    "file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Your prices, in the form of --show-prices.",
+)
 @click.option("--show-prices", is_flag=True, help="Print the prices as JSON, and nothing else.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 @click.pass_obj
@@ -37,7 +71,10 @@ def cost(  # noqa: PLR0913 (options)
     show_prices: bool,
     as_json: bool,
 ) -> None:
-    """Say what a month costs from vehicle to row, in US dollars, by the way in which messages are delivered. Asks nothing of AWS."""
+    """Say what a month costs from vehicle to row, in US dollars, by the way in which messages are delivered.
+
+    Asks nothing of AWS.
+    """
     prices = Prices.read(file) if file else Prices.read()
     if show_prices:
         click.echo(json.dumps({name: getattr(prices, name) for name in Prices.__dataclass_fields__}, indent=2))
@@ -46,7 +83,10 @@ def cost(  # noqa: PLR0913 (options)
     if as_json:
         click.echo(json.dumps({each.name: each.month(workload, prices, fleet) for each in DELIVERIES}, indent=2))
         return
-    console.print(f"{vehicles:,} vehicles, {workload.messages / 1e6:,.0f} million messages a month of {size} bytes. Prices of {prices.date}, {prices.region}.")
+    console.print(
+        f"{vehicles:,} vehicles, {workload.messages / 1e6:,.0f} million messages a month of {size} bytes. Prices "
+        f"of {prices.date}, {prices.region}."
+    )
     console.print(_table(workload, prices, fleet))
     _advise(workload, prices, fleet, wait)
 
@@ -61,7 +101,9 @@ def _table(workload: Workload, prices: Prices, fleet: Fleet) -> Table:
     table.add_row("together", *(styled((_dollars(total), "bold")) for total in totals))
     table.add_row("for each vehicle", *(f"{total / workload.vehicles:,.3f}" for total in totals))
     table.add_row("a message waits in its vehicle", *(f"{each.waits_s(workload):,.0f} s" for each in DELIVERIES))
-    table.add_row("PUT a second, each rule", *(f"{each.puts_s(workload, len(fleet.rules)):,.1f}" for each in DELIVERIES))
+    table.add_row(
+        "PUT a second, each rule", *(f"{each.puts_s(workload, len(fleet.rules)):,.1f}" for each in DELIVERIES)
+    )
     table.add_row("this version makes it", *("not yet" if each.firehose else "yes" for each in DELIVERIES))
     return table
 
@@ -73,12 +115,18 @@ def _dollars(amount: float) -> str:
 def _advise(workload: Workload, prices: Prices, fleet: Fleet, wait: float) -> None:
     for each in DELIVERIES:
         if (rate := each.puts_s(workload, len(fleet.rules))) > PREFIX_PUTS_S:
-            console.print(f"{each.name}: {rate:,.0f} PUT a second under each rule's prefix. S3 takes {PREFIX_PUTS_S:,} before it has split the prefix.")
+            console.print(
+                f"{each.name}: {rate:,.0f} PUT a second under each rule's prefix. S3 takes {PREFIX_PUTS_S:,} "
+                "before it has split the prefix."
+            )
     best = cheapest(workload, prices, fleet, wait)
     if best is None:
         return
     month, first = (each.total(workload, prices, fleet) for each in (best, DELIVERIES[0]))
     saved = f": ${first - month:,.0f} less than {DELIVERIES[0].name}" if best != DELIVERIES[0] else ""
-    console.print(f"The cheapest that this version makes, where a message may wait for {wait:,.0f} s: {best.name}, ${month:,.0f} a month{saved}.")
+    console.print(
+        f"The cheapest that this version makes, where a message may wait for {wait:,.0f} s: {best.name}, "
+        f"${month:,.0f} a month{saved}."
+    )
     if best.batch > 1:
         console.print("A vehicle then publishes an array of its messages; FLEET_ARRAYS=elements makes a row of each.")

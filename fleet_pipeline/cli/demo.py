@@ -34,7 +34,12 @@ from fleet_pipeline.vehicle.past import write_hours
 FOREIGN_SERIAL = "999999000001"
 """A serial of another maker, which the hook must refuse."""
 
-SHOWN = {"_ts": ["_ts"], "serial": ["serial"], "speed_kmh": ["speed_kmh"], "battery_charge_percent": ["battery", "charge_percent"]}
+SHOWN = {
+    "_ts": ["_ts"],
+    "serial": ["serial"],
+    "speed_kmh": ["speed_kmh"],
+    "battery_charge_percent": ["battery", "charge_percent"],
+}
 """Columns of the first rows, few enough for a narrow terminal; and the way to each through structs."""
 
 PAST_HOURS, DRIVEN_HOURS = 48, 3
@@ -64,7 +69,8 @@ class Counts:
 def run(fleet: Fleet, vehicles: int, messages: int) -> bool:
     """Provision, register, drive, compact and count; return whether every count agrees. May be run again and again.
 
-    Raises InUse while another demo of this folder is at work, and DemoStopped, naming the station, when it is interrupted or one of its runs fails.
+    Raises InUse while another demo of this folder is at work, and DemoStopped, naming the station, when it is
+    interrupted or one of its runs fails.
     """
     with alone("demo"):
         return _run(fleet, vehicles, messages)
@@ -109,7 +115,11 @@ class _Dagster:
     def made(self, job: dg.JobDefinition, **selection: Any) -> Iterator[dg.AssetMaterialization]:
         """Run a job and return what it materialized."""
         result = job.execute_in_process(instance=self.instance, run_config=QUIET, **selection)
-        return (event.step_materialization_data.materialization for event in result.all_events if event.is_step_materialization)
+        return (
+            event.step_materialization_data.materialization
+            for event in result.all_events
+            if event.is_step_materialization
+        )
 
     def job(self, name: str) -> dg.JobDefinition:
         """Return one of the fleet's jobs."""
@@ -152,7 +162,11 @@ def _derive(dagster: _Dagster, hours: Sequence[Hour]) -> None:
     everything = dagster.definitions.resolve_implicit_global_asset_job_def()
     days = sorted({f"{hour.start:%Y-%m-%d}" for hour in hours})
     made: Counter[str] = Counter()
-    for names, tags in ((("catalog", "errors"), {}), (("vehicles/hourly",), _range(hours)), (("vehicles/daily",), range_tags(days[0], days[-1]))):
+    for names, tags in (
+        (("catalog", "errors"), {}),
+        (("vehicles/hourly",), _range(hours)),
+        (("vehicles/daily",), range_tags(days[0], days[-1])),
+    ):
         if keys := dagster.assets(*names):
             made.update(each.asset_key.path[0] for each in dagster.made(everything, asset_selection=keys, tags=tags))
     console.print("  " + ", ".join(f"{count} of {group}" for group, count in made.items()))
@@ -169,7 +183,10 @@ def _register(fleet: Fleet, account: Account, serials: Sequence[str]) -> bool:
         register_all(fleet, account, [FOREIGN_SERIAL])
     except RegistrationRefused as refusal:
         reasons = {decided.reason for decided in decisions(fleet, account.aws, FOREIGN_SERIAL)}
-        console.print(f"  {FOREIGN_SERIAL} refused: {refusal.message} ({refusal.status_code} {refusal.error_code}); the hook says: {', '.join(reasons)}")
+        console.print(
+            f"  {FOREIGN_SERIAL} refused: {refusal.message} ({refusal.status_code} {refusal.error_code}); the hook "
+            f"says: {', '.join(reasons)}"
+        )
         return True
     console.print(f"  {FOREIGN_SERIAL} was registered and should not have been", style="red")
     return False
@@ -178,18 +195,29 @@ def _register(fleet: Fleet, account: Account, serials: Sequence[str]) -> bool:
 def _drive(fleet: Fleet, account: Account, serials: Sequence[str], messages: int) -> Mapping[str, Sequence[str]]:
     with progress() as bar:
         task = bar.add_task("messages acknowledged", total=len(serials) * messages)
-        return drive(fleet, account.broker, account.home, serials, messages, on_acknowledged=lambda count: bar.advance(task, count)).acknowledged
+        return drive(
+            fleet,
+            account.broker,
+            account.home,
+            serials,
+            messages,
+            on_acknowledged=lambda count: bar.advance(task, count),
+        ).acknowledged
 
 
 def _wait_for(fleet: Fleet, account: Account, published: Mapping[str, Sequence[str]], begun: datetime) -> None:
     """Wait until every message is an object: AWS IoT acknowledges a message before its rules have acted."""
     give_up = time.monotonic() + ARRIVAL_PATIENCE_S
-    while time.monotonic() < give_up and any(_raw_objects(fleet, account, rule, begun) < len(published[rule.key]) for rule in _counted(fleet)):
+    while time.monotonic() < give_up and any(
+        _raw_objects(fleet, account, rule, begun) < len(published[rule.key]) for rule in _counted(fleet)
+    ):
         time.sleep(0.2)
 
 
 def _counted(fleet: Fleet) -> list[Rule]:
-    """Return the rules of which each message becomes a row: what SQL of one's own leaves out cannot be told from what is lost."""
+    """Return the rules of which each message becomes a row: what SQL of one's own leaves out cannot be told from what
+    is lost.
+    """
     return [rule for rule in fleet.rules if rule.keeps_payloads]
 
 
@@ -201,49 +229,82 @@ def _hours(begun: datetime, ended: datetime) -> list[Hour]:
 
 
 def _past(fleet: Fleet, account: Account, serials: Sequence[str], now: datetime) -> list[Hour]:
-    """Let the vehicles have driven in the last hours, and return the hours that have passed since the fleet's first day, two days at most."""
+    """Let the vehicles have driven in the last hours, and return the hours that have passed since the fleet's first
+    day, two days at most.
+    """
     hours = closed_hours(fleet, now, PAST_HOURS)
     driven = hours[-DRIVEN_HOURS:]
     if written := write_hours(fleet, account.aws, serials, driven):
-        console.print(f"  and {written} messages as if they had driven in the {len(driven)} hours before, {len(_counted(fleet))} of them damaged")
+        console.print(
+            f"  and {written} messages as if they had driven in the {len(driven)} hours before, "
+            f"{len(_counted(fleet))} of them damaged"
+        )
     return hours
 
 
-def _count(fleet: Fleet, account: Account, published: Mapping[str, Sequence[str]], begun: datetime) -> dict[Rule, Counts]:
+def _count(
+    fleet: Fleet, account: Account, published: Mapping[str, Sequence[str]], begun: datetime
+) -> dict[Rule, Counts]:
     counts, lake = {}, _lake(fleet, account)
     for rule in _counted(fleet):
         rows = Counter(lake.to_table(["message_id"], filter=ds.field("rule") == rule.key)["message_id"].to_pylist())
         ids = published[rule.key]
-        counts[rule] = Counts(published=len(ids), raw_objects=_raw_objects(fleet, account, rule, begun), rows=sum(rows[each] for each in ids))
+        counts[rule] = Counts(
+            published=len(ids),
+            raw_objects=_raw_objects(fleet, account, rule, begun),
+            rows=sum(rows[each] for each in ids),
+        )
     return counts
 
 
 def _raw_objects(fleet: Fleet, account: Account, rule: Rule, begun: datetime) -> int:
     after = rule.raw_key(RawName(int(begun.timestamp() * 1000) - 1))
-    pages = account.aws.s3.get_paginator("list_objects_v2").paginate(Bucket=fleet.bucket, Prefix=rule.raw_prefix, StartAfter=after)
+    pages = account.aws.s3.get_paginator("list_objects_v2").paginate(
+        Bucket=fleet.bucket, Prefix=rule.raw_prefix, StartAfter=after
+    )
     return sum(page["KeyCount"] for page in pages)
 
 
 def _lake(fleet: Fleet, account: Account) -> ds.Dataset:
     root = Lake.current(S3Store(account.aws, fleet.lake_bucket), fleet.parquet_prefix).root
-    return ds.dataset(f"{fleet.lake_bucket}/{root}", filesystem=account.arrow_filesystem, partitioning=ds.partitioning(flavor="hive"))
+    return ds.dataset(
+        f"{fleet.lake_bucket}/{root}", filesystem=account.arrow_filesystem, partitioning=ds.partitioning(flavor="hive")
+    )
 
 
 def first_rows(lake: ds.Dataset) -> pa.Table:
     """Return a few rows of the columns that are shown, whatever form their table has."""
-    return lake.head(5, columns={name: ds.field(name if name in lake.schema.names else tuple(path)) for name, path in SHOWN.items()})
+    return lake.head(
+        5, columns={name: ds.field(name if name in lake.schema.names else tuple(path)) for name, path in SHOWN.items()}
+    )
 
 
 def _show(fleet: Fleet, account: Account, counts: Mapping[Rule, Counts]) -> None:
     table = Table("rule", "published", "raw objects", "rows", "")
     for rule, count in counts.items():
-        table.add_row(rule.key, *map(str, (count.published, count.raw_objects, count.rows)), styled(("equal", "green") if count.agree else ("differ", "red")))
+        table.add_row(
+            rule.key,
+            *map(str, (count.published, count.raw_objects, count.rows)),
+            styled(("equal", "green") if count.agree else ("differ", "red")),
+        )
     console.print(table)
     head = first_rows(_lake(fleet, account))
-    rows = Table(*(name.lstrip("_") for name in SHOWN), title=f"the first rows of s3://{fleet.lake_bucket}/{fleet.parquet_prefix}/")
+    rows = Table(
+        *(name.lstrip("_") for name in SHOWN),
+        title=f"the first rows of s3://{fleet.lake_bucket}/{fleet.parquet_prefix}/",
+    )
     for row in head.to_pylist():
         rows.add_row(f"{row.pop('_ts'):%H:%M:%S.%f}"[:-3], *(plain(value) for value in row.values()))
     console.print(rows)
     command = "make ui" if Path("Makefile").exists() else "fleet ui"
-    console.print(styled("Now look at it: ", (command, "bold"), ", then http://127.0.0.1:3000. Under Lineage all that Dagster makes is green."))
-    console.print("Click `lake/rule1` there, and in it an hour: messages a minute, where the vehicles were, what could not be read.")
+    console.print(
+        styled(
+            "Now look at it: ",
+            (command, "bold"),
+            ", then http://127.0.0.1:3000. Under Lineage all that Dagster makes is green.",
+        )
+    )
+    console.print(
+        "Click `lake/rule1` there, and in it an hour: messages a minute, where the vehicles were, what could not "
+        "be read."
+    )

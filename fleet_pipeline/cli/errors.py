@@ -20,7 +20,11 @@ def errors(fleet: Fleet) -> None:
         found = reports.waiting(fleet, aws, rule)
         oldest = found.oldest.isoformat(timespec="seconds") if found.oldest else ""
         table.add_row(
-            rule.key, str(found.reports), oldest, "\n".join(f"{count}: {plain(why)}" for why, count in found.reasons.items()), str(len(found.strange))
+            rule.key,
+            str(found.reports),
+            oldest,
+            "\n".join(f"{count}: {plain(why)}" for why, count in found.reasons.items()),
+            str(len(found.strange)),
         )
     console.print(table)
 
@@ -34,4 +38,7 @@ def replay(fleet: Fleet) -> None:
         done = reports.replay(fleet, aws, rule)
         hours = ", ".join(hour.partition_key for hour in done.hours)
         kept = f", {done.kept} stay (see docs/rules.md)" if done.kept else ""
-        console.print(f"{rule.key}: {done.returned} returned, {done.already} were there already{kept}{f'; compact again: {hours}' if hours else ''}")
+        console.print(
+            f"{rule.key}: {done.returned} returned, {done.already} were there "
+            f"already{kept}{f'; compact again: {hours}' if hours else ''}"
+        )

@@ -14,7 +14,10 @@ from fleet_pipeline.model.fleet import Fleet
 @click.command()
 @click.pass_obj
 def check(fleet: Fleet) -> None:
-    """Look for settings that invite trouble, put the policies to the attacks, and let a virtual vehicle try. Exit code 1 if anything is wrong."""
+    """Look for settings that invite trouble, put the policies to the attacks, and let a virtual vehicle try.
+
+    Exit code 1 if anything is wrong.
+    """
     from fleet_pipeline.cloud.hardening.review import reviewed
 
     account = Account.of(fleet)
@@ -28,10 +31,18 @@ def check(fleet: Fleet) -> None:
 
 
 def tried_by_a_virtual_vehicle(fleet: Fleet, account: Account) -> bool:
-    """Let a virtual vehicle register, publish and attack; show each trial, and return whether all ended as they should."""
+    """Let a virtual vehicle register, publish and attack; show each trial, and return whether all
+    ended as they should.
+    """
     from fleet_pipeline.virtual_vehicle import tried
 
     trials = tried(fleet, account)
     for trial in trials:
-        console.print(styled(("as it should be", "green") if trial.so else ("wrong", "red"), f": {trial.what}", "" if trial.so else f" ({trial.said})"))
+        console.print(
+            styled(
+                ("as it should be", "green") if trial.so else ("wrong", "red"),
+                f": {trial.what}",
+                "" if trial.so else f" ({trial.said})",
+            )
+        )
     return all(trial.so for trial in trials)

@@ -23,7 +23,9 @@ def hook() -> None:
 @hook.command()
 @click.pass_obj
 def vendor(fleet: Fleet) -> None:
-    """Install what FLEET_HOOK_REQUIREMENTS names, for Lambda, into the fleet's home; `fleet apply` then puts it into the function's code."""
+    """Install what FLEET_HOOK_REQUIREMENTS names, for Lambda, into the fleet's home; `fleet apply` then puts it into
+    the function's code.
+    """
     console.print(f"installed in {own_check.vendor(fleet)}")
 
 
@@ -31,9 +33,11 @@ def vendor(fleet: Fleet) -> None:
 @click.argument("event", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.pass_obj
 def test(fleet: Fleet, event: Path) -> None:
-    """Say what the hook would answer to EVENT, a file of JSON as AWS IoT sends it; `{"parameters": {"SerialNumber": "…"}}` will do.
+    """Say what the hook would answer to EVENT, a file of JSON as AWS IoT sends it; `{"parameters": {"SerialNumber":
+    "…"}}` will do.
 
-    The function's code runs in a process of its own, here, with its own settings and your credentials; it asks AWS and changes nothing.
+    The function's code runs in a process of its own, here, with its own settings and your credentials; it asks AWS and
+    changes nothing.
     Exit code 0: allowed; 1: refused.
     """
     answer = asked(fleet, Account.of(fleet).aws, _event(event))

@@ -1,11 +1,21 @@
-"""`fleet iam`: what the roles may do as which this package runs. They are for whoever administers the account to make."""
+"""`fleet iam`: what the roles may do as which this package runs.
+
+They are for whoever administers the account to make.
+"""
 
 import json
 
 import click
 
 from fleet_pipeline.cloud.documents.filled import Document
-from fleet_pipeline.cloud.documents.iam import PROVISIONER, boundary_policy, compaction_policy, key_policy, replay_policy, virtual_vehicle_policy
+from fleet_pipeline.cloud.documents.iam import (
+    PROVISIONER,
+    boundary_policy,
+    compaction_policy,
+    key_policy,
+    replay_policy,
+    virtual_vehicle_policy,
+)
 from fleet_pipeline.model.fleet import Fleet
 
 

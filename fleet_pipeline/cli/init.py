@@ -16,8 +16,16 @@ _IGNORED = ".dagster/\n.fleet/\n.logs_queue/\nlogs/\n"
 @click.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default=Path())
 def init(folder: Path) -> None:
-    """Write a project's files into FOLDER: fleet.toml with every setting, dagster.yaml, workspace.yaml, .gitignore. No file is ever overwritten."""
-    wanted = {"fleet.toml": toml(), "dagster.yaml": _template("dagster.yaml"), "workspace.yaml": _template("workspace.yaml"), ".gitignore": _IGNORED}
+    """Write a project's files into FOLDER: fleet.toml with every setting, dagster.yaml, workspace.yaml, .gitignore.
+
+    No file is ever overwritten.
+    """
+    wanted = {
+        "fleet.toml": toml(),
+        "dagster.yaml": _template("dagster.yaml"),
+        "workspace.yaml": _template("workspace.yaml"),
+        ".gitignore": _IGNORED,
+    }
     if there := [name for name in wanted if (folder / name).exists()]:
         raise AlreadyThere(there, str(folder.absolute()))
     folder.mkdir(parents=True, exist_ok=True)
@@ -30,13 +38,15 @@ def init(folder: Path) -> None:
 def toml() -> str:
     """Return a fleet.toml that has every setting, commented out, with its default, its meaning and its reason."""
     head = (
-        "# The settings of one fleet. Take the # away before a name to choose another value. A variable FLEET_… wins over this file.\n"
+        "# The settings of one fleet. Take the # away before a name to choose another value. A variable FLEET_… "
+        "wins over this file.\n"
         "# Tables, such as [tags], stand at the end: each line below a [table] belongs to it.\n"
     )
     return (
         head
         + "".join(
-            f"\n# {meaning}\n# Default: {reason}\n# {name} = {json.dumps(value, ensure_ascii=False)}\n"  # what JSON writes of these values, TOML reads
+            # what JSON writes of these values, TOML reads
+            f"\n# {meaning}\n# Default: {reason}\n# {name} = {json.dumps(value, ensure_ascii=False)}\n"
             for name, value, meaning, reason in sorted(settings.defaults(), key=_is_table)
         )
         + _RULE
@@ -49,7 +59,8 @@ def _is_table(setting: tuple[str, object, str, str]) -> bool:
 
 
 _RULE = """
-# A rule of your own: any topic filter, any SQL, further actions (docs/rules.md). Tables stand at the end of the file; each [[rules]] is one more rule.
+# A rule of your own: any topic filter, any SQL, further actions (docs/rules.md).
+# Tables stand at the end of the file; each [[rules]] is one more rule.
 #
 # [[rules]]
 # key = "fast"

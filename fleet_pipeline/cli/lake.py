@@ -44,18 +44,34 @@ def hour(text: str) -> Hour:
 
 def _over_hours(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that choose rules and hours."""
-    command = click.option("--to", "end", type=hour, required=True, help="The first hour or day that is left out.")(command)
-    command = click.option("--from", "start", type=hour, required=True, help="The first hour (2026-11-23-10:00) or day (2026-11-23), UTC.")(command)
-    return click.option("--rule", "keys", multiple=True, help="A rule's key; may be given several times. All rules without it.")(command)
+    command = click.option("--to", "end", type=hour, required=True, help="The first hour or day that is left out.")(
+        command
+    )
+    command = click.option(
+        "--from", "start", type=hour, required=True, help="The first hour (2026-11-23-10:00) or day (2026-11-23), UTC."
+    )(command)
+    return click.option(
+        "--rule", "keys", multiple=True, help="A rule's key; may be given several times. All rules without it."
+    )(command)
 
 
 @click.command()
 @_over_hours
 @click.option("--dry-run", is_flag=True, help="Say what would be read and written, and what the requests would cost.")
-@click.option("--processes", type=int, default=None, help="How many hours are compacted at once; as many as there are cores without it.")
+@click.option(
+    "--processes",
+    type=int,
+    default=None,
+    help="How many hours are compacted at once; as many as there are cores without it.",
+)
 @click.pass_obj
-def compact(fleet: Fleet, *, keys: tuple[str, ...], start: Hour, end: Hour, dry_run: bool, processes: int | None) -> None:  # noqa: PLR0913 (options)
-    """Compact hours, with the engine that Dagster uses. A second time changes nothing. Exit code 1 if an hour failed."""
+def compact(  # noqa: PLR0913 (options)
+    fleet: Fleet, *, keys: tuple[str, ...], start: Hour, end: Hour, dry_run: bool, processes: int | None
+) -> None:
+    """Compact hours, with the engine that Dagster uses.
+
+    A second time changes nothing. Exit code 1 if an hour failed.
+    """
     hours = _hours(start, end)
     _check_start(fleet, start)
     aws = Account.of(fleet).aws
@@ -67,10 +83,19 @@ def compact(fleet: Fleet, *, keys: tuple[str, ...], start: Hour, end: Hour, dry_
     table, failed = Table("rule", "hours", "raw versions", "rows added", "rows", "quarantined", "foreign keys"), []
     for job in jobs:
         done = _compacted(job, hours, processes)
-        Ledger(S3Store(aws, fleet.lake_bucket), fleet.parquet_prefix, job.rule).judge(datetime.now(UTC), _verdicts(done))
+        Ledger(S3Store(aws, fleet.lake_bucket), fleet.parquet_prefix, job.rule).judge(
+            datetime.now(UTC), _verdicts(done)
+        )
         good = [each for each in done.values() if not isinstance(each, FleetError)]
-        failed += [f"{job.rule.key} {hour.partition_key}: {each}" for hour, each in sorted(done.items()) if isinstance(each, FleetError)]
-        counts = [sum(getattr(each, name) for each in good) for name in ("raw_versions", "rows_added", "rows", "quarantined", "foreign_keys")]
+        failed += [
+            f"{job.rule.key} {hour.partition_key}: {each}"
+            for hour, each in sorted(done.items())
+            if isinstance(each, FleetError)
+        ]
+        counts = [
+            sum(getattr(each, name) for each in good)
+            for name in ("raw_versions", "rows_added", "rows", "quarantined", "foreign_keys")
+        ]
         table.add_row(job.rule.key, str(len(good)), *map(str, counts))
     console.print(table)
     _end(failed)
@@ -89,12 +114,18 @@ def _compacted(job: Compaction, hours: Sequence[Hour], processes: int | None) ->
 def _verdicts(done: Mapping[Hour, Compacted | FleetError]) -> dict[Hour, dict[str, Verdict]]:
     """Return what these outcomes say of each hour: what a command heals, the checks in Dagster learn."""
     clear = dict.fromkeys((EVERY_VERSION, WHOLE, UNCOMPACTED), Verdict(""))
-    damaged = {hour: {WHOLE: Verdict(plain(each, 400))} for hour, each in done.items() if isinstance(each, PartDamaged | PartsMissing | RecordDamaged)}
+    damaged = {
+        hour: {WHOLE: Verdict(plain(each, 400))}
+        for hour, each in done.items()
+        if isinstance(each, PartDamaged | PartsMissing | RecordDamaged)
+    }
     return damaged | {hour: clear for hour, each in done.items() if isinstance(each, Compacted) and each.complete}
 
 
 class _Far:
-    """How far the hours of a rule are, on a bar: those that are finished, and of those under way their share and the messages read."""
+    """How far the hours of a rule are, on a bar: those that are finished, and of those under way their share and the
+    messages read.
+    """
 
     def __init__(self, bar: Bar, task: TaskID) -> None:
         self._bar, self._task, self._started = bar, task, time.monotonic()
@@ -151,7 +182,12 @@ def show(fleet: Fleet, key: str, *, as_json: bool) -> None:
     if as_json:
         click.echo(contract.to_json().decode())
         return
-    table = Table("column", "kind", "field of the message", title=f"{key}: record {contract.number}{', pinned' if contract.pinned else ''}")
+    table = Table(
+        "column",
+        "kind",
+        "field of the message",
+        title=f"{key}: record {contract.number}{', pinned' if contract.pinned else ''}",
+    )
     for name, column in contract.columns.items():
         table.add_row(plain(name), column.kind, plain(".".join(column.path)))
     console.print(table)
@@ -191,10 +227,16 @@ def raw() -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def purge(fleet: Fleet, *, keys: tuple[str, ...], start: Hour, end: Hour, dry_run: bool, yes: bool) -> None:  # noqa: PLR0913 (options)
-    """Delete raw versions for good, of hours whose every version is proved to be a row just now. Exit code 1 if an hour was not proved."""
+    """Delete raw versions for good, of hours whose every version is proved to be a row just now.
+
+    Exit code 1 if an hour was not proved.
+    """
     hours = _hours(start, end)
     if not (dry_run or yes):
-        click.confirm(f"Delete the raw messages from {start.partition_key} until {end.partition_key} for good? Their rows stay.", abort=True)
+        click.confirm(
+            f"Delete the raw messages from {start.partition_key} until {end.partition_key} for good? Their rows stay.",
+            abort=True,
+        )
     aws, lake = Account.of(fleet).aws, _lake(fleet)
     failed: list[str] = []
     store, table = S3Store(aws, fleet.bucket), Table("rule", "versions", "deleted")
@@ -213,7 +255,10 @@ def purge(fleet: Fleet, *, keys: tuple[str, ...], start: Hour, end: Hour, dry_ru
 def _verified(store: S3Store, lake: Lake, rule: Rule, hour: Hour) -> tuple[int, int]:
     found = verify_hour(store, lake, rule, hour)
     if not found.passed:
-        raise NotVerified(lake.partition(rule, hour), f"{found.missing} versions have no row, {found.altered} another payload, {found.doubled} rows are double")
+        raise NotVerified(
+            lake.partition(rule, hour),
+            f"{found.missing} versions have no row, {found.altered} another payload, {found.doubled} rows are double",
+        )
     return found.versions, 0
 
 
@@ -243,14 +288,19 @@ def print_ddl(fleet: Fleet, keys: tuple[str, ...]) -> None:
 @lake.command()
 @click.option("--dry-run", is_flag=True, help="Say how many hours would be written anew, and with which columns.")
 @click.option(
-    "--contract", "contracts", multiple=True, help="RULE=FILE: the columns of a rule, as `fleet schema show --json` prints them; FILE alone: of every rule."
+    "--contract",
+    "contracts",
+    multiple=True,
+    help="RULE=FILE: the columns of a rule, as `fleet schema show --json` prints them; FILE alone: of every rule.",
 )
 @click.pass_obj
 def rewrite(fleet: Fleet, *, dry_run: bool, contracts: tuple[str, ...]) -> None:
-    """Write the table anew as its next generation, and let readers switch to it once every row is there. The old one stays.
+    """Write the table anew as its next generation, and let readers switch to it once every row is there.
 
-    Columns are those of the contracts that are given; of the other rules, what all of their messages teach. Compactions may go on meanwhile.
-    Stopped, the next call goes on. Then materialize the catalog, whose tables name the generation.
+    The old one stays.
+
+    Columns are those of the contracts that are given; of the other rules, what all of their messages teach. Compactions
+    may go on meanwhile. Stopped, the next call goes on. Then materialize the catalog, whose tables name the generation.
     """
     old = _lake(fleet)
     new = old.next_generation
@@ -258,8 +308,15 @@ def rewrite(fleet: Fleet, *, dry_run: bool, contracts: tuple[str, ...]) -> None:
     hours = {rule: old.hours(rule) for rule in fleet.rules}
     if dry_run:
         for rule, its_hours in hours.items():
-            columns = f"the {len(chosen[rule].columns)} columns that are given" if rule in chosen else "the columns that its messages teach"
-            console.print(f"{rule.key}: {len(its_hours)} hours would be written from {old.root} to {new.root} with {columns}; nothing was changed")
+            columns = (
+                f"the {len(chosen[rule].columns)} columns that are given"
+                if rule in chosen
+                else "the columns that its messages teach"
+            )
+            console.print(
+                f"{rule.key}: {len(its_hours)} hours would be written from {old.root} to {new.root} with "
+                f"{columns}; nothing was changed"
+            )
         return
     failed = _columns_chosen(old, new, chosen, hours)
     new.begin()
@@ -279,8 +336,12 @@ def _contracts(fleet: Fleet, given: Sequence[str]) -> dict[Rule, Contract]:
     return found
 
 
-def _columns_chosen(old: Lake, new: Lake, chosen: Mapping[Rule, Contract], hours: Mapping[Rule, Sequence[Hour]]) -> list[str]:
-    """Record the columns of each rule's new generation: before any row is written, and so before any compaction adds rows there."""
+def _columns_chosen(
+    old: Lake, new: Lake, chosen: Mapping[Rule, Contract], hours: Mapping[Rule, Sequence[Hour]]
+) -> list[str]:
+    """Record the columns of each rule's new generation: before any row is written, and so before any compaction adds
+    rows there.
+    """
     failed: list[str] = []
     for rule, its_hours in hours.items():
         if rule in chosen:
@@ -300,13 +361,23 @@ def _written_anew(old: Lake, new: Lake, rules: Sequence[Rule]) -> list[str]:
     """Write every hour anew, and again those that grew meanwhile, until none has. Return what failed."""
     failed: list[str] = []
     done: dict[tuple[Rule, Hour], Rewritten] = {}
-    while not failed and (work := [(rule, each) for rule in rules for each in old.hours(rule) if _is_due(old, rule, each, done.get((rule, each)))]):
+    while not failed and (
+        work := [
+            (rule, each)
+            for rule in rules
+            for each in old.hours(rule)
+            if _is_due(old, rule, each, done.get((rule, each)))
+        ]
+    ):
         with progress() as bar:
             for rule, each in bar.track(work, description=f"hours written to {new.root}"):
                 with _noted(failed, rule, each):
                     done[rule, each] = rewrite_hour(old, new, rule, each)
                     if not done[rule, each].complete:
-                        failed.append(f"{rule.key} {each.partition_key}: {done[rule, each].versions} messages of {done[rule, each].versions_before}")
+                        failed.append(
+                            f"{rule.key} {each.partition_key}: {done[rule, each].versions} messages of "
+                            f"{done[rule, each].versions_before}"
+                        )
     return failed
 
 
@@ -326,7 +397,9 @@ def _noted(failed: list[str], rule: Rule, hour: Hour) -> Iterator[None]:
 
 
 def _lake(fleet: Fleet) -> Lake:
-    return Lake.current(S3Store(Account.of(fleet).aws, fleet.lake_bucket), fleet.parquet_prefix, fleet.form, fleet.new_column_messages)
+    return Lake.current(
+        S3Store(Account.of(fleet).aws, fleet.lake_bucket), fleet.parquet_prefix, fleet.form, fleet.new_column_messages
+    )
 
 
 def _rules(fleet: Fleet, keys: Sequence[str]) -> list[Rule]:
@@ -334,9 +407,15 @@ def _rules(fleet: Fleet, keys: Sequence[str]) -> list[Rule]:
 
 
 def _check_start(fleet: Fleet, start: Hour) -> None:
-    """Raise InvalidName for an hour before FLEET_START: Dagster has no partition for it, so its rows would be nobody's to watch."""
+    """Raise InvalidName for an hour before FLEET_START: Dagster has no partition for it, so its rows would be nobody's
+    to watch.
+    """
     if f"{start.start:%Y-%m-%d}" < fleet.start:
-        raise InvalidName("hour", start.partition_key, f"FLEET_START is {fleet.start}, and no hour before it is compacted; set FLEET_START to an earlier day")
+        raise InvalidName(
+            "hour",
+            start.partition_key,
+            f"FLEET_START is {fleet.start}, and no hour before it is compacted; set FLEET_START to an earlier day",
+        )
 
 
 def _hours(start: Hour, end: Hour) -> list[Hour]:
@@ -345,7 +424,9 @@ def _hours(start: Hour, end: Hour) -> list[Hour]:
     if start.start >= last:
         why = "--from must be before --to" if start >= end else "no hour of it has begun; --from must be in the past"
         raise InvalidName("range", f"{start.partition_key} until {end.partition_key}", why)
-    return [Hour(start.start + timedelta(hours=number)) for number in range(-((start.start - last) // timedelta(hours=1)))]
+    return [
+        Hour(start.start + timedelta(hours=number)) for number in range(-((start.start - last) // timedelta(hours=1)))
+    ]
 
 
 def _read(file: Path) -> Contract:

@@ -55,7 +55,10 @@ def fleet_command(context: click.Context) -> None:
 @fleet_command.command("settings")
 @click.pass_obj
 def settings_command(fleet: Fleet) -> None:
-    """List every setting: its value, what it means, why its default is what it is. Through a pipe: NAME=value, a line each."""
+    """List every setting: its value, what it means, why its default is what it is.
+
+    Through a pipe: NAME=value, a line each.
+    """
     if not console.is_terminal:  # whoever reads it by a program wants names and values whole
         for name, value in settings.values(fleet):
             click.echo(f"{name}={value}")
@@ -67,8 +70,16 @@ def settings_command(fleet: Fleet) -> None:
 
 
 @fleet_command.command()
-@click.option("--vehicles", type=click.IntRange(1, 1000), default=5, show_default=True, help="How many vehicles register and drive.")
-@click.option("--messages", type=click.IntRange(1), default=60, show_default=True, help="How many messages each one publishes.")
+@click.option(
+    "--vehicles",
+    type=click.IntRange(1, 1000),
+    default=5,
+    show_default=True,
+    help="How many vehicles register and drive.",
+)
+@click.option(
+    "--messages", type=click.IntRange(1), default=60, show_default=True, help="How many messages each one publishes."
+)
 @click.pass_obj
 def demo(fleet: Fleet, vehicles: int, messages: int) -> None:
     """Go the whole way: provision, register, drive, compact, count. Exit code 1 if any count differs."""

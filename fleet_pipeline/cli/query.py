@@ -32,17 +32,46 @@ _DAY = click.DateTime(["%Y-%m-%d"])
 def _over_days(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that choose days."""
     command = click.option("--to", "last", type=_DAY, help="The last day, UTC; it is included.")(command)
-    return click.option("--from", "first", type=_DAY, help="The first day, UTC (2026-11-23). Without it, and --to, all days.")(command)
+    return click.option(
+        "--from", "first", type=_DAY, help="The first day, UTC (2026-11-23). Without it, and --to, all days."
+    )(command)
 
 
 @click.command()
 @click.argument("sql", required=False)
 @_over_days
-@click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True, help="json: one object a line.")
-@click.option("--rows", "most", type=click.IntRange(min=1), default=_ROWS, show_default=True, help="How many rows a table shows; csv and json show all.")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write all rows to this file instead: .parquet, .csv or .json.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json"]),
+    default="table",
+    show_default=True,
+    help="json: one object a line.",
+)
+@click.option(
+    "--rows",
+    "most",
+    type=click.IntRange(min=1),
+    default=_ROWS,
+    show_default=True,
+    help="How many rows a table shows; csv and json show all.",
+)
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write all rows to this file instead: .parquet, .csv or .json.",
+)
 @click.pass_obj
-def query(fleet: Fleet, *, sql: str | None, first: datetime | None, last: datetime | None, form: str, most: int, out: Path | None) -> None:  # noqa: PLR0913
+def query(  # noqa: PLR0913
+    fleet: Fleet,
+    *,
+    sql: str | None,
+    first: datetime | None,
+    last: datetime | None,
+    form: str,
+    most: int,
+    out: Path | None,
+) -> None:
     """Ask the lake in DuckDB's SQL. Without a question: say which tables and columns there are.
 
     For example: fleet query "SELECT rule, date, hour, count(*) FROM messages GROUP BY ALL ORDER BY ALL"
@@ -69,7 +98,10 @@ def query(fleet: Fleet, *, sql: str | None, first: datetime | None, last: dateti
 @_over_days
 @click.pass_obj
 def shell(fleet: Fleet, *, first: datetime | None, last: datetime | None) -> None:
-    """Ask the lake in DuckDB's SQL, question after question. A statement ends with `;`, and `.quit` or Ctrl-D leaves."""
+    """Ask the lake in DuckDB's SQL, question after question.
+
+    A statement ends with `;`, and `.quit` or Ctrl-D leaves.
+    """
     database = _database(fleet, first, last)
     _show_tables(database)
     if sys.stdin.isatty():
@@ -113,7 +145,9 @@ def _answer(database: "duckdb.DuckDBPyConnection", statement: str) -> None:
             _show_tables(database)
         elif statement.startswith("."):
             console.print(f"There is no {statement}: .tables and .quit are known, and SQL that ends with ;")
-        elif (answer := ask(database, statement)) is not None:  # an answer of no rows is false, and counting them asks once more
+        elif (
+            answer := ask(database, statement)
+        ) is not None:  # an answer of no rows is false, and counting them asks once more
             _show(answer, _ROWS)
     except FleetError as error:
         console.print(styled(("error:", "red"), f" {error}"), soft_wrap=True)
@@ -140,7 +174,11 @@ def _database(fleet: Fleet, first: datetime | None, last: datetime | None) -> "d
         raise MissingExtra("DuckDB", "analytics") from error
     account = Account.of(fleet)
     if not account.has_bucket(fleet.lake_bucket):
-        raise QueryRefused(f"there is no lake yet: no bucket {fleet.lake_bucket!r} in this account. `fleet demo` or `fleet apply` makes it", ())
+        raise QueryRefused(
+            f"there is no lake yet: no bucket {fleet.lake_bucket!r} in this account. `fleet demo` or `fleet apply` "
+            "makes it",
+            (),
+        )
     return asked.connect(account.aws, fleet, first and first.date(), last and last.date())
 
 

@@ -10,7 +10,10 @@ from fleet_pipeline.model.plain import plain_lines
 
 
 class PlainConsole(Console):
-    """A console to which a text is a text: no markup, no emoji, and what is not printable is shown as its code. Colours are given as styles."""
+    """A console to which a text is a text: no markup, no emoji, and what is not printable is shown as its code.
+
+    Colours are given as styles.
+    """
 
     def __init__(self, *, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, markup=False, emoji=False)
@@ -26,9 +29,18 @@ errors = PlainConsole(stderr=True)
 
 def styled(*parts: str | tuple[str, str]) -> Text:
     """Return texts one after another, those with a style in their colours; all are plain."""
-    return Text.assemble(*(plain_lines(each) if isinstance(each, str) else (plain_lines(each[0]), each[1]) for each in parts))
+    return Text.assemble(
+        *(plain_lines(each) if isinstance(each, str) else (plain_lines(each[0]), each[1]) for each in parts)
+    )
 
 
 def progress(*more: ProgressColumn) -> Progress:
     """Return a progress bar in the house's form, and with more columns at its end."""
-    return Progress(TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), *more, console=console)
+    return Progress(
+        TextColumn("{task.description:<28}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        *more,
+        console=console,
+    )

@@ -1,6 +1,7 @@
 """What each engine is given to read a fleet's lake: the openings of docs/query.md with the fleet's own address.
 
-Secrets are never printed. On AWS each engine finds its credentials as AWS's tools do; on this machine it reads the file that holds the secret.
+Secrets are never printed. On AWS each engine finds its credentials as AWS's tools do; on this machine it reads the file
+that holds the secret.
 """
 
 from pathlib import Path
@@ -21,12 +22,18 @@ CREATE SECRET (TYPE s3, PROVIDER credential_chain, REGION '{region}');
 _DUCKDB_HERE = """\
 INSTALL httpfs;
 SET VARIABLE secret = (SELECT content FROM read_text('{secret}'));
-CREATE SECRET (TYPE s3, KEY_ID '{account}', SECRET getvariable('secret'), REGION '{region}', ENDPOINT '{address}', USE_SSL false, URL_STYLE 'path');
+CREATE SECRET (
+    TYPE s3, KEY_ID '{account}', SECRET getvariable('secret'), REGION '{region}',
+    ENDPOINT '{address}', USE_SSL false, URL_STYLE 'path'
+);
 """
 
 _DUCKDB = """\
 CREATE VIEW messages AS
-SELECT * FROM read_parquet('s3://{root}*/*/*/*.parquet', union_by_name = true, hive_types = {{'rule': VARCHAR, 'date': VARCHAR, 'hour': INTEGER}});
+SELECT * FROM read_parquet(
+    's3://{root}*/*/*/*.parquet',
+    union_by_name = true, hive_types = {{'rule': VARCHAR, 'date': VARCHAR, 'hour': INTEGER}}
+);
 """
 
 _PANDAS_AWS = """\
@@ -41,7 +48,9 @@ from pathlib import Path
 from pyarrow import fs
 
 secret = Path("{secret}").read_text()
-s3 = fs.S3FileSystem(access_key="{account}", secret_key=secret, region="{region}", scheme="http", endpoint_override="{address}")
+s3 = fs.S3FileSystem(
+    access_key="{account}", secret_key=secret, region="{region}", scheme="http", endpoint_override="{address}"
+)
 """
 
 _PANDAS = """\
@@ -50,7 +59,8 @@ import pyarrow.dataset as ds
 
 lake = ds.dataset("{root}", filesystem=s3, partitioning="hive")
 day = ds.field("date") == "{day}"
-columns = pa.unify_schemas([lake.schema, *(part.physical_schema for part in lake.get_fragments(day))], promote_options="permissive")
+parts = (part.physical_schema for part in lake.get_fragments(day))
+columns = pa.unify_schemas([lake.schema, *parts], promote_options="permissive")
 messages = lake.replace_schema(columns).to_table(filter=day).to_pandas()
 """
 
@@ -75,8 +85,12 @@ import polars as pl
 
 rules = [{rules}]
 root = "s3://{root}rule="
-known = dict(hive_partitioning=True, try_parse_hive_dates=False, storage_options=options, missing_columns="insert", extra_columns="ignore")
-messages = pl.concat([pl.scan_parquet(f"{{root}}{{rule}}/**/*.parquet", **known) for rule in rules], how="diagonal_relaxed")
+known = dict(
+    hive_partitioning=True, try_parse_hive_dates=False, storage_options=options,
+    missing_columns="insert", extra_columns="ignore",
+)
+tables = [pl.scan_parquet(f"{{root}}{{rule}}/**/*.parquet", **known) for rule in rules]
+messages = pl.concat(tables, how="diagonal_relaxed")
 """
 
 _SPARK_AWS = """\
@@ -105,7 +119,8 @@ SELECT * FROM "{database}"."{rule}" WHERE date = '{day}' LIMIT 10;
 """
 
 _ATHENA_HERE = """\
--- Athena is not on this machine: ask with `fleet query` instead. On AWS the same settings give the database "{database}".
+-- Athena is not on this machine: ask with `fleet query` instead.
+-- On AWS the same settings give the database "{database}".
 """
 
 ENGINES = {
@@ -127,7 +142,9 @@ def snippet(engine: str, fleet: Fleet, aws: Aws) -> str:
 
 
 def opening(engine: str, fleet: Fleet, root: str, endpoint: str | None, day: str) -> str:
-    """Return the snippet for a lake whose current generation lies at `root`; `endpoint` is the address of AWS on this machine, None for AWS."""
+    """Return the snippet for a lake whose current generation lies at `root`; `endpoint` is the address of AWS on this
+    machine, None for AWS.
+    """
     on_aws, here, after = ENGINES[engine]
     return "".join([here if endpoint else on_aws, after and "\n", after]).format(
         region=fleet.region,

@@ -14,15 +14,25 @@ from fleet_pipeline.cli.shown import console
 from fleet_pipeline.model.errors import PortTaken
 
 PATIENCE = ("DAGSTER_GRPC_TIMEOUT_SECONDS", "300")
-"""How long Dagster's processes wait for an answer of the code server, in seconds. To start a run costs it some 5 CPU seconds, and within Dagster's own
-60 s a machine with fifteen busy processes on two cores does not do it: ticks failed, and runs ended before they began."""
+"""How long Dagster's processes wait for an answer of the code server, in seconds.
+
+To start a run costs it some 5 CPU seconds, and within Dagster's own
+60 s a machine with fifteen busy processes on two cores does not do it: ticks failed, and runs ended before they began.
+"""
 
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", default=3000, show_default=True, help="The port to listen on.")
-@click.option("--workspace", default="workspace.yaml", show_default=True, help="The file that names the code locations.")
-@click.option("--allow-host", "hosts", multiple=True, help="A name under which it is reached, as behind a proxy; may be given several times.")
+@click.option(
+    "--workspace", default="workspace.yaml", show_default=True, help="The file that names the code locations."
+)
+@click.option(
+    "--allow-host",
+    "hosts",
+    multiple=True,
+    help="A name under which it is reached, as behind a proxy; may be given several times.",
+)
 def ui(host: str, port: int, workspace: str, hosts: tuple[str, ...]) -> None:
     """Serve Dagster's UI and run its daemon until Ctrl-C or SIGTERM. Pages of other origins get nothing."""
     os.environ.setdefault(*PATIENCE)  # before Dagster is imported, which reads it once
@@ -36,14 +46,21 @@ def ui(host: str, port: int, workspace: str, hosts: tuple[str, ...]) -> None:
     start = dev.open_ipc_subprocess
 
     def behind_the_gate(command: list[str], **more: Any) -> Any:
-        return start(["fleet_pipeline.instance.webserver" if each == "dagster_webserver" else each for each in command], **more)
+        return start(
+            ["fleet_pipeline.instance.webserver" if each == "dagster_webserver" else each for each in command], **more
+        )
 
     dev.open_ipc_subprocess = behind_the_gate
     warnings.filterwarnings("ignore", "Function `dev_command` is superseded")
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and Dagster makes SIGINT of a SIGTERM
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell's background jobs ignore it, and Dagster makes SIGINT of a SIGTERM
     with alone("ui"):
         _check_free(host, port)
-        console.print(f"Dagster comes up on http://{host}:{port}: in half a minute, in some minutes on a busy machine. Ctrl-C ends it.")
+        console.print(
+            f"Dagster comes up on http://{host}:{port}: in half a minute, in some minutes on a busy machine. "
+            "Ctrl-C ends it."
+        )
         dev.dev_command(["--workspace", workspace, "--host", host, "--port", str(port)], prog_name="fleet ui")
 
 

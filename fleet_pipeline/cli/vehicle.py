@@ -29,29 +29,44 @@ def vehicle() -> None:
 @vehicle.command("register")
 @click.option("--serial", required=True, help="Serial number, such as 297468000001.")
 @click.option(
-    "--claim", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Folder of another claim certificate, as `fleet claim temporary` makes it."
+    "--claim",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder of another claim certificate, as `fleet claim temporary` makes it.",
 )
-@click.option("--own-key", is_flag=True, help="The vehicle makes its key itself and never shows it; AWS IoT certifies it.")
+@click.option(
+    "--own-key", is_flag=True, help="The vehicle makes its key itself and never shows it; AWS IoT certifies it."
+)
 @click.option(
     "--parameter",
     "parameters",
     multiple=True,
     metavar="NAME=TEXT",
-    help="What the vehicle says of itself beside its serial, as Vin=…; may be given several times. One that is required and not given is made up.",
+    help=(
+        "What the vehicle says of itself beside its serial, as Vin=…; may be given several times. One that is required "
+        "and not given is made up."
+    ),
 )
 @click.pass_obj
 def register_one(fleet: Fleet, serial: str, claim: Path | None, parameters: tuple[str, ...], *, own_key: bool) -> None:
     """Register a vehicle with the claim certificate and save its own certificate."""
     said = dict(_named(each) for each in parameters)
     for registered in register_all(fleet, Account.of(fleet), [serial], claim, own_key=own_key, said=said):
-        console.print(f"registered {registered.thing_name}, certificate {registered.certificate_id}, kept in {registered.folder}")
+        console.print(
+            f"registered {registered.thing_name}, certificate {registered.certificate_id}, kept in {registered.folder}"
+        )
 
 
 @vehicle.command()
 @click.option(
-    "--vehicles", type=click.IntRange(1, 1000), default=3, show_default=True, help="How many vehicles drive; those not registered yet are registered first."
+    "--vehicles",
+    type=click.IntRange(1, 1000),
+    default=3,
+    show_default=True,
+    help="How many vehicles drive; those not registered yet are registered first.",
 )
-@click.option("--messages", type=click.IntRange(1), default=60, show_default=True, help="How many messages each one publishes.")
+@click.option(
+    "--messages", type=click.IntRange(1), default=60, show_default=True, help="How many messages each one publishes."
+)
 @click.pass_obj
 def drive(fleet: Fleet, vehicles: int, messages: int) -> None:
     """Let vehicles drive and publish telemetry to all rules by Basic Ingest."""
@@ -63,7 +78,14 @@ def drive(fleet: Fleet, vehicles: int, messages: int) -> None:
     register_all(fleet, account, serials)
     with progress() as bar:
         task = bar.add_task("messages acknowledged", total=vehicles * messages)
-        driven = drive_vehicles(fleet, account.broker, account.home, serials, messages, on_acknowledged=lambda count: bar.advance(task, count))
+        driven = drive_vehicles(
+            fleet,
+            account.broker,
+            account.home,
+            serials,
+            messages,
+            on_acknowledged=lambda count: bar.advance(task, count),
+        )
     for key, ids in driven.acknowledged.items():
         console.print(f"{fleet.rule(key).topic}: {len(ids)} messages")
 
@@ -75,7 +97,8 @@ def drive(fleet: Fleet, vehicles: int, messages: int) -> None:
 def why(fleet: Fleet, serial: str | None, client: str | None) -> None:
     """Say what the hook decided about a vehicle, and for what reason; about all of the last hour, when none is named.
 
-    What a request had as its serial may be anything: without --serial, what the hook was asked is listed as it was sent.
+    What a request had as its serial may be anything: without --serial, what the hook was asked is listed as it was
+    sent.
     """
     named = serial is not None or client is not None
     since = EVER if named else datetime.now(UTC) - timedelta(hours=1)
@@ -84,12 +107,18 @@ def why(fleet: Fleet, serial: str | None, client: str | None) -> None:
         asked = "" if serial is not None else f" (serial {each.serial}, client {each.client_id})"
         console.print(plain(f"{'allowed' if each.allowed else 'refused'}: {each.reason}{asked}"), markup=False)
     if not decided:
-        console.print("the hook was not asked about it, or its log is not yet stored" if named else "the hook was not asked within the last hour")
+        console.print(
+            "the hook was not asked about it, or its log is not yet stored"
+            if named
+            else "the hook was not asked within the last hour"
+        )
 
 
 @vehicle.command()
 @click.option("--serial", "serials", multiple=True, required=True, help="Serial number; may be given several times.")
-@click.option("--replace", is_flag=True, help="Let a vehicle that is registered already be given a new certificate, once.")
+@click.option(
+    "--replace", is_flag=True, help="Let a vehicle that is registered already be given a new certificate, once."
+)
 @click.pass_obj
 def allow(fleet: Fleet, serials: tuple[str, ...], *, replace: bool) -> None:
     """Put serials on the allow-list, or allow a replacement."""
@@ -102,7 +131,10 @@ def allow(fleet: Fleet, serials: tuple[str, ...], *, replace: bool) -> None:
 @vehicle.command()
 @click.pass_obj
 def allowed(fleet: Fleet) -> None:
-    """Read the allow-list as the hook does: how many serials it names, and what of it is not clear. Exits with 1 when something is not."""
+    """Read the allow-list as the hook does: how many serials it names, and what of it is not clear.
+
+    Exits with 1 when something is not.
+    """
     listed = allow_list.read(fleet, Account.of(fleet).aws)
     console.print(f"{len(set(listed.serials)):,} serials may register")
     for each in listed.unclear:
@@ -127,13 +159,23 @@ def register_all(  # noqa: PLR0913 (all that it works on comes in by the front d
     own_key: bool = False,
     said: Mapping[str, str] | None = None,
 ) -> "list[Registered]":
-    """Register vehicles with the claim certificate, or the one in a folder, those that have a certificate of their own already excepted; show how far it is."""
+    """Register vehicles with the claim certificate, or the one in a folder, those that have a certificate of their own
+    already excepted; show how far it is.
+    """
     from fleet_pipeline.vehicle.registration import register
 
     identity = _claim(fleet, account, claim_folder)
     with progress() as bar:
         return [
-            register(fleet, account.broker, identity, serial, account.home, own_key=own_key, parameters={**fleet.made_up_parameters(number), **(said or {})})
+            register(
+                fleet,
+                account.broker,
+                identity,
+                serial,
+                account.home,
+                own_key=own_key,
+                parameters={**fleet.made_up_parameters(number), **(said or {})},
+            )
             for number, serial in enumerate(bar.track(serials, description="vehicles registered"), 1)
         ]
 
@@ -147,5 +189,9 @@ def _claim(fleet: Fleet, account: Account, folder: Path | None) -> "Identity":
         return Identity(claim.certificate_pem, claim.private_key)
     found = Folder(folder).read()
     if found is None:
-        raise InvalidName("claim folder", str(folder), f"it must hold {CERTIFICATE} and {PRIVATE_KEY}, as `fleet claim temporary --folder` writes them")
+        raise InvalidName(
+            "claim folder",
+            str(folder),
+            f"it must hold {CERTIFICATE} and {PRIVATE_KEY}, as `fleet claim temporary --folder` writes them",
+        )
     return found

@@ -35,10 +35,15 @@ def versions(fleet: Fleet, resource: str, show: int | None) -> None:
 @click.option("--to", required=True, type=int, help="Number of a version that AWS has kept.")
 @click.pass_obj
 def rollback(fleet: Fleet, resource: str, to: int) -> None:
-    """Put a former version of RESOURCE in force, until the settings follow: `fleet apply` puts in force what they want."""
+    """Put a former version of RESOURCE in force, until the settings follow: `fleet apply` puts in
+    force what they want.
+    """
     wanted, aws = way_back.versioned(blueprint(fleet), resource), Account.of(fleet).aws
     with Lock(aws, fleet.bucket, who()) as lock:
         lock.take()
         step = way_back.roll_back(wanted, to, aws)
     after = ", ".join(change.field for change in step.changes)
-    console.print(f"version {to} of {wanted.name} is in force, " + (f"until `fleet apply` sets {after} anew" if after else "as the settings want it"))
+    console.print(
+        f"version {to} of {wanted.name} is in force, "
+        + (f"until `fleet apply` sets {after} anew" if after else "as the settings want it")
+    )

@@ -1,4 +1,6 @@
-"""Every resource of one fleet, each with those that must exist before it: the model that is planned, applied and removed."""
+"""Every resource of one fleet, each with those that must exist before it: the model that is planned, applied and
+removed.
+"""
 
 import json
 import re
@@ -51,8 +53,19 @@ Blueprint = Mapping[str, Part]
 
 def blueprint(fleet: Fleet) -> Blueprint:
     """Return the parts of a fleet by name, in an order in which they can be made."""
-    parts = {**_storage(fleet), **_hook(fleet), **_provisioning(fleet), **_claim(fleet), **_rules(fleet), **_own_ca(fleet), **_bulk(fleet)}
-    return {name: parts[name] for name in TopologicalSorter({name: part.after for name, part in parts.items()}).static_order()}
+    parts = {
+        **_storage(fleet),
+        **_hook(fleet),
+        **_provisioning(fleet),
+        **_claim(fleet),
+        **_rules(fleet),
+        **_own_ca(fleet),
+        **_bulk(fleet),
+    }
+    return {
+        name: parts[name]
+        for name in TopologicalSorter({name: part.after for name, part in parts.items()}).static_order()
+    }
 
 
 OWN_CA_PARTS = {
@@ -60,16 +73,23 @@ OWN_CA_PARTS = {
     "jitr": ("just_in_time_role", "just_in_time", "just_in_time_permission", "just_in_time_rule", "ca_certificate"),
     "jitp": ("jitp_template", "ca_certificate"),
 }
-"""The parts of which none can be described without the authority's certificate. Where the settings say something of logs, the function's is one more."""
+"""The parts of which none can be described without the authority's certificate.
+
+Where the settings say something of logs, the function's is one more.
+"""
 
 
 def own_ca_parts(fleet: Fleet) -> tuple[str, ...]:
     """Return the parts that a fleet has because of its own CA."""
-    return (*OWN_CA_PARTS[fleet.own_ca], *(("just_in_time_log",) if fleet.own_ca == "jitr" and fleet.makes_logs else ()))
+    return (
+        *OWN_CA_PARTS[fleet.own_ca],
+        *(("just_in_time_log",) if fleet.own_ca == "jitr" and fleet.makes_logs else ()),
+    )
 
 
 def shown(fleet: Fleet) -> Blueprint:
-    """Return the parts for whoever must show a fleet that is not whole, as Dagster when it loads: without the own CA's files its parts only say so.
+    """Return the parts for whoever must show a fleet that is not whole, as Dagster when it loads: without the own CA's
+    files its parts only say so.
 
     For deeds there is `blueprint`, which raises: beside half of the parts, the other half would look like leftovers.
     """
@@ -78,7 +98,10 @@ def shown(fleet: Fleet) -> Blueprint:
     except InvalidSetting as problem:
         if not own_ca_parts(fleet):
             raise
-        return {**blueprint(replace(fleet, own_ca="none")), **{name: Part(Undescribed(name, problem), (), "own_ca") for name in own_ca_parts(fleet)}}
+        return {
+            **blueprint(replace(fleet, own_ca="none")),
+            **{name: Part(Undescribed(name, problem), (), "own_ca") for name in own_ca_parts(fleet)},
+        }
 
 
 def topic_rule_name(rule: Rule) -> str:
@@ -95,16 +118,34 @@ def _storage(fleet: Fleet) -> dict[str, Part]:
     def bucket(name: str, policy: filled.Document) -> Part:
         if name in fleet.given:
             overwrites = name == fleet.bucket
-            return Part(GivenBucket(name, fleet.arn("s3", name), fleet.region, fleet.kms_key_arn, overwrites=overwrites))
-        plain = Bucket(name=name, arn=fleet.arn("s3", name), region=fleet.region, policy=policy, tags=fleet.all_tags, access_logs=fleet.access_logs(name))
+            return Part(
+                GivenBucket(name, fleet.arn("s3", name), fleet.region, fleet.kms_key_arn, overwrites=overwrites)
+            )
+        plain = Bucket(
+            name=name,
+            arn=fleet.arn("s3", name),
+            region=fleet.region,
+            policy=policy,
+            tags=fleet.all_tags,
+            access_logs=fleet.access_logs(name),
+        )
         return Part(replace(plain, encryption=ALGORITHM, kms_key=fleet.kms_key_arn) if fleet.kms_key else plain)
 
-    return {"bucket": bucket(fleet.bucket, filled.bucket_policy(fleet)), "lake_bucket": bucket(fleet.lake_bucket, filled.lake_bucket_policy(fleet))}
+    return {
+        "bucket": bucket(fleet.bucket, filled.bucket_policy(fleet)),
+        "lake_bucket": bucket(fleet.lake_bucket, filled.lake_bucket_policy(fleet)),
+    }
 
 
 def _hook(fleet: Fleet) -> dict[str, Part]:
     code = own_check.code(fleet)
-    role = _role(fleet, fleet.hook_role_name, "AWS IAM role for pre-provisioning lambda", filled.lambda_trust(fleet), {"hook": filled.hook_policy(fleet)})
+    role = _role(
+        fleet,
+        fleet.hook_role_name,
+        "AWS IAM role for pre-provisioning lambda",
+        filled.lambda_trust(fleet),
+        {"hook": filled.hook_policy(fleet)},
+    )
     function = Function(
         name=fleet.hook_name,
         arn=fleet.hook_arn,
@@ -124,42 +165,72 @@ def _hook(fleet: Fleet) -> dict[str, Part]:
         subnets=tuple(sorted(fleet.hook_subnets)),
         security_groups=tuple(sorted(fleet.hook_security_groups)),
     )
-    permission = InvokePermission(name=fleet.hook_name, arn=fleet.hook_arn, source_arn=fleet.template_arn, source_account=fleet.account)
+    permission = InvokePermission(
+        name=fleet.hook_name, arn=fleet.hook_arn, source_arn=fleet.template_arn, source_account=fleet.account
+    )
     table = AllowListTable(
-        name=fleet.allow_list_table, arn=fleet.arn("dynamodb", f"table/{fleet.allow_list_table}"), tags=fleet.all_tags, kms_key=fleet.kms_key_arn
+        name=fleet.allow_list_table,
+        arn=fleet.arn("dynamodb", f"table/{fleet.allow_list_table}"),
+        tags=fleet.all_tags,
+        kms_key=fleet.kms_key_arn,
     )
     return {
         **_log(fleet, "hook_log", function),
         **({"allow_list_table": Part(table)} if fleet.allow_list == "dynamodb" else {}),
         "hook_role": Part(replace(role, managed=tuple(sorted(fleet.hook_policies)))),
-        "hook": Part(function, ("hook_role", *(["allow_list_table"] if fleet.allow_list == "dynamodb" else []), *_log(fleet, "hook_log", function))),
+        "hook": Part(
+            function,
+            (
+                "hook_role",
+                *(["allow_list_table"] if fleet.allow_list == "dynamodb" else []),
+                *_log(fleet, "hook_log", function),
+            ),
+        ),
         "hook_permission": Part(permission, ("hook",)),
     }
 
 
 def _log(fleet: Fleet, name: str, function: Function) -> dict[str, Part]:
-    """Return a function's log where the settings say something of it, by the name of its part: it must be there before Lambda makes one of the same name."""
+    """Return a function's log where the settings say something of it, by the name of its part: it must be there before
+    Lambda makes one of the same name.
+    """
     group = log_of(function.name)
-    log = LogGroup(group, fleet.arn("logs", f"log-group:{group}"), fleet.kms_key_arn, fleet.log_retention_days, dict(fleet.tags))
+    log = LogGroup(
+        group, fleet.arn("logs", f"log-group:{group}"), fleet.kms_key_arn, fleet.log_retention_days, dict(fleet.tags)
+    )
     return {name: Part(log)} if fleet.makes_logs else {}
 
 
 def _hook_environment(fleet: Fleet) -> dict[str, str]:
-    where = {"none": "", "s3": f"s3://{fleet.bucket}/{fleet.allow_list_key}", "dynamodb": f"dynamodb://{fleet.allow_list_table}"}[fleet.allow_list]
+    where = {
+        "none": "",
+        "s3": f"s3://{fleet.bucket}/{fleet.allow_list_key}",
+        "dynamodb": f"dynamodb://{fleet.allow_list_table}",
+    }[fleet.allow_list]
     said = {
         "SERIAL_FORM": fleet.serial_form if fleet.serial_pattern else "",
-        "PATTERNS": json.dumps({each.name: [each.form.regex, each.required] for each in fleet.parameters}) if fleet.parameters else "",
+        "PATTERNS": json.dumps({each.name: [each.form.regex, each.required] for each in fleet.parameters})
+        if fleet.parameters
+        else "",
         "THING_TYPE": fleet.thing.type,
         "BILLING_GROUP": fleet.thing.billing_group,
         "OWN_CHECK": "on" if fleet.hook_file else "",
         "OWN_SETTINGS": ",".join(name for name, _ in fleet.hook_environment),
     }
-    plain = {"SERIAL_PREFIX": fleet.serial_prefix, "THING_PREFIX": fleet.thing_prefix, "TEMPLATE_ARN": fleet.template_arn, "ALLOW_LIST": where}
+    plain = {
+        "SERIAL_PREFIX": fleet.serial_prefix,
+        "THING_PREFIX": fleet.thing_prefix,
+        "TEMPLATE_ARN": fleet.template_arn,
+        "ALLOW_LIST": where,
+    }
     return dict(fleet.hook_environment) | plain | {name: text for name, text in said.items() if text}
 
 
 def _just_in_time_environment(fleet: Fleet) -> dict[str, str]:
-    said = {"THING_GROUPS": ",".join(fleet.thing.groups), "ATTRIBUTES": json.dumps(filled.attributes_of_serial(fleet)) if fleet.thing.attributes else ""}
+    said = {
+        "THING_GROUPS": ",".join(fleet.thing.groups),
+        "ATTRIBUTES": json.dumps(filled.attributes_of_serial(fleet)) if fleet.thing.attributes else "",
+    }
     return _hook_environment(fleet) | {name: text for name, text in said.items() if text}
 
 
@@ -191,7 +262,9 @@ def _device_policies(fleet: Fleet, things: tuple[str, ...] = ()) -> dict[str, Pa
     parts = {"device_policy": Part(_iot_policy(fleet, fleet.device_policy_name, first), things)}
     for number, document in enumerate(further, 2):
         name = fleet.further_device_policy_name(number)
-        policy = FurtherDevicePolicy(name, fleet.policy_arn(name), document, fleet.all_tags, first=fleet.device_policy_name)
+        policy = FurtherDevicePolicy(
+            name, fleet.policy_arn(name), document, fleet.all_tags, first=fleet.device_policy_name
+        )
         parts[f"device_policy_{number}"] = Part(policy, ("device_policy",))
     return parts
 
@@ -199,12 +272,23 @@ def _device_policies(fleet: Fleet, things: tuple[str, ...] = ()) -> dict[str, Pa
 def _what_things_are(fleet: Fleet) -> dict[str, Part]:
     """Return the type and the groups of the vehicles' things, where the settings name any."""
     thing, tags = fleet.thing, fleet.all_tags
-    groups = {f"thing_group_{_word(name)}": Part(ThingGroup(name, fleet.arn("iot", f"thinggroup/{name}"), tags)) for name in thing.groups}
+    groups = {
+        f"thing_group_{_word(name)}": Part(ThingGroup(name, fleet.arn("iot", f"thinggroup/{name}"), tags))
+        for name in thing.groups
+    }
     return {
-        **({"thing_type": Part(ThingType(thing.type, fleet.arn("iot", f"thingtype/{thing.type}"), tags))} if thing.type else {}),
+        **(
+            {"thing_type": Part(ThingType(thing.type, fleet.arn("iot", f"thingtype/{thing.type}"), tags))}
+            if thing.type
+            else {}
+        ),
         **groups,
         **(
-            {"billing_group": Part(BillingGroup(thing.billing_group, fleet.arn("iot", f"billinggroup/{thing.billing_group}"), tags))}
+            {
+                "billing_group": Part(
+                    BillingGroup(thing.billing_group, fleet.arn("iot", f"billinggroup/{thing.billing_group}"), tags)
+                )
+            }
             if thing.billing_group
             else {}
         ),
@@ -219,8 +303,12 @@ def _word(name: str) -> str:
 def _claim(fleet: Fleet) -> dict[str, Part]:
     claims = Claims.of(fleet)
     return {
-        "claim_policy": Part(_iot_policy(fleet, fleet.claim_policy_name, filled.claim_policy(fleet)), ("provisioning_template",)),
-        "claim_certificate": Part(ClaimCertificate(claims, claims.stored, kms_key=claims.kms_key, secret_tags=claims.tags), ("bucket",)),
+        "claim_policy": Part(
+            _iot_policy(fleet, fleet.claim_policy_name, filled.claim_policy(fleet)), ("provisioning_template",)
+        ),
+        "claim_certificate": Part(
+            ClaimCertificate(claims, claims.stored, kms_key=claims.kms_key, secret_tags=claims.tags), ("bucket",)
+        ),
         "claim_attachment": Part(PolicyAttachment(claims), ("claim_policy", "claim_certificate")),
     }
 
@@ -229,13 +317,25 @@ def _rules(fleet: Fleet) -> dict[str, Part]:
     _check_actions(fleet)
 
     def writer(name: str, what: str, *prefixes: str) -> Role:
-        return _role(fleet, name, what, filled.iot_trust(fleet), {"iotCoreRolePolicy": filled.write_policy(fleet, *prefixes)})
+        return _role(
+            fleet, name, what, filled.iot_trust(fleet), {"iotCoreRolePolicy": filled.write_policy(fleet, *prefixes)}
+        )
 
     return {
-        "rule_role": Part(writer(fleet.rule_role_name, "Topic rules write messages as this role", *fleet.raw_prefixes), ("bucket",)),
+        "rule_role": Part(
+            writer(fleet.rule_role_name, "Topic rules write messages as this role", *fleet.raw_prefixes), ("bucket",)
+        ),
         **_actions_role(fleet),
-        "rule_error_role": Part(writer(fleet.rule_error_role_name, "Topic rules report failures as this role", fleet.errors_prefix), ("bucket",)),
-        **{topic_rule_name(rule): Part(_topic_rule(fleet, rule), ("rule_role", "rule_error_role", *_actions_role(fleet))) for rule in fleet.rules},
+        "rule_error_role": Part(
+            writer(fleet.rule_error_role_name, "Topic rules report failures as this role", fleet.errors_prefix),
+            ("bucket",),
+        ),
+        **{
+            topic_rule_name(rule): Part(
+                _topic_rule(fleet, rule), ("rule_role", "rule_error_role", *_actions_role(fleet))
+            )
+            for rule in fleet.rules
+        },
     }
 
 
@@ -243,18 +343,32 @@ def _actions_role(fleet: Fleet) -> dict[str, Part]:
     """Return the role of the rules' further actions, if any is taken as the fleet's own."""
     rights = action_rights(fleet)
     document = {"further-actions": {"Version": "2012-10-17", "Statement": rights}}
-    role = _role(fleet, fleet.rule_actions_role_name, "Topic rules take their further actions as this role", filled.iot_trust(fleet), document)
+    role = _role(
+        fleet,
+        fleet.rule_actions_role_name,
+        "Topic rules take their further actions as this role",
+        filled.iot_trust(fleet),
+        document,
+    )
     return {"rule_actions_role": Part(role)} if rights else {}
 
 
 def _check_actions(fleet: Fleet) -> None:
-    """Raise InvalidSetting for an action that AWS IoT would not take, or with which messages would be written twice or go round in circles."""
+    """Raise InvalidSetting for an action that AWS IoT would not take, or with which messages would be written twice or
+    go round in circles.
+    """
     for number, rule in enumerate(fleet.rules[len(fleet.rule_keys) :]):
-        said = {f"actions[{place}]": action for place, action in enumerate(rule.actions)} | ({"error_action": rule.error_action} if rule.error_action else {})
+        said = {f"actions[{place}]": action for place, action in enumerate(rule.actions)} | (
+            {"error_action": rule.error_action} if rule.error_action else {}
+        )
         for name, action in said.items():
             refuse_unknown(f"rules[{number}].{name}", completed(fleet, action))
             if action.get("s3", {}).get("bucketName") == fleet.bucket:
-                raise InvalidSetting(f"rules[{number}].{name}.s3.bucketName", fleet.bucket, "this bucket holds the rules' own raw objects: take another")
+                raise InvalidSetting(
+                    f"rules[{number}].{name}.s3.bucketName",
+                    fleet.bucket,
+                    "this bucket holds the rules' own raw objects: take another",
+                )
             if within(rule.topic, re.sub(r"^[$]{2}", "$", action.get("republish", {}).get("topic", "$"))):
                 why = f"the rule reads {rule.topic!r}, and so its own messages, again and again: republish elsewhere"
                 raise InvalidSetting(f"rules[{number}].{name}.republish.topic", action["republish"]["topic"], why)
@@ -286,7 +400,11 @@ def _own_ca(fleet: Fleet) -> dict[str, Part]:
 def _just_in_time(fleet: Fleet) -> dict[str, Part]:
     """Return the function that decides about each new certificate of the CA, and the rule that calls it."""
     code, ca = own_check.code(fleet), ca_certificate(fleet)
-    policy, name, what = {"just-in-time": filled.just_in_time_policy(fleet)}, fleet.just_in_time_name, "Decides which certificates of the own CA are let in"
+    policy, name, what = (
+        {"just-in-time": filled.just_in_time_policy(fleet)},
+        fleet.just_in_time_name,
+        "Decides which certificates of the own CA are let in",
+    )
     role = _role(fleet, fleet.just_in_time_role_name, what, filled.lambda_trust(fleet), policy)
     function = Function(
         name=name,
@@ -294,7 +412,11 @@ def _just_in_time(fleet: Fleet) -> dict[str, Part]:
         description=what,
         role_arn=role.arn,
         runtime=fleet.hook_runtime,
-        environment={**_just_in_time_environment(fleet), "CA_CERTIFICATE_ID": ca.name, "DEVICE_POLICY": ",".join(device_policy_names(fleet))},
+        environment={
+            **_just_in_time_environment(fleet),
+            "CA_CERTIFICATE_ID": ca.name,
+            "DEVICE_POLICY": ",".join(device_policy_names(fleet)),
+        },
         tags=fleet.all_tags,
         code_sha256=sha256_of(code),
         code=code,
@@ -311,7 +433,11 @@ def _just_in_time(fleet: Fleet) -> dict[str, Part]:
         description="Tells the function of each new certificate of the own CA",
         sql=f"SELECT * FROM '$aws/events/certificates/registered/{ca.name}'",  # noqa: S608 (AWS IoT SQL; the id is a digest)
         action={"lambda": {"functionArn": function.arn}},
-        error_action=s3_action(fleet.role_arn(fleet.rule_error_role_name), fleet.bucket, f"{fleet.errors_prefix}/just-in-time/${{timestamp()}}-${{newuuid()}}"),
+        error_action=s3_action(
+            fleet.role_arn(fleet.rule_error_role_name),
+            fleet.bucket,
+            f"{fleet.errors_prefix}/just-in-time/${{timestamp()}}-${{newuuid()}}",
+        ),
         tags=fleet.all_tags,
     )
     permission = InvokePermission(name=name, arn=function.arn, source_arn=rule.arn, source_account=fleet.account)
@@ -329,15 +455,30 @@ def _bulk(fleet: Fleet) -> dict[str, Part]:
     if fleet.bulk_registration == "off":
         return {}
     reading = {"input": filled.read_policy(fleet, fleet.bulk_prefix)}
-    role = _role(fleet, fleet.bulk_role_name, "AWS IoT registers vehicles of a file as this role", filled.iot_trust(fleet), reading)
-    return {"bulk_role": Part(replace(role, managed=(fleet.registration_policy_arn,)), ("bucket", *_device_policies(fleet)), "bulk_registration")}
+    role = _role(
+        fleet,
+        fleet.bulk_role_name,
+        "AWS IoT registers vehicles of a file as this role",
+        filled.iot_trust(fleet),
+        reading,
+    )
+    return {
+        "bulk_role": Part(
+            replace(role, managed=(fleet.registration_policy_arn,)),
+            ("bucket", *_device_policies(fleet)),
+            "bulk_registration",
+        )
+    }
 
 
 def _topic_rule(fleet: Fleet, rule: Rule) -> TopicRule:
     return TopicRule(
         name=rule.aws_name,
         arn=fleet.arn("iot", f"rule/{rule.aws_name}"),
-        description=f"Writes {'every message' if rule.keeps_payloads else 'what the SQL selects of each message'} of {rule.topic} to S3",
+        description=(
+            f"Writes {'every message' if rule.keeps_payloads else 'what the SQL selects of each message'} of "
+            f"{rule.topic} to S3"
+        ),
         sql=rule.sql,
         action=s3_action(fleet.role_arn(fleet.rule_role_name), fleet.bucket, fleet.raw_key_expression_of(rule)),
         further_actions=tuple(completed(fleet, each) for each in rule.actions),
@@ -350,7 +491,9 @@ def _topic_rule(fleet: Fleet, rule: Rule) -> TopicRule:
     )
 
 
-def _role(fleet: Fleet, name: str, description: str, trust: filled.Document, inline: dict[str, filled.Document]) -> Role:
+def _role(
+    fleet: Fleet, name: str, description: str, trust: filled.Document, inline: dict[str, filled.Document]
+) -> Role:
     return Role(
         name=name,
         arn=fleet.role_arn(name),

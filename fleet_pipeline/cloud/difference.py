@@ -9,7 +9,10 @@ from fleet_pipeline.cloud.reconcile import Change
 
 
 def difference(changes: Iterable[Change]) -> str:
-    """Return a diff of every field that differs: `-` as AWS has it, `+` as the settings want it. Empty when nothing differs."""
+    """Return a diff of every field that differs: `-` as AWS has it, `+` as the settings want it.
+
+    Empty when nothing differs.
+    """
     return "\n".join(line for change in changes for line in _lines(change))
 
 

@@ -1,4 +1,7 @@
-"""The key of AWS KMS that encrypts what a fleet keeps: whether it can, and whether what was found is it. The key itself is somebody else's."""
+"""The key of AWS KMS that encrypts what a fleet keeps: whether it can, and whether what was found is it.
+
+The key itself is somebody else's.
+"""
 
 from typing import Any
 
@@ -10,13 +13,22 @@ ALGORITHM = "aws:kms"
 
 
 def usable(aws: Aws, key: str) -> str:
-    """Return the ARN of the key that an ARN names, its own or an alias's. Raises InvalidSetting for a key that cannot encrypt, so that nothing is given it."""
+    """Return the ARN of the key that an ARN names, its own or an alias's.
+
+    Raises InvalidSetting for a key that cannot encrypt, so that nothing is given it.
+    """
     with doing("describe the key of FLEET_KMS_KEY"):
         found: Any = aws.kms.describe_key(KeyId=key)["KeyMetadata"]
     if found["KeyState"] != "Enabled":
-        raise InvalidSetting("FLEET_KMS_KEY", key, f"the key's state is {found['KeyState']}: messages encrypted with it could not be written, nor read again")
+        raise InvalidSetting(
+            "FLEET_KMS_KEY",
+            key,
+            f"the key's state is {found['KeyState']}: messages encrypted with it could not be written, nor read again",
+        )
     if found.get("KeySpec", "SYMMETRIC_DEFAULT") != "SYMMETRIC_DEFAULT":
-        raise InvalidSetting("FLEET_KMS_KEY", key, f"S3, DynamoDB and the others take symmetric keys, and this is {found['KeySpec']}")
+        raise InvalidSetting(
+            "FLEET_KMS_KEY", key, f"S3, DynamoDB and the others take symmetric keys, and this is {found['KeySpec']}"
+        )
     return str(found["Arn"])
 
 
@@ -35,6 +47,8 @@ def _arn(wanted: str, found: str) -> str:
 
 def _key(aws: Aws, arn: str) -> str:
     if ":alias/" in arn:
-        with absent("NotFoundException", "AccessDeniedException"):  # rights are those to the wanted key: this alias is another's
+        with absent(
+            "NotFoundException", "AccessDeniedException"
+        ):  # rights are those to the wanted key: this alias is another's
             return str(aws.kms.describe_key(KeyId=arn)["KeyMetadata"]["Arn"])
     return arn

@@ -1,4 +1,6 @@
-"""What the hook would answer to a request, tried here: its zip in a process of its own, with its own settings, asking AWS and changing nothing."""
+"""What the hook would answer to a request, tried here: its zip in a process of its own, with its own settings, asking
+AWS and changing nothing.
+"""
 
 import io
 import json
@@ -39,14 +41,23 @@ class Answer:
 
 
 def asked(fleet: Fleet, aws: Aws, event: Mapping[str, Any]) -> Answer:
-    """Return the answer to an event as AWS IoT sends it. What it leaves out is filled in: our template, the claim certificate, a certificate's id.
+    """Return the answer to an event as AWS IoT sends it.
 
-    The reservation of the thing is left out. Whoever asks needs the hook's rights to read. An end without an answer is a refusal, as AWS IoT takes it.
+    What it leaves out is filled in: our template, the claim certificate, a certificate's id.
+
+    The reservation of the thing is left out. Whoever asks needs the hook's rights to read. An end without an answer is
+    a refusal, as AWS IoT takes it.
     """
     hook: Any = blueprint(fleet)["hook"].resource
     with doing("find the claim certificate"):
         claim = stored_certificate_id(aws, fleet.bucket)
-    usual: dict[str, Any] = {"claimCertificateId": claim, "certificateId": "0" * 64, "templateArn": fleet.template_arn, "clientId": "trial", "parameters": {}}
+    usual: dict[str, Any] = {
+        "claimCertificateId": claim,
+        "certificateId": "0" * 64,
+        "templateArn": fleet.template_arn,
+        "clientId": "trial",
+        "parameters": {},
+    }
     with tempfile.TemporaryDirectory(prefix="fleet-") as folder:
         with zipfile.ZipFile(io.BytesIO(hook.code)) as archive:
             archive.extractall(folder)
@@ -56,12 +67,27 @@ def asked(fleet: Fleet, aws: Aws, event: Mapping[str, Any]) -> Answer:
 def _answer(folder: str, event: Mapping[str, Any], environment: Mapping[str, str]) -> Answer:
     command = [sys.executable, "-I", "-c", _RUN, folder]
     try:
-        done = subprocess.run(command, input=json.dumps(event), env=environment, capture_output=True, text=True, check=False, timeout=LIMIT_S, cwd=folder)  # noqa: S603
+        done = subprocess.run(  # noqa: S603
+            command,
+            input=json.dumps(event),
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=LIMIT_S,
+            cwd=folder,
+        )
     except subprocess.TimeoutExpired:
         return Answer(allowed=False, reason=f"the hook did not answer within {LIMIT_S} s")
     lines = done.stdout.strip().splitlines()
     if done.returncode or len(lines) < len(("log", "answer")):
-        return Answer(allowed=False, reason=f"the hook ended without an answer: {(done.stderr.strip().splitlines() or ['nothing was said'])[-1][:200]}")
+        return Answer(
+            allowed=False,
+            reason=(
+                "the hook ended without an answer: "
+                f"{(done.stderr.strip().splitlines() or ['nothing was said'])[-1][:200]}"
+            ),
+        )
     return Answer(json.loads(lines[-1]).get("allowProvisioning") is True, json.loads(lines[-2])["reason"])
 
 
@@ -69,6 +95,19 @@ def _environment(hook: Function, aws: Aws) -> dict[str, str]:
     """Return what Lambda would give the process: the function's settings, the region, credentials."""
     given = aws.session.get_credentials()
     frozen: Any = given.get_frozen_credentials() if given else None
-    credentials = {"AWS_ACCESS_KEY_ID": frozen.access_key, "AWS_SECRET_ACCESS_KEY": frozen.secret_key, "AWS_SESSION_TOKEN": frozen.token} if frozen else {}
-    where = {"AWS_DEFAULT_REGION": aws.region, "AWS_REGION": aws.region, "AWS_ENDPOINT_URL": aws.endpoint_url, "PATH": os.environ.get("PATH", "")}
+    credentials = (
+        {
+            "AWS_ACCESS_KEY_ID": frozen.access_key,
+            "AWS_SECRET_ACCESS_KEY": frozen.secret_key,
+            "AWS_SESSION_TOKEN": frozen.token,
+        }
+        if frozen
+        else {}
+    )
+    where = {
+        "AWS_DEFAULT_REGION": aws.region,
+        "AWS_REGION": aws.region,
+        "AWS_ENDPOINT_URL": aws.endpoint_url,
+        "PATH": os.environ.get("PATH", ""),
+    }
     return {**hook.environment, **{name: text for name, text in {**where, **credentials}.items() if text}}

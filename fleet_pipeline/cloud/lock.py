@@ -1,7 +1,7 @@
 """One apply at a time: an object in the fleet's bucket that only one can make, and that lapses when its maker has died.
 
-The holder renews it while it works; whoever finds it unrenewed for longer than the lease takes it over. Both are conditional writes, so of
-two that try at once S3 lets one through. Its age is told by S3's own clock.
+The holder renews it while it works; whoever finds it unrenewed for longer than the lease takes it over. Both are
+conditional writes, so of two that try at once S3 lets one through. Its age is told by S3's own clock.
 """
 
 import json
@@ -53,12 +53,16 @@ class Lock:
         """Return the lock, not yet taken."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Give it back."""
         self.release()
 
     def take(self) -> None:
-        """Return when the lock is ours; a second time only makes sure that it still is. Raises LockHeld when it is someone else's.
+        """Return when the lock is ours; a second time only makes sure that it still is.
+
+        Raises LockHeld when it is someone else's.
 
         Before there is a bucket there is no lock, and S3 lets only one make the bucket.
         """

@@ -1,7 +1,7 @@
 """Look, compare, act, look again: the one way in which a resource of AWS is planned, applied and removed.
 
-A kind of resource is a frozen dataclass that is both what is wanted and what is found; drift is the list of its differing fields.
-This module owns absence, refusal, waiting and wording; the kinds just call boto3.
+A kind of resource is a frozen dataclass that is both what is wanted and what is found; drift is the list of its
+differing fields. This module owns absence, refusal, waiting and wording; the kinds just call boto3.
 """
 
 import time
@@ -15,7 +15,10 @@ from fleet_pipeline.cloud.spreading import Sleep, again
 from fleet_pipeline.model.errors import AwsError, AwsRefused, AwsUnavailable, CannotChange, NotOurs
 
 PAUSES_S = (0.5, 1, 2, 4, 8, 15, 30)
-"""Waits between tries. A new IAM role is assumable everywhere within a minute. Source: terraform-provider-aws waits 2 min at most."""
+"""Waits between tries.
+
+A new IAM role is assumable everywhere within a minute. Source: terraform-provider-aws waits 2 min at most.
+"""
 
 OVERTAKEN = {
     "BucketAlreadyOwnedByYou",
@@ -27,8 +30,9 @@ OVERTAKEN = {
     "ResourceNotFoundException",
     "VersionsLimitExceededException",
 }
-"""What AWS answers when it is no longer as it was looked at: the call was carried out and its answer lost, so that botocore sent it
-a second time, or someone else was faster. Another look tells."""
+"""What AWS answers when it is no longer as it was looked at: the call was carried out and its answer lost, so that
+botocore sent it a second time, or someone else was faster. Another look tells.
+"""
 
 STACK_TAG = "fleet_pipeline:stack"
 """The tag that says whose a resource is."""
@@ -37,7 +41,10 @@ T = TypeVar("T")
 
 
 class Resource(Protocol):
-    """One resource of AWS, wanted or found. Fields of the dataclass that take part in comparison are what is declared."""
+    """One resource of AWS, wanted or found.
+
+    Fields of the dataclass that take part in comparison are what is declared.
+    """
 
     kind: ClassVar[str]
     fixed: ClassVar[frozenset[str]]
@@ -92,7 +99,8 @@ class Change:
 class Step:
     """A resource, what is to be done to it (or was), and because of which fields.
 
-    `live` is the resource as AWS has it now: before acting in a plan, afterwards in what `reconcile` and `remove` return.
+    `live` is the resource as AWS has it now: before acting in a plan, afterwards in what `reconcile` and `remove`
+    return.
     """
 
     wanted: Resource
@@ -135,12 +143,16 @@ def plan(wanted: Resource, aws: Aws) -> Step:
     return step
 
 
-def reconcile(wanted: Resource, aws: Aws, *, permit: Callable[[], None] = lambda: None, sleep: Sleep = time.sleep) -> Step:
+def reconcile(
+    wanted: Resource, aws: Aws, *, permit: Callable[[], None] = lambda: None, sleep: Sleep = time.sleep
+) -> Step:
     """Bring AWS to what is wanted and return the step that it took; when nothing differs, no writing call is made.
 
-    Waits up to a minute while AWS has not heard of what the resource needs, and then until it shows what was done. What AWS took is
-    not done a second time because AWS does not show it yet: that would make two certificates. `permit` is asked before the first
-    writing call. Raises what it raises, and AwsRefused, AwsUnavailable (after the wait), CannotChange, NotOurs.
+    Waits up to a minute while AWS has not heard of what the resource needs, and then until it shows what was done. What
+    AWS took is
+    not done a second time because AWS does not show it yet: that would make two certificates. `permit` is asked before
+    the first writing call. Raises what it raises, and AwsRefused, AwsUnavailable (after the wait), CannotChange,
+    NotOurs.
     """
     first = patiently(lambda: plan(wanted, aws), sleep)
     if first.action is Action.UNCHANGED:
@@ -180,13 +192,21 @@ def _act(step: Step, aws: Aws) -> None:
 
 def _unchanged(step: Step, done: Action) -> Step:
     if step.action is not Action.UNCHANGED:
-        raise AwsUnavailable(f"{done} {step.title}", "NotYetVisible", f"still differs: {', '.join(change.field for change in step.changes)}")
+        raise AwsUnavailable(
+            f"{done} {step.title}",
+            "NotYetVisible",
+            f"still differs: {', '.join(change.field for change in step.changes)}",
+        )
     return step
 
 
 def _changes(wanted: Resource, found: Resource | None) -> list[Change]:
     before = declared(found) if found is not None else {}
-    return [Change(name, before.get(name), value) for name, value in declared(wanted).items() if found is None or before[name] != value]
+    return [
+        Change(name, before.get(name), value)
+        for name, value in declared(wanted).items()
+        if found is None or before[name] != value
+    ]
 
 
 def _action(wanted: Resource, found: Resource | None, changes: tuple[Change, ...]) -> Action:
@@ -209,13 +229,16 @@ def _refused(wanted: Resource, found: Resource | None) -> AwsError | None:
 
 
 def _foreign(wanted: Resource, found: Resource) -> bool:
-    # What carries no tag of ours is ours as that is on which it stands: a certificate its bucket, a statement its function.
+    # What carries no tag of ours is ours as that is on which it stands: a certificate its bucket, a statement its
+    # function.
     ours = getattr(wanted, "tags", None)
     return ours is not None and STACK_TAG in ours and getattr(found, "tags", {}).get(STACK_TAG) != ours[STACK_TAG]
 
 
 def _not_ours(wanted: Resource, found: Resource | None) -> NotOurs:
-    """Return the refusal, with the settings by which the resource would be named otherwise, and the fleet whose it is."""
+    """Return the refusal, with the settings by which the resource would be named otherwise, and the
+    fleet whose it is.
+    """
     owner = getattr(found, "tags", {}).get(STACK_TAG, "")
     return NotOurs(_title(wanted), getattr(wanted, "named_by", "FLEET_SERVICE or FLEET_ENVIRONMENT"), owner)
 
@@ -226,4 +249,9 @@ def _title(resource: Resource) -> str:
 
 def patiently(deed: Callable[[], T], sleep: Sleep = time.sleep) -> T:
     """Do a deed, from its first look on, again and again for a minute, as long as what AWS answers may pass."""
-    return again(deed, PAUSES_S, lambda error: isinstance(error, AwsRefused) and (error.retryable or error.code in OVERTAKEN), sleep)
+    return again(
+        deed,
+        PAUSES_S,
+        lambda error: isinstance(error, AwsRefused) and (error.retryable or error.code in OVERTAKEN),
+        sleep,
+    )

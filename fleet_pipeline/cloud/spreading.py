@@ -1,4 +1,6 @@
-"""Waiting for what AWS IoT carries out later than it answers: a thing or a policy is still on a certificate for some seconds after it was detached."""
+"""Waiting for what AWS IoT carries out later than it answers: a thing or a policy is still on a certificate for some
+seconds after it was detached.
+"""
 
 import time
 from collections.abc import Callable, Iterable
@@ -10,7 +12,10 @@ from fleet_pipeline.aws.clients import Aws, error_code
 from fleet_pipeline.model.errors import AwsError
 
 PAUSES_S = (1, 2, 4, 8, 15, 30)
-"""Waits between tries, a minute in all. "It might take several seconds for the detachment to propagate." Source: API_DetachThingPrincipal."""
+"""Waits between tries, a minute in all.
+
+"It might take several seconds for the detachment to propagate." Source: API_DetachThingPrincipal.
+"""
 
 LATER = {"CertificateStateException", "DeleteConflictException", "InvalidRequestException"}
 """What AWS IoT answers meanwhile: to DeleteCertificate one of the first two, to DeleteThing the last."""
@@ -20,7 +25,10 @@ Sleep = Callable[[float], None]
 
 
 def once_detached(deed: Callable[[], T], sleep: Sleep = time.sleep) -> T:
-    """Do what AWS IoT refuses until it has carried out what it was told before. Raises its last refusal after a minute."""
+    """Do what AWS IoT refuses until it has carried out what it was told before.
+
+    Raises its last refusal after a minute.
+    """
     return again(deed, PAUSES_S, lambda error: isinstance(error, ClientError) and error_code(error) in LATER, sleep)
 
 

@@ -1,7 +1,8 @@
-"""Dagster's own folder on this machine, `.dagster`: it holds rows that were shown, logs and errors, and is entered by its owner alone.
+"""Dagster's own folder on this machine, `.dagster`: it holds rows that were shown, logs and errors, and is entered by
+its owner alone.
 
-`dagster.yaml` names the class below, so that the folder is closed by whatever opens the instance first: `dagster dev`, `dg dev`,
-`dagster asset materialize`, `fleet demo`, `fleet ui`, a run.
+`dagster.yaml` names the class below, so that the folder is closed by whatever opens the instance first: `dagster dev`,
+`dg dev`, `dagster asset materialize`, `fleet demo`, `fleet ui`, a run.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,8 @@
 """The gate before Dagster's webserver, which has no login and carries out whatever reaches its `/graphql`, by GET too.
 
-A web page in the same browser, or an image in a text that a vehicle chose, can send requests that need no answer. So nothing is passed on that names
-another host, comes from another origin, or could be sent by a page without a preflight. Pure ASGI: it stands before any application.
+A web page in the same browser, or an image in a text that a vehicle chose, can send requests that need no answer. So
+nothing is passed on that names another host, comes from another origin, or could be sent by a page without a preflight.
+Pure ASGI: it stands before any application.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -14,7 +15,10 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
-"""The names under which a browser on the same machine reaches it. No other name is ever resolved to them by someone else."""
+"""The names under which a browser on the same machine reaches it.
+
+No other name is ever resolved to them by someone else.
+"""
 
 HARMLESS = {"GET", "HEAD"}
 """Methods that change nothing, but for `/graphql`, where Dagster carries out mutations by GET."""
@@ -53,7 +57,11 @@ class Gate:
 def _unasked(scope: Mapping[str, Any], headers: Mapping[str, str]) -> str:
     """Return why a request may have been sent by a page that was not asked for leave."""
     graphql = scope["path"].rstrip("/").endswith("/graphql")
-    if graphql and scope["method"] != "POST" and (scope["query_string"] or headers.get("sec-fetch-mode", "navigate") != "navigate"):
+    if (
+        graphql
+        and scope["method"] != "POST"
+        and (scope["query_string"] or headers.get("sec-fetch-mode", "navigate") != "navigate")
+    ):
         return "GraphQL is taken by POST alone."
     if scope["method"] in HARMLESS:
         return ""

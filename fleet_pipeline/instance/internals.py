@@ -1,4 +1,6 @@
-"""Everything of Dagster that is not public and that we rely on: an upgrade that moves one of these breaks here, and its test says which."""
+"""Everything of Dagster that is not public and that we rely on: an upgrade that moves one of these breaks here, and its
+test says which.
+"""
 
 from importlib import import_module
 from typing import Any
@@ -15,7 +17,12 @@ from dagster._core.definitions.data_version import (
 from dagster._core.remote_origin import CodeLocationOrigin
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.root import LocalArtifactStorage
-from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG, SCHEDULE_NAME_TAG, WILL_RETRY_TAG
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+    SCHEDULE_NAME_TAG,
+    WILL_RETRY_TAG,
+)
 from dagster._serdes import ConfigurableClassData
 
 __all__ = [
@@ -39,5 +46,7 @@ __all__ = [
 
 
 def dev() -> Any:
-    """Return the module of the command `dagster dev`: its `dev_command`, and `open_ipc_subprocess`, by which it starts the webserver."""
+    """Return the module of the command `dagster dev`: its `dev_command`, and `open_ipc_subprocess`, by which it starts
+    the webserver.
+    """
     return import_module("dagster._cli.dev")

@@ -1,4 +1,6 @@
-"""Which process works on a run, so that a run whose process was killed can be told from one that works on another machine, or for another team."""
+"""Which process works on a run, so that a run whose process was killed can be told from one that works on another
+machine, or for another team.
+"""
 
 import os
 import socket
@@ -14,7 +16,10 @@ TAG = "fleet/process"
 """The run's tag: host, process id and, where the system tells, the time at which the process began."""
 
 BEGINNING = timedelta(minutes=5)
-"""From a run's start to its first step, at most, on the slowest machine. As long as Dagster waits for a run to start."""
+"""From a run's start to its first step, at most, on the slowest machine.
+
+As long as Dagster waits for a run to start.
+"""
 
 
 def tag(instance: dg.DagsterInstance, run_id: str) -> None:
@@ -24,13 +29,18 @@ def tag(instance: dg.DagsterInstance, run_id: str) -> None:
 
 
 def is_gone(run: dg.DagsterRun) -> bool:
-    """Whether the process that worked on a run was one of this host and is no more. Of a run without our tag nothing is known."""
+    """Whether the process that worked on a run was one of this host and is no more.
+
+    Of a run without our tag nothing is known.
+    """
     host, _, process = run.tags.get(TAG, "").rpartition(" ")[0].rpartition(" ")
     return host == socket.gethostname() and not _lives(int(process), run.tags[TAG].rpartition(" ")[2])
 
 
 def never_began(instance: dg.DagsterInstance, record: dg.RunRecord, now: datetime) -> bool:
-    """Whether a run was killed between its start and its first step: long ago it started, and nobody has said since what process works on it."""
+    """Whether a run was killed between its start and its first step: long ago it started, and nobody has said since
+    what process works on it.
+    """
     run = record.dagster_run
     if TAG in run.tags or not record.start_time or now.timestamp() - record.start_time < BEGINNING.total_seconds():
         return False
@@ -38,7 +48,9 @@ def never_began(instance: dg.DagsterInstance, record: dg.RunRecord, now: datetim
 
 
 def is_of_location(run: dg.DagsterRun, here: CodeLocationOrigin | None) -> bool:
-    """Whether a run is of this code location, as far as both are known: an instance may have several, and their runs are their own business."""
+    """Whether a run is of this code location, as far as both are known: an instance may have several, and their runs
+    are their own business.
+    """
     of = run.remote_job_origin
     return of is None or here is None or of.location_name == here.location_name
 
@@ -54,7 +66,10 @@ def _lives(process: int, began: str) -> bool:
 
 
 def _began(process: int) -> str:
-    """Return the clock tick at which a process began, or nothing where there is no /proc. A process id alone is used again."""
+    """Return the clock tick at which a process began, or nothing where there is no /proc.
+
+    A process id alone is used again.
+    """
     with suppress(OSError):
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
     return "-"

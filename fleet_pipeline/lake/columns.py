@@ -1,7 +1,8 @@
 """Many messages become typed columns; what fits no column is set aside, message by message.
 
-Arrow's own inference is not used on what devices send: it turns 1.5 into 1 where integers are expected, drops fields that come late, and a
-conflict costs the whole batch. Here every value keeps its column or is set aside with its path, and the two together are the message.
+Arrow's own inference is not used on what devices send: it turns 1.5 into 1 where integers are expected, drops fields
+that come late, and a conflict costs the whole batch. Here every value keeps its column or is set aside with its path,
+and the two together are the message.
 """
 
 from collections.abc import Iterable, Sequence
@@ -30,12 +31,16 @@ FEW = 16
 """Rows from which on a field without a column has one in its block. The values of others are set aside, one by one."""
 
 MANY, DENSE = 128, 8
-"""A field that so many rows have, and of those so far one in so many, has a place for every row of its block: that costs what 1,000 and more
-values do that are kept one by one. Asked again each time that there are four times as many."""
+"""A field that so many rows have, and of those so far one in so many, has a place for every row of its block: that
+costs what 1,000 and more values do that are kept one by one. Asked again each time that there are four times as many.
+"""
 
 
 class Sheet:
-    """The fields of `rows` messages, column by column. Where a message has several rows, `messages` says which each row is of."""
+    """The fields of `rows` messages, column by column.
+
+    Where a message has several rows, `messages` says which each row is of.
+    """
 
     def __init__(self, contract: Contract, rows: int, messages: Sequence[int] | None = None) -> None:
         self._contract, self._rows, self._messages = contract, rows, messages
@@ -70,7 +75,10 @@ class Sheet:
         return self.evidence
 
     def arrays(self) -> list[tuple[Column, pa.Array]]:
-        """Return a column for every field of the contract, and for every other that many messages have. Values that do not fit are set aside."""
+        """Return a column for every field of the contract, and for every other that many messages have.
+
+        Values that do not fit are set aside.
+        """
         fields = self.learn().fields
         for few in list(self._few.values()):
             # No column is made of fields that hold nothing, and nothing is kept, until one of them holds something.
@@ -120,7 +128,9 @@ class Sheet:
         return values
 
     def _forget(self) -> None:
-        """Set aside the rarer half of the fields that few rows have: in a flood of names, those that come again are known by then."""
+        """Set aside the rarer half of the fields that few rows have: in a flood of names, those that come again are
+        known by then.
+        """
         for few in sorted(self._few.values(), key=_rows_of)[: -FIELDS_NOTED // 2]:
             self._put_down(self._few.pop(few.path))
             self._goes_on(few, None)
@@ -130,7 +140,9 @@ class Sheet:
             self.set_aside(row, few.path, value)
 
     def _array(self, path: Path, values: "_Sparse | list[Any]") -> tuple[Column, pa.Array]:
-        kind = self._contract.kinds.get(path) or kind_of_most(self.evidence.fields[path], self._contract.form.numbers)[0]
+        kind = (
+            self._contract.kinds.get(path) or kind_of_most(self.evidence.fields[path], self._contract.form.numbers)[0]
+        )
         rows, kept = (range(self._rows), values) if isinstance(values, list) else (values.rows, values.values)
         array, misfits = filled(kept, kind)
         for place in misfits:
@@ -222,7 +234,9 @@ class _Object(dict[str, Any]):
         return values
 
     def now(self, path: Path, values: Any) -> None:
-        """Have the values of a field that lies in here go elsewhere from now on; None for wherever it will be found to."""
+        """Have the values of a field that lies in here go elsewhere from now on; None for wherever it
+        will be found to.
+        """
         fields: _Object | None = self
         for name in path[:-1]:
             fields = None if fields is None else fields.objects.get(name)

@@ -1,4 +1,6 @@
-"""The way into an hour of the lake: rows gather in a spool, and go in as the next part, whoever else adds parts meanwhile."""
+"""The way into an hour of the lake: rows gather in a spool, and go in as the next part, whoever else adds parts
+meanwhile.
+"""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -17,7 +19,9 @@ from fleet_pipeline.model.rule import Rule
 
 
 class GenerationBegun(Exception):
-    """A new generation was begun meanwhile: what is to be added must be there first, since readers will switch to it."""
+    """A new generation was begun meanwhile: what is to be added must be there first, since readers
+    will switch to it.
+    """
 
 
 class Slots(Protocol):
@@ -40,7 +44,8 @@ class Slots(Protocol):
 def append(slots: Slots, seen: int) -> int:
     """Add what is pending as the next part after those that were seen, and return how many parts were seen then.
 
-    A taken number means that a rival was faster, or that an earlier try of ours arrived and its answer was lost: look again, in both cases.
+    A taken number means that a rival was faster, or that an earlier try of ours arrived and its answer was lost: look
+    again, in both cases.
     """
     while slots.pending:
         if slots.put(seen):
@@ -51,7 +56,10 @@ def append(slots: Slots, seen: int) -> int:
 
 @dataclass
 class Appending:
-    """The parts of one hour, and what is to be added to them. Blocks come in the order of their keys, without rows that a seen part holds."""
+    """The parts of one hour, and what is to be added to them.
+
+    Blocks come in the order of their keys, without rows that a seen part holds.
+    """
 
     lake: Lake
     rule: Rule
@@ -100,8 +108,15 @@ class Appending:
         """
         self.contract = self.lake.record(self.rule, self.evidence, self.contract.form, self._most_columns())
         file, key = self.folder / "part.parquet", self.lake.part_key(self.rule, self.hour, number)
-        facts = {"writer": f"fleet-pipeline {__version__}", "rule": self.rule.key, "hour": self.hour.partition_key, "contract": self.contract.number}
-        written = write(file, (conformed(block, self.contract) for block in self._spool), row_schema(self.contract), facts)
+        facts = {
+            "writer": f"fleet-pipeline {__version__}",
+            "rule": self.rule.key,
+            "hour": self.hour.partition_key,
+            "contract": self.contract.number,
+        }
+        written = write(
+            file, (conformed(block, self.contract) for block in self._spool), row_schema(self.contract), facts
+        )
         if self.coming is not None and self.lake.coming() != self.coming:
             raise GenerationBegun
         if not self.lake.store.put_new(key, file):
@@ -114,9 +129,13 @@ class Appending:
         return True
 
     def _most_columns(self) -> int:
-        """Return how many columns the table may have after this hour: half of the room that was there before its first part goes to it, whoever writes it."""
+        """Return how many columns the table may have after this hour: half of the room that was there before its first
+        part goes to it, whoever writes it.
+        """
         if self._most is None and self.evidence.fields:
-            before = self.contract if self._first_record is None else self.lake.contract(self.rule, self._first_record - 1)
+            before = (
+                self.contract if self._first_record is None else self.lake.contract(self.rule, self._first_record - 1)
+            )
             self._most = len(before.columns) + before.most_new
         return self._most or 0
 

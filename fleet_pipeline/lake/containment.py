@@ -33,7 +33,17 @@ _NO_ROOM = {
 }
 """What the system says when something of this machine is used up, and what then helps."""
 
-_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ESTALE}
+_REFUSED = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.EIO,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.ELOOP,
+    errno.ENXIO,
+    errno.ESTALE,
+}
 """What the system says of a folder in which this user may not write, that is gone, or whose disk is broken."""
 
 
@@ -41,8 +51,9 @@ _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOENT, err
 def contained(what: str) -> Iterator[None]:
     """Let nothing but an error of ours out of the work on `what`, which is one hour.
 
-    Raises NoRoom when disk, memory or open files of this machine are used up, FolderRefused when temporary files cannot be used, and Defect,
-    with its traceback in the log, for what nobody foresaw. A stop by the user or by Dagster goes through.
+    Raises NoRoom when disk, memory or open files of this machine are used up, FolderRefused when temporary files cannot
+    be used, and Defect, with its traceback in the log, for what nobody foresaw. A stop by the user or by Dagster goes
+    through.
     """
     try:
         yield
@@ -66,7 +77,10 @@ def _of_system(what: str, error: OSError) -> FleetError:
 
 
 def _is_of_temporary_files(error: OSError) -> bool:
-    """Whether an error names a file of the temporary folder, or says that there is none. Of any other file the hour should know nothing."""
+    """Whether an error names a file of the temporary folder, or says that there is none.
+
+    Of any other file the hour should know nothing.
+    """
     try:
         folder = Path(tempfile.gettempdir())
     except FileNotFoundError:

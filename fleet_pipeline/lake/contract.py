@@ -1,8 +1,9 @@
 """A rule's typed columns: learnt from its messages, recorded once they are written, and from then on only added to.
 
-A column has one kind for good, because files of one table that disagree about a column break its readers. A value that is equal in the
-column's kind goes in (5 in a column of doubles, 5.0 in a column of integers); any other stays in `_extra`. Widening a recorded column is a
-person's decision: rewrite the table as a new generation. What messages must say for a column to be made stands in `learning.py`.
+A column has one kind for good, because files of one table that disagree about a column break its readers. A value that
+is equal in the column's kind goes in (5 in a column of doubles, 5.0 in a column of integers); any other stays in
+`_extra`. Widening a recorded column is a person's decision: rewrite the table as a new generation. What messages must
+say for a column to be made stands in `learning.py`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -46,7 +47,10 @@ KINDS: dict[str, pa.DataType] = {
     "json": pa.string(),
     "[]": pa.list_(pa.null()),
 }
-"""What a column may hold, in Arrow's types. `json` is the text of arrays that hold objects, arrays, or a mixture; `[]` is not yet known."""
+"""What a column may hold, in Arrow's types.
+
+`json` is the text of arrays that hold objects, arrays, or a mixture; `[]` is not yet known.
+"""
 
 SCALARS: dict[type, str] = {bool: "bool", int: "int64", float: "double", str: "string"}
 """The kinds of values that hold no others, by the types of which a parser makes them."""
@@ -75,7 +79,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Contract:
-    """The typed columns of a rule, by name. They keep their kind and their order, and others are only added after them."""
+    """The typed columns of a rule, by name.
+
+    They keep their kind and their order, and others are only added after them.
+    """
 
     columns: Mapping[str, Column] = field(default_factory=dict)
     number: int = -1
@@ -98,9 +105,11 @@ class Contract:
         return self.column(path, "").name
 
     def claims(self, path: Path) -> dict[str, tuple[Path, bool]]:
-        """Return the names that a column takes for its field alone, whatever their case: Athena cannot tell `Speed` from `speed`.
+        """Return the names that a column takes for its field alone, whatever their case: Athena cannot tell `Speed`
+        from `speed`.
 
-        In structs these are the names of the structs around it, too, which are shared by the fields within and are no columns themselves.
+        In structs these are the names of the structs around it, too, which are shared by the fields within and are no
+        columns themselves.
         """
         depths = range(1, len(path) + 1) if self.structs else [len(path)]
         return {self.name(path[:depth]).casefold(): (path[:depth], depth == len(path)) for depth in depths}
@@ -129,28 +138,43 @@ class Contract:
             return owner == (path, True)
         if self.pinned or len(self.columns) >= COLUMNS or not _is_good_name(name):
             return False
-        return not self.structs or (_fits_structs(path) and all(self.owners.get(claimed, owner) == owner for claimed, owner in self.claims(path).items()))
+        return not self.structs or (
+            _fits_structs(path)
+            and all(self.owners.get(claimed, owner) == owner for claimed, owner in self.claims(path).items())
+        )
 
     @property
     def most_new(self) -> int:
-        """How many columns an hour may add: half of those that there is still room for, so that no hour uses up a table."""
+        """How many columns an hour may add: half of those that there is still room for, so that no hour uses up a
+        table.
+        """
         return (COLUMNS - len(self.columns) + 1) // 2
 
     def adding(self, wanted: Iterable[Column], form: Form | None = None, most: int = COLUMNS) -> Self:
-        """Return the lake's next record: this one with as many of the wanted columns as it takes, up to `most`, the first of them first.
+        """Return the lake's next record: this one with as many of the wanted columns as it takes, up to `most`, the
+        first of them first.
 
         Raises ContractBroken when the rows that want them are of another form.
         """
         mine, others = asdict(self.form), asdict(form or self.form)
-        if broken := tuple(f"~ {name}: {mine[name]} -> {others[name]}" for name in ("arrays", "several_objects") if mine[name] != others[name]):
+        if broken := tuple(
+            f"~ {name}: {mine[name]} -> {others[name]}"
+            for name in ("arrays", "several_objects")
+            if mine[name] != others[name]
+        ):
             raise ContractBroken(broken)
         new = self._taken(wanted, min(most, COLUMNS - len(self.columns)))
         if not new and self.number >= 0:
             return self
-        return replace(self, columns={**self.columns, **{column.name: column for column in new}}, number=self.number + 1)
+        return replace(
+            self, columns={**self.columns, **{column.name: column for column in new}}, number=self.number + 1
+        )
 
     def _taken(self, wanted: Iterable[Column], most: int) -> list[Column]:
-        """Return those of some columns that this contract takes beside those that it has, by name. Of two that claim one name, the first has it."""
+        """Return those of some columns that this contract takes beside those that it has, by name.
+
+        Of two that claim one name, the first has it.
+        """
         owners, new = dict(self.owners), dict[Path, Column]()
         for column in wanted:
             claims = self.claims(column.path)
@@ -161,11 +185,16 @@ class Contract:
         return sorted(new.values(), key=lambda column: column.name)
 
     def pinning(self, wanted: Self) -> Self:
-        """Return the lake's next record, with the wanted columns and no room for others. Raises ContractBroken when one that stands would change."""
+        """Return the lake's next record, with the wanted columns and no room for others.
+
+        Raises ContractBroken when one that stands would change.
+        """
         broken, owners = [line for line in self.difference(wanted) if not line.startswith("+")], dict(self.owners)
         for name, column in wanted.columns.items():
             claims = self.claims(column.path)
-            if column.kind not in {*KINDS} - {"[]"} or any(owners.get(claimed, owner) != owner for claimed, owner in claims.items()):
+            if column.kind not in {*KINDS} - {"[]"} or any(
+                owners.get(claimed, owner) != owner for claimed, owner in claims.items()
+            ):
                 broken.append(f"+ {name} {column.kind}: there is no such kind, or the name is another field's")
             owners |= claims
         if broken:
@@ -176,15 +205,24 @@ class Contract:
         return replace(self, columns=columns, number=self.number + 1, pinned=True)
 
     def saying(self, columns: Mapping[Path, str]) -> Self:
-        """Return the lake's next record, with these columns beside those that stand, and no room for others; this one where nothing is said.
+        """Return the lake's next record, with these columns beside those that stand, and no room for others; this one
+        where nothing is said.
 
         Raises ContractBroken when one that stands is of another kind, or a name cannot be a column's.
         """
         named = [self.column(path, kind) for path, kind in columns.items()]
         open_to_them = replace(self, pinned=False)
-        if bad := tuple(f"+ {column.name} {column.kind}: no column can have this name" for column in named if not open_to_them.takes(column.path)):
+        if bad := tuple(
+            f"+ {column.name} {column.kind}: no column can have this name"
+            for column in named
+            if not open_to_them.takes(column.path)
+        ):
             raise ContractBroken(bad)
-        return self.pinning(replace(self, columns={**self.columns, **{column.name: column for column in named}})) if named else self
+        return (
+            self.pinning(replace(self, columns={**self.columns, **{column.name: column for column in named}}))
+            if named
+            else self
+        )
 
     def difference(self, other: Self) -> list[str]:
         """Return what another contract has more (+), less (-) and otherwise (~), a line a column."""
@@ -196,13 +234,19 @@ class Contract:
             if known is None:
                 lines.append(f"+ {name} {column.kind}")
             elif known != column:
-                lines.append(f"~ {name} {known.kind} -> {column.kind}" if known.kind != column.kind else f"~ {name} {known.path} -> {column.path}")
+                lines.append(
+                    f"~ {name} {known.kind} -> {column.kind}"
+                    if known.kind != column.kind
+                    else f"~ {name} {known.path} -> {column.path}"
+                )
         return lines
 
     def to_json(self) -> bytes:
         """Return the record's text; the inverse of `of_json`."""
         columns = [{"name": name, "path": column.path, "kind": column.kind} for name, column in self.columns.items()]
-        return msgspec.json.format(msgspec.json.encode({"pinned": self.pinned, "form": asdict(self.form), "columns": columns}), indent=1)
+        return msgspec.json.format(
+            msgspec.json.encode({"pinned": self.pinned, "form": asdict(self.form), "columns": columns}), indent=1
+        )
 
     @classmethod
     def of_json(cls, text: bytes, number: int) -> Self:
@@ -225,4 +269,9 @@ def _is_good_name(name: str) -> bool:
 
 def _fits_structs(path: Path) -> bool:
     dotted = any("." in name for name in path)  # in a column's name, a dot leads into a struct
-    return all(path) and not dotted and not _RESERVED_IN_STRUCTS.intersection("".join(path[1:])) and path[0].casefold() not in _PARTITION
+    return (
+        all(path)
+        and not dotted
+        and not _RESERVED_IN_STRUCTS.intersection("".join(path[1:]))
+        and path[0].casefold() not in _PARTITION
+    )

@@ -33,7 +33,10 @@ class RawHour:
     collisions: int = 0
     """Versions that are not the only one of their key."""
     foreign: int = 0
-    """Versions of keys, between the hour's first and last, that are not of the form that a rule writes. They are not read."""
+    """Versions of keys, between the hour's first and last, that are not of the form that a rule writes.
+
+    They are not read.
+    """
     foreign_examples: list[str] = field(default_factory=list)
 
     def blocks(self) -> Iterator[list[Version]]:
@@ -75,7 +78,9 @@ class RawHour:
 
 
 def fetched(store: Store, blocks: Iterable[list[Version]]) -> Iterator[tuple[list[Version], list[bytes | None]]]:
-    """Yield blocks with their payloads, in their order, while those of the next are on their way. Too large a payload is None.
+    """Yield blocks with their payloads, in their order, while those of the next are on their way.
+
+    Too large a payload is None.
 
     A block that would be large once it is parsed comes in pieces.
     """
@@ -99,7 +104,9 @@ def _finished(store: Store, blocks: Iterable[list[Version]]) -> Iterator["_Block
 
 
 def _wanted(blocks: Iterable[list[Version]], unfinished: "deque[_Block]") -> Iterator[Version | None]:
-    """Yield the versions to fetch and note their blocks; yield None, which is to wait, while too many blocks miss a straggler."""
+    """Yield the versions to fetch and note their blocks; yield None, which is to wait, while too many blocks miss a
+    straggler.
+    """
     place = 0
     for versions in blocks:
         while len(unfinished) >= BLOCKS_OPEN and any(block.missing for block in unfinished):

@@ -1,7 +1,8 @@
-"""Where everything lies in the lake, and the only ways in: the next free part of an hour, the next free record of a contract.
+"""Where everything lies in the lake, and the only ways in: the next free part of an hour, the next free record of a
+contract.
 
-Whoever wins a part number has looked at all parts before it, and these never change: that is why nothing is lost or doubled, however many
-write at once, however they die. Nothing is overwritten or deleted.
+Whoever wins a part number has looked at all parts before it, and these never change: that is why nothing is lost or
+doubled, however many write at once, however they die. Nothing is overwritten or deleted.
 """
 
 import re
@@ -52,12 +53,23 @@ class Lake:
     """How many messages of an hour must have a field that is to become a column."""
 
     @classmethod
-    def current(cls, store: Store, prefix: str, form: Form | None = None, new_column_messages: int = NEW_COLUMN_MESSAGES) -> Self:
+    def current(
+        cls, store: Store, prefix: str, form: Form | None = None, new_column_messages: int = NEW_COLUMN_MESSAGES
+    ) -> Self:
         """Return the generation that readers use: the one switched to last, or the first."""
-        return cls(store, prefix, max(_numbered(store, f"{prefix}/_current/", _GENERATION), default=1), form or Form(), new_column_messages)
+        return cls(
+            store,
+            prefix,
+            max(_numbered(store, f"{prefix}/_current/", _GENERATION), default=1),
+            form or Form(),
+            new_column_messages,
+        )
 
     def begin(self) -> None:
-        """Say that this generation is being written: from now on whoever compacts an hour adds its rows here, too. A second time changes nothing."""
+        """Say that this generation is being written: from now on whoever compacts an hour adds its rows here, too.
+
+        A second time changes nothing.
+        """
         self.store.put_new(f"{self.prefix}/_coming/v{self.generation:05d}", b"")
 
     def switch(self) -> None:
@@ -70,7 +82,9 @@ class Lake:
         return replace(self, generation=self.generation + 1)
 
     def coming(self) -> list[Self]:
-        """Return the generations that are being written beside this one, or that readers have switched to meanwhile, oldest first."""
+        """Return the generations that are being written beside this one, or that readers have switched to meanwhile,
+        oldest first.
+        """
         begun = _numbered(self.store, f"{self.prefix}/_c", _BEGUN)  # one request for both folders
         return [replace(self, generation=number) for number in sorted({*begun}) if number > self.generation]
 
@@ -88,13 +102,17 @@ class Lake:
         return f"{self.partition(rule, hour)}part-{number:05d}.parquet"
 
     def parts(self, rule: Rule, hour: Hour) -> list[Part]:
-        """Return the parts of an hour in their order. Raises PartsMissing when they are not numbered from 0 without a gap.
+        """Return the parts of an hour in their order.
+
+        Raises PartsMissing when they are not numbered from 0 without a gap.
 
         Objects of other names are not parts, and are never read.
         """
         partition = self.partition(rule, hour)
         live = [version for page in self.store.versions(partition) for version in page if version.latest]
-        found = [Part(version.key, version.size) for version in live if _NUMBER.fullmatch(version.key[len(partition) :])]
+        found = [
+            Part(version.key, version.size) for version in live if _NUMBER.fullmatch(version.key[len(partition) :])
+        ]
         if [part.key for part in found] != [self.part_key(rule, hour, number) for number in range(len(found))]:
             raise PartsMissing(partition, tuple(part.key[len(partition) :] for part in found))
         return found
@@ -102,11 +120,18 @@ class Lake:
     def hours(self, rule: Rule) -> list[Hour]:
         """Return the hours of which there are parts, in their order."""
         prefix = f"{self.root}rule={rule.key}/"
-        paths = {version.key[len(prefix) :].rpartition("/")[0] for page in self.store.versions(prefix) for version in page if version.latest}
+        paths = {
+            version.key[len(prefix) :].rpartition("/")[0]
+            for page in self.store.versions(prefix)
+            for version in page
+            if version.latest
+        }
         return sorted(hour for found in map(_HOUR.fullmatch, paths) if found and (hour := _hour(*found.groups())))
 
     def check(self, part: Part, file: Path) -> None:
-        """Return when the lake holds a part as it was written, to its size and the bytes of its footer; raise PartDamaged otherwise."""
+        """Return when the lake holds a part as it was written, to its size and the bytes of its footer; raise
+        PartDamaged otherwise.
+        """
         tail = min(TAIL, part.size)
         with file.open("rb") as source:
             source.seek(part.size - tail)
@@ -114,7 +139,8 @@ class Lake:
                 raise PartDamaged(part.key, "its footer is not the one that was written")
 
     def contract(self, rule: Rule, until: int | None = None) -> Contract:
-        """Return the rule's contract as it was recorded last, or until a record; before the first one of the columns that the settings say.
+        """Return the rule's contract as it was recorded last, or until a record; before the first one of the columns
+        that the settings say.
 
         Raises RecordDamaged.
         """
@@ -132,26 +158,38 @@ class Lake:
         return contract_of(self.store.read(last.key, 0, last.size), max(numbers), last.key)
 
     def record(self, rule: Rule, seen: Evidence, form: Form, most: int | None = None) -> Contract:
-        """Return the recorded contract once it has the columns that the settings say, or that what was seen calls for. Others may be recording too.
+        """Return the recorded contract once it has the columns that the settings say, or that what was seen calls for.
 
-        It gets no more than `most` in all: half of those that there is room for, where it is not said. Raises ContractBroken when the table has another form.
+        Others may be recording too.
+
+        It gets no more than `most` in all: half of those that there is room for, where it is not said. Raises
+        ContractBroken when the table has another form.
         """
         while True:
             found = self.contract(rule)
-            said, new = found.saying(rule.columns), seen.columns(found, rule.new_column_messages(self.new_column_messages))
+            said, new = (
+                found.saying(rule.columns),
+                seen.columns(found, rule.new_column_messages(self.new_column_messages)),
+            )
             wanted = said.adding(new, form, found.most_new if most is None else max(0, most - len(said.columns)))
-            if wanted is found or self.store.put_new(f"{self._records(rule)}{wanted.number:05d}.json", wanted.to_json()):
+            if wanted is found or self.store.put_new(
+                f"{self._records(rule)}{wanted.number:05d}.json", wanted.to_json()
+            ):
                 return wanted
 
     def pin(self, rule: Rule, contract: Contract) -> Contract:
-        """Return the contract once it is recorded with exactly these columns and takes no others: new fields stay in `_extra`.
+        """Return the contract once it is recorded with exactly these columns and takes no others: new fields stay in
+        `_extra`.
 
-        Columns may be added to those that stand, and none taken away or changed. Raises ContractBroken otherwise: that needs a new generation.
+        Columns may be added to those that stand, and none taken away or changed. Raises ContractBroken otherwise: that
+        needs a new generation.
         """
         while True:
             found = self.contract(rule)
             wanted = found.pinning(contract)
-            if wanted == found or self.store.put_new(f"{self._records(rule)}{wanted.number:05d}.json", wanted.to_json()):
+            if wanted == found or self.store.put_new(
+                f"{self._records(rule)}{wanted.number:05d}.json", wanted.to_json()
+            ):
                 return wanted
 
     def _records(self, rule: Rule) -> str:
@@ -162,9 +200,14 @@ def contract_of(text: bytes, number: int, name: str) -> Contract:
     """Return the contract that a record holds. Raises RecordDamaged, which names it, when it is none."""
     try:
         contract = Contract.of_json(text, number)
-        sound = all(column.kind in KINDS and column.path and all(isinstance(each, str) for each in column.path) for column in contract.columns.values())
+        sound = all(
+            column.kind in KINDS and column.path and all(isinstance(each, str) for each in column.path)
+            for column in contract.columns.values()
+        )
     except (ValueError, KeyError, TypeError, AttributeError) as error:  # msgspec's errors are ValueErrors
-        raise RecordDamaged(name, f"it is no record of columns that this version knows ({type(error).__name__}: {plain(error, 200)})") from error
+        raise RecordDamaged(
+            name, f"it is no record of columns that this version knows ({type(error).__name__}: {plain(error, 200)})"
+        ) from error
     if not sound:
         raise RecordDamaged(name, "it names a kind or a path that this version does not know")
     return contract

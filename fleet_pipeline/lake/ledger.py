@@ -1,10 +1,13 @@
-"""What is wrong with which hours of a rule, since when, and how often they were asked for again: kept in the lake, beside the rows.
+"""What is wrong with which hours of a rule, since when, and how often they were asked for again: kept in the lake,
+beside the rows.
 
-A verdict belongs to an hour. Whoever judged an hour, a compaction, a look or a command, may change or clear what stands there of it; of other
-hours nobody says anything. So a red hour stays red until somebody has looked at that very hour, however many others were green meanwhile.
+A verdict belongs to an hour. Whoever judged an hour, a compaction, a look or a command, may change or clear what stands
+there of it; of other hours nobody says anything. So a red hour stays red until somebody has looked at that very hour,
+however many others were green meanwhile.
 
-A record holds all that is wrong at its time, and is written when that changes only. Records are never overwritten: whoever finds the next
-number taken reads again and goes on from there. Their keys count down, so that the newest is the first of the listing, whatever its length.
+A record holds all that is wrong at its time, and is written when that changes only. Records are never overwritten:
+whoever finds the next number taken reads again and goes on from there. Their keys count down, so that the newest is the
+first of the listing, whatever its length.
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,7 +23,9 @@ from fleet_pipeline.model.rule import Rule
 EVERY_VERSION = "every_version_is_a_row"
 WHOLE = "parts_are_whole"
 UNCOMPACTED = "nothing_is_uncompacted"
-"""The criteria that a compaction judges, with Dagster or without; the last is the looks', and a compaction clears it where it is complete."""
+"""The criteria that a compaction judges, with Dagster or without; the last is the looks', and a compaction clears it
+where it is complete.
+"""
 
 LAST = 99_999_999
 """The number of the first record; each later one has one less."""
@@ -69,10 +74,15 @@ class Ledger:
         return list(self._read()[1].values())
 
     def judge(self, now: datetime, verdicts: Mapping[Hour, Mapping[str, Verdict]]) -> list[Fault]:
-        """Return what is wrong once these verdicts stand, hour by hour and criterion by criterion. Nothing else changes, but old warnings go."""
+        """Return what is wrong once these verdicts stand, hour by hour and criterion by criterion.
+
+        Nothing else changes, but old warnings go.
+        """
         while True:
             number, before = self._read()
-            after = {key: fault for key, fault in before.items() if fault.error or now - fault.since < self.keep_warnings}
+            after = {
+                key: fault for key, fault in before.items() if fault.error or now - fault.since < self.keep_warnings
+            }
             for hour, found in verdicts.items():
                 for criterion, verdict in found.items():
                     after = _with(after, (hour.partition_key, criterion), verdict, now)
@@ -80,13 +90,22 @@ class Ledger:
                 return list(after.values())
 
     def ask(self, criterion: str, hours: Iterable[Hour], most: int) -> list[Hour]:
-        """Return those of some hours that break a criterion and were asked for less than so many times, and count that they are asked for now."""
+        """Return those of some hours that break a criterion and were asked for less than so many times, and count that
+        they are asked for now.
+        """
         wanted = list(hours)
         while True:
             number, before = self._read()
-            due = [hour for hour in wanted if (fault := before.get((hour.partition_key, criterion))) and fault.attempts < most]
+            due = [
+                hour
+                for hour in wanted
+                if (fault := before.get((hour.partition_key, criterion))) and fault.attempts < most
+            ]
             keys = {(hour.partition_key, criterion) for hour in due}
-            after = {key: msgspec.structs.replace(fault, attempts=fault.attempts + 1) if key in keys else fault for key, fault in before.items()}
+            after = {
+                key: msgspec.structs.replace(fault, attempts=fault.attempts + 1) if key in keys else fault
+                for key, fault in before.items()
+            }
             if self._wrote(number, before, after):
                 return due
 
@@ -96,10 +115,15 @@ class Ledger:
 
     def _wrote(self, number: int, before: _Faults, after: _Faults) -> bool:
         ordered = dict(sorted(after.items()))
-        return after == before or self.store.put_new(f"{self._folder}{number:08d}.json", msgspec.json.encode(list(ordered.values())))
+        return after == before or self.store.put_new(
+            f"{self._folder}{number:08d}.json", msgspec.json.encode(list(ordered.values()))
+        )
 
     def _read(self) -> tuple[int, _Faults]:
-        """Return the number of the next record, and what the newest says. One that cannot be read is passed over: looks say all of it anew."""
+        """Return the number of the next record, and what the newest says.
+
+        One that cannot be read is passed over: looks say all of it anew.
+        """
         newest = LAST + 1
         for version in next(iter(self.store.versions(self._folder)), []):
             name = version.key[len(self._folder) :].removesuffix(".json")

@@ -1,6 +1,8 @@
-"""An hour's raw objects, listed ahead of whoever reads them: a long hour in stretches side by side, because S3 takes 0.1 s and more for each page.
+"""An hour's raw objects, listed ahead of whoever reads them: a long hour in stretches side by side, because S3 takes
+0.1 s and more for each page.
 
-Keys begin with milliseconds of a fixed number of digits, so any stretch of time is a range of keys that can be listed by itself.
+Keys begin with milliseconds of a fixed number of digits, so any stretch of time is a range of keys that can be listed
+by itself.
 """
 
 from collections import deque
@@ -13,13 +15,18 @@ from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.rule import Rule
 
 PAGES = 5
-"""Pages of a stretch, and pages that are fetched before they are needed. Half of a stretch's last page is in vain: 10 % of all."""
+"""Pages of a stretch, and pages that are fetched before they are needed.
+
+Half of a stretch's last page is in vain: 10 % of all.
+"""
 
 PROBE = 2
 """Pages that say how full an hour is. Most hours have no more."""
 
 LISTERS = 4
-"""Stretches that are listed at once: 27,000 keys a second where a page takes 150 ms, three times as many as are then fetched."""
+"""Stretches that are listed at once: 27,000 keys a second where a page takes 150 ms, three times as many as are then
+fetched.
+"""
 
 GROWTH = 4
 """Times by which a stretch may be longer than the ones before, when these held little."""
@@ -52,12 +59,19 @@ class _Stretches:
         """How much of the hour a page holds, as far as is known."""
 
     def of(self, rest: Iterator[Page]) -> Iterator[Iterator[Page]]:
-        """Yield the stretches. The first goes on with the listing of the whole: it alone knows which versions of its last key have come."""
+        """Yield the stretches.
+
+        The first goes on with the listing of the whole: it alone knows which versions of its last key have come.
+        """
         while self._start < self._end:
             stop = min(self._end, self._start + PAGES * self._page_ms)
-            yield self._measured(rest if stop == self._end else _up_to(rest, _before(self._rule, stop)), stop - self._start)
+            yield self._measured(
+                rest if stop == self._end else _up_to(rest, _before(self._rule, stop)), stop - self._start
+            )
             self._start = stop
-            rest = self._store.versions(self._rule.raw_prefix, _before(self._rule, stop), f"{self._rule.raw_prefix}{self._end}")
+            rest = self._store.versions(
+                self._rule.raw_prefix, _before(self._rule, stop), f"{self._rule.raw_prefix}{self._end}"
+            )
 
     def _measured(self, stretch: Iterator[Page], millis: int) -> Iterator[Page]:
         count = 0
@@ -68,7 +82,9 @@ class _Stretches:
 
 
 def _before(rule: Rule, millis: int) -> str:
-    """Return what follows every key of the millisecond before, whatever it adds to it: "." follows "-" and precedes the digits."""
+    """Return what follows every key of the millisecond before, whatever it adds to it:
+    "." follows "-" and precedes the digits.
+    """
     return f"{rule.raw_prefix}{millis - 1}."
 
 

@@ -1,7 +1,7 @@
 """An hour's memory: blocks that stay small once they are parsed, and a prompt return of what is no longer used.
 
-Allocators keep what was used for a while, and of all that was ever used at once the most: after 100 MB of messages of 128 KB, Arrow's pool
-held 216 MB of which nothing was in use.
+Allocators keep what was used for a while, and of all that was ever used at once the most: after 100 MB of messages of
+128 KB, Arrow's pool held 216 MB of which nothing was in use.
 """
 
 import ctypes
@@ -16,10 +16,15 @@ PARSED_BYTES = 96 * 1024 * 1024
 """Bytes that the parsed messages of one block may take."""
 
 GROWTH = 36
-"""Times as much memory as its bytes that a parsed message takes: `{"":{"":0}}` takes 5 bytes an object, of which Python makes 184."""
+"""Times as much memory as its bytes that a parsed message takes: `{"":{"":0}}` takes 5 bytes an object, of which Python
+makes 184.
+"""
 
 OBJECT_BYTES, ARRAY_BYTES, FIELD_BYTES, ITEM_BYTES = 192, 88, 110, 40
-"""What Python and msgspec make of a {, a [, a : and a comma, strings apart. They are only counted: one within a string counts, too."""
+"""What Python and msgspec make of a {, a [, a : and a comma, strings apart.
+
+They are only counted: one within a string counts, too.
+"""
 
 GIVE_BACK_EVERY = 16 * 1024 * 1024
 """Bytes of messages after which unused memory is given back. To get a page anew costs 0.1 µs a KB."""
@@ -28,9 +33,13 @@ _libc = ctypes.CDLL(None)
 
 
 def blocks_of(payloads: Sequence[bytes | None]) -> Iterator[slice]:
-    """Yield where to cut some messages, in their order, so that each piece takes at most `PARSED_BYTES` once it is parsed, or is one message."""
+    """Yield where to cut some messages, in their order, so that each piece takes at most `PARSED_BYTES` once it is
+    parsed, or is one message.
+    """
     whole = b"".join(filter(None, payloads))
-    if GROWTH * len(whole) <= PARSED_BYTES or parsed_bytes(whole) <= PARSED_BYTES:  # message by message it takes more than twice as long
+    if (
+        GROWTH * len(whole) <= PARSED_BYTES or parsed_bytes(whole) <= PARSED_BYTES
+    ):  # message by message it takes more than twice as long
         yield slice(0, len(payloads))
         return
     del whole
@@ -72,12 +81,17 @@ class Used:
 
 
 SEEK_GARBAGE_AFTER = 50_000
-"""New objects between two searches for cycles, where Python's default is 700. Messages, versions and requests are freed without any search,
-yet are searched while they live: 8 % of an hour's processor time."""
+"""New objects between two searches for cycles, where Python's default is 700.
+
+Messages, versions and requests are freed without any search,
+yet are searched while they live: 8 % of an hour's processor time.
+"""
 
 
 class _GarbageSeldomSought:
-    """Have the garbage collector pass over what was there before, and look seldom at what comes, while any hour of the process is at work."""
+    """Have the garbage collector pass over what was there before, and look seldom at what comes, while any hour of the
+    process is at work.
+    """
 
     def __init__(self) -> None:
         self._lock, self._at_work, self._usual = Lock(), 0, gc.get_threshold()

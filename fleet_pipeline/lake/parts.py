@@ -20,7 +20,9 @@ from fleet_pipeline.lake.rows import Block, count_versions, of_versions
 from fleet_pipeline.lake.structs import leaves
 
 ROW_GROUP = 65_536
-"""Rows of a row group, some 20 MB of payloads: the writer holds one in memory, and a reader one of each column that it wants."""
+"""Rows of a row group, some 20 MB of payloads: the writer holds one in memory, and a reader one of each column that it
+wants.
+"""
 
 ROW_GROUP_BYTES = 64 * 1024 * 1024
 """Bytes after which a row group is closed, however few its rows: messages may have 128 KB."""
@@ -39,7 +41,9 @@ _UNSORTABLE = {"_version", "_payload", "_extra"}
 
 
 class Spool:
-    """Rows that are to become a part: in a file until the part's columns are known, so that memory holds a row group and not the hour."""
+    """Rows that are to become a part: in a file until the part's columns are known, so that memory holds a row group
+    and not the hour.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -51,7 +55,9 @@ class Spool:
     def add(self, block: Block) -> None:
         """Append a block."""
         self._blocks.append((self._file.tell(), block.columns, block.recorded))
-        with pa.ipc.new_stream(self._file, block.table.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as stream:
+        with pa.ipc.new_stream(
+            self._file, block.table.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")
+        ) as stream:
             stream.write_table(block.table)
         self.rows += block.table.num_rows
 
@@ -81,7 +87,9 @@ class Written:
     versions: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
     fingerprint: int = 0
-    """The sum of the identities of its versions: as good as all of them for telling whether a listing names the same."""
+    """The sum of the identities of its versions: as good as all of them for telling whether a listing
+    names the same.
+    """
 
     @property
     def rows(self) -> int:
@@ -105,7 +113,12 @@ def write(path: Path, tables: Iterable[pa.Table], schema: pa.Schema, facts: dict
             writer.write_table(group, row_group_size=ROW_GROUP)
             del group  # before the next one gathers
             give_back()
-        facts |= {"rows": written.rows, "versions": written.versions, "identities": digest.hexdigest(), "fingerprint": written.fingerprint}
+        facts |= {
+            "rows": written.rows,
+            "versions": written.versions,
+            "identities": digest.hexdigest(),
+            "fingerprint": written.fingerprint,
+        }
         writer.add_key_value_metadata({FOOTER: json.dumps(facts)})
     return written
 
@@ -114,9 +127,13 @@ def _noted(tables: Iterable[pa.Table], digest: Any, written: Written) -> Iterato
     """Yield the tables, once what a part says of its rows was taken from each."""
     for table in tables:
         written.versions += count_versions(table)
-        written.statuses.update({each["values"]: each["counts"] for each in table["_status"].value_counts().to_pylist()})
+        written.statuses.update(
+            {each["values"]: each["counts"] for each in table["_status"].value_counts().to_pylist()}
+        )
         identities = of_versions(table.select(["_version"]))["_version"]
-        written.fingerprint += sum(unpack(f">{len(identities)}Q", bytes.fromhex(_joined(identities).to_pybytes().decode())))
+        written.fingerprint += sum(
+            unpack(f">{len(identities)}Q", bytes.fromhex(_joined(identities).to_pybytes().decode()))
+        )
         digest.update(_joined(pc.binary_join_element_wise(table["_key"], " ", table["_version"], "\n", "")))
         yield table
 

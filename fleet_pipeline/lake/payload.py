@@ -1,7 +1,9 @@
 """One message's bytes, judged: a status, and the fields of a message that can be read without guessing.
 
-Devices send what they like. Whatever is refused here keeps its bytes in the lake, beside the status that says why. Numbers are judged as
-they were written: one that no column could hold as it is comes out as `msgspec.Raw`, which is its own spelling and fits no column.
+Devices send what they like. Whatever is refused here keeps its bytes in the lake, beside the status that says why.
+Numbers are judged as
+they were written: one that no column could hold as it is comes out as `msgspec.Raw`, which is its own spelling and fits
+no column.
 """
 
 import json
@@ -24,7 +26,10 @@ ELEMENTS = 10_000
 """Messages in one array. 128 KB hold 43,000 empty ones."""
 
 FEW_ELEMENTS, ELEMENT_BYTES = 16, 7
-"""Of more than so many messages in one payload, each has so many bytes on average: `{"a":1}` has. What they cost is by the row, and not by the byte."""
+"""Of more than so many messages in one payload, each has so many bytes on average: `{"a":1}` has.
+
+What they cost is by the row, and not by the byte.
+"""
 
 DIGITS = 512
 """Digits in a row of one number. A double has 17; Python refuses integers of 4,300, and of 640 where it is set to."""
@@ -40,7 +45,10 @@ _TEXT = rb'"[^"\\]*(?:\\.[^"\\]*)*"?'
 _TEXTS = re.compile(_TEXT, re.DOTALL)
 _MINUS_ZERO = re.compile(rb"(?<![eE])-0(?![0-9.eE])")
 _MINUS_ZERO_OR_TEXT = re.compile(_TEXT + rb"|" + _MINUS_ZERO.pattern, re.DOTALL)
-_NO_NUMBER_OR_TEXT = re.compile(_TEXT + rb"|(?<![\w.+-])[+-]?(?:nan|inf(?:inity)?)(?![\w.+-])|9e999|" + _MINUS_ZERO.pattern, re.DOTALL | re.IGNORECASE)
+_NO_NUMBER_OR_TEXT = re.compile(
+    _TEXT + rb"|(?<![\w.+-])[+-]?(?:nan|inf(?:inity)?)(?![\w.+-])|9e999|" + _MINUS_ZERO.pattern,
+    re.DOTALL | re.IGNORECASE,
+)
 _MINUS_ZERO_WRITTEN = "-0.0e-00"
 """How an integer -0 is handed to the parser, which would otherwise drop its sign."""
 _NO_NUMBER = "9e999"
@@ -82,7 +90,9 @@ class Status(StrEnum):
     """Readable, and some values are in `_extra` because they fit no column."""
     EMPTY = "empty"
     MALFORMED = "malformed"
-    """Not JSON as RFC 8259 has it, in UTF-8; NaN, numbers beyond a double and numbers of more than `DIGITS` digits are not."""
+    """Not JSON as RFC 8259 has it, in UTF-8; NaN, numbers beyond a double and numbers of more than `DIGITS` digits are
+    not.
+    """
     NOT_AN_OBJECT = "not_an_object"
     DUPLICATE_NAMES = "duplicate_names"
     """One object says a name twice. Which value is meant cannot be known."""
@@ -92,7 +102,9 @@ class Status(StrEnum):
     TOO_LARGE = "too_large"
     """Larger than AWS IoT could have written, and so never downloaded: the row has no payload."""
     DEFECT = "defect"
-    """Reading it failed in a way that nobody foresaw: the log has the traceback, and a rewrite by a mended version reads it."""
+    """Reading it failed in a way that nobody foresaw: the log has the traceback, and a rewrite by a mended version
+    reads it.
+    """
 
     @property
     def readable(self) -> bool:
@@ -101,12 +113,17 @@ class Status(StrEnum):
 
 
 def judged(payload: bytes, *, lenient: bool = False) -> Judged:
-    """Return a message's status and its fields, which are empty unless the status is OK. A lenient one may hold `nan` and its like."""
+    """Return a message's status and its fields, which are empty unless the status is OK.
+
+    A lenient one may hold `nan` and its like.
+    """
     return _judged(*_parsed(payload, lenient=lenient))
 
 
 def judged_elements(payload: bytes, *, arrays: bool = True, several: bool = False, lenient: bool = False) -> Elements:
-    """Return the judgement of each message in an array of objects, or of several objects one after another; else the one judgement."""
+    """Return the judgement of each message in an array of objects, or of several objects one after another; else the
+    one judgement.
+    """
     text, value = _parsed(payload, lenient=lenient, several=several)
     if type(value) is _Several or (arrays and type(value) is list and {*map(type, value)} == {dict}):
         return _array(text, value)
@@ -186,16 +203,26 @@ def _unparsed(payload: bytes, *, lenient: bool, several: bool) -> tuple[bytes, A
 
 
 def _leniently(payload: bytes, *, several: bool) -> tuple[bytes, Any]:
-    """Parse a payload in which `nan`, `-inf` and their like stand where numbers do. They come out as texts that fit no column."""
+    """Parse a payload in which `nan`, `-inf` and their like stand where numbers do.
+
+    They come out as texts that fit no column.
+    """
     try:
         text = _NO_NUMBER_OR_TEXT.sub(lambda found: found[0] if found[0][:1] == b'"' else _stand_ins[found[0]], payload)
-        return (text, _sound(_numbers_as_written(text, several=several))) if text != payload else (payload, Status.MALFORMED)
+        return (
+            (text, _sound(_numbers_as_written(text, several=several)))
+            if text != payload
+            else (payload, Status.MALFORMED)
+        )
     except (RecursionError, ValueError):
         return payload, Status.MALFORMED
 
 
 def _stand_in(spelt: bytes) -> bytes:
-    """Return what is parsed in place of `nan` or its like, or of an integer -0. Raises ValueError for a number of the payload's own beyond a double."""
+    """Return what is parsed in place of `nan` or its like, or of an integer -0.
+
+    Raises ValueError for a number of the payload's own beyond a double.
+    """
     if spelt == b"-0":
         return _MINUS_ZERO_WRITTEN.encode()
     if spelt.lower() == _NO_NUMBER.encode():
@@ -206,21 +233,26 @@ def _stand_in(spelt: bytes) -> bytes:
 def _as_written(text: bytes, value: Any) -> tuple[Status, Any]:
     """Return what was parsed, as it was written.
 
-    Written anew it is the text again, but for blanks, for nearly all messages: then no name was lost, which is to say written twice, and
-    every number is the shortest spelling of what was parsed. Only the others are looked at closely. Blanks within texts go on both sides.
+    Written anew it is the text again, but for blanks, for nearly all messages: then no name was lost, which is to say
+    written twice, and every number is the shortest spelling of what was parsed. Only the others are looked at closely.
+    Blanks within texts go on both sides.
     """
     several = type(value) is _Several
     anew = _encoder.encode_lines(value) if several else _encoded(value)
     if anew == text or _is_but_for_blanks(text, anew):
         return Status.OK, value
-    # Every written name has its colon. As long as no text is escaped, texts have as many in the payload as in the message written anew.
+    # Every written name has its colon. As long as no text is escaped, texts have as many in the payload as in the
+    # message written anew.
     if (b"\\" in text or text.count(b":") != anew.count(b":")) and _says_a_name_twice(text):
         return Status.DUPLICATE_NAMES, {}
     return Status.OK, value if _NO_NUMBER.encode() in text and _holds_raw(value) else _spelled(text, several=several)
 
 
 def _is_but_for_blanks(text: bytes, anew: bytes) -> bool:
-    """Whether a text is the same written anew. Blanks need care only where a text within has some: taking them out leaves every name and colon."""
+    """Whether a text is the same written anew.
+
+    Blanks need care only where a text within has some: taking them out leaves every name and colon.
+    """
     if b" " not in anew:
         return text.translate(None, _BLANKS) == anew.replace(b"\n", b"")
     return _dense(text) == _dense(anew)

@@ -1,6 +1,9 @@
-"""The lake as DuckDB reads it: a view for each table, in a database in memory. Nothing is downloaded, and nothing is written.
+"""The lake as DuckDB reads it: a view for each table, in a database in memory.
 
-The views of rules and of vehicles read Parquet where it lies, so what is asked after an hour was compacted sees that hour.
+Nothing is downloaded, and nothing is written.
+
+The views of rules and of vehicles read Parquet where it lies, so what is asked after an hour was compacted sees that
+hour.
 """
 
 import csv
@@ -34,11 +37,13 @@ _HIVE = "hive_partitioning = true, hive_types = {'rule': VARCHAR, 'date': VARCHA
 
 
 def connect(aws: Aws, fleet: Fleet, first: date | None = None, last: date | None = None) -> duckdb.DuckDBPyConnection:
-    """Return a database with a view for each rule, named by its key, and `messages`, `vehicles_hourly`, `vehicles_daily`; instants in UTC.
+    """Return a database with a view for each rule, named by its key, and `messages`, `vehicles_hourly`,
+    `vehicles_daily`; instants in UTC.
 
-    With `first` and `last` the views of rules hold the days from the one to the other, both included, and no other day's files are opened:
-    DuckDB reads every file's footer for its columns, which takes seconds for a thousand hours. A rule without parts is an empty view.
-    Raises AwsRefused where there is no lake, QueryRefused where DuckDB's extension for S3 cannot be had, or where a file is not Parquet.
+    With `first` and `last` the views of rules hold the days from the one to the other, both included, and no other
+    day's files are opened: DuckDB reads every file's footer for its columns, which takes seconds for a thousand hours.
+    A rule without parts is an empty view. Raises AwsRefused where there is no lake, QueryRefused where DuckDB's
+    extension for S3 cannot be had, or where a file is not Parquet.
     """
     database = duckdb.connect(config={"allow_persistent_secrets": "false"})
     database.execute("SET TimeZone = 'UTC'")
@@ -48,7 +53,10 @@ def connect(aws: Aws, fleet: Fleet, first: date | None = None, last: date | None
         _show_rule(database, fleet, lake, rule, _days(lake, rule, first, last))
     union = " UNION ALL BY NAME ".join(f"SELECT * FROM {_name(rule.key)}" for rule in fleet.rules)
     taken = {rule.key.lower() for rule in fleet.rules}
-    views = {MESSAGES: union, **{name: _last_revisions(fleet, name, by) for name, by in VEHICLES.items() if _is_there(lake, name)}}
+    views = {
+        MESSAGES: union,
+        **{name: _last_revisions(fleet, name, by) for name, by in VEHICLES.items() if _is_there(lake, name)},
+    }
     for name, query in views.items():
         if name not in taken:
             _view(database, name, query)
@@ -58,13 +66,18 @@ def connect(aws: Aws, fleet: Fleet, first: date | None = None, last: date | None
 def tables(database: duckdb.DuckDBPyConnection) -> dict[str, list[tuple[str, str]]]:
     """Return the columns of each view, with their types, by the view's name."""
     found: dict[str, list[tuple[str, str]]] = {}
-    for table, column, kind in database.execute("SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE NOT internal").fetchall():
+    for table, column, kind in database.execute(
+        "SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE NOT internal"
+    ).fetchall():
         found.setdefault(table, []).append((column, kind))
     return found
 
 
 def ask(database: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyRelation | None:
-    """Return the answer to a statement, not yet read; None for one that has none. Raises QueryRefused with DuckDB's reason."""
+    """Return the answer to a statement, not yet read; None for one that has none.
+
+    Raises QueryRefused with DuckDB's reason.
+    """
     try:
         return database.sql(sql)
     except duckdb.Error as error:
@@ -72,7 +85,10 @@ def ask(database: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyRelatio
 
 
 def rows(answer: duckdb.DuckDBPyRelation) -> Iterator[dict[str, object]]:
-    """Yield the rows of an answer as they are read, instants as `datetime` in UTC. Raises QueryRefused when reading fails."""
+    """Yield the rows of an answer as they are read, instants as `datetime` in UTC.
+
+    Raises QueryRefused when reading fails.
+    """
     try:
         for batch in answer.to_arrow_reader(1000):
             columns = [column.to_pylist() for column in batch.columns]
@@ -85,12 +101,20 @@ def to_csv(answer: duckdb.DuckDBPyRelation, stream: TextIO) -> None:
     """Write an answer as CSV with a head; what has fields or elements as JSON."""
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(answer.columns)
-    writer.writerows([_json(value) if isinstance(value, dict | list) else as_text(value) for value in row.values()] for row in rows(answer))
+    writer.writerows(
+        [_json(value) if isinstance(value, dict | list) else as_text(value) for value in row.values()]
+        for row in rows(answer)
+    )
 
 
 def to_json(answer: duckdb.DuckDBPyRelation, stream: TextIO) -> None:
-    """Write an answer as one JSON object a line: instants as RFC 3339, bytes as the text that they are, infinities and NaN as null."""
-    stream.writelines(f"{_json({name: as_text(value) if isinstance(value, bytes) else value for name, value in row.items()})}\n" for row in rows(answer))
+    """Write an answer as one JSON object a line: instants as RFC 3339, bytes as the text that they are, infinities and
+    NaN as null.
+    """
+    stream.writelines(
+        f"{_json({name: as_text(value) if isinstance(value, bytes) else value for name, value in row.items()})}\n"
+        for row in rows(answer)
+    )
 
 
 def write(answer: duckdb.DuckDBPyRelation, out: Path) -> None:
@@ -120,7 +144,13 @@ def as_text(value: object) -> object:
     """Return a value as people read it: bytes as text, an instant to the millisecond, nothing for null."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
-    return value.isoformat(sep=" ", timespec="milliseconds") if isinstance(value, datetime) else "" if value is None else value
+    return (
+        value.isoformat(sep=" ", timespec="milliseconds")
+        if isinstance(value, datetime)
+        else ""
+        if value is None
+        else value
+    )
 
 
 def _json(value: object) -> str:
@@ -128,14 +158,21 @@ def _json(value: object) -> str:
 
 
 def _reach(database: duckdb.DuckDBPyConnection, aws: Aws) -> None:
-    """Let the database read this account's S3 with the credentials that every other call has. They stay in memory, for this connection."""
+    """Let the database read this account's S3 with the credentials that every other call has.
+
+    They stay in memory, for this connection.
+    """
     extension = _extension()
     try:
         database.execute(f"LOAD {_text(str(extension))}" if extension else "INSTALL httpfs; LOAD httpfs")
     except duckdb.Error as error:
-        raise QueryRefused(f"DuckDB cannot load its extension httpfs: pip install 'fleet-pipeline[analytics]' brings it ({error})", ()) from error
+        raise QueryRefused(
+            f"DuckDB cannot load its extension httpfs: pip install 'fleet-pipeline[analytics]' brings it ({error})", ()
+        ) from error
     if aws.endpoint_url:
-        database.execute("SET http_proxy = ''; SET httpfs_client_implementation = 'httplib'")  # never behind a proxy; its curl would read HTTP_PROXY by itself
+        database.execute(
+            "SET http_proxy = ''; SET httpfs_client_implementation = 'httplib'"
+        )  # never behind a proxy; its curl would read HTTP_PROXY by itself
     elif bundle := os.environ.get("AWS_CA_BUNDLE"):
         database.execute(f"SET ca_cert_file = {_text(bundle)}")
     given = ", ".join(f"{name} {_text(value)}" for name, value in _secret(aws).items())
@@ -155,7 +192,10 @@ def _secret(aws: Aws) -> Mapping[str, str]:
 def _extension() -> Path | None:
     """Return DuckDB's extension for S3 as its own wheel brings it, for the DuckDB that is installed."""
     spec = find_spec("duckdb_extension_httpfs")
-    found = [Path(folder, "extensions", f"v{duckdb.__version__}", "httpfs.duckdb_extension") for folder in (spec and spec.submodule_search_locations) or ()]
+    found = [
+        Path(folder, "extensions", f"v{duckdb.__version__}", "httpfs.duckdb_extension")
+        for folder in (spec and spec.submodule_search_locations) or ()
+    ]
     return next((path for path in found if path.exists()), None)
 
 
@@ -173,16 +213,25 @@ def _show_rule(database: duckdb.DuckDBPyConnection, fleet: Fleet, lake: Lake, ru
         database.execute(f"CREATE TABLE {_name(rule.key)} AS SELECT * FROM empty")
         database.unregister("empty")
         return
-    files = ", ".join(_text(f"s3://{fleet.lake_bucket}/{lake.root}rule={rule.key}/{day}/*/part-*.parquet") for day in days)
+    files = ", ".join(
+        _text(f"s3://{fleet.lake_bucket}/{lake.root}rule={rule.key}/{day}/*/part-*.parquet") for day in days
+    )
     _view(database, _name(rule.key), f"SELECT * FROM read_parquet([{files}], union_by_name = true, {_HIVE})")
 
 
 def _view(database: duckdb.DuckDBPyConnection, name: str, query: str) -> None:
-    """Make a view, for whose columns DuckDB opens its files. Raises QueryRefused, which names the file, where one of them is not Parquet."""
+    """Make a view, for whose columns DuckDB opens its files.
+
+    Raises QueryRefused, which names the file, where one of them is not Parquet.
+    """
     try:
         database.execute(f"CREATE VIEW {name} AS {query}")
     except duckdb.Error as error:
-        raise QueryRefused(f"{str(error).splitlines()[0]}: restore its last good version in the bucket, or leave its day out (--from, --to)", ()) from error
+        raise QueryRefused(
+            f"{str(error).splitlines()[0]}: restore its last good version in the bucket, or leave its day out "
+            "(--from, --to)",
+            (),
+        ) from error
 
 
 def _last_revisions(fleet: Fleet, name: str, by: str) -> str:

@@ -1,6 +1,8 @@
-"""Parts of the lake, read back: a batch at a time, whatever their size, and with an error of ours wherever in the file the damage lies.
+"""Parts of the lake, read back: a batch at a time, whatever their size, and with an error of ours wherever in the file
+the damage lies.
 
-Rows of a part lie in the order of their keys, and so do listings of raw objects: both are read side by side, and neither is held whole.
+Rows of a part lie in the order of their keys, and so do listings of raw objects: both are read side by side, and
+neither is held whole.
 """
 
 import heapq
@@ -34,7 +36,10 @@ BATCH_BYTES = 8 * 1024 * 1024
 """Bytes that are read at once, as far as a file's footer tells: a payload may have 128 KB."""
 
 READ_BYTES = 8 * 1024 * 1024
-"""Bytes of a column that are fetched at once. A row group of large messages has 64 MB, which Arrow would otherwise fetch whole."""
+"""Bytes of a column that are fetched at once.
+
+A row group of large messages has 64 MB, which Arrow would otherwise fetch whole.
+"""
 
 IDENTITY_COLUMNS = ["_key", "_version"]
 
@@ -86,9 +91,13 @@ class PartFile:
                 del batch  # before the next is read
 
     def _of_group(self, group: int, columns: Sequence[str], rows: int, size: int) -> Iterator[pa.Table]:
-        """Yield the batches of a row group by its own mean size of a row: in another, messages may be a thousand times as long."""
+        """Yield the batches of a row group by its own mean size of a row: in another, messages may be a thousand times
+        as long.
+        """
         with _whole(self.key):
-            batches = self._file.iter_batches(min(rows, self._rows_at_once(group, columns, size)), row_groups=[group], columns=list(columns))
+            batches = self._file.iter_batches(
+                min(rows, self._rows_at_once(group, columns, size)), row_groups=[group], columns=list(columns)
+            )
         while True:
             with _whole(self.key):
                 batch = next(batches, None)
@@ -100,15 +109,23 @@ class PartFile:
     def _rows_at_once(self, group: int, columns: Sequence[str], size: int) -> int:
         found = self._file.metadata.row_group(group)
         parts = (found.column(place) for place in range(found.num_columns))
-        uncompressed: int = sum(part.total_uncompressed_size for part in parts if part.path_in_schema.partition(".")[0] in columns)
+        uncompressed: int = sum(
+            part.total_uncompressed_size for part in parts if part.path_in_schema.partition(".")[0] in columns
+        )
         return max(1, size * max(1, int(found.num_rows)) // max(1, int(uncompressed)))
 
     def _facts(self, columns: pa.Schema) -> dict[str, Any]:
         """Return what the footer says of the rows, once the file is one of ours."""
         facts = (self._file.metadata.metadata or {}).get(FOOTER)
-        lacking = [field.name for field in columns if field.name not in self.schema.names or self.schema.field(field.name).type != field.type]
+        lacking = [
+            field.name
+            for field in columns
+            if field.name not in self.schema.names or self.schema.field(field.name).type != field.type
+        ]
         if facts is None or lacking:
-            raise PartDamaged(self.key, f"it was not written by this package: it lacks {', '.join(lacking) or 'our footer'}")
+            raise PartDamaged(
+                self.key, f"it was not written by this package: it lacks {', '.join(lacking) or 'our footer'}"
+            )
         return dict(json.loads(facts))
 
 
@@ -131,7 +148,9 @@ def _whole(key: str) -> Iterator[None]:
 class Identities:
     """The rows that an hour holds, part by part. They are read as they are asked for, in the order of keys."""
 
-    def __init__(self, columns: Sequence[str] = IDENTITY_COLUMNS, note: Callable[[pa.Table], pa.Table] = lambda table: table) -> None:
+    def __init__(
+        self, columns: Sequence[str] = IDENTITY_COLUMNS, note: Callable[[pa.Table], pa.Table] = lambda table: table
+    ) -> None:
         self._columns, self._note = columns, note
         self._cursors: list[_Cursor] = []
         self.parts = 0
@@ -143,7 +162,9 @@ class Identities:
     def doubled(self) -> int:
         """How many of them are there once more than once."""
         pairs = heapq.merge(*(cursor.pairs() for cursor in self._cursors), key=itemgetter(0))
-        return sum(len(found) - len({*found}) for found in (list(same) for _, same in groupby(pairs, key=itemgetter(0))))
+        return sum(
+            len(found) - len({*found}) for found in (list(same) for _, same in groupby(pairs, key=itemgetter(0)))
+        )
 
     def add(self, file: PartFile) -> None:
         """Note the rows of the next part."""
@@ -157,7 +178,8 @@ class Identities:
         self.versions += versions
 
     def of_keys(self, keys: Sequence[str]) -> list[tuple[Any, ...]]:
-        """Return what is known of every row with one of some keys, which are sorted: `_key`, `_version`, and what else was noted.
+        """Return what is known of every row with one of some keys, which are sorted: `_key`, `_version`, and what else
+        was noted.
 
         Asked in the order of keys, all parts are read once; asked for earlier keys, a part is read anew.
         """
@@ -169,7 +191,11 @@ class Identities:
     def missing(self, versions: Sequence[Version]) -> list[Version]:
         """Return those of some versions, which are sorted by key, that no part holds."""
         known = set(self.of_keys([version.key for version in versions])) if self._cursors else set()
-        return [version for version in versions if (version.key, identity(version)) not in known] if known else list(versions)
+        return (
+            [version for version in versions if (version.key, identity(version)) not in known]
+            if known
+            else list(versions)
+        )
 
     def without(self, rows: pa.Table) -> pa.Table:
         """Return those of some rows, which are sorted by key, that no part holds."""
@@ -224,7 +250,9 @@ def _last_key(rows: pa.Table) -> str:
 
 
 def merged(files: Sequence[PartFile], columns: Sequence[str]) -> Iterator[pa.Table]:
-    """Yield some columns of the rows that stand for versions in several parts, in the order of keys, a few megabytes at a time."""
+    """Yield some columns of the rows that stand for versions in several parts, in the order of keys, a few megabytes at
+    a time.
+    """
     streams = [_of_versions(file.batches(columns, size=BATCH_BYTES // len(files))) for file in files]
     heads = [next(stream, None) for stream in streams]
     while any(head is not None for head in heads):

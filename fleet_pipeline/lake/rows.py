@@ -41,7 +41,9 @@ HEAD = pa.schema(
         ("_payload", pa.binary()),
     ]
 )
-"""What every row says of its message: where it lay, when it was received, on which topic, from whom if the key tells, its bytes."""
+"""What every row says of its message: where it lay, when it was received, on which topic, from whom if the key tells,
+its bytes.
+"""
 
 ORIGINS = HEAD.names[:5]
 """The columns that say where a message came from, and not what it says."""
@@ -50,7 +52,9 @@ EXTRA = pa.field("_extra", pa.string())
 """The part of a message that no column holds, as JSON."""
 
 BLOCK_ROWS = 8192
-"""Rows that are made together: enough to spread the cost of a column, little enough to stay in the processor's cache."""
+"""Rows that are made together: enough to spread the cost of a column, little enough to stay in the
+processor's cache.
+"""
 
 IDENTITY = 16
 """Characters of `_version` in the row that stands for a version, alone or as the first of its elements."""
@@ -58,7 +62,9 @@ IDENTITY = 16
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Some rows, with columns of their own until it is known which the table will have: of two fields, these may have one name."""
+    """Some rows, with columns of their own until it is known which the table will have: of two fields, these may have
+    one name.
+    """
 
     table: pa.Table
     columns: tuple[Column, ...]
@@ -79,7 +85,9 @@ def identity(version: Version) -> str:
 
 
 def of_versions(rows: pa.Table) -> pa.Table:
-    """Return the rows that stand for a version: all but the second and later elements of arrays, which have no payload of their own."""
+    """Return the rows that stand for a version: all but the second and later elements of arrays, which have no payload
+    of their own.
+    """
     return rows.filter(_stand_for_versions(rows))
 
 
@@ -88,16 +96,21 @@ def count_versions(rows: pa.Table) -> int:
     return int(pc.sum(_stand_for_versions(rows)).as_py() or 0)
 
 
-def blocks(rule: Rule, versions: Sequence[Version], payloads: Sequence[bytes | None], contract: Contract) -> Iterator[Block]:
-    """Yield versions as rows, in their order, with the contract's columns and what these messages teach. No payload means too large."""
+def blocks(
+    rule: Rule, versions: Sequence[Version], payloads: Sequence[bytes | None], contract: Contract
+) -> Iterator[Block]:
+    """Yield versions as rows, in their order, with the contract's columns and what these messages teach.
+
+    No payload means too large.
+    """
     return typed_again(_origins(rule, versions), payloads, contract)
 
 
 def typed_again(origins: Sequence[pa.Array], payloads: Sequence[bytes | None], contract: Contract) -> Iterator[Block]:
     """Yield rows of which all is known but what their payloads say.
 
-    One block of as many rows as there are versions; where arrays are unrolled there may be more rows, and then more blocks, but the rows of
-    one version are never parted.
+    One block of as many rows as there are versions; where arrays are unrolled there may be more rows, and then more
+    blocks, but the rows of one version are never parted.
     """
     versions = pa.table([*origins, pa.array(payloads, pa.binary())], [*ORIGINS, "_payload"])
     for messages, rows in _messages(payloads, contract.form):
@@ -108,7 +121,9 @@ def taught(payloads: Sequence[bytes | None], contract: Contract) -> Evidence:
     """Return what messages have beyond a contract, without making rows of them."""
     evidence = Evidence()
     for messages, rows in _messages(payloads, contract.form):
-        evidence.add(_contained(partial(_learnt, rows=rows, versions=len(payloads), contract=contract), messages, contract))
+        evidence.add(
+            _contained(partial(_learnt, rows=rows, versions=len(payloads), contract=contract), messages, contract)
+        )
     return evidence
 
 
@@ -121,14 +136,18 @@ class _Rows(NamedTuple):
     """Which of its elements each is, from 0."""
 
 
-def _messages(payloads: Sequence[bytes | None], form: Form) -> Iterator[tuple[Callable[[], Iterable[Judged]], _Rows | None]]:
+def _messages(
+    payloads: Sequence[bytes | None], form: Form
+) -> Iterator[tuple[Callable[[], Iterable[Judged]], _Rows | None]]:
     """Yield what payloads say, a message each; by blocks of rows, where one may have several."""
     lenient = form.lenient_numbers == "on"
     if form.arrays == "whole" and form.several_objects == "off":
         judge = partial(judged, lenient=lenient)
         yield lambda: _judgements(payloads, judge, lambda says: says), None
         return
-    each = partial(judged_elements, arrays=form.arrays == "elements", several=form.several_objects == "on", lenient=lenient)
+    each = partial(
+        judged_elements, arrays=form.arrays == "elements", several=form.several_objects == "on", lenient=lenient
+    )
     statuses, messages, rows = list[Status](), list[dict[str, Any]](), _Rows([], [])
     for place, (judgements, elements) in enumerate(_judgements(payloads, each, alone)):
         statuses += judgements
@@ -140,8 +159,13 @@ def _messages(payloads: Sequence[bytes | None], form: Form) -> Iterator[tuple[Ca
             statuses, messages, rows = [], [], _Rows([], [])
 
 
-def _judgements(payloads: Sequence[bytes | None], judge: Callable[[bytes], _Says], only: Callable[[Judged], _Says]) -> Iterator[_Says]:
-    """Yield what each message says, or that it is too large. One of which nobody foresaw how it is read ends nothing: it is a row that says so."""
+def _judgements(
+    payloads: Sequence[bytes | None], judge: Callable[[bytes], _Says], only: Callable[[Judged], _Says]
+) -> Iterator[_Says]:
+    """Yield what each message says, or that it is too large.
+
+    One of which nobody foresaw how it is read ends nothing: it is a row that says so.
+    """
     for payload in payloads:
         try:
             says = only((Status.TOO_LARGE, {})) if payload is None else judge(payload)
@@ -161,8 +185,13 @@ def _defect(error: Exception) -> Judged:
     return Status.DEFECT, {}
 
 
-def _contained(make: Callable[[Iterable[Judged]], _Says], messages: Callable[[], Iterable[Judged]], contract: Contract) -> _Says:
-    """Return what is made of some messages. If nobody foresaw how one of them fails, each is tried alone, and those that fail alone say so."""
+def _contained(
+    make: Callable[[Iterable[Judged]], _Says], messages: Callable[[], Iterable[Judged]], contract: Contract
+) -> _Says:
+    """Return what is made of some messages.
+
+    If nobody foresaw how one of them fails, each is tried alone, and those that fail alone say so.
+    """
     try:
         return make(messages())
     except _FORESEEN:
@@ -198,7 +227,13 @@ def _made(messages: Iterable[Judged], head: pa.Table, contract: Contract, rows: 
     for row, left in sheet.aside.items():
         statuses[row], extra[row] = Status.PARTIAL, _text(left)
     origins, payloads = head.select(ORIGINS).columns, head["_payload"]
-    arrays = [*origins, pa.array(statuses, pa.string()), payloads, *(array for _, array in typed), pa.array(extra, pa.string())]
+    arrays = [
+        *origins,
+        pa.array(statuses, pa.string()),
+        payloads,
+        *(array for _, array in typed),
+        pa.array(extra, pa.string()),
+    ]
     table = pa.table(arrays, [*HEAD.names, *(column.name for column, _ in typed), EXTRA.name])
     return Block(table, tuple(column for column, _ in typed), len(contract.columns), sheet.evidence)
 
@@ -208,7 +243,9 @@ def _learnt(messages: Iterable[Judged], versions: int, contract: Contract, rows:
     return sheet.learn()
 
 
-def _read(messages: Iterable[Judged], contract: Contract, versions: int, rows: _Rows | None) -> tuple[Sheet, list[Status]]:
+def _read(
+    messages: Iterable[Judged], contract: Contract, versions: int, rows: _Rows | None
+) -> tuple[Sheet, list[Status]]:
     """Return messages in a sheet, and their statuses."""
     sheet = Sheet(contract, versions) if rows is None else Sheet(contract, len(rows.versions), rows.versions)
     statuses = sheet.write(messages)
@@ -222,35 +259,54 @@ def _count_read(statuses: Sequence[Status], versions: Sequence[int]) -> int:
 
 
 def _unrolled(versions: pa.Table, rows: _Rows) -> pa.Table:
-    """Return a row for each element of the versions. Only the first has the payload, and the others' identities say which they are."""
+    """Return a row for each element of the versions.
+
+    Only the first has the payload, and the others' identities say which they are.
+    """
     numbers, places = pa.array(rows.numbers, pa.int32()), pa.array(rows.versions, pa.int32())
     origins = versions.select(ORIGINS).take(places)
     identities = pc.binary_join_element_wise(origins["_version"], _suffixes().take(numbers), "")
     payloads = versions["_payload"].take(pc.if_else(pc.equal(numbers, 0), places, None))
-    return origins.set_column(origins.schema.get_field_index("_version"), "_version", identities).append_column("_payload", payloads).combine_chunks()
+    return (
+        origins.set_column(origins.schema.get_field_index("_version"), "_version", identities)
+        .append_column("_payload", payloads)
+        .combine_chunks()
+    )
 
 
 @cache
 def _suffixes() -> pa.Array:
-    """Return what stands after a version in the identities of its elements, by their numbers. Made late: the first array imports pandas where it is."""
+    """Return what stands after a version in the identities of its elements, by their numbers.
+
+    Made late: the first array imports pandas where it is.
+    """
     return pa.array(["", *(f"-{number:04}" for number in range(1, ELEMENTS))])
 
 
 def conformed(made: Block, contract: Contract) -> pa.Table:
-    """Return a block with exactly the contract's columns. Values that do not fit them go to `_extra`, and those that now do come out of it."""
+    """Return a block with exactly the contract's columns.
+
+    Values that do not fit them go to `_extra`, and those that now do come out of it.
+    """
     table, moved = _moved(made, contract)
     aside: dict[int, dict[str, Any]] = {}
     own = {column.path: place for place, column in enumerate(made.columns, len(HEAD))}
     nulls = _Nulls(made.table.num_rows)
-    held = ((column, _held(made, own.pop(column.path, None), column, aside, nulls)) for column in contract.columns.values())
+    held = (
+        (column, _held(made, own.pop(column.path, None), column, aside, nulls)) for column in contract.columns.values()
+    )
     typed = [_with_moved(array, moved.get(column.path, {}), column.kind) for column, array in held]
     for path, place in own.items():
         values = _values(made, place)
         # No column is made of empty arrays until one holds something: those of nulls have a length, and are kept.
-        _all_aside([value or None for value in values] if made.columns[place - len(HEAD)].kind == "[]" else values, path, aside)
+        _all_aside(
+            [value or None for value in values] if made.columns[place - len(HEAD)].kind == "[]" else values, path, aside
+        )
     table = _with_aside(table, aside) if aside else table
     if contract.structs:
-        typed = folded({column.path: _whole(array) for column, array in zip(contract.columns.values(), typed, strict=True)})
+        typed = folded(
+            {column.path: _whole(array) for column, array in zip(contract.columns.values(), typed, strict=True)}
+        )
     arrays = [*(table[name] for name in HEAD.names), *typed, table[EXTRA.name]]
     return pa.table(arrays, row_schema(contract))
 
@@ -272,7 +328,9 @@ class _Nulls(dict[str, pa.Array]):
         return array
 
 
-def _held(made: Block, place: int | None, column: Column, aside: dict[int, dict[str, Any]], nulls: _Nulls) -> pa.Array | pa.ChunkedArray:
+def _held(
+    made: Block, place: int | None, column: Column, aside: dict[int, dict[str, Any]], nulls: _Nulls
+) -> pa.Array | pa.ChunkedArray:
     """Return what a block's own column holds, as a column of the contract."""
     if place is None:
         return nulls[column.kind]
@@ -294,7 +352,9 @@ def _with_moved(held: pa.Array | pa.ChunkedArray, moved: dict[int, Any], kind: s
 
 
 def _values(made: Block, place: int) -> list[Any]:
-    """Return what a column of a block holds, as the messages had it: JSON text was an array, or another value among arrays; a decimal an integer."""
+    """Return what a column of a block holds, as the messages had it: JSON text was an array, or another value among
+    arrays; a decimal an integer.
+    """
     kind, values = made.columns[place - len(HEAD)].kind, list[Any](made.table.column(place).to_pylist())
     if kind == "json":
         return [value if value is None else written_as(value) for value in values]
@@ -325,7 +385,11 @@ def _moved(made: Block, contract: Contract) -> tuple[pa.Table, dict[Path, dict[i
             continue
         message = written_as(text)
         for path, value in list(_leaves(message)):
-            if path in new and fits(value, new[path]) and not (contract.form.lenient_numbers == "on" and _may_be_no_number(value)):
+            if (
+                path in new
+                and fits(value, new[path])
+                and not (contract.form.lenient_numbers == "on" and _may_be_no_number(value))
+            ):
                 moved.setdefault(path, {})[row] = value
                 _take(message, path)
         extra[row], statuses[row] = (_text(message), statuses[row]) if message else (None, Status.OK)
@@ -352,8 +416,14 @@ _NO_NUMBER = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
 
 
 def _may_be_no_number(value: Any) -> bool:
-    """Whether a text in `_extra` may have stood in its message without quotes, so that no column of texts may have it."""
-    return any(_may_be_no_number(item) for item in value) if type(value) is list else type(value) is str and bool(_NO_NUMBER.fullmatch(value))
+    """Whether a text in `_extra` may have stood in its message without quotes, so that no column of
+    texts may have it.
+    """
+    return (
+        any(_may_be_no_number(item) for item in value)
+        if type(value) is list
+        else type(value) is str and bool(_NO_NUMBER.fullmatch(value))
+    )
 
 
 def _with_aside(table: pa.Table, aside: dict[int, dict[str, Any]]) -> pa.Table:
@@ -379,9 +449,15 @@ def _origins(rule: Rule, versions: Sequence[Version]) -> list[pa.Array]:
     millis, client = (len(rule.raw_prefix) + place for place in (0, CLIENT_ID_AT))
     return [
         keys,
-        pc.cast(pc.cast(pc.utf8_slice_codeunits(keys, millis, millis + MILLIS_DIGITS), pa.int64()), HEAD.field("_ts").type),
+        pc.cast(
+            pc.cast(pc.utf8_slice_codeunits(keys, millis, millis + MILLIS_DIGITS), pa.int64()), HEAD.field("_ts").type
+        ),
         pa.repeat(pa.scalar(rule.known_topic, pa.string()), len(versions)),
-        pc.if_else(pc.greater(pc.utf8_length(keys), client), pc.utf8_slice_codeunits(keys, client), pa.scalar(None, pa.string())),
+        pc.if_else(
+            pc.greater(pc.utf8_length(keys), client),
+            pc.utf8_slice_codeunits(keys, client),
+            pa.scalar(None, pa.string()),
+        ),
         pa.array([identity(version) for version in versions], pa.string()),
     ]
 

@@ -12,7 +12,9 @@ _Tree = dict[str, "_T | _Tree[_T]"]
 
 
 def folded_types(fields: Mapping[Path, pa.DataType]) -> list[pa.Field]:
-    """Return the columns of some fields: nested ones lie in a struct, which stands where the first of its fields does."""
+    """Return the columns of some fields: nested ones lie in a struct, which stands where the first of
+    its fields does.
+    """
     return _types(_tree(fields))
 
 

@@ -16,7 +16,10 @@ IN_USE = "in-use"
 
 @contextmanager
 def workplace() -> Iterator[Path]:
-    """Lend a folder that nobody else may read. It is removed at the end; after a kill, by the next who asks for one on this machine."""
+    """Lend a folder that nobody else may read.
+
+    It is removed at the end; after a kill, by the next who asks for one on this machine.
+    """
     _sweep(Path(tempfile.gettempdir()))
     with TemporaryDirectory(prefix=PREFIX) as name:
         folder = Path(name)

@@ -24,10 +24,15 @@ START_PATIENCE_S = 60
 """A start takes about a second, and some thirty on a machine that is busy with other things."""
 
 STOP_PATIENCE_S = 15
-"""A stop takes less than a second; after this long the process is killed. Its state was saved when it was asked to stop."""
+"""A stop takes less than a second; after this long the process is killed.
+
+Its state was saved when it was asked to stop.
+"""
 
 ANSWER_PATIENCE_S = 5
-"""For one answer about its health, which takes milliseconds unless the server is writing a checkpoint or the machine is busy."""
+"""For one answer about its health, which takes milliseconds unless the server is writing a checkpoint or the machine is
+busy.
+"""
 
 _POLL_S = 0.05
 
@@ -103,7 +108,12 @@ def _spawn(folder: Folder, account: str, region: str) -> subprocess.Popen[bytes]
     try:
         with folder.server_lock() as lock:
             process = subprocess.Popen(  # noqa: S603 (our own module, by the interpreter that runs us)
-                [*command, str(lock)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[lock], start_new_session=True
+                [*command, str(lock)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[lock],
+                start_new_session=True,
             )
     finally:
         os.close(log)
@@ -156,7 +166,15 @@ def recorded(folder: Folder) -> LocalAws | None:
     if not folder.record.exists() or not folder.secret.exists():
         return None
     said = json.loads(folder.record.read_text())
-    return LocalAws(said["url"], said["mqtt_host"], said["mqtt_port"], folder.ca, said["pid"], folder.log, folder.secret.read_text(encoding="ascii").strip())
+    return LocalAws(
+        said["url"],
+        said["mqtt_host"],
+        said["mqtt_port"],
+        folder.ca,
+        said["pid"],
+        folder.log,
+        folder.secret.read_text(encoding="ascii").strip(),
+    )
 
 
 def _answers(url: str) -> bool:

@@ -1,7 +1,7 @@
 """The folder of AWS on this machine: what lies where, and the two locks that keep it to one server.
 
-`local-aws.lock` is held while someone starts or stops a server. `server.lock` is held by the server itself for as long as it
-lives, so a server is known to live by its lock and never by a process id, which another process may have by now.
+`local-aws.lock` is held while someone starts or stops a server. `server.lock` is held by the server itself for as long
+as it lives, so a server is known to live by its lock and never by a process id, which another process may have by now.
 """
 
 import fcntl
@@ -92,7 +92,9 @@ class Folder:
 
     @contextmanager
     def server_lock(self) -> Iterator[int]:
-        """Take the server's lock, to be inherited by the server: it is free when the last copy of the descriptor is closed."""
+        """Take the server's lock, to be inherited by the server: it is free when the last copy of the descriptor is
+        closed.
+        """
         with lock_file(self.lock) as descriptor:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield descriptor

@@ -1,8 +1,9 @@
 """Who is let in to AWS on this machine: whoever can read this home's secret, and nobody else.
 
-The server listens on a port of this machine, which every web page in its browser and every other user can reach, and it runs code: the
-hook's. So a request is passed on only when it names this machine as its host, comes from no web page, and is signed with the secret.
-The emulator takes any signature for an account's own key; this stands in front of it and takes none but the right one.
+The server listens on a port of this machine, which every web page in its browser and every other user can reach, and it
+runs code: the hook's. So a request is passed on only when it names this machine as its host, comes from no web page,
+and is signed with the secret. The emulator takes any signature for an account's own key; this stands in front of it and
+takes none but the right one.
 """
 
 import hashlib
@@ -72,22 +73,30 @@ class Signatures:
             return Refusal(*skewed) if skewed else None
         try:
             seconds = int(query["X-Amz-Expires"][0])
-            late = not 0 < seconds <= LONGEST_PRESIGNED_S or self.sigv4.presigned_request_is_expired(signature.amz_date, seconds)
+            late = not 0 < seconds <= LONGEST_PRESIGNED_S or self.sigv4.presigned_request_is_expired(
+                signature.amz_date, seconds
+            )
         except ValueError:
             late = True
         return Refusal("AccessDenied", "Request has expired") if late else None
 
-    def _signed(self, signature: Any, scope: Mapping[str, Any], query: Any, headers: Mapping[str, str], body: bytes) -> Refusal | None:
+    def _signed(
+        self, signature: Any, scope: Mapping[str, Any], query: Any, headers: Mapping[str, str], body: bytes
+    ) -> Refusal | None:
         presigned = "X-Amz-Signature" in query
         token = query.get("X-Amz-Security-Token", [""])[0] if presigned else headers.get("x-amz-security-token", "")
         secret = self._secret_of(signature.access_key_id, token)
         if secret is None:
             return Refusal("UnrecognizedClientException", _INVALID_KEY)
         claimed = headers.get("x-amz-content-sha256", "")
-        if "host" not in signature.signed_headers.split(";") or (_HASH.fullmatch(claimed) and claimed != hashlib.sha256(body).hexdigest()):
+        if "host" not in signature.signed_headers.split(";") or (
+            _HASH.fullmatch(claimed) and claimed != hashlib.sha256(body).hexdigest()
+        ):
             return Refusal("SignatureDoesNotMatch", self.sigv4.SIGNATURE_MISMATCH)
         path = scope["raw_path"].decode("latin-1")
-        failure = self.sigv4.header_signature_failure(signature, secret, scope["method"], path, query, headers, body, presigned=presigned)
+        failure = self.sigv4.header_signature_failure(
+            signature, secret, scope["method"], path, query, headers, body, presigned=presigned
+        )
         return Refusal(*failure) if failure else None
 
     def _secret_of(self, key: str, token: str) -> str | None:
@@ -136,7 +145,9 @@ class Guard:
             await self.app(scope, _again(body, receive), _without_cors(send))
 
     def _foreign(self, scope: Mapping[str, Any], headers: Mapping[str, str]) -> Refusal | None:
-        """Return why a request is none of this machine's own programs'; a browser says of itself where a page's request comes from."""
+        """Return why a request is none of this machine's own programs'; a browser says of itself where a page's request
+        comes from.
+        """
         hosts = [value for name, value in scope["headers"] if name.lower() == b"host"]
         if len(hosts) != 1 or not is_own(hosts[0].decode("latin-1"), self.port):
             return Refusal("AccessDenied", "AWS on this machine answers to 127.0.0.1 and localhost alone.")
@@ -146,7 +157,9 @@ class Guard:
 
 
 def is_own(host: str, port: int) -> bool:
-    """Say whether a Host header names this machine: by its address, as `localhost`, or as a bucket's own name below `localhost`."""
+    """Say whether a Host header names this machine: by its address, as `localhost`, or as a bucket's own name below
+    `localhost`.
+    """
     name, _, given = host.lower().rpartition(":")
     return given == str(port) and (name in {"127.0.0.1", "localhost"} or name.endswith(".localhost"))
 
@@ -187,7 +200,11 @@ def _without_cors(send: Send) -> Send:
 
     async def send_without(message: Message) -> None:
         if message["type"] == "http.response.start":
-            kept = [(name, value) for name, value in message.get("headers", []) if not name.lower().startswith(b"access-control-")]
+            kept = [
+                (name, value)
+                for name, value in message.get("headers", [])
+                if not name.lower().startswith(b"access-control-")
+            ]
             message = {**message, "headers": kept}
         await send(message)
 
@@ -202,21 +219,33 @@ def _service(headers: Mapping[str, str], query: bytes) -> str:
 
 
 async def _refuse(send: Send, refusal: Refusal, service: str) -> None:
-    code, why = refusal.code, plain(refusal.why).replace("&", "&amp;").replace("<", "&lt;").replace('"', "'").replace("\\", "/")
+    code, why = (
+        refusal.code,
+        plain(refusal.why).replace("&", "&amp;").replace("<", "&lt;").replace('"', "'").replace("\\", "/"),
+    )
     if not service:
         kind, text = "text/plain", why
     elif service == "s3":
         kind, text = "application/xml", f"<Error><Code>{code}</Code><Message>{why}</Message></Error>"
     elif service in _XML:
-        kind, text = "text/xml", f"<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>{why}</Message></Error></ErrorResponse>"
+        kind, text = (
+            "text/xml",
+            f"<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>{why}</Message></Error></ErrorResponse>",
+        )
     else:
         kind, text = "application/json", f'{{"__type":"{code}","message":"{why}"}}'
     body = text.encode()
-    headers = [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode()), (b"x-amzn-errortype", code.encode())]
+    headers = [
+        (b"content-type", kind.encode()),
+        (b"content-length", str(len(body)).encode()),
+        (b"x-amzn-errortype", code.encode()),
+    ]
     await send({"type": "http.response.start", "status": 403, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
 def secret_of_function(secret: str, arn: str) -> str:
-    """Return the secret key of a function's role: the emulator would make it from the function's name, which everyone can guess."""
+    """Return the secret key of a function's role: the emulator would make it from the function's name, which everyone
+    can guess.
+    """
     return hmac.new(secret.encode(), arn.encode(), hashlib.sha256).hexdigest()

@@ -1,8 +1,8 @@
 """The server's own process: sets the emulator's environment, mends it, and serves until it is asked to stop.
 
-Started by `daemon` alone, as `python -m fleet_pipeline.local.launcher FOLDER ACCOUNT REGION LOCK`, where LOCK is the inherited
-descriptor of the server's lock. What the emulator reads from its environment is written here, and nothing else is let through:
-a stray `AWS_ENDPOINT_URL` or `SERVICES` of the caller's shell would make another machine of it.
+Started by `daemon` alone, as `python -m fleet_pipeline.local.launcher FOLDER ACCOUNT REGION LOCK`, where LOCK is the
+inherited descriptor of the server's lock. What the emulator reads from its environment is written here, and nothing
+else is let through: a stray `AWS_ENDPOINT_URL` or `SERVICES` of the caller's shell would make another machine of it.
 """
 
 import asyncio
@@ -29,7 +29,10 @@ from fleet_pipeline.model.errors import LocalAwsUnsupported
 from fleet_pipeline.model.plain import plain, plain_lines
 
 CHECKPOINT_S = 5
-"""What a killed server may lose. A checkpoint of a thousand vehicles takes a tenth of a second, in which nothing is answered."""
+"""What a killed server may lose.
+
+A checkpoint of a thousand vehicles takes a tenth of a second, in which nothing is answered.
+"""
 
 LONGEST_LINE = 10_000
 """Characters of a line of the log: what a function printed is in it."""
@@ -106,7 +109,9 @@ async def _serve(folder: Folder, lock: int, web: socket.socket, mqtt: socket.soc
 
 
 class PlainLines(logging.Formatter):
-    """Lines of the log in which nothing that a vehicle called itself or published is obeyed by a terminal, or begins a line."""
+    """Lines of the log in which nothing that a vehicle called itself or published is obeyed by a terminal, or begins a
+    line.
+    """
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's name)
         """Return one line."""
@@ -135,7 +140,9 @@ async def _checkpoints(folder: Folder, lock: int) -> None:
 
 def _allow_many_connections() -> None:
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    with suppress(ValueError, OSError):  # some systems name a limit that they do not grant; the usual one does for hundreds of vehicles
+    with suppress(
+        ValueError, OSError
+    ):  # some systems name a limit that they do not grant; the usual one does for hundreds of vehicles
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 

@@ -1,7 +1,8 @@
 """What ministack does otherwise than AWS IoT, and that the fleet relies on, mended from outside.
 
-Each mend replaces functions of the emulator, which have no public names: so it is pinned to one version, and `mend` refuses to go
-on when a name that it replaces or calls is gone. Mends that ministack takes up itself can be deleted here.
+Each mend replaces functions of the emulator, which have no public names: so it is pinned to one version, and `mend`
+refuses to go on when a name that it replaces or calls is gone. Mends that ministack takes up itself can be deleted
+here.
 """
 
 # ruff: noqa: SLF001 (the emulator has no other names for what is mended)
@@ -29,7 +30,12 @@ MINISTACK = "1.5.33"
 NAMES = {
     "ministack.app": ("_build_persistence_save_dict", "pin_request_origin"),
     "ministack.core.iam_actions": ("extract_resource_arn",),
-    "ministack.core.iam_evaluator": ("CredentialResolutionError", "find_iam_access_key_account", "is_root_access_key", "resolve_credential"),
+    "ministack.core.iam_evaluator": (
+        "CredentialResolutionError",
+        "find_iam_access_key_account",
+        "is_root_access_key",
+        "resolve_credential",
+    ),
     "ministack.core.lambda_runtime": ("execution_credentials",),
     "ministack.core.persistence": ("save_all",),
     "ministack.core.responses": ("_account_from_sts_session", "request_scope"),
@@ -98,7 +104,10 @@ def check_names(module: object, names: Iterable[str]) -> None:
 
 
 def mend(mqtt: socket.socket, ca_path: Path, secret: str) -> Signatures:
-    """Apply every mend to the emulator in this process; MQTT is to be served on the given socket. Return how it knows its keys."""
+    """Apply every mend to the emulator in this process; MQTT is to be served on the given socket.
+
+    Return how it knows its keys.
+    """
     check_version()
     modules = {name: import_module(name) for name in NAMES}
     for name, module in modules.items():
@@ -115,7 +124,12 @@ def mend(mqtt: socket.socket, ca_path: Path, secret: str) -> Signatures:
     authorize_policies_on_their_target(modules["ministack.core.iam_actions"])
     count_loopback_as_tls(modules["ministack.app"])
     keep_function_keys_secret(modules, secret)
-    return Signatures(modules["ministack.core.sigv4"], modules["ministack.core.iam_evaluator"], modules["ministack.core.responses"], secret)
+    return Signatures(
+        modules["ministack.core.sigv4"],
+        modules["ministack.core.iam_evaluator"],
+        modules["ministack.core.responses"],
+        secret,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +173,11 @@ def write_to_s3(iot: Any, s3: Any, responses: Any) -> None:
         event = select(sql, topic, payload, *rest, **more)
         return payload if event is iot._MISSING else event  # otherwise a payload that is not UTF-8 ends here
 
-    iot._run_rule_actions, iot._dispatch_rule_action, iot._rule_event = run_rule_actions, dispatch_rule_action, rule_event
+    iot._run_rule_actions, iot._dispatch_rule_action, iot._rule_event = (
+        run_rule_actions,
+        dispatch_rule_action,
+        rule_event,
+    )
     iot._RULE_ACTION_RESOURCE_KEYS["s3"] = ("bucketName",)
 
 
@@ -175,7 +193,10 @@ def _put(iot: Any, s3: Any, action: dict[str, str], body: bytes) -> None:
     bucket, key = _substituted(iot, action["bucketName"]), _substituted(iot, action["key"])
     if not iot._provisioning_role_allows(action["roleArn"], [("s3:PutObject", f"arn:aws:s3:::{bucket}/{key}")]):
         raise _failed(bucket, key, 403, "AccessDenied", "Access Denied")
-    headers = {"content-type": "application/octet-stream", **({"x-amz-acl": action["cannedAcl"]} if action.get("cannedAcl") else {})}
+    headers = {
+        "content-type": "application/octet-stream",
+        **({"x-amz-acl": action["cannedAcl"]} if action.get("cannedAcl") else {}),
+    }
     status, _, answer = s3._put_object(bucket, key, body, headers)
     if status != HTTPStatus.OK:
         raise _failed(bucket, key, status, _element(answer, "Code"), _element(answer, "Message"))
@@ -187,7 +208,9 @@ def _substituted(iot: Any, template: str) -> str:
 
 def _evaluated(iot: Any, expression: str) -> str:
     message = _message.get()
-    value = iot._eval_select_expr(expression, message.topic, message.payload, iot._rule_message(message.payload), message.client_id)
+    value = iot._eval_select_expr(
+        expression, message.topic, message.payload, iot._rule_message(message.payload), message.client_id
+    )
     text: str | None = iot._sql_as_string(value)
     if text is None:
         raise S3ActionFailed(f"${{{expression}}} is undefined for this message, or the emulator does not know it")
@@ -206,7 +229,9 @@ def _element(answer: bytes, name: str) -> str:
 
 
 def listen(iot: Any, mqtt: socket.socket, ca_path: Path) -> None:
-    """Serve MQTT on this socket alone, where the emulator would bind all interfaces; write the authority for clients to trust."""
+    """Serve MQTT on this socket alone, where the emulator would bind all interfaces; write the authority for clients to
+    trust.
+    """
 
     def write_authority() -> None:
         ca_path.write_text(iot.get_ca_cert_pem())
@@ -252,14 +277,19 @@ def check_expected_version(iot: Any) -> None:
     def update_thing(name: str, payload: dict[str, Any]) -> Any:
         thing, expected = iot._things.get(name), payload.get("expectedVersion")
         if thing and expected is not None and int(expected) != thing.get("version", 1):
-            return iot.error_response_json("VersionConflictException", f"The version for thing {name} does not match the expected version.", 409)
+            return iot.error_response_json(
+                "VersionConflictException", f"The version for thing {name} does not match the expected version.", 409
+            )
         return update(name, payload)
 
     iot._update_thing = update_thing
 
 
 def keep_billing_groups(iot: Any) -> None:
-    """Make, show and remove billing groups, of which the emulator knows none. Things are in none: nothing is billed here."""
+    """Make, show and remove billing groups, of which the emulator knows none.
+
+    Things are in none: nothing is billed here.
+    """
     route, state, restore, groups = iot._route_request, iot.get_state, iot._restore_state, iot.AccountRegionScopedDict()
     iot._TAGGABLE_RESOURCES["billinggroup"] = (groups, "Billing Group {name} does not exist.")
 
@@ -270,7 +300,10 @@ def keep_billing_groups(iot: Any) -> None:
     def answered(method: str, name: str, body: bytes) -> Any:
         group = groups.get(name)
         if method == "POST" and group is None:
-            group = {"billingGroupName": name, "billingGroupArn": f"arn:aws:iot:{iot.get_region()}:{iot.get_account_id()}:billinggroup/{name}"}
+            group = {
+                "billingGroupName": name,
+                "billingGroupArn": f"arn:aws:iot:{iot.get_region()}:{iot.get_account_id()}:billinggroup/{name}",
+            }
             groups[name] = group
             iot._set_created_tags(group["billingGroupArn"], json.loads(body or b"{}").get("tags"))
         if method == "DELETE":
@@ -289,7 +322,9 @@ def keep_billing_groups(iot: Any) -> None:
 
 
 def authorize_policies_on_their_target(actions: Any) -> None:
-    """Ask whether a role may attach a policy to this very certificate; the emulator asks whether it may to all (`*`)."""
+    """Ask whether a role may attach a policy to this very certificate; the emulator asks whether it
+    may to all (`*`).
+    """
     extract = actions.extract_resource_arn
 
     def extract_resource_arn(service: str, method: str, path: str, headers: Any, body: bytes, *rest: Any) -> Any:
@@ -301,7 +336,9 @@ def authorize_policies_on_their_target(actions: Any) -> None:
 
 
 def count_loopback_as_tls(app: Any) -> None:
-    """Let `aws:SecureTransport` be true: calls never leave this machine, and a bucket's TLS-only policy would refuse every role."""
+    """Let `aws:SecureTransport` be true: calls never leave this machine, and a bucket's TLS-only policy would refuse
+    every role.
+    """
     pin = app.pin_request_origin
 
     def pin_request_origin(source_ip: str, _: object) -> None:
@@ -311,8 +348,12 @@ def count_loopback_as_tls(app: Any) -> None:
 
 
 def keep_function_keys_secret(modules: Mapping[str, Any], secret: str) -> None:
-    """Give functions a secret key that nobody can guess; the emulator makes it from the names of the function and its role."""
-    runtime, functions, sts = (modules[f"ministack.{name}"] for name in ("core.lambda_runtime", "services.lambda_svc", "services.sts"))
+    """Give functions a secret key that nobody can guess; the emulator makes it from the names of the function and its
+    role.
+    """
+    runtime, functions, sts = (
+        modules[f"ministack.{name}"] for name in ("core.lambda_runtime", "services.lambda_svc", "services.sts")
+    )
     given = runtime.execution_credentials
 
     def execution_credentials(config: dict[str, Any]) -> dict[str, str]:

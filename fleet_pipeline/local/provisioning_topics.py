@@ -1,7 +1,8 @@
 """The topics on which vehicles that keep their own key (CSR), or speak CBOR, ask for a certificate and register.
 
-The emulator knows `certificates/create/json` and `provision/json` alone; AWS IoT has `create-from-csr` too, and both in JSON and in
-CBOR. Source: AWS IoT Core Developer Guide, fleet-provision-api. What AWS IoT's error code for a bad request (CSR) is over MQTT is not known.
+The emulator knows `certificates/create/json` and `provision/json` alone; AWS IoT has `create-from-csr` too, and both in
+JSON and in CBOR. Source: AWS IoT Core Developer Guide, fleet-provision-api. What AWS IoT's error code for a bad request
+(CSR) is over MQTT is not known.
 """
 
 # ruff: noqa: SLF001 (the emulator has no other names for what is mended)
@@ -28,8 +29,12 @@ NAMES = (
 )
 """What this mend takes from the emulator."""
 
-_TOPIC = re.compile(r"\$aws/(?:certificates/(create|create-from-csr)|provisioning-templates/([^/]+)/provision)/(json|cbor)")
-_CBOR_ANSWER = re.compile(r"\$aws/(certificates/create(-from-csr)?|provisioning-templates/[^/]+/provision)/cbor/(accepted|rejected)")
+_TOPIC = re.compile(
+    r"\$aws/(?:certificates/(create|create-from-csr)|provisioning-templates/([^/]+)/provision)/(json|cbor)"
+)
+_CBOR_ANSWER = re.compile(
+    r"\$aws/(certificates/create(-from-csr)?|provisioning-templates/[^/]+/provision)/cbor/(accepted|rejected)"
+)
 
 _Answer = tuple[str, dict[str, Any]]
 
@@ -63,7 +68,9 @@ def answer_all_provisioning_topics(iot: Any, responses: Any) -> None:
 
 
 def _json_of(payload: bytes) -> bytes:
-    """Return what a CBOR payload says, as JSON; what is no CBOR, or says what JSON cannot, becomes what is no JSON either."""
+    """Return what a CBOR payload says, as JSON; what is no CBOR, or says what JSON cannot, becomes what is no JSON
+    either.
+    """
     try:
         return json.dumps(cbor2.loads(payload)).encode()
     except (cbor2.CBORDecodeError, TypeError, ValueError):
@@ -71,7 +78,9 @@ def _json_of(payload: bytes) -> bytes:
 
 
 def _certificate_for(iot: Any, payload: bytes) -> _Answer:
-    """Sign a request for a certificate, which then waits for its registration, as CreateCertificateFromCsr does over MQTT."""
+    """Sign a request for a certificate, which then waits for its registration, as CreateCertificateFromCsr does over
+    MQTT.
+    """
     try:
         request = json.loads(payload)["certificateSigningRequest"]
     except (ValueError, KeyError, TypeError):
@@ -82,10 +91,22 @@ def _certificate_for(iot: Any, payload: bytes) -> _Answer:
     status, _, body = iot._create_certificate_from_csr({"certificateSigningRequest": request}, {})
     made = json.loads(body)
     if status != HTTPStatus.OK:
-        refused: _Answer = iot._fleet_rejected("InvalidPayload", made.get("message", "CSR violates constraints"), status)
+        refused: _Answer = iot._fleet_rejected(
+            "InvalidPayload", made.get("message", "CSR violates constraints"), status
+        )
         return refused
     token = secrets.token_urlsafe(48)
-    iot._certificates[made["certificateId"]] = {**iot._certificates[made["certificateId"]], "status": "PENDING_ACTIVATION"}
+    iot._certificates[made["certificateId"]] = {
+        **iot._certificates[made["certificateId"]],
+        "status": "PENDING_ACTIVATION",
+    }
     iot._drop_expired(iot._ownership_tokens)
-    iot._ownership_tokens[token] = {"certificateId": made["certificateId"], "expiration": time.time() + iot._OWNERSHIP_TOKEN_SECONDS}
-    return "accepted", {"certificateId": made["certificateId"], "certificatePem": made["certificatePem"], "certificateOwnershipToken": token}
+    iot._ownership_tokens[token] = {
+        "certificateId": made["certificateId"],
+        "expiration": time.time() + iot._OWNERSHIP_TOKEN_SECONDS,
+    }
+    return "accepted", {
+        "certificateId": made["certificateId"],
+        "certificatePem": made["certificatePem"],
+        "certificateOwnershipToken": token,
+    }

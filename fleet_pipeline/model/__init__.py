@@ -1,1 +1,4 @@
-"""What everything else speaks of: settings, names, errors, inert text. It calls nobody, and imports neither boto3, Arrow nor Dagster."""
+"""What everything else speaks of: settings, names, errors, inert text.
+
+It calls nobody, and imports neither boto3, Arrow nor Dagster.
+"""

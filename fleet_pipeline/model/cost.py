@@ -1,6 +1,9 @@
-"""What a fleet costs a month from its vehicles to its rows, by the way in which messages are delivered. Arithmetic only: nothing is asked of AWS.
+"""What a fleet costs a month from its vehicles to its rows, by the way in which messages are delivered.
 
-Prices come from model/prices.json, dated, or from a file of the same form; those of S3's requests are settings, FLEET_PRICE_GET and FLEET_PRICE_PUT.
+Arithmetic only: nothing is asked of AWS.
+
+Prices come from model/prices.json, dated, or from a file of the same form; those of S3's requests are settings,
+FLEET_PRICE_GET and FLEET_PRICE_PUT.
 """
 
 import json
@@ -17,10 +20,16 @@ MONTH_S = 30 * 86_400
 """A month has 30 days here."""
 
 METERED = 5 * 1024
-"""Bytes that AWS IoT meters as one rule and one action, and Firehose as one record. Source: AWS IoT Core and Amazon Data Firehose, pricing."""
+"""Bytes that AWS IoT meters as one rule and one action, and Firehose as one record.
+
+Source: AWS IoT Core and Amazon Data Firehose, pricing.
+"""
 
 PREFIX_PUTS_S = 3_500
-"""PUT requests a second that S3 takes under one prefix before it has split it. Source: Amazon S3 User Guide, optimizing-performance."""
+"""PUT requests a second that S3 takes under one prefix before it has split it.
+
+Source: Amazon S3 User Guide, optimizing-performance.
+"""
 
 CPU_S = 3.64
 """CPU seconds that compaction takes for 100,000 messages, dirty ones among them. Source: docs/benchmarks.md."""
@@ -55,7 +64,9 @@ class Prices:
         """Return the prices of a file. Raises InvalidName, which says what is missing, when it has another form."""
         try:
             found = json.loads(file.read_text(encoding="utf-8"))
-            given: dict[str, Any] = {each.name: (float if each.type is float else str)(found[each.name]) for each in fields(cls)}
+            given: dict[str, Any] = {
+                each.name: (float if each.type is float else str)(found[each.name]) for each in fields(cls)
+            }
         except KeyError as error:
             raise InvalidName("file of prices", str(file), f"it says nothing of {error}") from error
         except (OSError, TypeError, ValueError) as error:
@@ -67,7 +78,10 @@ class Prices:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What the vehicles do, and how long it is kept. `online` is the share of the month in which a vehicle is connected, and sends."""
+    """What the vehicles do, and how long it is kept.
+
+    `online` is the share of the month in which a vehicle is connected, and sends.
+    """
 
     vehicles: int
     seconds: float = 10.0
@@ -86,7 +100,9 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """How messages come into the raw bucket: each publish an object, or by a Firehose stream; `batch` messages of a vehicle in one publish."""
+    """How messages come into the raw bucket: each publish an object, or by a Firehose stream; `batch` messages of a
+    vehicle in one publish.
+    """
 
     batch: int = 1
     firehose: bool = False
@@ -102,7 +118,9 @@ class Delivery:
         return (self.batch - 1) * workload.seconds
 
     def puts_s(self, workload: Workload, rules: int) -> float:
-        """Return the PUT requests a second under each rule's prefix, while vehicles that are online are spread evenly over the month."""
+        """Return the PUT requests a second under each rule's prefix, while vehicles that are online are spread evenly
+        over the month.
+        """
         return self._objects(workload) / MONTH_S / rules
 
     def publishes(self, workload: Workload) -> float:
@@ -111,11 +129,16 @@ class Delivery:
 
     def _objects(self, workload: Workload) -> float:
         if self.firehose:
-            return max(workload.messages * workload.size / FIREHOSE_OBJECT, MONTH_S / 900)  # one each 15 minutes at the least
+            return max(
+                workload.messages * workload.size / FIREHOSE_OBJECT, MONTH_S / 900
+            )  # one each 15 minutes at the least
         return self.publishes(workload)
 
     def month(self, workload: Workload, prices: Prices, fleet: Fleet) -> Mapping[str, float]:
-        """Return what a month costs, in US dollars, by what it is paid for. Storage is that of a fleet that has run for as long as it keeps."""
+        """Return what a month costs, in US dollars, by what it is paid for.
+
+        Storage is that of a fleet that has run for as long as it keeps.
+        """
         million, gb = 1e6, 1e9
         publishes, objects = self.publishes(workload), self._objects(workload)
         metered = publishes * ceil(self.batch * workload.size / METERED)
@@ -123,7 +146,12 @@ class Delivery:
         raw, lake = workload.messages * workload.size / gb, workload.messages * workload.size * LAKE_SHARE / gb
         hours = workload.messages / 100_000 * CPU_S / 3600
         return {
-            "connections": workload.vehicles * workload.online * MONTH_S / 60 / million * prices.connection_million_minutes,
+            "connections": workload.vehicles
+            * workload.online
+            * MONTH_S
+            / 60
+            / million
+            * prices.connection_million_minutes,
             "rules": metered / million * prices.rule_million,
             "rule actions": metered / million * prices.action_million,
             "Firehose": metered * METERED / gb * prices.firehose_gb if self.firehose else 0.0,
@@ -144,7 +172,11 @@ DELIVERIES = (Delivery(), Delivery(batch=10), Delivery(firehose=True), Delivery(
 """What is compared. This version makes the rules of the first two; a Firehose stream it neither makes nor reads yet."""
 
 
-def cheapest(workload: Workload, prices: Prices, fleet: Fleet, wait_s: float, deliveries: tuple[Delivery, ...] = DELIVERIES) -> Delivery | None:
-    """Return the cheapest delivery that this version makes and in which no message waits in its vehicle for longer than `wait_s`."""
+def cheapest(
+    workload: Workload, prices: Prices, fleet: Fleet, wait_s: float, deliveries: tuple[Delivery, ...] = DELIVERIES
+) -> Delivery | None:
+    """Return the cheapest delivery that this version makes and in which no message waits in its vehicle for longer than
+    `wait_s`.
+    """
     possible = [each for each in deliveries if not each.firehose and each.waits_s(workload) <= wait_s]
     return min(possible, key=lambda each: each.total(workload, prices, fleet), default=None)

@@ -20,15 +20,29 @@ _RESOURCE = re.compile(r"\*|(arn:aws[a-z-]*:iot:[^\s]*:)?(topic|topicfilter|clie
 
 
 def check_statement(place: str, statement: Mapping[str, Any]) -> None:
-    """Raise InvalidSetting, which names the place, unless a policy of AWS IoT may have this statement. Source: iot-policies, iot-policy-actions."""
+    """Raise InvalidSetting, which names the place, unless a policy of AWS IoT may have this statement.
+
+    Source: iot-policies, iot-policy-actions.
+    """
     if unknown := {*statement} - _ELEMENTS:
-        raise InvalidSetting(place, None, f"AWS IoT knows no {', '.join(sorted(unknown))} in a statement; it knows {', '.join(sorted(_ELEMENTS))}")
+        raise InvalidSetting(
+            place,
+            None,
+            f"AWS IoT knows no {', '.join(sorted(unknown))} in a statement; it knows {', '.join(sorted(_ELEMENTS))}",
+        )
     if statement.get("Effect") not in {"Allow", "Deny"}:
         raise InvalidSetting(f"{place}.Effect", statement.get("Effect"), "write Allow or Deny")
-    for name, form, why in (("Action", _ACTION, "such as iot:Publish"), ("Resource", _RESOURCE, "such as topic/…, topicfilter/…, client/…, an ARN, or *")):
+    for name, form, why in (
+        ("Action", _ACTION, "such as iot:Publish"),
+        ("Resource", _RESOURCE, "such as topic/…, topicfilter/…, client/…, an ARN, or *"),
+    ):
         said = statement.get(name)
         texts = [said] if isinstance(said, str) else said
-        if not isinstance(texts, list | tuple) or not texts or not all(isinstance(each, str) and form.fullmatch(each) for each in texts):
+        if (
+            not isinstance(texts, list | tuple)
+            or not texts
+            or not all(isinstance(each, str) and form.fullmatch(each) for each in texts)
+        ):
             raise InvalidSetting(f"{place}.{name}", None, f"write a text, or an array of texts, {why}")
     if not isinstance(statement.get("Sid", ""), str) or not isinstance(statement.get("Condition", {}), Mapping):
         raise InvalidSetting(place, None, "Sid is a text, and Condition a table of tables")

@@ -62,7 +62,10 @@ from fleet_pipeline.model.plain import plain, plain_lines
 
 
 class FleetError(Exception):
-    """The root. `retryable` says whether the same deed may succeed by itself in a moment, `in_lines` whether its line ends are meant.
+    """The root.
+
+    `retryable` says whether the same deed may succeed by itself in a moment, `in_lines` whether its line ends are
+    meant.
 
     What any error says is inert, whatever it quotes: a serial, a key of S3, an answer of AWS's.
     """
@@ -135,7 +138,8 @@ class WrongAccount(AwsError):
 
     def __str__(self) -> str:
         return (
-            f"the settings name account {self.wanted}, the credentials belong to account {self.found}: nothing was changed; "
+            f"the settings name account {self.wanted}, the credentials belong to account {self.found}: nothing was "
+            "changed; "
             "set FLEET_ACCOUNT, or choose other credentials (AWS_PROFILE)"
         )
 
@@ -149,13 +153,17 @@ class WrongRegion(AwsError):
 
     def __str__(self) -> str:
         return (
-            f"the settings name region {self.wanted}, the credentials are set up for region {self.found}: nothing was changed; "
+            f"the settings name region {self.wanted}, the credentials are set up for region {self.found}: nothing "
+            "was changed; "
             "set FLEET_REGION, or AWS_REGION (or the profile's region) to the one that is meant"
         )
 
 
 class OverwritesUnasked(AwsError):
-    """An object store wrote an object whose key was taken, although it was asked not to (`If-None-Match: *`). Nothing of the lake was written."""
+    """An object store wrote an object whose key was taken, although it was asked not to (`If-None-Match: *`).
+
+    Nothing of the lake was written.
+    """
 
     def __init__(self, bucket: str, address: str) -> None:
         super().__init__(bucket, address)
@@ -163,9 +171,12 @@ class OverwritesUnasked(AwsError):
 
     def __str__(self) -> str:
         return (
-            f"the object store at {self.address} ignores `If-None-Match: *`: it wrote an object of bucket {self.bucket} twice, so two writers "
-            "would overwrite each other's parts unnoticed. Nothing else was written. Take a bucket that never kept versions "
-            "(FLEET_LAKE_BUCKET; Ceph's RGW 16 obeys the condition there, and ignores it where versions are kept), or a store that obeys it"
+            f"the object store at {self.address} ignores `If-None-Match: *`: it wrote an object of bucket "
+            f"{self.bucket} twice, so two writers "
+            "would overwrite each other's parts unnoticed. Nothing else was written. Take a bucket that never kept "
+            "versions "
+            "(FLEET_LAKE_BUCKET; Ceph's RGW 16 obeys the condition there, and ignores it where versions are kept), "
+            "or a store that obeys it"
         )
 
 
@@ -178,12 +189,16 @@ class CannotChange(AwsError):
 
     def __str__(self) -> str:
         return (
-            f"{self.resource} has {self.field} {self.found!r} and AWS cannot change it to {self.wanted!r}: take the setting back, or remove the resource first"
+            f"{self.resource} has {self.field} {self.found!r} and AWS cannot change it to {self.wanted!r}: take the "
+            "setting back, or remove the resource first"
         )
 
 
 class GivenBucketUnfit(AwsError):
-    """A bucket of FLEET_GIVEN_BUCKETS is not as the fleet needs it; nothing was done to it. `needed` is what its owner has to do."""
+    """A bucket of FLEET_GIVEN_BUCKETS is not as the fleet needs it; nothing was done to it.
+
+    `needed` is what its owner has to do.
+    """
 
     def __init__(self, bucket: str, needed: tuple[str, ...]) -> None:
         super().__init__(bucket, needed)
@@ -191,12 +206,16 @@ class GivenBucketUnfit(AwsError):
 
     def __str__(self) -> str:
         return (
-            f"the given bucket {self.bucket!r} is not made or changed by this fleet (FLEET_GIVEN_BUCKETS). Its owner has to do this: {'; '.join(self.needed)}"
+            f"the given bucket {self.bucket!r} is not made or changed by this fleet (FLEET_GIVEN_BUCKETS). Its owner "
+            f"has to do this: {'; '.join(self.needed)}"
         )
 
 
 class NotOurs(AwsError):
-    """A resource of the wanted name exists, made by someone else, or by the fleet `owner`. `named_by` are the settings from which its name comes."""
+    """A resource of the wanted name exists, made by someone else, or by the fleet `owner`.
+
+    `named_by` are the settings from which its name comes.
+    """
 
     def __init__(self, resource: str, named_by: str = "FLEET_SERVICE or FLEET_ENVIRONMENT", owner: str = "") -> None:
         super().__init__(resource, named_by, owner)
@@ -204,7 +223,10 @@ class NotOurs(AwsError):
 
     def __str__(self) -> str:
         if self.owner:
-            return f"{self.resource} belongs to another fleet, {self.owner!r} (its tag says so): nothing was changed; choose another name by {self.named_by}"
+            return (
+                f"{self.resource} belongs to another fleet, {self.owner!r} (its tag says so): nothing was changed; "
+                f"choose another name by {self.named_by}"
+            )
         return (
             f"{self.resource} exists and was not made by this fleet (it lacks our tag): nothing was changed; "
             f"take it over with `fleet adopt`, choose another name by {self.named_by}, or remove it"
@@ -235,33 +257,47 @@ class WouldLose(AwsError):
         self.losses, self.bucket = losses, bucket
 
     def __str__(self) -> str:
-        return f"destroying the fleet would lose {'; '.join(self.losses)}: nothing was changed; to go on, confirm with the bucket's name, {self.bucket}"
+        return (
+            f"destroying the fleet would lose {'; '.join(self.losses)}: nothing was changed; to go on, confirm with "
+            f"the bucket's name, {self.bucket}"
+        )
 
 
 class StillUsed(AwsError):
-    """Others have put a policy of this fleet on something that is no certificate, such as a thing group: it would lose what the policy allows."""
+    """Others have put a policy of this fleet on something that is no certificate, such as a thing group: it would lose
+    what the policy allows.
+    """
 
     def __init__(self, policy: str, targets: tuple[str, ...]) -> None:
         super().__init__(policy, targets)
         self.policy, self.targets = policy, targets
 
     def __str__(self) -> str:
-        detach = "; ".join(f"aws iot detach-policy --policy-name {self.policy} --target {each}" for each in self.targets)
+        detach = "; ".join(
+            f"aws iot detach-policy --policy-name {self.policy} --target {each}" for each in self.targets
+        )
         return (
-            f"IoT policy {self.policy!r} is also on {' and '.join(self.targets)}, where this fleet did not put it: the policy was not deleted, "
+            f"IoT policy {self.policy!r} is also on {' and '.join(self.targets)}, where this fleet did not put it: "
+            "the policy was not deleted, "
             f"nor anything of theirs changed; if they can do without it, take it off with `{detach}`, then try again"
         )
 
 
 class NotConfirmed(AwsError):
-    """A deed that cannot be undone wants a name typed, so that no slip and no stranger's link does it. Nothing was changed."""
+    """A deed that cannot be undone wants a name typed, so that no slip and no stranger's link does it.
+
+    Nothing was changed.
+    """
 
     def __init__(self, job: str, bucket: str) -> None:
         super().__init__(job, bucket)
         self.job, self.bucket = job, bucket
 
     def __str__(self) -> str:
-        return f"{self.job} cannot be undone: nothing was changed; to go on, set `confirm` in its config to the bucket's name, {self.bucket}"
+        return (
+            f"{self.job} cannot be undone: nothing was changed; to go on, set `confirm` in its config to the bucket's "
+            f"name, {self.bucket}"
+        )
 
 
 class NoClaimCertificate(AwsError):
@@ -272,7 +308,10 @@ class NoClaimCertificate(AwsError):
         self.missing = missing
 
     def __str__(self) -> str:
-        return f"there is no claim certificate to use, {self.missing} is missing: `fleet apply` makes one, `fleet claim rotate` replaces one whose key is gone"
+        return (
+            f"there is no claim certificate to use, {self.missing} is missing: `fleet apply` makes one, `fleet claim "
+            "rotate` replaces one whose key is gone"
+        )
 
 
 class ClaimRevoked(AwsError):
@@ -283,7 +322,10 @@ class ClaimRevoked(AwsError):
         self.certificate_id = certificate_id
 
     def __str__(self) -> str:
-        return f"claim certificate {self.certificate_id} was revoked and is not activated again: make a new one with `fleet claim rotate`"
+        return (
+            f"claim certificate {self.certificate_id} was revoked and is not activated again: make a new one with "
+            "`fleet claim rotate`"
+        )
 
 
 class ClaimNotRetired(AwsError):
@@ -294,7 +336,10 @@ class ClaimNotRetired(AwsError):
         self.certificate_id = certificate_id
 
     def __str__(self) -> str:
-        return f"the former claim certificate {self.certificate_id} still works: end the last rotation with `fleet claim retire` before the next"
+        return (
+            f"the former claim certificate {self.certificate_id} still works: end the last rotation with `fleet claim "
+            "retire` before the next"
+        )
 
 
 class ClaimStillNeeded(AwsError):
@@ -319,7 +364,10 @@ class WhichClaim(AwsError):
         self.certificate_ids = certificate_ids
 
     def __str__(self) -> str:
-        return f"a rotation lasts, and {' and '.join(self.certificate_ids)} work, the one that is given out first: name the stolen one (`--certificate`)"
+        return (
+            f"a rotation lasts, and {' and '.join(self.certificate_ids)} work, the one that is given out first: name "
+            "the stolen one (`--certificate`)"
+        )
 
 
 class CannotJudge(FleetError):
@@ -330,7 +378,10 @@ class CannotJudge(FleetError):
         self.what = what
 
     def __str__(self) -> str:
-        return f"what the policy allows cannot be said: its {self.what} is not among what our documents use; look at it by hand"
+        return (
+            f"what the policy allows cannot be said: its {self.what} is not among what our documents use; look at it "
+            "by hand"
+        )
 
 
 class LocalAwsError(FleetError):
@@ -345,7 +396,10 @@ class LocalAwsUnsupported(LocalAwsError):
         self.why = why
 
     def __str__(self) -> str:
-        return f"AWS on this machine cannot start: {self.why}; install the extra 'fleet-pipeline[local]' from the lock file"
+        return (
+            f"AWS on this machine cannot start: {self.why}; install the extra 'fleet-pipeline[local]' from the lock "
+            "file"
+        )
 
 
 class LocalAwsDidNotStart(LocalAwsError):
@@ -373,8 +427,15 @@ class RegistrationRefused(VehicleError):
         self.serial, self.status_code, self.error_code, self.message = serial, status_code, error_code, message
 
     def __str__(self) -> str:
-        where = f"; `fleet vehicle why --serial {plain(self.serial)}` says why" if self.status_code == HTTPStatus.FORBIDDEN else ""
-        return f"AWS IoT would not register the vehicle {self.serial!r}: {self.message} ({self.status_code} {self.error_code}){where}"
+        where = (
+            f"; `fleet vehicle why --serial {plain(self.serial)}` says why"
+            if self.status_code == HTTPStatus.FORBIDDEN
+            else ""
+        )
+        return (
+            f"AWS IoT would not register the vehicle {self.serial!r}: {self.message} ({self.status_code} "
+            f"{self.error_code}){where}"
+        )
 
 
 class NotRegistered(VehicleError):
@@ -385,7 +446,10 @@ class NotRegistered(VehicleError):
         self.serial, self.folder = serial, folder
 
     def __str__(self) -> str:
-        return f"the vehicle {self.serial!r} has no certificate in {self.folder}: run `fleet vehicle register --serial {self.serial}`"
+        return (
+            f"the vehicle {self.serial!r} has no certificate in {self.folder}: run `fleet vehicle register --serial "
+            f"{self.serial}`"
+        )
 
 
 class NoAuthority(VehicleError):
@@ -400,7 +464,9 @@ class NoAuthority(VehicleError):
 
 
 class ConnectionFailed(VehicleError):
-    """The broker could not be reached, did not let the vehicle in, or the connection was lost before the broker had answered."""
+    """The broker could not be reached, did not let the vehicle in, or the connection was lost before the broker had
+    answered.
+    """
 
     retryable = True
 
@@ -424,14 +490,20 @@ class PublishRefused(VehicleError):
 
 
 class HookMissing(FleetError):
-    """This installation has no source of the hook, so its function cannot be planned, made or compared. Nothing was changed."""
+    """This installation has no source of the hook, so its function cannot be planned, made or compared.
+
+    Nothing was changed.
+    """
 
     def __init__(self, folder: str) -> None:
         super().__init__(folder)
         self.folder = folder
 
     def __str__(self) -> str:
-        return f"the source of the pre-provisioning hook is not in {self.folder}: install the wheel as it was built, or the whole checkout"
+        return (
+            f"the source of the pre-provisioning hook is not in {self.folder}: install the wheel as it was built, or "
+            "the whole checkout"
+        )
 
 
 class AlreadyThere(FleetError):
@@ -442,11 +514,17 @@ class AlreadyThere(FleetError):
         self.names, self.folder = names, folder
 
     def __str__(self) -> str:
-        return f"{', '.join(self.names)} in {self.folder} would be overwritten: nothing was written; name another folder, as in `fleet init my-fleet`"
+        return (
+            f"{', '.join(self.names)} in {self.folder} would be overwritten: nothing was written; name another folder, "
+            "as in `fleet init my-fleet`"
+        )
 
 
 class InUse(FleetError):
-    """Another process does in this folder what only one may do at a time, or what this one would take away from it. Nothing was changed."""
+    """Another process does in this folder what only one may do at a time, or what this one would take away from it.
+
+    Nothing was changed.
+    """
 
     def __init__(self, what: str, folder: str, remedy: str) -> None:
         super().__init__(what, folder, remedy)
@@ -475,7 +553,10 @@ class PortTaken(FleetError):
         self.host, self.port, self.why = host, port, why
 
     def __str__(self) -> str:
-        return f"the UI cannot listen on {self.host}:{self.port} ({self.why}): stop what does, or choose another with `fleet ui --port` (`make ui PORT=3001`)"
+        return (
+            f"the UI cannot listen on {self.host}:{self.port} ({self.why}): stop what does, or choose another with "
+            "`fleet ui --port` (`make ui PORT=3001`)"
+        )
 
 
 class MissingExtra(FleetError):
@@ -490,7 +571,10 @@ class MissingExtra(FleetError):
 
 
 class QueryRefused(FleetError):
-    """The lake could not be asked, or not this; `tables` are those that there are, where that helps. DuckDB points at a place in the statement, in lines."""
+    """The lake could not be asked, or not this; `tables` are those that there are, where that helps.
+
+    DuckDB points at a place in the statement, in lines.
+    """
 
     in_lines = True
 
@@ -528,7 +612,8 @@ class PartsMissing(CompactionError):
 
     def __str__(self) -> str:
         return (
-            f"{self.partition} in the lake should hold part-00000 onwards without a gap and holds {', '.join(self.found)}: "
+            f"{self.partition} in the lake should hold part-00000 onwards without a gap and holds "
+            f"{', '.join(self.found)}: "
             "restore the missing version in the bucket before compacting this hour"
         )
 
@@ -541,11 +626,16 @@ class PartDamaged(CompactionError):
         self.key, self.why = key, why
 
     def __str__(self) -> str:
-        return f"{self.key} in the lake is damaged: {self.why}; its raw objects are untouched, restore the version that was written first"
+        return (
+            f"{self.key} in the lake is damaged: {self.why}; its raw objects are untouched, restore the version that "
+            "was written first"
+        )
 
 
 class RecordDamaged(CompactionError):
-    """A record of the lake says nothing that can be used: it is not ours, was cut short, or comes from a newer version."""
+    """A record of the lake says nothing that can be used: it is not ours, was cut short, or comes from
+    a newer version.
+    """
 
     def __init__(self, key: str, why: str) -> None:
         super().__init__(key, why)
@@ -566,11 +656,17 @@ class ContractBroken(CompactionError):
         self.changes = changes
 
     def __str__(self) -> str:
-        return f"recorded columns cannot change ({', '.join(self.changes)}), because files of one table must agree: rewrite the table as a new generation"
+        return (
+            f"recorded columns cannot change ({', '.join(self.changes)}), because files of one table must agree: "
+            "rewrite the table as a new generation"
+        )
 
 
 class ProcessLost(CompactionError):
-    """A process that compacted hours is gone, and with it those that worked beside it. What was finished is finished."""
+    """A process that compacted hours is gone, and with it those that worked beside it.
+
+    What was finished is finished.
+    """
 
     retryable = True
 
@@ -597,7 +693,10 @@ class NotVerified(CompactionError):
 
 
 class NoRoom(CompactionError):
-    """Something of this machine that an hour needs meanwhile is used up. The hour stays due, and the lake is as it was or has whole parts more."""
+    """Something of this machine that an hour needs meanwhile is used up.
+
+    The hour stays due, and the lake is as it was or has whole parts more.
+    """
 
     retryable = True
 
@@ -610,14 +709,20 @@ class NoRoom(CompactionError):
 
 
 class FolderRefused(CompactionError):
-    """The folder of temporary files cannot be used. The hour stays due, and the lake is as it was or has whole parts more."""
+    """The folder of temporary files cannot be used.
+
+    The hour stays due, and the lake is as it was or has whole parts more.
+    """
 
     def __init__(self, what: str, why: str) -> None:
         super().__init__(what, why)
         self.what, self.why = what, why
 
     def __str__(self) -> str:
-        return f"{self.what}: a temporary file could not be made or used: {self.why}; set TMPDIR to a folder in which this user may write"
+        return (
+            f"{self.what}: a temporary file could not be made or used: {self.why}; set TMPDIR to a folder in which "
+            "this user may write"
+        )
 
 
 class Defect(CompactionError):

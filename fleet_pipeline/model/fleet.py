@@ -1,4 +1,6 @@
-"""Fleet: everything that is chosen about one fleet, with its default, meaning and reason, and checked. Its names are in `names`.
+"""Fleet: everything that is chosen about one fleet, with its default, meaning and reason, and checked.
+
+Its names are in `names`.
 
 Pure: nothing here calls AWS or reads the environment. A value that exists has been checked.
 """
@@ -61,8 +63,11 @@ SHORTEST_SERIAL, LONGEST_SERIAL = 4, 60
 """Characters of a serial: a thing's name has 128, of which the serial is the end."""
 
 NEW_COLUMN_MESSAGES = 3
-"""Messages of an hour from which a field is no slip. Where 100 names of an hour have one wrong letter each, out of 80 letters, two agree
-in one hour of two, and three in one of 300."""
+"""Messages of an hour from which a field is no slip.
+
+Where 100 names of an hour have one wrong letter each, out of 80 letters, two agree in one hour of two, and three in one
+of 300.
+"""
 _TAKEN = {
     "claim-certificate": "the claim certificate",
     "allow-list": "the allow-list",
@@ -71,112 +76,160 @@ _TAKEN = {
 }
 """Prefixes of the bucket that belong to something."""
 
-_BUCKET = re.compile(r"(?!xn--|sthree-|amzn-s3-demo-)(?!.*(?:-s3alias|--ol-s3|--x-s3|--table-s3)$)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
+_BUCKET = re.compile(
+    r"(?!xn--|sthree-|amzn-s3-demo-)(?!.*(?:-s3alias|--ol-s3|--x-s3|--table-s3)$)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]"
+)
 _REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}")
 
 
 def _setting(default: Any, meaning: str, reason: str, *, secret: bool = False, said: str = "") -> Any:
-    """Declare a setting: its default, what it means, why the default is what it is, and how the file says it where a property has that name.
+    """Declare a setting: its default, what it means, why the default is what it is, and how the file says it where a
+    property has that name.
 
     A secret one is never shown.
     """
-    return field(default=default, metadata={"meaning": meaning, "reason": reason, "secret": secret, "said": said}, repr=not secret)
+    return field(
+        default=default,
+        metadata={"meaning": meaning, "reason": reason, "secret": secret, "said": said},
+        repr=not secret,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet(Names):
     """Everything that is chosen about one fleet, checked; and, inherited, every name that follows from it."""
 
-    profile: Profile = _setting("local", "Where AWS is: `local` on this machine, `aws` in an account.", "A newcomer has no account.")
-    account: str = _setting("123456789012", "The AWS account's 12 digits. Checked against STS before anything is changed.", "AWS's own example account.")
+    profile: Profile = _setting(
+        "local", "Where AWS is: `local` on this machine, `aws` in an account.", "A newcomer has no account."
+    )
+    account: str = _setting(
+        "123456789012",
+        "The AWS account's 12 digits. Checked against STS before anything is changed.",
+        "AWS's own example account.",
+    )
     region: str = _setting("eu-central-1", "The AWS region.", "Any region with AWS IoT Core will do.")
-    service: str = _setting("cdk-test", "First part of every resource's name.", "The CDK app's name, so that its resources can be taken over.")
+    service: str = _setting(
+        "cdk-test",
+        "First part of every resource's name.",
+        "The CDK app's name, so that its resources can be taken over.",
+    )
     application: str = _setting("iot", "Recorded as a tag on every resource.", "As in the CDK app.")
     environment: str = _setting("dev", "Second part of every resource's name.", "As in the CDK app.")
     bucket: str = _setting(
-        "cdk-s3-test-bucket", "Bucket of raw messages and of the claim certificate.", "As in the CDK app. Bucket names are global: choose your own on AWS."
+        "cdk-s3-test-bucket",
+        "Bucket of raw messages and of the claim certificate.",
+        "As in the CDK app. Bucket names are global: choose your own on AWS.",
     )
-    lake_bucket: str = _setting("", "Bucket of the Parquet files; empty means `{bucket}-lake`.", "A bucket of its own can forbid every overwrite.")
+    lake_bucket: str = _setting(
+        "",
+        "Bucket of the Parquet files; empty means `{bucket}-lake`.",
+        "A bucket of its own can forbid every overwrite.",
+    )
     given_buckets: tuple[str, ...] = _setting(
         (),
-        "Which of the two buckets are another team's, `raw` and `lake`: checked, and never made, changed, tagged, emptied or removed.",
+        "Which of the two buckets are another team's, `raw` and `lake`: checked, and never made, changed, tagged, "
+        "emptied or removed.",
         "The fleet makes its own, and says what guards them.",
     )
     serial_prefix: str = _setting("297468", "What a vehicle's serial number must begin with.", "As in the CDK app.")
     serial_pattern: str = _setting(
         "",
-        "Regular expression of a serial, the whole, instead of FLEET_SERIAL_PREFIX and 6 to 26 of 0-9 and A-Z, as `[A-HJ-NPR-Z0-9]{17}`.",
+        "Regular expression of a serial, the whole, instead of FLEET_SERIAL_PREFIX and 6 to 26 of 0-9 and A-Z, as "
+        "`[A-HJ-NPR-Z0-9]{17}`.",
         "As in the CDK app. Virtual vehicles register as `VIRTUAL…` beside it.",
     )
     thing: ThingTable = _setting(
         ThingTable(),
-        "What is made for a vehicle in AWS IoT's registry: a table `[thing]` with `name`, `type`, `groups`, `attributes` and `billing_group` (docs/things.md).",
+        "What is made for a vehicle in AWS IoT's registry: a table `[thing]` with `name`, `type`, `groups`, "
+        "`attributes` and `billing_group` (docs/things.md).",
         "As in the CDK app: `test-thing-${SerialNumber}`, and nothing more.",
     )
     parameters: tuple[Parameter, ...] = _setting(
         (),
-        "What vehicles say as they register beside the serial: a table `[parameters.Vin]` for each, with `pattern`, `required` and `default` (docs/things.md).",
+        "What vehicles say as they register beside the serial: a table `[parameters.Vin]` for each, with "
+        "`pattern`, `required` and `default` (docs/things.md).",
         "Any other parameter is refused.",
     )
-    rule_keys: tuple[str, ...] = _setting(("rule1", "rule2", "rule3"), "One topic rule for each key.", "As in the CDK app's rule-keys.json.")
+    rule_keys: tuple[str, ...] = _setting(
+        ("rule1", "rule2", "rule3"), "One topic rule for each key.", "As in the CDK app's rule-keys.json."
+    )
     rule_tables: tuple[RuleTable, ...] = _setting(
         (),
-        "Topic rules with more to say than a key, beside those of the rule keys: tables `[[rules]]` in the file, JSON in a variable (docs/rules.md).",
+        "Topic rules with more to say than a key, beside those of the rule keys: tables `[[rules]]` in the file, "
+        "JSON in a variable (docs/rules.md).",
         "The CDK app has none.",
         said="rules",
     )
-    raw_prefix: str = _setting("test-rule", "First level of the topics, and so the prefix of raw objects.", "As in the CDK app.")
-    parquet_prefix: str = _setting("lake", "Prefix of the Parquet files in the lake bucket.", "Leaves the bucket room for other tables.")
+    raw_prefix: str = _setting(
+        "test-rule", "First level of the topics, and so the prefix of raw objects.", "As in the CDK app."
+    )
+    parquet_prefix: str = _setting(
+        "lake", "Prefix of the Parquet files in the lake bucket.", "Leaves the bucket room for other tables."
+    )
     nested_objects: NestedObjects = _setting(
         "columns",
-        "Fields of nested objects in Parquet: `columns` of their own (`position_lat`), or in `structs` (`position.lat`). For tables begun from now on.",
+        "Fields of nested objects in Parquet: `columns` of their own (`position_lat`), or in `structs` "
+        "(`position.lat`). For tables begun from now on.",
         "Every engine reads and prunes plain columns, and adding one never changes the type of another.",
     )
     arrays: Arrays = _setting(
         "whole",
-        "A message that is an array: `whole`, one row; or `elements`, a row for each object in it. For tables begun from now on.",
+        "A message that is an array: `whole`, one row; or `elements`, a row for each object in it. For tables "
+        "begun from now on.",
         "A row is then a message as AWS IoT received it.",
     )
     several_objects: SeveralObjects = _setting(
         "off",
-        "Several objects in one message, one after another or a line each (NDJSON): `off`, malformed; or `on`, a row each. For tables begun from now on.",
+        "Several objects in one message, one after another or a line each (NDJSON): `off`, malformed; or `on`, a "
+        "row each. For tables begun from now on.",
         "JSON is one value; AWS IoT's own rules read no more either.",
     )
     lenient_numbers: LenientNumbers = _setting(
         "off",
-        "Bare `nan`, `inf` and `Infinity` in messages: `off`, malformed; or `on`, null in their column, spelt out in `_extra`. For tables begun from now on.",
+        "Bare `nan`, `inf` and `Infinity` in messages: `off`, malformed; or `on`, null in their column, spelt out "
+        "in `_extra`. For tables begun from now on.",
         "They are not JSON, and other readers of the raw objects refuse them.",
     )
     numbers: Numbers = _setting(
         "double",
-        "Kind of a column of numbers: `double`, whatever they are; or `exact`, int64 where its first hour has integers alone. For tables begun from now on.",
+        "Kind of a column of numbers: `double`, whatever they are; or `exact`, int64 where its first hour has "
+        "integers alone. For tables begun from now on.",
         "A speed of 0 in the first hour must not keep 12.5 out of its column for good.",
     )
     new_column_messages: int = _setting(
         NEW_COLUMN_MESSAGES,
-        "How many messages of an hour must have a field that is to become a column, 1 to 1,000,000; with fewer its values stay in `_extra`.",
-        "A damaged name comes once or twice, and a column is for good. 1 for a fleet of which an hour has a message or two.",
+        "How many messages of an hour must have a field that is to become a column, 1 to 1,000,000; with fewer its "
+        "values stay in `_extra`.",
+        "A damaged name comes once or twice, and a column is for good. 1 for a fleet of which an hour has a "
+        "message or two.",
     )
     vehicle_field: str = _setting(
         "serial",
-        'The field that names the vehicle where the raw key has no client id: `serial`, or `vehicle.id` for `{"vehicle": {"id": …}}`.',
+        "The field that names the vehicle where the raw key has no client id: `serial`, or `vehicle.id` for "
+        '`{"vehicle": {"id": …}}`.',
         "The virtual vehicle's name for it. A dot that belongs to a name is written `\\.`.",
     )
     previews: Previews = _setting(
         "",
-        "Whether Dagster shows some rows and positions of each hour and day: `on`, `off`, or empty: on this machine only.",
+        "Whether Dagster shows some rows and positions of each hour and day: `on`, `off`, or empty: on this "
+        "machine only.",
         "They lie in Dagster's event log, which outlives the lake's rows: a purge does not reach them.",
     )
     values_as_rule_keys: ValuesAsRuleKeys = _setting(
         "refuse",
-        "Rule keys that readers of Parquet take for a number, a date or nothing, as `1`, `1e5` or `null`: `refuse`; or `allow`, for a fleet that has them.",
-        "`1` and `01` are one rule to pyarrow, pandas, Polars and DuckDB, unless each query says that `rule` is a text.",
+        "Rule keys that readers of Parquet take for a number, a date or nothing, as `1`, `1e5` or `null`: "
+        "`refuse`; or `allow`, for a fleet that has them.",
+        "`1` and `01` are one rule to pyarrow, pandas, Polars and DuckDB, unless each query says that `rule` is a "
+        "text.",
     )
-    errors_prefix: str = _setting("errors", "Prefix of what a rule could not write.", "Outside the raw prefix, so it is never read as data.")
+    errors_prefix: str = _setting(
+        "errors", "Prefix of what a rule could not write.", "Outside the raw prefix, so it is never read as data."
+    )
     raw_key_format: RawKeyFormat = _setting(
         "timestamp-uuid",
         "Last segment of a raw key: `timestamp-uuid`, `timestamp-uuid-client`, or the CDK app's `timestamp`.",
-        "With `timestamp` alone two messages of one millisecond share a key. `-client` makes the client id known to the lake.",
+        "With `timestamp` alone two messages of one millisecond share a key. `-client` makes the client id known "
+        "to the lake.",
     )
     device_rights: tuple[DeviceRight, ...] = _setting(
         (),
@@ -185,7 +238,8 @@ class Fleet(Names):
     )
     policy_statements: tuple[dict[str, Any], ...] = _setting(
         (),
-        "Further statements of the device policy, in AWS's form; a resource may be `topic/…`, `topicfilter/…` or `client/…` without account and region.",
+        "Further statements of the device policy, in AWS's form; a resource may be `topic/…`, `topicfilter/…` or "
+        "`client/…` without account and region.",
         "A vehicle needs no more for telemetry.",
     )
     allow_list: AllowList = _setting(
@@ -200,120 +254,169 @@ class Fleet(Names):
     )
     claim_store: ClaimStore = _setting(
         "",
-        "Where the claim certificate's private key lies: `s3`, beside the certificate; `secretsmanager`; or empty: in `s3` on this machine only.",
+        "Where the claim certificate's private key lies: `s3`, beside the certificate; `secretsmanager`; or empty: "
+        "in `s3` on this machine only.",
         "In the data bucket, as in the CDK app, whoever may read messages has the factory's key.",
     )
     claim_keys: ClaimKeys = _setting(
         "own",
-        "Who makes the claim certificate's key: `own`: here, and AWS IoT signs a request for it (CSR); or `aws`, as in the CDK app.",
+        "Who makes the claim certificate's key: `own`: here, and AWS IoT signs a request for it (CSR); or `aws`, "
+        "as in the CDK app.",
         "A certificate whose making was interrupted is then known by its key, among those of others in the account.",
     )
     kms_key: str = _setting(
         "",
-        "Key of AWS KMS for buckets, functions' logs, allow-list table and claim certificate's secret: id, ARN, `alias/…` or alias's ARN. Empty: AWS's own.",
-        "Such a key costs money and can lock everybody out. One that a bucket has by a rule of your company's is left alone.",
+        "Key of AWS KMS for buckets, functions' logs, allow-list table and claim certificate's secret: id, ARN, "
+        "`alias/…` or alias's ARN. Empty: AWS's own.",
+        "Such a key costs money and can lock everybody out. One that a bucket has by a rule of your company's is "
+        "left alone.",
     )
     own_ca: OwnCa = _setting(
         "none",
-        "Registration by certificates of a CA of your own: `none`, `jitr` (a function decides) or `jitp` (AWS IoT fills in a template).",
+        "Registration by certificates of a CA of your own: `none`, `jitr` (a function decides) or `jitp` (AWS IoT "
+        "fills in a template).",
         "Vehicles register with the claim certificate. The CA's certificates lie in `{home}/ca`.",
     )
-    bulk_registration: BulkRegistration = _setting("off", "Registration of many vehicles from one file: `off` or `on`.", "It needs a role of its own.")
+    bulk_registration: BulkRegistration = _setting(
+        "off", "Registration of many vehicles from one file: `off` or `on`.", "It needs a role of its own."
+    )
     role_boundary: str = _setting(
         "",
-        "Permissions boundary of the fleet's roles: `own`, the policy `{service}-{environment}-boundary`; the ARN of another; or empty, none.",
-        "An administrator must make it first (`fleet iam boundary`). The rights that `fleet iam provisioner` prints demand one.",
+        "Permissions boundary of the fleet's roles: `own`, the policy `{service}-{environment}-boundary`; the ARN "
+        "of another; or empty, none.",
+        "An administrator must make it first (`fleet iam boundary`). The rights that `fleet iam provisioner` "
+        "prints demand one.",
     )
     tags: Texts = _setting(
         (),
-        "Tags of your company's for all that can have some, from the call on that makes it: `[tags]` in fleet.toml, or `cost-centre=42,team=cars`.",
+        "Tags of your company's for all that can have some, from the call on that makes it: `[tags]` in "
+        "fleet.toml, or `cost-centre=42,team=cars`.",
         "Ours say whose a resource is. A tag that leaves the settings stays where it is.",
     )
     role_path: str = _setting(
-        "/", "IAM path of the fleet's roles, as `/fleet/`; part of their ARNs, and for good: a role is not moved.", "Where AWS puts a role by itself."
+        "/",
+        "IAM path of the fleet's roles, as `/fleet/`; part of their ARNs, and for good: a role is not moved.",
+        "Where AWS puts a role by itself.",
     )
     log_retention_days: int = _setting(
         0,
-        "Days for which the functions' logs are kept, one of those that CloudWatch Logs takes (1 to 3653); 0: for ever, or as somebody has set it.",
+        "Days for which the functions' logs are kept, one of those that CloudWatch Logs takes (1 to 3653); 0: for "
+        "ever, or as somebody has set it.",
         "They say why a vehicle was refused, and no more than its serial and its certificate's id.",
     )
     hook_concurrency: int = _setting(
         0,
-        "Requests that each function decides at once, 1 to 1000, reserved for it among those of the account; 0: as AWS will.",
+        "Requests that each function decides at once, 1 to 1000, reserved for it among those of the account; 0: as "
+        "AWS will.",
         "What is reserved is taken from other functions; with too few, vehicles are refused at a rush.",
     )
     hook_dead_letters: str = _setting(
         "",
-        "ARN of an SQS queue of the account and region that is told of events on which a function failed; empty: none, or as somebody has set it.",
+        "ARN of an SQS queue of the account and region that is told of events on which a function failed; empty: "
+        "none, or as somebody has set it.",
         "The hook is waited for and has no such events: only the function of just-in-time registration has.",
     )
     access_log_bucket: str = _setting(
-        "", "Bucket into which S3 logs each request to the fleet's buckets; empty: none, or as somebody has set it.", "It must be there, and let S3 write."
+        "",
+        "Bucket into which S3 logs each request to the fleet's buckets; empty: none, or as somebody has set it.",
+        "It must be there, and let S3 write.",
     )
     access_log_prefix: str = _setting(
-        "", "What the keys of those logs begin with; the name of the bucket that was asked and a slash follow.", "Buckets' names keep them apart."
+        "",
+        "What the keys of those logs begin with; the name of the bucket that was asked and a slash follow.",
+        "Buckets' names keep them apart.",
     )
     hook_file: str = _setting(
         "",
-        "Python file with a check of your own, `verify(serial, parameters, context)`, asked after the hook's (docs/things.md); empty: none.",
+        "Python file with a check of your own, `verify(serial, parameters, context)`, asked after the hook's "
+        "(docs/things.md); empty: none.",
         "The hook decides by serial, parameters, allow-list and registry.",
     )
     hook_requirements: str = _setting(
         "",
-        "File of packages that it requires, each pinned, as pip takes it; `fleet hook vendor` installs them for Lambda.",
+        "File of packages that it requires, each pinned, as pip takes it; `fleet hook vendor` installs them for "
+        "Lambda.",
         "It has the standard library, and boto3 as Lambda's runtime has it.",
     )
     hook_environment: Texts = _setting(
         (),
-        "Variables that it finds in its environment: `[hook_environment]` in fleet.toml, or `NAME=text,…`. No secrets: whoever sees the function sees them.",
+        "Variables that it finds in its environment: `[hook_environment]` in fleet.toml, or `NAME=text,…`. No "
+        "secrets: whoever sees the function sees them.",
         "It has no settings of its own.",
     )
     hook_policies: tuple[str, ...] = _setting(
         (),
-        "ARNs of at most two managed policies of yours with the rights that the check needs; the functions' roles get them. A boundary must hold them, too.",
+        "ARNs of at most two managed policies of yours with the rights that the check needs; the functions' roles "
+        "get them. A boundary must hold them, too.",
         "The roles have the rights that the hook needs.",
     )
     hook_subnets: tuple[str, ...] = _setting(
         (),
-        "Subnets of the VPC into which the functions are put, to reach a database there; they must reach AWS IoT and S3 from there, too.",
+        "Subnets of the VPC into which the functions are put, to reach a database there; they must reach AWS IoT "
+        "and S3 from there, too.",
         "A VPC needs endpoints or a NAT.",
     )
-    hook_security_groups: tuple[str, ...] = _setting((), "Security groups of the functions in that VPC.", "There is no VPC.")
+    hook_security_groups: tuple[str, ...] = _setting(
+        (), "Security groups of the functions in that VPC.", "There is no VPC."
+    )
     hook_runtime: str = _setting("python3.13", "Lambda runtime of the hook.", "Supported until June 2029.")
     start: str = _setting(
         "",
-        f"First day (UTC) of the partitions, as 2026-01-01. Empty: {FIRST_DAY}; on this machine the day on which AWS was first started here.",
+        f"First day (UTC) of the partitions, as 2026-01-01. Empty: {FIRST_DAY}; on this machine the day on which "
+        "AWS was first started here.",
         "Raw objects before it are not compacted. A newcomer's partitions have no months without messages.",
     )
     grace_minutes: int = _setting(
-        5, "Minutes after the end of an hour at which it is compacted, 0 to 59.", "AWS IoT writes within seconds; it may repeat what failed for minutes."
+        5,
+        "Minutes after the end of an hour at which it is compacted, 0 to 59.",
+        "AWS IoT writes within seconds; it may repeat what failed for minutes.",
     )
     catch_up_hours: int = _setting(
-        24, "How many hours back the schedule makes good what was not compacted, 1 to 744.", "A night and a day; the daily sweep finds what is older."
+        24,
+        "How many hours back the schedule makes good what was not compacted, 1 to 744.",
+        "A night and a day; the daily sweep finds what is older.",
     )
     look_back_hours: int = _setting(
         6,
         "How many closed hours are listed anew every ten minutes for messages that are not in the lake, 1 to 168.",
         "Late messages are minutes late, not days.",
     )
-    sweep_days: int = _setting(14, "How many days back the same is done once a day, 1 to 366.", "A listing costs a request for a thousand messages.")
+    sweep_days: int = _setting(
+        14,
+        "How many days back the same is done once a day, 1 to 366.",
+        "A listing costs a request for a thousand messages.",
+    )
     lag_minutes: int = _setting(
-        150, "An older message that is not in the lake is an error, 10 to 10080.", "Two runs of the hourly schedule may fail before anyone is woken."
+        150,
+        "An older message that is not in the lake is an error, 10 to 10080.",
+        "Two runs of the hourly schedule may fail before anyone is woken.",
     )
     quarantine_percent: float = _setting(
-        1.0, "Share of unreadable messages of an hour that draws a warning, 0 to 100.", "A broken vehicle of a hundred is worth a look."
+        1.0,
+        "Share of unreadable messages of an hour that draws a warning, 0 to 100.",
+        "A broken vehicle of a hundred is worth a look.",
     )
     price_get: float = _setting(0.00043, "US dollars for 1,000 GET requests to S3.", "S3 Standard in eu-central-1.")
-    price_put: float = _setting(0.0054, "US dollars for 1,000 PUT or LIST requests to S3.", "S3 Standard in eu-central-1.")
+    price_put: float = _setting(
+        0.0054, "US dollars for 1,000 PUT or LIST requests to S3.", "S3 Standard in eu-central-1."
+    )
     automation: Automation = _setting(
         "",
-        "Whether Dagster's schedules and sensors run from the start: `on`, `off`, or empty: on this machine all, in an account those that only read.",
+        "Whether Dagster's schedules and sensors run from the start: `on`, `off`, or empty: on this machine all, "
+        "in an account those that only read.",
         "Nothing is written in an account before somebody has said so. The UI's switches win over it, one by one.",
     )
     alert_url: str = _setting(
-        "", "Webhook that hears of failed runs and checks, as Slack takes it; empty means none. Never shown.", "Nobody to tell yet.", secret=True
+        "",
+        "Webhook that hears of failed runs and checks, as Slack takes it; empty means none. Never shown.",
+        "Nobody to tell yet.",
+        secret=True,
     )
-    home: str = _setting(".fleet", "Folder of vehicles' certificates and of AWS on this machine.", "Beside the project, and ignored by git.")
+    home: str = _setting(
+        ".fleet",
+        "Folder of vehicles' certificates and of AWS on this machine.",
+        "Beside the project, and ignored by git.",
+    )
 
     def __post_init__(self) -> None:
         """Check every setting against the limits of the services that will carry it."""
@@ -321,24 +424,48 @@ class Fleet(Names):
         _matches("account", self.account, r"[0-9]{12}", "an account id has 12 digits")
         _matches("region", self.region, _REGION, "write it as AWS does, such as eu-central-1")
         for name in ("service", "environment", "application"):
-            _matches(name, getattr(self, name), r"[a-zA-Z0-9]([a-zA-Z0-9-]{0,62}[a-zA-Z0-9])?", "use 1 to 64 letters, digits and - inside")
+            _matches(
+                name,
+                getattr(self, name),
+                r"[a-zA-Z0-9]([a-zA-Z0-9-]{0,62}[a-zA-Z0-9])?",
+                "use 1 to 64 letters, digits and - inside",
+            )
         if len(self.template_name) > TEMPLATE_NAME_LIMIT:
             room = TEMPLATE_NAME_LIMIT - len("-provision-template")
             limit = f"because a provisioning template's name ends at {TEMPLATE_NAME_LIMIT}"
-            why = f"`FLEET_SERVICE-FLEET_ENVIRONMENT` may have {room} characters and {self.prefix!r} has {len(self.prefix)}, {limit}"
+            why = (
+                f"`FLEET_SERVICE-FLEET_ENVIRONMENT` may have {room} characters and {self.prefix!r} has "
+                f"{len(self.prefix)}, {limit}"
+            )
             raise InvalidSetting("FLEET_SERVICE", self.service, why)
         if not self.lake_bucket:
             object.__setattr__(self, "lake_bucket", f"{self.bucket}-lake")
         for name in ("bucket", "lake_bucket"):
-            _matches(name, getattr(self, name), _BUCKET, "a bucket's name has 3 to 63 of a-z, 0-9 and -, without AWS's reserved beginnings and ends")
+            _matches(
+                name,
+                getattr(self, name),
+                _BUCKET,
+                "a bucket's name has 3 to 63 of a-z, 0-9 and -, without AWS's reserved beginnings and ends",
+            )
         if self.bucket == self.lake_bucket:
-            raise InvalidSetting("FLEET_LAKE_BUCKET", self.lake_bucket, "the lake needs a bucket of its own, apart from FLEET_BUCKET")
+            raise InvalidSetting(
+                "FLEET_LAKE_BUCKET", self.lake_bucket, "the lake needs a bucket of its own, apart from FLEET_BUCKET"
+            )
         _matches("serial_prefix", self.serial_prefix, r"[0-9A-Z]{1,20}", "use 1 to 20 of 0-9 and A-Z")
         for name, choices in CHOICES.items():
             _one_of(name, getattr(self, name), get_args(choices))
-        _matches("claim_client_prefix", self.claim_client_prefix, r"[a-zA-Z0-9_-]{0,40}", "use at most 40 of a-z, A-Z, 0-9, - and _")
+        _matches(
+            "claim_client_prefix",
+            self.claim_client_prefix,
+            r"[a-zA-Z0-9_-]{0,40}",
+            "use at most 40 of a-z, A-Z, 0-9, - and _",
+        )
         if not self.vehicle_field.isprintable() or "" in self.vehicle_path or "\\" in "".join(self.vehicle_path):
-            raise InvalidSetting("FLEET_VEHICLE_FIELD", self.vehicle_field, r"write a field's name, or names with dots between them; a dot within one is \.")
+            raise InvalidSetting(
+                "FLEET_VEHICLE_FIELD",
+                self.vehicle_field,
+                r"write a field's name, or names with dots between them; a dot within one is \.",
+            )
         _within("grace_minutes", self.grace_minutes, 0, 59)
         _within("catch_up_hours", self.catch_up_hours, 1, 744)
         _within("look_back_hours", self.look_back_hours, 1, 168)
@@ -363,11 +490,16 @@ class Fleet(Names):
 
     def _check_things(self) -> None:
         if len({each.name for each in self.parameters}) < len(self.parameters):
-            raise InvalidSetting("FLEET_PARAMETERS", ", ".join(each.name for each in self.parameters), "each has a name of its own")
+            raise InvalidSetting(
+                "FLEET_PARAMETERS", ", ".join(each.name for each in self.parameters), "each has a name of its own"
+            )
         self.thing.check_places(each.name for each in self.parameters)
         needed = [each.name for each in self.parameters if each.required]
         if needed and (self.own_ca != "none" or self.bulk_registration == "on"):
-            why = "a certificate of your own CA and a line of a bulk registration say the serial alone: give it a default, or leave these ways in off"
+            why = (
+                "a certificate of your own CA and a line of a bulk registration say the serial alone: give it a "
+                "default, or leave these ways in off"
+            )
             raise InvalidSetting("FLEET_PARAMETERS", ", ".join(needed), why)
         if self.serial_pattern:
             self._check_serial_pattern()
@@ -378,21 +510,33 @@ class Fleet(Names):
         except ValueError as error:
             raise InvalidSetting("FLEET_SERIAL_PATTERN", self.serial_pattern, str(error)) from error
         if not SHORTEST_SERIAL <= form.shortest <= form.longest <= LONGEST_SERIAL:
-            why = f"serials have {SHORTEST_SERIAL} to {LONGEST_SERIAL} characters, and it takes {form.shortest} to {form.longest}"
+            why = (
+                f"serials have {SHORTEST_SERIAL} to {LONGEST_SERIAL} characters, and it takes {form.shortest} to "
+                f"{form.longest}"
+            )
             raise InvalidSetting("FLEET_SERIAL_PATTERN", self.serial_pattern, why)
         if not re.fullmatch(r"[a-zA-Z0-9:_-]+", "".join(form.characters)):
-            raise InvalidSetting("FLEET_SERIAL_PATTERN", self.serial_pattern, "a serial is part of its thing's name, which has a-z, A-Z, 0-9, : _ and -")
+            raise InvalidSetting(
+                "FLEET_SERIAL_PATTERN",
+                self.serial_pattern,
+                "a serial is part of its thing's name, which has a-z, A-Z, 0-9, : _ and -",
+            )
 
     def _check_boundary(self) -> None:
         if self.role_boundary != "own":
             why = "write `own`, or the ARN of a managed policy such as arn:aws:iam::123456789012:policy/boundary"
-            _matches("role_boundary", self.role_boundary, r"(arn:aws[a-z-]*:iam::([0-9]{12}|aws):policy/[!-~]{1,512})?", why)
+            _matches(
+                "role_boundary", self.role_boundary, r"(arn:aws[a-z-]*:iam::([0-9]{12}|aws):policy/[!-~]{1,512})?", why
+            )
 
     def _check_kms_key(self) -> None:
         key = r"(mrk-)?[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}"
         alias = r"alias/(?!aws/)[a-zA-Z0-9/_-]{1,250}"
         arn = rf"arn:aws[a-z-]*:kms:{self.region}:[0-9]{{12}}:(key/{key}|{alias})"
-        why = f"write a key's id, `alias/…`, or the ARN of either in {self.region}; a key of AWS's own (`alias/aws/…`) needs no setting"
+        why = (
+            f"write a key's id, `alias/…`, or the ARN of either in {self.region}; a key of AWS's own (`alias/aws/…`) "
+            "needs no setting"
+        )
         _matches("kms_key", self.kms_key, rf"({key}|{alias}|{arn})?", why)
 
     def _check_start(self) -> None:
@@ -420,14 +564,20 @@ class Fleet(Names):
         if not self.rule_keys and not self.rule_tables:
             raise InvalidSetting("FLEET_RULE_KEYS", self.rule_keys, "name at least one rule")
         if len({key.casefold() for key in self.rule_keys}) < len(self.rule_keys):
-            raise InvalidSetting("FLEET_RULE_KEYS", self.rule_keys, "no two rules may have one name (Athena does not tell upper case from lower)")
+            raise InvalidSetting(
+                "FLEET_RULE_KEYS",
+                self.rule_keys,
+                "no two rules may have one name (Athena does not tell upper case from lower)",
+            )
         try:
             rules = self.rules
         except InvalidName as error:
             raise InvalidSetting("FLEET_RULE_KEYS", self.rule_keys, str(error)) from error
         if self.values_as_rule_keys == "refuse" and (values := [key for key in self.rule_keys if reads_as_value(key)]):
             raise InvalidSetting("FLEET_RULE_KEYS", self.rule_keys, _value_as_key(values))
-        taken = dict.fromkeys((*_TAKEN, self.errors_prefix), "something else in the bucket") | {rule.raw_prefix[:-1]: rule.key for rule in self._plain_rules}
+        taken = dict.fromkeys((*_TAKEN, self.errors_prefix), "something else in the bucket") | {
+            rule.raw_prefix[:-1]: rule.key for rule in self._plain_rules
+        }
         keys = {key.casefold(): key for key in self.rule_keys}
         for number, rule in enumerate(rules[len(self.rule_keys) :]):
             self._check_rule(f"rules[{number}]", rule, keys, taken)
@@ -438,7 +588,11 @@ class Fleet(Names):
 
     def _check_rule(self, place: str, rule: Rule, keys: Mapping[str, str], taken: Mapping[str, str]) -> None:
         if rule.key.casefold() in keys:
-            raise InvalidSetting(f"{place}.key", rule.key, f"{keys[rule.key.casefold()]} is another rule's (Athena does not tell upper case from lower)")
+            raise InvalidSetting(
+                f"{place}.key",
+                rule.key,
+                f"{keys[rule.key.casefold()]} is another rule's (Athena does not tell upper case from lower)",
+            )
         if self.values_as_rule_keys == "refuse" and reads_as_value(rule.key):
             raise InvalidSetting(f"{place}.key", rule.key, _value_as_key([rule.key]))
         for prefix, owner in taken.items():
@@ -451,8 +605,15 @@ class Fleet(Names):
         size = sum(len(self.arn("iot", f"topic/{topic}")) + len('"",') for topic in topics)
         room = POLICIES * (POLICY_DOCUMENT_LIMIT - 400)  # 400: what stands in a document beside them
         if size > room:
-            limit = f"and the {POLICIES} policies that AWS IoT gives a certificate have room for {room}; use fewer rules or shorter names"
-            raise InvalidSetting("FLEET_RULE_KEYS", self.rule_keys, f"the device policies would name {len(topics)} topics in {size} characters, {limit}")
+            limit = (
+                f"and the {POLICIES} policies that AWS IoT gives a certificate have room for {room}; use fewer rules "
+                "or shorter names"
+            )
+            raise InvalidSetting(
+                "FLEET_RULE_KEYS",
+                self.rule_keys,
+                f"the device policies would name {len(topics)} topics in {size} characters, {limit}",
+            )
 
     @property
     def rules(self) -> tuple[Rule, ...]:
@@ -462,7 +623,10 @@ class Fleet(Names):
     @property
     def raw_prefixes(self) -> list[str]:
         """The prefixes below which raw objects lie: the raw prefix, and those of rules elsewhere."""
-        return [self.raw_prefix, *(rule.raw_prefix[:-1] for rule in self.rules if not rule.raw_prefix.startswith(f"{self.raw_prefix}/"))]
+        return [
+            self.raw_prefix,
+            *(rule.raw_prefix[:-1] for rule in self.rules if not rule.raw_prefix.startswith(f"{self.raw_prefix}/")),
+        ]
 
     @property
     def _plain_rules(self) -> tuple[Rule, ...]:
@@ -501,7 +665,9 @@ class Fleet(Names):
 
     def made_up_serial(self, number: int) -> str:
         """Return a serial that the hook would take, always the same for a number: 297468000001 and so on."""
-        return self.serial(Pattern(self.serial_pattern).example(number) if self.serial_pattern else f"{self.serial_prefix}{number:06d}")
+        return self.serial(
+            Pattern(self.serial_pattern).example(number) if self.serial_pattern else f"{self.serial_prefix}{number:06d}"
+        )
 
     def made_up_parameters(self, number: int) -> dict[str, str]:
         """Return what a made-up vehicle says beside its serial, always the same for a number."""
@@ -520,8 +686,14 @@ class Fleet(Names):
 
 def _value_as_key(values: Sequence[str]) -> str:
     named = ", ".join(values)
-    why = f"readers of Parquet take {named} for a number, a date or nothing, and so confuse rules: give it a letter, such as rule{values[0]}"
-    return f"{why}; a fleet that has such rules goes on with FLEET_VALUES_AS_RULE_KEYS=allow, and its readers must be told that `rule` is a text"
+    why = (
+        f"readers of Parquet take {named} for a number, a date or nothing, and so confuse rules: give it a letter, "
+        f"such as rule{values[0]}"
+    )
+    return (
+        f"{why}; a fleet that has such rules goes on with FLEET_VALUES_AS_RULE_KEYS=allow, and its readers must be "
+        "told that `rule` is a text"
+    )
 
 
 def _variable(name: str) -> str:

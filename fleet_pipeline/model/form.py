@@ -21,6 +21,12 @@ class Form:
     several_objects: SeveralObjects = "off"
     """`on`: several objects one after another in one message are a row each. `off`: the message is not JSON."""
     lenient_numbers: LenientNumbers = "off"
-    """`on`: `nan`, `inf` and their like, without quotes, are read as numbers that no column holds. `off`: the message is not JSON."""
+    """`on`: `nan`, `inf` and their like, without quotes, are read as numbers that no column holds.
+
+    `off`: the message is not JSON.
+    """
     numbers: Numbers = "exact"
-    """`double`: every new column of numbers is of doubles. `exact`: one of integers alone is int64, as in records that do not say it."""
+    """`double`: every new column of numbers is of doubles.
+
+    `exact`: one of integers alone is int64, as in records that do not say it.
+    """

@@ -16,7 +16,9 @@ class Hour:
 
     def __post_init__(self) -> None:
         """Refuse a start without a time zone, off UTC or off the hour."""
-        if self.start.utcoffset() != timedelta(0) or self.start != self.start.replace(minute=0, second=0, microsecond=0):
+        if self.start.utcoffset() != timedelta(0) or self.start != self.start.replace(
+            minute=0, second=0, microsecond=0
+        ):
             raise InvalidName("hour", self.start.isoformat(), "it must be a full hour in UTC")
 
     @classmethod

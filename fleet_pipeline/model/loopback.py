@@ -1,4 +1,6 @@
-"""What opens an address: this machine is never behind a proxy, whatever HTTP_PROXY says; everything else is opened as `urlopen` would."""
+"""What opens an address: this machine is never behind a proxy, whatever HTTP_PROXY says; everything else is opened as
+`urlopen` would.
+"""
 
 from urllib.parse import urlsplit
 from urllib.request import OpenerDirector, ProxyHandler, build_opener

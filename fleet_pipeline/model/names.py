@@ -13,7 +13,10 @@ SERIAL_REST = re.compile(r"[0-9A-Z]{6,26}")
 
 
 def log_of(function: str) -> str:
-    """Return the log group into which Lambda writes what a function says. Source: AWS Lambda Developer Guide, monitoring-cloudwatchlogs."""
+    """Return the log group into which Lambda writes what a function says.
+
+    Source: AWS Lambda Developer Guide, monitoring-cloudwatchlogs.
+    """
     return f"/aws/lambda/{function}"
 
 
@@ -62,7 +65,9 @@ class Names:
     @property
     def given(self) -> tuple[str, ...]:
         """The names of the buckets that are another team's."""
-        return tuple(name for word, name in (("raw", self.bucket), ("lake", self.lake_bucket)) if word in self.given_buckets)
+        return tuple(
+            name for word, name in (("raw", self.bucket), ("lake", self.lake_bucket)) if word in self.given_buckets
+        )
 
     def access_logs(self, bucket: str) -> str:
         """Return where S3 logs the requests to a bucket, `s3://bucket/prefix`; empty where nothing is said of it."""
@@ -74,7 +79,9 @@ class Names:
         return f"{self.prefix}-device-policy"
 
     def further_device_policy_name(self, number: int | str) -> str:
-        """Return the name of the second policy of every registered vehicle, the third, and so on, where one document does not hold all."""
+        """Return the name of the second policy of every registered vehicle, the third, and so on, where one document
+        does not hold all.
+        """
         return f"{self.device_policy_name}-{number}"
 
     @property
@@ -134,7 +141,9 @@ class Names:
 
     @property
     def temporary_claims_prefix(self) -> str:
-        """Prefix of S3 keys that name the claim certificates that were lent; the hook takes no other certificate that AWS IoT does not list."""
+        """Prefix of S3 keys that name the claim certificates that were lent; the hook takes no other certificate that
+        AWS IoT does not list.
+        """
         return "claim-certificate/temporary/"
 
     @property
@@ -166,7 +175,13 @@ class Names:
     def role_names(self) -> tuple[str, ...]:
         """The roles that any settings of the fleet make."""
         rules = (self.rule_role_name, self.rule_error_role_name, self.rule_actions_role_name)
-        return (self.hook_role_name, self.provisioning_role_name, *rules, self.just_in_time_role_name, self.bulk_role_name)
+        return (
+            self.hook_role_name,
+            self.provisioning_role_name,
+            *rules,
+            self.just_in_time_role_name,
+            self.bulk_role_name,
+        )
 
     @property
     def boundary_arn(self) -> str:
@@ -181,7 +196,9 @@ class Names:
         return self.arn("kms", self.kms_key if self.kms_key.startswith("alias/") else f"key/{self.kms_key}")
 
     def endpoint(self, service: str) -> str:
-        """Return the name of a service's endpoint in the region, as KMS tells through whom it was asked: `s3.eu-central-1.amazonaws.com`."""
+        """Return the name of a service's endpoint in the region, as KMS tells through whom it was asked:
+        `s3.eu-central-1.amazonaws.com`.
+        """
         return f"{service}.{self.region}.{self._partition.domain}"
 
     @property
@@ -222,7 +239,10 @@ class Names:
         return re.escape(self.serial_prefix) + SERIAL_REST.pattern
 
     def thing_name(self, serial: str) -> str:
-        """Return the thing of a vehicle: `test-thing-{SerialNumber}` by default. A vehicle's client id is its thing's name."""
+        """Return the thing of a vehicle: `test-thing-{SerialNumber}` by default.
+
+        A vehicle's client id is its thing's name.
+        """
         return f"{self.thing_prefix}{serial}"
 
     @property
@@ -279,7 +299,11 @@ class Names:
 
     def raw_key_expression_of(self, rule: Rule) -> str:
         """Return a rule's key expression: where the topic is not its raw prefix, the prefix stands there as it is."""
-        return self.raw_key_expression if rule.known_topic else self.raw_key_expression.replace("${topic()}/", rule.raw_prefix)
+        return (
+            self.raw_key_expression
+            if rule.known_topic
+            else self.raw_key_expression.replace("${topic()}/", rule.raw_prefix)
+        )
 
     def report_prefix(self, rule: Rule) -> str:
         """Return where a rule reports what it could not write: `errors/rule1/`."""

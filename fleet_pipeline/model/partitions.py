@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """A part of AWS with accounts of its own: its name in ARNs, the domain of its services, and of its console where AWS publishes one."""
+    """A part of AWS with accounts of its own: its name in ARNs, the domain of its services, and of its console where
+    AWS publishes one.
+    """
 
     name: str
     domain: str

@@ -1,7 +1,10 @@
-"""Regular expressions that settings may say of what vehicles send: those that are read in one way, and quickly, whatever is sent.
+"""Regular expressions that settings may say of what vehicles send: those that are read in one way, and quickly,
+whatever is sent.
 
-A hostile vehicle chooses the text, so an expression that goes back and forth over it (`(a+)+`) would hold the hook up until AWS IoT gives in.
-What is left: characters, classes, words to choose from, each a fixed number of times or between two; no `*`, `+`, `.` or nesting.
+A hostile vehicle chooses the text, so an expression that goes back and forth over it (`(a+)+`) would hold the hook up
+until AWS IoT gives in.
+What is left: characters, classes, words to choose from, each a fixed number of times or between two; no `*`, `+`, `.`
+or nesting.
 """
 
 import re
@@ -12,10 +15,14 @@ from functools import cached_property
 _CHARACTER = r"[0-9A-Za-z_:@/#,=]"
 _CLASS = rf"\[(?:{_CHARACTER}(?:-{_CHARACTER})?|\\\.|\\-|\.)+-?\]"
 _WORDS = r"\((?:\?:)?[0-9A-Za-z_:.@/#,=-]+(?:\|[0-9A-Za-z_:.@/#,=-]+)*\)"
-_PART = re.compile(rf"(?P<what>{_CHARACTER}|-|\\\.|\\-|\\d|{_CLASS}|{_WORDS})(?P<times>\{{[0-9]{{1,3}}(?:,[0-9]{{1,3}})?\}}|\?)?")
+_PART = re.compile(
+    rf"(?P<what>{_CHARACTER}|-|\\\.|\\-|\\d|{_CLASS}|{_WORDS})(?P<times>\{{[0-9]{{1,3}}(?:,[0-9]{{1,3}})?\}}|\?)?"
+)
 
 VARYING_LIMIT = 4
-"""Parts of an expression that may be read at more than one length: the steps of a whole match grow with each as the text's length does."""
+"""Parts of an expression that may be read at more than one length: the steps of a whole match grow with each as the
+text's length does.
+"""
 
 LENGTH_LIMIT = 128
 """Characters of a text that an expression may take."""
@@ -44,7 +51,10 @@ class _Part:
 
 @dataclass(frozen=True)
 class Pattern:
-    """An expression that a whole text must match. Raises ValueError, in words, for one that is not among those that are taken."""
+    """An expression that a whole text must match.
+
+    Raises ValueError, in words, for one that is not among those that are taken.
+    """
 
     text: str
 
@@ -81,7 +91,9 @@ class Pattern:
         return re.fullmatch(self.regex, text, re.ASCII) is not None
 
     def example(self, number: int) -> str:
-        """Return a text that it takes: another for each number, as far as there are so many of the shortest length that is not empty."""
+        """Return a text that it takes: another for each number, as far as there are so many of the shortest length that
+        is not empty.
+        """
         said: list[str] = []
         for part in reversed(self._parts):
             for _ in range(part.least if self.shortest else part.most):
@@ -116,7 +128,13 @@ def _texts(what: str) -> tuple[str, ...]:
         return tuple(what[1:-1].removeprefix("?:").split("|"))
     if not what.startswith("["):
         return (what.removeprefix("\\"),)
-    texts = tuple(dict.fromkeys(each for first, last in re.findall(r"\\?(.)(?:-(?!\])\\?(.))?", what[1:-1]) for each in _range(first, last or first)))
+    texts = tuple(
+        dict.fromkeys(
+            each
+            for first, last in re.findall(r"\\?(.)(?:-(?!\])\\?(.))?", what[1:-1])
+            for each in _range(first, last or first)
+        )
+    )
     if not texts:
         raise ValueError(f"{what} in it takes nothing")
     return texts

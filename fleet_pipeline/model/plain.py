@@ -1,7 +1,9 @@
-r"""What others say, as inert text: a vehicle chooses its serial, its payload and its keys, and people read them in terminals, logs and Dagster's UI.
+r"""What others say, as inert text: a vehicle chooses its serial, its payload and its keys, and people read them in
+terminals, logs and Dagster's UI.
 
-A terminal obeys escape sequences, a log obeys line ends, a reader's eye obeys bidirectional controls: `plain` shows each as its code (`\x1b`).
-Dagster's UI makes Markdown, and so images and links, of every description: there the text belongs into a code span, `in_markdown`, or a `fence`.
+A terminal obeys escape sequences, a log obeys line ends, a reader's eye obeys bidirectional controls: `plain` shows
+each as its code (`\x1b`). Dagster's UI makes Markdown, and so images and links, of every description: there the text
+belongs into a code span, `in_markdown`, or a `fence`.
 """
 
 import re
@@ -21,7 +23,10 @@ def plain(said: object, longest: int = LONGEST) -> str:
 
 
 def plain_lines(said: object) -> str:
-    """Return a text whose line ends are meant, each of its lines plain. For our own sentences and documents, which quote others."""
+    """Return a text whose line ends are meant, each of its lines plain.
+
+    For our own sentences and documents, which quote others.
+    """
     return "\n".join("".join(map(_visible, line)) for line in str(said).split("\n"))
 
 
@@ -40,7 +45,10 @@ def fence(said: object, language: str) -> str:
 
 
 def plain_traceback(error: BaseException, calls: int | None = None) -> str:
-    """Return an error's traceback, with those that it came from, as plain lines: their messages may quote anything. `calls` are the innermost to show."""
+    """Return an error's traceback, with those that it came from, as plain lines: their messages may quote anything.
+
+    `calls` are the innermost to show.
+    """
     return plain_lines("".join(traceback.format_exception(error, limit=-calls if calls else None)))
 
 

@@ -1,4 +1,7 @@
-"""Folders of this machine that none but their owner may enter, whoever makes them first and whatever the umask. Pure, but for the folders."""
+"""Folders of this machine that none but their owner may enter, whoever makes them first and whatever the umask.
+
+Pure, but for the folders.
+"""
 
 import fcntl
 import os
@@ -10,7 +13,9 @@ from fleet_pipeline.model.errors import InUse
 
 
 def made_private(folder: Path) -> None:
-    """Make a folder, and those above it that are missing, for their owner alone; close the folder to all others when it is there already."""
+    """Make a folder, and those above it that are missing, for their owner alone; close the folder to all others when it
+    is there already.
+    """
     for each in reversed([folder, *folder.parents]):
         if not each.exists():
             each.mkdir(mode=0o700, exist_ok=True)
@@ -20,7 +25,10 @@ def made_private(folder: Path) -> None:
 
 @contextmanager
 def lock_file(path: Path) -> Iterator[int]:
-    """Lend the descriptor of a file that only its owner may open, to be locked; it is made if it is missing. Its lock goes with the last copy of it."""
+    """Lend the descriptor of a file that only its owner may open, to be locked; it is made if it is missing.
+
+    Its lock goes with the last copy of it.
+    """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         yield descriptor
@@ -30,7 +38,10 @@ def lock_file(path: Path) -> Iterator[int]:
 
 @contextmanager
 def used_by_one(lock: Path, what: str, remedy: str) -> Iterator[None]:
-    """Hold a file as long as this process does `what`. A process that was killed holds it no longer. Raises InUse, with the remedy, when another has it."""
+    """Hold a file as long as this process does `what`.
+
+    A process that was killed holds it no longer. Raises InUse, with the remedy, when another has it.
+    """
     made_private(lock.parent)
     with lock_file(lock) as descriptor:
         try:

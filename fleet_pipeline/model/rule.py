@@ -15,7 +15,10 @@ MILLIS_DIGITS = 13
 """Length of a raw object's milliseconds in its key, from 2001 to 2286: text and numbers sort alike."""
 
 CLIENT_ID_AT = MILLIS_DIGITS + len("-00000000-0000-0000-0000-000000000000-")
-"""Where the client id begins in the last segment of a key that has one. For whoever reads many keys at once; see `parse_raw_key`."""
+"""Where the client id begins in the last segment of a key that has one.
+
+For whoever reads many keys at once; see `parse_raw_key`.
+"""
 
 _UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _CLIENT_ID = "[a-zA-Z0-9:_-]{1,128}|n/a"  # clientid() is `n/a` for a message that did not come by MQTT
@@ -27,7 +30,10 @@ _VALUE = re.compile(
     r"|inf|infinity|nan|nat|null|none|na|true|false|epoch|now|today|tomorrow|yesterday|__hive_default_partition__",
     re.IGNORECASE,
 )
-"""What some reader of hive partitions takes for a number, a truth, an instant or nothing. Java, and so Spark, reads `1d` as a number, Python `1_0`."""
+"""What some reader of hive partitions takes for a number, a truth, an instant or nothing.
+
+Java, and so Spark, reads `1d` as a number, Python `1_0`.
+"""
 
 
 def reads_as_value(key: str) -> bool:
@@ -65,7 +71,9 @@ class Rule:
         if not TOPIC_LEVEL.fullmatch(self.topic_prefix):
             raise InvalidName("topic prefix", self.topic_prefix, "use 1 to 60 of a-z, A-Z, 0-9, - and _")
         if not _RULE_KEY.fullmatch(self.key):
-            raise InvalidName("rule key", self.key, "use 1 to 64 of a-z, A-Z, 0-9 and _ (AWS IoT allows no others in a rule's name)")
+            raise InvalidName(
+                "rule key", self.key, "use 1 to 64 of a-z, A-Z, 0-9 and _ (AWS IoT allows no others in a rule's name)"
+            )
 
     @property
     def aws_name(self) -> str:
@@ -84,7 +92,10 @@ class Rule:
 
     @property
     def keeps_payloads(self) -> bool:
-        """Whether each message becomes a raw object, byte for byte. SQL of a company's own may leave some out, or make others of them."""
+        """Whether each message becomes a raw object, byte for byte.
+
+        SQL of a company's own may leave some out, or make others of them.
+        """
         return not (self.table and self.table.sql)
 
     @property
@@ -99,7 +110,9 @@ class Rule:
 
     @property
     def publish(self) -> tuple[str, ...]:
-        """The topics to which vehicles publish, with `{thing}` for the vehicle's own name: by default one that fits the filter; none of AWS's own."""
+        """The topics to which vehicles publish, with `{thing}` for the vehicle's own name: by default one that fits the
+        filter; none of AWS's own.
+        """
         if self.table is not None and self.table.publish is not None:
             return self.table.publish
         return () if self.topic.startswith("$") else (self._literal,)
@@ -119,13 +132,18 @@ class Rule:
 
     @property
     def raw_prefix(self) -> str:
-        """Where the rule's raw objects lie: `test-rule/rule1/`. It has no wildcard, so that an hour is a range of keys."""
+        """Where the rule's raw objects lie: `test-rule/rule1/`.
+
+        It has no wildcard, so that an hour is a range of keys.
+        """
         said = self.table and self.table.raw_prefix
         return f"{said or (self.topic if RAW_PREFIX.fullmatch(self.topic) else self._path)}/"
 
     @property
     def known_topic(self) -> str | None:
-        """The topic of each raw object where its key says it: a rule whose raw prefix is its topic writes below `${topic()}/`."""
+        """The topic of each raw object where its key says it: a rule whose raw prefix is its topic writes below
+        `${topic()}/`.
+        """
         return self.topic if self.raw_prefix == f"{self.topic}/" else None
 
     def form(self, fleets: Form) -> Form:
@@ -133,7 +151,9 @@ class Rule:
         return replace(fleets, **self.table.form) if self.table else fleets
 
     def new_column_messages(self, fleets: int) -> int:
-        """Return how many messages of an hour must have a field that is to become a column: as in the fleet, or as the rule's table says."""
+        """Return how many messages of an hour must have a field that is to become a column: as in the fleet, or as the
+        rule's table says.
+        """
         return (self.table and self.table.new_column_messages) or fleets
 
     @property
@@ -143,7 +163,9 @@ class Rule:
 
     @property
     def error_action(self) -> dict[str, Any]:
-        """What AWS IoT does with a message of which an action fails, in AWS's own form; nothing where it is the fleet's report to S3."""
+        """What AWS IoT does with a message of which an action fails, in AWS's own form; nothing where it is the fleet's
+        report to S3.
+        """
         return self.table.error_action if self.table else {}
 
     @property
@@ -157,7 +179,9 @@ class Rule:
 
     @property
     def _literal(self) -> str:
-        """A topic that the filter matches: the vehicle's name for the first wildcard, the rule's key for further ones."""
+        """A topic that the filter matches: the vehicle's name for the first wildcard, the rule's key
+        for further ones.
+        """
         first, *further = re.split(r"[+#]", self.topic)
         return first + "".join((self.key if number else THING) + text for number, text in enumerate(further))
 

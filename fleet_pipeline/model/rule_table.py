@@ -1,6 +1,9 @@
-"""A topic rule as a company says it: a table `[[rules]]` of fleet.toml. What the table leaves out, the fleet fills in (`model/rule.py`).
+"""A topic rule as a company says it: a table `[[rules]]` of fleet.toml.
 
-Sources: AWS IoT Core Developer Guide, topics (filters, limits), iot-sql-reference, iot-basic-ingest; Amazon S3 User Guide, object-keys.
+What the table leaves out, the fleet fills in (`model/rule.py`).
+
+Sources: AWS IoT Core Developer Guide, topics (filters, limits), iot-sql-reference, iot-basic-ingest; Amazon S3 User
+    Guide, object-keys.
 """
 
 import re
@@ -25,7 +28,10 @@ THING = "{thing}"
 """What stands for the vehicle's own name in a topic that it publishes to."""
 
 COLUMN_KINDS = ("bool", "int64", "double", "decimal(20,0)", "string", "json")
-"""What a pinned column may hold; with `[]` behind it, arrays of these but of `json`. A test compares them with those of the lake."""
+"""What a pinned column may hold; with `[]` behind it, arrays of these but of `json`.
+
+A test compares them with those of the lake.
+"""
 
 _LEVEL = re.compile(r"[a-zA-Z0-9_.:@=,~;-]+")
 _KEY = re.compile(r"[a-zA-Z0-9_]{1,64}")
@@ -42,35 +48,68 @@ def _said(default: Any, meaning: str) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleTable:
-    """One topic rule, as far as it is said. Raises InvalidSetting, which names the field, for what AWS IoT would not take."""
+    """One topic rule, as far as it is said.
+
+    Raises InvalidSetting, which names the field, for what AWS IoT would not take.
+    """
 
     key: str = field(
-        metadata={"meaning": "Its name in the lake (`rule=key`), in Dagster and behind the raw prefix in AWS IoT: 1 to 64 of a-z, A-Z, 0-9 and _."}
+        metadata={
+            "meaning": (
+                "Its name in the lake (`rule=key`), in Dagster and behind the raw prefix in AWS IoT: 1 to 64 of a-z, "
+                "A-Z, 0-9 and _."
+            )
+        }
     )
-    topic: str = _said("", "The topic filter that it reads, with `+` and `#`; left out: what the SQL reads from, or `{raw_prefix}/{key}`.")
+    topic: str = _said(
+        "",
+        "The topic filter that it reads, with `+` and `#`; left out: what the SQL reads from, or `{raw_prefix}/{key}`.",
+    )
     sql: str = _said("", "AWS IoT SQL; left out: `SELECT * FROM '{topic}'`, which keeps each payload byte for byte.")
     sql_version: SqlVersion = _said("2016-03-23", "Version of AWS IoT SQL.")
     enabled: bool = _said(True, "Whether AWS IoT runs it. Messages to a rule that is not run are lost.")
-    raw_prefix: str = _said("", "Where its raw objects lie in the bucket; left out: the topic, or with wildcards `{raw_prefix of the fleet}/{key}`.")
+    raw_prefix: str = _said(
+        "",
+        "Where its raw objects lie in the bucket; left out: the topic, or with wildcards `{raw_prefix of the "
+        "fleet}/{key}`.",
+    )
     publish: tuple[str, ...] | None = _said(
         None,
-        "The topics to which vehicles publish, each within `topic`; `{thing}` is the vehicle's own name, and a last level `#` all below. "
-        "Left out: the topic, its first wildcard as `{thing}` and further ones as the key. Empty: vehicles do not publish to it.",
+        "The topics to which vehicles publish, each within `topic`; `{thing}` is the vehicle's own name, and a "
+        "last level `#` all below. "
+        "Left out: the topic, its first wildcard as `{thing}` and further ones as the key. Empty: vehicles do not "
+        "publish to it.",
     )
     actions: tuple[dict[str, Any], ...] = field(
-        default=(), hash=False, metadata={"meaning": "Further actions, as CreateTopicRule takes them. Without `roleArn` the fleet's own role is used."}
+        default=(),
+        hash=False,
+        metadata={
+            "meaning": "Further actions, as CreateTopicRule takes them. Without `roleArn` the fleet's own role is used."
+        },
     )
     error_action: dict[str, Any] = field(
         default_factory=dict,
         hash=False,
-        metadata={"meaning": "What is done with a message when an action fails, as CreateTopicRule takes it; left out: a report below the errors' prefix."},
+        metadata={
+            "meaning": (
+                "What is done with a message when an action fails, as CreateTopicRule takes it; left out: a report "
+                "below the errors' prefix."
+            )
+        },
     )
     columns: dict[str, str] = field(
         default_factory=dict,
         hash=False,
-        metadata={"meaning": 'The table\'s columns, by field: `{ speed_kmh = "double", "position.lat" = "double" }`. Said, it takes no others.'},
+        metadata={
+            "meaning": (
+                'The table\'s columns, by field: `{ speed_kmh = "double", "position.lat" = "double" }`. Said, it takes '
+                "no others."
+            )
+        },
     )
-    nested_objects: Literal["", "columns", "structs"] = _said("", "As the setting of this name; left out: as the fleet.")
+    nested_objects: Literal["", "columns", "structs"] = _said(
+        "", "As the setting of this name; left out: as the fleet."
+    )
     arrays: Literal["", "whole", "elements"] = _said("", "As the setting of this name; left out: as the fleet.")
     several_objects: Literal["", "off", "on"] = _said("", "As the setting of this name; left out: as the fleet.")
     lenient_numbers: Literal["", "off", "on"] = _said("", "As the setting of this name; left out: as the fleet.")
@@ -80,7 +119,9 @@ class RuleTable:
     def __post_init__(self) -> None:
         """Check every field that can be checked without the fleet and without AWS."""
         if not _KEY.fullmatch(self.key):
-            raise InvalidSetting("key", self.key, "use 1 to 64 of a-z, A-Z, 0-9 and _ (AWS IoT allows no others in a rule's name)")
+            raise InvalidSetting(
+                "key", self.key, "use 1 to 64 of a-z, A-Z, 0-9 and _ (AWS IoT allows no others in a rule's name)"
+            )
         self._check_sql()
         if self.topic:
             check_filter("topic", self.topic)
@@ -109,15 +150,22 @@ class RuleTable:
             raise InvalidSetting("sql", self.sql, "write SELECT … FROM 'topic' WHERE …")
         sources = [found[1] for found in _SOURCE.finditer(self.sql) if found[1] is not None]
         if len(sources) > 1:
-            raise InvalidSetting("sql", self.sql, f"it reads from {' and '.join(map(repr, sources))}: a rule has one topic filter")
+            raise InvalidSetting(
+                "sql", self.sql, f"it reads from {' and '.join(map(repr, sources))}: a rule has one topic filter"
+            )
         if sources:
             check_filter("sql", sources[0])
             if self.topic and sources[0] != self.topic:
-                raise InvalidSetting("topic", self.topic, f"the SQL reads from {sources[0]!r}: say one of both, or the same twice")
+                raise InvalidSetting(
+                    "topic", self.topic, f"the SQL reads from {sources[0]!r}: say one of both, or the same twice"
+                )
 
     def _check_raw_prefix(self) -> None:
         if self.raw_prefix and not RAW_PREFIX.fullmatch(self.raw_prefix):
-            why = "write up to seven levels such as telemetry/status, the first of 1 to 60 of a-z, A-Z, 0-9, - and _, further ones with . and = too"
+            why = (
+                "write up to seven levels such as telemetry/status, the first of 1 to 60 of a-z, A-Z, 0-9, - and _, "
+                "further ones with . and = too"
+            )
             raise InvalidSetting("raw_prefix", self.raw_prefix, f"{why}; no slash at either end")
 
     def _check_publish(self) -> None:
@@ -126,16 +174,27 @@ class RuleTable:
             plain = topic.replace(THING, "thing")
             check_filter(name, plain)
             if "+" in plain.split("/") or topic.startswith("$"):
-                raise InvalidSetting(name, topic, f"a vehicle publishes to a topic: write {THING} for its own name, and # as the last level for all below")
+                raise InvalidSetting(
+                    name,
+                    topic,
+                    f"a vehicle publishes to a topic: write {THING} for its own name, and # as the last level for "
+                    "all below",
+                )
             if self.filter and not within(self.filter, plain):
                 raise InvalidSetting(name, topic, f"the rule reads {self.filter!r}, which does not match it")
 
     def _check_actions(self) -> None:
         if len(self.actions) > RULE_ACTIONS - 1:
-            raise InvalidSetting("actions", None, f"these are {len(self.actions)}: beside that to S3, AWS IoT takes {RULE_ACTIONS - 1} of a rule")
+            raise InvalidSetting(
+                "actions",
+                None,
+                f"these are {len(self.actions)}: beside that to S3, AWS IoT takes {RULE_ACTIONS - 1} of a rule",
+            )
         for name, action in self._named_actions():
             if len(action) != 1 or not isinstance(next(iter(action.values())), dict):
-                raise InvalidSetting(name, None, 'write one action and its parameters, such as { sqs = { queueUrl = "https://…" } }')
+                raise InvalidSetting(
+                    name, None, 'write one action and its parameters, such as { sqs = { queueUrl = "https://…" } }'
+                )
 
     def _named_actions(self) -> Iterator[tuple[str, dict[str, Any]]]:
         yield from ((f"actions[{number}]", action) for number, action in enumerate(self.actions))
@@ -148,35 +207,50 @@ class RuleTable:
             if kind not in kinds:
                 raise InvalidSetting(f"columns.{name}", kind, f"a column holds one of {', '.join(sorted(kinds))}")
             if "" in (path := path_of(name)) or "\\" in "".join(path) or not name.isprintable():
-                raise InvalidSetting(f"columns.{name}", kind, r"name a field, or fields with dots between them; a dot within one is \.")
+                raise InvalidSetting(
+                    f"columns.{name}", kind, r"name a field, or fields with dots between them; a dot within one is \."
+                )
 
 
 def check_filter(name: str, topic: str) -> None:
-    """Raise InvalidSetting unless AWS IoT takes this as a topic filter, and a policy, a key and SQL carry it unchanged."""
+    """Raise InvalidSetting unless AWS IoT takes this as a topic filter, and a policy, a key and SQL
+    carry it unchanged.
+    """
     levels = topic.split("/")
     if len(topic.encode()) > TOPIC_BYTES or len(levels) > TOPIC_LEVELS:
         raise InvalidSetting(name, topic, f"AWS IoT takes {TOPIC_BYTES} bytes and {TOPIC_LEVELS - 1} slashes")
     if "#" in levels[:-1] or any(level not in {"+", "#"} and ({"+", "#"} & {*level}) for level in levels):
         raise InvalidSetting(name, topic, "+ stands for a whole level, and # for all levels at the end")
-    wrong = [level for number, level in enumerate(levels) if not _LEVEL.fullmatch(level) and level not in {"+", "#"} and (number, level) != (0, "$aws")]
+    wrong = [
+        level
+        for number, level in enumerate(levels)
+        if not _LEVEL.fullmatch(level) and level not in {"+", "#"} and (number, level) != (0, "$aws")
+    ]
     if wrong or topic == "$aws":
         raise InvalidSetting(name, topic, f"write {_LEVELS_ARE}")
 
 
 def source_of(sql: str) -> str:
-    """Return the topic filter that SQL reads from; empty where it does not say one, as a rule for Basic Ingest alone need not."""
+    """Return the topic filter that SQL reads from; empty where it does not say one, as a rule for Basic Ingest alone
+    need not.
+    """
     return next((found[1] for found in _SOURCE.finditer(sql) if found[1] is not None), "")
 
 
 def within(topic_filter: str, topic: str) -> bool:
-    """Say whether a filter matches a topic, or every topic of another filter. A first wildcard matches none of AWS's own (`$aws/…`)."""
+    """Say whether a filter matches a topic, or every topic of another filter.
+
+    A first wildcard matches none of AWS's own (`$aws/…`).
+    """
     wanted, levels = topic_filter.split("/"), topic.split("/")
     if topic.startswith("$") and wanted[0] in {"+", "#"}:
         return False
     if wanted[-1] == "#":
         wanted = wanted[:-1]
         levels = levels[: len(wanted)] if len(levels) >= len(wanted) else []
-    return len(wanted) == len(levels) and all(each == level or (each == "+" and level != "#") for each, level in zip(wanted, levels, strict=True))
+    return len(wanted) == len(levels) and all(
+        each == level or (each == "+" and level != "#") for each, level in zip(wanted, levels, strict=True)
+    )
 
 
 def path_of(name: str) -> tuple[str, ...]:

@@ -1,4 +1,7 @@
-"""Where a Fleet comes from: `FLEET_*` variables, then `fleet.toml`, then the defaults. Pure: callers hand over the environment."""
+"""Where a Fleet comes from: `FLEET_*` variables, then `fleet.toml`, then the defaults.
+
+Pure: callers hand over the environment.
+"""
 
 import difflib
 import json
@@ -27,27 +30,36 @@ _warned: set[str] = set()
 
 _DEFAULTS = {each.name: each.default for each in fields(Fleet)}
 _HOME = str(_DEFAULTS["home"])
-_NUMBERS: dict[str, Any] = {each.name: type(each.default) for each in fields(Fleet) if type(each.default) in {int, float}}
+_NUMBERS: dict[str, Any] = {
+    each.name: type(each.default) for each in fields(Fleet) if type(each.default) in {int, float}
+}
 _SAID = {each.name: each.metadata["said"] or each.name for each in fields(Fleet)}
 """How the file spells each setting."""
 
 _LISTS = {each.name for each in fields(Fleet) if each.type == tuple[str, ...]}
 _TEXTS = {each.name for each in fields(Fleet) if each.type == Texts}
 _TABLES: dict[str, Any] = {
-    each.name: each.type for each in fields(Fleet) if not isinstance(each.default, str | int | float) and each.name not in {*_LISTS, *_TEXTS}
+    each.name: each.type
+    for each in fields(Fleet)
+    if not isinstance(each.default, str | int | float) and each.name not in {*_LISTS, *_TEXTS}
 }
 """Settings that are tables, lists or the like, with their types. A variable says them as JSON."""
-_WORDS = {name: kind for name, kind in _TABLES.items() if get_origin(kind) is tuple and get_origin(get_args(kind)[0]) is Literal}
+_WORDS = {
+    name: kind
+    for name, kind in _TABLES.items()
+    if get_origin(kind) is tuple and get_origin(get_args(kind)[0]) is Literal
+}
 """Those that are words of a choice. A variable says them with commas between."""
 
 _NUMBER_WANTED: dict[type, str] = {int: "write a whole number", float: "write a number"}
 
 
 def find_file(environ: Mapping[str, str], start: Path, user_home: Path) -> Path:
-    """Return where the settings lie: in the file that FLEET_FILE names, or in this folder or the nearest above it that has the file or a `.fleet`.
+    """Return where the settings lie: in the file that FLEET_FILE names, or in this folder or the nearest above it that
+    has the file or a `.fleet`.
 
-    The search ends at the root of a git repository and at the user's home. So a command means the same fleet in every folder of a project.
-    Raises InvalidSetting when the file that is named does not exist.
+    The search ends at the root of a git repository and at the user's home. So a command means the same fleet in every
+    folder of a project. Raises InvalidSetting when the file that is named does not exist.
     """
     if named := environ.get(NAMED):
         if not Path(named).is_file():
@@ -62,10 +74,14 @@ def find_file(environ: Mapping[str, str], start: Path, user_home: Path) -> Path:
 
 
 def read_fleet(environ: Mapping[str, str], file: Path) -> Fleet:
-    """Return the fleet that the settings describe; a missing file is an empty one. Raises InvalidSetting, naming the setting.
+    """Return the fleet that the settings describe; a missing file is an empty one.
 
-    A variable wins over the file. Lists are comma-separated in variables and arrays in the file. A relative FLEET_HOME counts from the file's folder.
-    A variable of an unknown name is warned of once and left alone: Kubernetes gives every process `FLEET_PORT` where a service is named `fleet`.
+    Raises InvalidSetting, naming the setting.
+
+    A variable wins over the file. Lists are comma-separated in variables and arrays in the file. A relative FLEET_HOME
+    counts from the file's folder.
+    A variable of an unknown name is warned of once and left alone: Kubernetes gives every process `FLEET_PORT` where a
+    service is named `fleet`.
     """
     chosen = {**_from_file(file), **_from_environment(environ)}
     _check_account(chosen)
@@ -76,9 +92,11 @@ def read_fleet(environ: Mapping[str, str], file: Path) -> Fleet:
 
 
 def fleet_of(**said: Any) -> Fleet:
-    """Return the fleet that settings describe, spelled as in fleet.toml: tables are dicts (`rules=[{"key": …}]`, `tags={"team": …}`).
+    """Return the fleet that settings describe, spelled as in fleet.toml: tables are dicts (`rules=[{"key": …}]`,
+    `tags={"team": …}`).
 
-    What is left out has its default. Neither the environment nor fleet.toml is asked. Raises InvalidSetting, naming the setting.
+    What is left out has its default. Neither the environment nor fleet.toml is asked. Raises InvalidSetting, naming the
+    setting.
     """
     return of_attributes({_known(name, said_as): value for name, value in said.items()}, Path.cwd())
 
@@ -86,11 +104,16 @@ def fleet_of(**said: Any) -> Fleet:
 def of_attributes(said: Mapping[str, Any], folder: Path) -> Fleet:
     """Return the fleet that the attributes of a component describe, of which one that was left out has its default.
 
-    A relative home counts from the folder. Neither the environment nor fleet.toml is asked. Raises InvalidSetting, naming the attribute.
+    A relative home counts from the folder. Neither the environment nor fleet.toml is asked. Raises InvalidSetting,
+    naming the attribute.
     """
     chosen: dict[str, Any] = {name: _frozen(value) for name, value in said.items()}
     try:
-        chosen |= {name: tables.read(kind, _rows(name, said[name]), said_as(name)) for name, kind in _TABLES.items() if name in said}
+        chosen |= {
+            name: tables.read(kind, _rows(name, said[name]), said_as(name))
+            for name, kind in _TABLES.items()
+            if name in said
+        }
         given = {name: value for name, value in chosen.items() if value != _DEFAULTS[name]}
         _check_account(given)
         given |= _home(given, folder)
@@ -112,14 +135,21 @@ def _attribute(text: str) -> str:
 
 def _check_account(chosen: Mapping[str, Any]) -> None:
     if chosen.get("profile") == "aws" and "account" not in chosen:
-        raise InvalidSetting("FLEET_ACCOUNT", None, "with FLEET_PROFILE=aws, name the account that is meant, so that a wrong one is noticed")
+        raise InvalidSetting(
+            "FLEET_ACCOUNT",
+            None,
+            "with FLEET_PROFILE=aws, name the account that is meant, so that a wrong one is noticed",
+        )
 
 
 def _home(chosen: Mapping[str, Any], folder: Path) -> dict[str, str]:
     """Return the home, and each file that is named, as they are found from wherever a command runs."""
     if folder.absolute() == Path.cwd():
         return {}
-    named = {"home": chosen.get("home", _HOME), **{name: chosen.get(name, "") for name in ("hook_file", "hook_requirements")}}
+    named = {
+        "home": chosen.get("home", _HOME),
+        **{name: chosen.get(name, "") for name in ("hook_file", "hook_requirements")},
+    }
     return {name: str(folder.absolute() / path) for name, path in named.items() if path}
 
 
@@ -138,7 +168,10 @@ def rule_keys() -> tuple[str, ...]:
 
 def defaults() -> list[tuple[str, Any, str, str]]:
     """Return each setting's name as fleet.toml spells it, default, meaning and reason."""
-    return [(said_as(each.name), _said(each.name, each.default), each.metadata["meaning"], each.metadata["reason"]) for each in fields(Fleet)]
+    return [
+        (said_as(each.name), _said(each.name, each.default), each.metadata["meaning"], each.metadata["reason"])
+        for each in fields(Fleet)
+    ]
 
 
 def _said(name: str, value: Any) -> Any:
@@ -160,12 +193,17 @@ def said_as(name: str) -> str:
 
 def described() -> list[tuple[str, str, str, str]]:
     """Return name, default, meaning and reason of every setting, as docs/settings.md and `fleet settings` show them."""
-    return [(f"{PREFIX}{name.upper()}", _shown(name, value), meaning, reason) for name, value, meaning, reason in defaults()]
+    return [
+        (f"{PREFIX}{name.upper()}", _shown(name, value), meaning, reason) for name, value, meaning, reason in defaults()
+    ]
 
 
 def values(fleet: Fleet) -> list[tuple[str, str]]:
     """Return name and value of every setting of a fleet; of a secret one, only whether it is set."""
-    return [(_variable(each.name), _veiled(each, _shown(each.name, _said(each.name, getattr(fleet, each.name))))) for each in fields(Fleet)]
+    return [
+        (_variable(each.name), _veiled(each, _shown(each.name, _said(each.name, getattr(fleet, each.name)))))
+        for each in fields(Fleet)
+    ]
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -186,7 +224,11 @@ def _parsed(name: str, value: str) -> Any:
     if name in _TEXTS:
         return _pairs(name, value, parts)
     if name in _TABLES:
-        return tables.read_json(_TABLES[name], value, said_as(name), _variable(name), lambda said: _rows(name, said)) if value else _DEFAULTS[name]
+        return (
+            tables.read_json(_TABLES[name], value, said_as(name), _variable(name), lambda said: _rows(name, said))
+            if value
+            else _DEFAULTS[name]
+        )
     if (number := _NUMBERS.get(name)) is None:
         return value
     try:
@@ -208,7 +250,9 @@ def _from_file(file: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:  # ValueError: not TOML, or not UTF-8
-        raise InvalidSetting(str(file), None, f"it cannot be read as TOML: {error} (a text stands in quotation marks)") from error
+        raise InvalidSetting(
+            str(file), None, f"it cannot be read as TOML: {error} (a text stands in quotation marks)"
+        ) from error
     return {name: _typed(name, value) for key, value in found.items() for name in [_known(key, said_as)]}
 
 
@@ -221,7 +265,9 @@ def _typed(name: str, value: Any) -> Any:
         return number(value)
     if name in _TEXTS:
         if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
-            raise InvalidSetting(_variable(name), None, f'write it as a table of texts, such as [{name}] and below it name = "text"')
+            raise InvalidSetting(
+                _variable(name), None, f'write it as a table of texts, such as [{name}] and below it name = "text"'
+            )
         return tuple(sorted(value.items()))
     if name not in _LISTS:
         if not isinstance(value, str):
@@ -248,7 +294,11 @@ def _known(said: str, spelled: Callable[[str], str]) -> str:
 def _unknown(said: str, spelled: Callable[[str], str]) -> str:
     """Say that there is no such setting, and which may be meant."""
     near = difflib.get_close_matches(said.removeprefix(PREFIX).lower(), _SAID.values(), n=1)
-    hint = f"; did you mean {spelled(next(name for name, spelling in _SAID.items() if spelling == near[0]))}?" if near else ""
+    hint = (
+        f"; did you mean {spelled(next(name for name, spelling in _SAID.items() if spelling == near[0]))}?"
+        if near
+        else ""
+    )
     return f"there is no such setting{hint} (`fleet settings` lists them all)"
 
 

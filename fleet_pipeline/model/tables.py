@@ -1,6 +1,8 @@
-"""Settings that are more than a word: tables, arrays of tables and lists become values of their own types, each mistake named by its place.
+"""Settings that are more than a word: tables, arrays of tables and lists become values of their own types, each mistake
+named by its place.
 
-The same value is read from `[[rules]]` of fleet.toml, from the JSON of a variable and from the attributes of a component.
+The same value is read from `[[rules]]` of fleet.toml, from the JSON of a variable and from the attributes of a
+component.
 """
 
 import difflib
@@ -14,7 +16,15 @@ import msgspec
 
 from fleet_pipeline.model.errors import InvalidSetting
 
-_TYPES = {"str": "a text", "int": "a whole number", "float": "a number", "bool": "true or false", "array": "an array", "object": "a table", "null": "nothing"}
+_TYPES = {
+    "str": "a text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "array": "an array",
+    "object": "a table",
+    "null": "nothing",
+}
 _EXPECTED = re.compile(r"Expected `(?P<wanted>[^`]*)`, got `(?P<found>[^`]*)`")
 _PLACE = re.compile(r" - at `\$(?P<place>[^`]*)`$")
 
@@ -22,7 +32,8 @@ _PLACE = re.compile(r" - at `\$(?P<place>[^`]*)`$")
 def read(kind: Any, said: Any, place: str) -> Any:
     """Return what was said as a value of this type. Raises InvalidSetting, which names the place: `rules[2].topic`.
 
-    A frozen dataclass that refuses its own values raises InvalidSetting with the name of its field; the place comes before it.
+    A frozen dataclass that refuses its own values raises InvalidSetting with the name of its field; the place comes
+    before it.
     """
     if get_origin(kind) is tuple and is_dataclass(get_args(kind)[0]):
         tables = _converted(tuple[Any, ...], said, place)
@@ -32,7 +43,9 @@ def read(kind: Any, said: Any, place: str) -> Any:
     return _converted(kind, said, place)
 
 
-def read_json(kind: Any, text: str, place: str, variable: str, spelled: Callable[[Any], Any] = lambda said: said) -> Any:
+def read_json(
+    kind: Any, text: str, place: str, variable: str, spelled: Callable[[Any], Any] = lambda said: said
+) -> Any:
     """Return the value that a variable's text says, once it is spelled as `read` takes it.
 
     Raises InvalidSetting, which names the variable where the text is no JSON, and otherwise the place.
@@ -45,11 +58,18 @@ def read_json(kind: Any, text: str, place: str, variable: str, spelled: Callable
 
 
 def written(value: Any) -> Any:
-    """Return what is to be said for a value, fit for JSON and TOML: the inverse of `read`. What has its default is left out."""
+    """Return what is to be said for a value, fit for JSON and TOML: the inverse of `read`.
+
+    What has its default is left out.
+    """
     if isinstance(value, tuple | list):
         return [written(each) for each in value]
     if is_dataclass(value) and not isinstance(value, type):
-        return {each.name: written(asdict(value)[each.name]) for each in fields(value) if getattr(value, each.name) != _default(each)}
+        return {
+            each.name: written(asdict(value)[each.name])
+            for each in fields(value)
+            if getattr(value, each.name) != _default(each)
+        }
     return {name: written(each) for name, each in value.items()} if isinstance(value, Mapping) else value
 
 
@@ -59,7 +79,13 @@ def as_json(value: Any) -> str:
 
 
 def _default(field: Any) -> Any:
-    return field.default if field.default is not MISSING else field.default_factory() if field.default_factory is not MISSING else MISSING
+    return (
+        field.default
+        if field.default is not MISSING
+        else field.default_factory()
+        if field.default_factory is not MISSING
+        else MISSING
+    )
 
 
 def _refuse_unknown(kind: Any, said: Mapping[str, Any], place: str) -> None:
@@ -67,7 +93,11 @@ def _refuse_unknown(kind: Any, said: Mapping[str, Any], place: str) -> None:
     for name in said:
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1)
-            raise InvalidSetting(f"{place}.{name}", None, f"there is no such field; {f'did you mean {near[0]}?' if near else 'there are ' + ', '.join(names)}")
+            raise InvalidSetting(
+                f"{place}.{name}",
+                None,
+                f"there is no such field; {f'did you mean {near[0]}?' if near else 'there are ' + ', '.join(names)}",
+            )
 
 
 def _converted(kind: Any, said: Any, place: str) -> Any:
@@ -84,6 +114,11 @@ def _converted(kind: Any, said: Any, place: str) -> Any:
 def _in_words(text: str) -> str:
     """Return what msgspec says of a value, without the names of Python's and JSON's types."""
     if found := _EXPECTED.match(text):
-        wanted, got = (" or ".join(_TYPES.get(each.strip(), each.strip()) for each in found[name].split("|")) for name in ("wanted", "found"))
+        wanted, got = (
+            " or ".join(_TYPES.get(each.strip(), each.strip()) for each in found[name].split("|"))
+            for name in ("wanted", "found")
+        )
         return f"write {wanted}; this is {got}"
-    return text.replace("Object missing required field `", "it must say `").replace("Invalid enum value ", "there is no such choice: ")
+    return text.replace("Object missing required field `", "it must say `").replace(
+        "Invalid enum value ", "there is no such choice: "
+    )

@@ -1,4 +1,5 @@
-"""What a vehicle's thing is, and what a vehicle says of itself as it registers: the tables `[thing]` and `[parameters.…]` of fleet.toml.
+"""What a vehicle's thing is, and what a vehicle says of itself as it registers: the tables `[thing]` and
+`[parameters.…]` of fleet.toml.
 
 Sources: AWS IoT Core Developer Guide, thing-registry, provision-template; AWS IoT Core quotas (attributes of a thing).
 """
@@ -27,7 +28,10 @@ ATTRIBUTES = 50
 """Attributes of a thing that has a type."""
 
 GROUPS = 5
-"""Groups that the fleet puts a thing into. AWS IoT takes ten, of which some are left to others; policies name them, and end at 6,144 characters."""
+"""Groups that the fleet puts a thing into.
+
+AWS IoT takes ten, of which some are left to others; policies name them, and end at 6,144 characters.
+"""
 
 _PLACE = re.compile(r"\$\{([^}]*)\}")
 _NAME = re.compile(r"[a-zA-Z0-9:_-]{1,64}")
@@ -40,25 +44,49 @@ def _said(default: Any, meaning: str) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
-    """One thing that a vehicle says as it registers, beside its serial. Raises InvalidSetting, which names the field."""
+    """One thing that a vehicle says as it registers, beside its serial.
+
+    Raises InvalidSetting, which names the field.
+    """
 
     name: str = field(metadata={"meaning": "Its name, as the vehicle sends it: a letter, and then letters and digits."})
-    pattern: str = field(metadata={"meaning": "Regular expression that the whole value must match, as `[A-HJ-NPR-Z0-9]{17}`; no `*`, `+`, `.` or nesting."})
+    pattern: str = field(
+        metadata={
+            "meaning": (
+                "Regular expression that the whole value must match, as `[A-HJ-NPR-Z0-9]{17}`; no `*`, `+`, `.` or "
+                "nesting."
+            )
+        }
+    )
     required: bool = _said(True, "Whether a vehicle that does not send it is refused.")
-    default: str = _said("", "What is taken for it where a vehicle does not send it; only for one that is not required, and then it must be said.")
+    default: str = _said(
+        "",
+        "What is taken for it where a vehicle does not send it; only for one that is not required, and then it "
+        "must be said.",
+    )
 
     def __post_init__(self) -> None:
         """Refuse what the template could not declare, or the hook not check in time."""
         if not re.fullmatch(r"[a-zA-Z][a-zA-Z0-9]{0,63}", self.name) or self.name in OWN_PARAMETERS:
-            raise InvalidSetting("name", self.name, f"use a letter and then up to 63 letters and digits, and not {' or '.join(sorted(OWN_PARAMETERS))}")
+            raise InvalidSetting(
+                "name",
+                self.name,
+                f"use a letter and then up to 63 letters and digits, and not {' or '.join(sorted(OWN_PARAMETERS))}",
+            )
         try:
             form = Pattern(self.pattern)
         except ValueError as error:
             raise InvalidSetting("pattern", self.pattern, str(error)) from error
         if self.required and self.default:
-            raise InvalidSetting("default", self.default, "a required parameter has none: the vehicle sends it or is refused")
+            raise InvalidSetting(
+                "default", self.default, "a required parameter has none: the vehicle sends it or is refused"
+            )
         if not self.required and not form.takes(self.default):
-            raise InvalidSetting("default", self.default, "say what is taken for it, of the pattern's form: the template leaves no attribute out")
+            raise InvalidSetting(
+                "default",
+                self.default,
+                "say what is taken for it, of the pattern's form: the template leaves no attribute out",
+            )
 
     @property
     def form(self) -> Pattern:
@@ -70,11 +98,16 @@ class Parameter:
 class ThingTable:
     """What is made for a vehicle in AWS IoT's registry. Raises InvalidSetting, which names the field."""
 
-    name: str = _said("test-thing-${SerialNumber}", "Its name: a text that all things of the fleet begin with, and then `${SerialNumber}`.")
+    name: str = _said(
+        "test-thing-${SerialNumber}",
+        "Its name: a text that all things of the fleet begin with, and then `${SerialNumber}`.",
+    )
     type: str = _said("", "Its thing type, which the fleet makes; left out: none.")
     groups: tuple[str, ...] = _said((), "Thing groups that it joins, which the fleet makes.")
     attributes: dict[str, str] = field(
-        default_factory=dict, hash=False, metadata={"meaning": 'Its attributes: texts in which `${…}` stands for a parameter, as `vin = "${Vin}"`.'}
+        default_factory=dict,
+        hash=False,
+        metadata={"meaning": 'Its attributes: texts in which `${…}` stands for a parameter, as `vin = "${Vin}"`.'},
     )
     billing_group: str = _said("", "Its billing group, which the fleet makes; left out: none.")
 
@@ -82,9 +115,16 @@ class ThingTable:
         """Refuse names that AWS IoT would not take, and things that could not be told from those of others."""
         prefix = self.name.removesuffix(f"${{{SERIAL}}}")
         if prefix == self.name or not re.fullmatch(r"[a-zA-Z0-9:_-]{1,60}", prefix):
-            why = f"write 1 to 60 of a-z, A-Z, 0-9, : _ - and then ${{{SERIAL}}}: the rights of the fleet's roles end at things that begin so"
+            why = (
+                f"write 1 to 60 of a-z, A-Z, 0-9, : _ - and then ${{{SERIAL}}}: the rights of the fleet's roles end at "
+                "things that begin so"
+            )
             raise InvalidSetting("name", self.name, why)
-        for name, said in (("type", self.type), ("billing_group", self.billing_group), *(("groups", group) for group in self.groups)):
+        for name, said in (
+            ("type", self.type),
+            ("billing_group", self.billing_group),
+            *(("groups", group) for group in self.groups),
+        ):
             if (said and not _NAME.fullmatch(said)) or (name == "groups" and not said):
                 raise InvalidSetting(name, said, "use 1 to 64 of a-z, A-Z, 0-9, : _ and -")
         if len(set(self.groups)) < len(self.groups) or len(self.groups) > GROUPS:
@@ -97,11 +137,15 @@ class ThingTable:
                 why = f"use 1 to 128 of a-z, A-Z, 0-9 and _.,@/:#=[]-, and not {' or '.join(sorted(OWN_ATTRIBUTES))}"
                 raise InvalidSetting("attributes", name, why)
             if not text or not _VALUE.fullmatch(_PLACE.sub("", text)):
-                raise InvalidSetting(f"attributes.{name}", text, "use a-z, A-Z, 0-9 and _.,@/:#=[]-, and ${…} for a parameter")
+                raise InvalidSetting(
+                    f"attributes.{name}", text, "use a-z, A-Z, 0-9 and _.,@/:#=[]-, and ${…} for a parameter"
+                )
         room = (ATTRIBUTES if self.type else ATTRIBUTES_WITHOUT_A_TYPE) - len(OWN_ATTRIBUTES)
         if len(self.attributes) > room:
             way = "" if self.type else "; with `type` there may be more"
-            raise InvalidSetting("attributes", ", ".join(self.attributes), f"AWS IoT takes {room} beside the hook's own{way}")
+            raise InvalidSetting(
+                "attributes", ", ".join(self.attributes), f"AWS IoT takes {room} beside the hook's own{way}"
+            )
 
     @property
     def prefix(self) -> str:
@@ -114,10 +158,16 @@ class ThingTable:
         for name, text in self.attributes.items():
             for place in _PLACE.findall(text):
                 if place not in known:
-                    raise InvalidSetting(f"thing.attributes.{name}", text, f"there is no parameter {place!r}: {', '.join(sorted(known))}")
+                    raise InvalidSetting(
+                        f"thing.attributes.{name}", text, f"there is no parameter {place!r}: {', '.join(sorted(known))}"
+                    )
 
 
 def parts(text: str) -> list[tuple[str, str]]:
     """Return a text in pieces, in their order: ("", text) as it stands, and (name, "") for a parameter."""
     pieces = _PLACE.split(text)
-    return [piece for piece in ((each, "") if number % 2 else ("", each) for number, each in enumerate(pieces)) if any(piece)]
+    return [
+        piece
+        for piece in ((each, "") if number % 2 else ("", each) for number, each in enumerate(pieces))
+        if any(piece)
+    ]

@@ -1,4 +1,7 @@
-"""The AWS account as a Dagster resource. It has no field for credentials: those come from AWS's own chain, or are not needed locally."""
+"""The AWS account as a Dagster resource.
+
+It has no field for credentials: those come from AWS's own chain, or are not needed locally.
+"""
 
 from pathlib import Path
 from typing import cast
@@ -28,7 +31,9 @@ class AccountResource(dg.ConfigurableResource[Account]):
         return cls(profile=fleet.profile, account=fleet.account, region=fleet.region, home=fleet.home)
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
-        """Note which process works on the run, before its first step: all that needs the account is then known when it is killed."""
+        """Note which process works on the run, before its first step: all that needs the account is then known when it
+        is killed.
+        """
         if context.run and context.instance:
             own_process.tag(context.instance, context.run.run_id)
 

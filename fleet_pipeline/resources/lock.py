@@ -1,4 +1,6 @@
-"""The lock of those who change the fleet, as a Dagster resource: taken by the first step of a run that has something to do."""
+"""The lock of those who change the fleet, as a Dagster resource: taken by the first step of a run that has something to
+do.
+"""
 
 import socket
 
@@ -10,7 +12,9 @@ from fleet_pipeline.resources.account import AccountResource
 
 
 class LockResource(dg.ConfigurableResource[Lock]):
-    """One run at a time changes the fleet; the lock is given back when the run ends, or the step if each has a process of its own."""
+    """One run at a time changes the fleet; the lock is given back when the run ends, or the step if each has a process
+    of its own.
+    """
 
     account: dg.ResourceDependency[AccountResource]
     bucket: str = Field(description="The bucket in which the lock lies")

@@ -1,4 +1,6 @@
-"""A certificate authority on this machine, for trials of just-in-time registration: in a factory it would be a service with an HSM."""
+"""A certificate authority on this machine, for trials of just-in-time registration: in a factory it would be a service
+with an HSM.
+"""
 
 import os
 from dataclasses import dataclass, field
@@ -44,7 +46,9 @@ class Authority:
         """Return the authority of a folder, made first if there is none; only its owner may read the key."""
         if not (folder / PRIVATE_KEY).exists():
             key, name = ec.generate_private_key(ec.SECP256R1()), _name("fleet trial CA")
-            builder = _certificate(name, name, key).add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            builder = _certificate(name, name, key).add_extension(
+                x509.BasicConstraints(ca=True, path_length=0), critical=True
+            )
             usage = {each: each in {"key_cert_sign", "crl_sign"} for each in _USAGES}
             signed = builder.add_extension(x509.KeyUsage(**usage), critical=True).sign(key, hashes.SHA256())
             made_private(folder)
@@ -57,7 +61,9 @@ class Authority:
         """Return a new key with a certificate for this name."""
         key = ec.generate_private_key(ec.SECP256R1())
         issuer = x509.load_pem_x509_certificate(self.certificate_pem.encode()).subject
-        builder = _certificate(_name(common_name), issuer, key).add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        builder = _certificate(_name(common_name), issuer, key).add_extension(
+            x509.BasicConstraints(ca=False, path_length=None), critical=True
+        )
         signer = load_pem_private_key(self.private_key.encode(), None)
         signed = builder.sign(signer, hashes.SHA256())  # type: ignore[arg-type]
         return Identity(signed.public_bytes(Encoding.PEM).decode(), _pem(key).decode())

@@ -1,9 +1,11 @@
 """One MQTT connection over mTLS, as the AWS IoT SDK makes it.
 
-MQTT 5 rather than 3.1.1: a broker that says no then says why, in CONNACK, PUBACK and DISCONNECT, where 3.1.1 just hangs up.
+MQTT 5 rather than 3.1.1: a broker that says no then says why, in CONNACK, PUBACK and DISCONNECT, where 3.1.1 just hangs
+up.
 
-A connection that is lost stays lost. The SDK would connect again by itself and publish anew what was not acknowledged, and a
-message that had arrived before would then lie in S3 twice; two vehicles of one client id would also push each other out for ever.
+A connection that is lost stays lost. The SDK would connect again by itself and publish anew what was not acknowledged,
+and a message that had arrived before would then lie in S3 twice; two vehicles of one client id would also push each
+other out for ever.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,7 +24,10 @@ from fleet_pipeline.model.errors import ConnectionFailed, PublishRefused
 from fleet_pipeline.vehicle.identity import Identity
 
 PATIENCE_S = 30
-"""For each answer of the broker. The slowest is RegisterThing's, as the hook may take 5 s; the rest is for a bad network."""
+"""For each answer of the broker.
+
+The slowest is RegisterThing's, as the hook may take 5 s; the rest is for a bad network.
+"""
 
 _REFUSED = 0x80
 """MQTT 5's reason codes from here on mean no."""
@@ -35,7 +40,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """Where vehicles connect. Without `ca_path` the server's certificate is checked against the system's authorities."""
+    """Where vehicles connect.
+
+    Without `ca_path` the server's certificate is checked against the system's authorities.
+    """
 
     host: str
     port: int
@@ -81,7 +89,10 @@ class Connection:
         wait([self._life.stopped], PATIENCE_S)
 
     def publish(self, topic: str, payload: bytes) -> None:
-        """Publish with QoS 1 and return when the broker has acknowledged it. Raises PublishRefused or ConnectionFailed."""
+        """Publish with QoS 1 and return when the broker has acknowledged it.
+
+        Raises PublishRefused or ConnectionFailed.
+        """
         self.send(topic, payload)()
 
     def send(self, topic: str, payload: bytes) -> Callable[[], None]:
@@ -93,7 +104,10 @@ class Connection:
             raise PublishRefused(self.client_id, topic, str(error)) from error
 
     def answer(self, future: "Future[T]") -> T:
-        """Return what the SDK promised, or raise what it raises. Raises ConnectionFailed if the connection is lost first or the wait is long."""
+        """Return what the SDK promised, or raise what it raises.
+
+        Raises ConnectionFailed if the connection is lost first or the wait is long.
+        """
         promises: list[Future[Any]] = [future, self._life.lost]
         done, _ = wait(promises, PATIENCE_S, FIRST_COMPLETED)
         if future in done:

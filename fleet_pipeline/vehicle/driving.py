@@ -46,10 +46,13 @@ def drive(  # noqa: PLR0913 (all that it works on comes in by the front door)
     *,
     on_acknowledged: Callable[[int], None] = lambda _: None,
 ) -> Driven:
-    """Let each of these registered vehicles publish so many messages, and return the ids of all of them, every one acknowledged.
+    """Let each of these registered vehicles publish so many messages, and return the ids of all of them, every one
+    acknowledged.
 
-    The vehicles take turns: each publishes one message, all are acknowledged, then the next. Turn by turn a vehicle goes to the next
-    rule, so that all rules get alike: all that run and to which vehicles publish. `on_acknowledged` hears 1 for each message.
+    The vehicles take turns: each publishes one message, all are acknowledged, then the next. Turn by turn a vehicle
+    goes to the next
+    rule, so that all rules get alike: all that run and to which vehicles publish. `on_acknowledged` hears 1 for each
+    message.
 
     Raises:
         InvalidSetting: vehicles publish to no rule.
@@ -65,9 +68,13 @@ def drive(  # noqa: PLR0913 (all that it works on comes in by the front door)
     acknowledged: dict[str, list[str]] = {rule.key: [] for rule in fleet.rules}
     for convoy in _convoys(list(identities)):
         with ExitStack() as stack:
-            connections = [stack.enter_context(connected(broker, identities[serial], fleet.thing_name(serial))) for serial in convoy]
+            connections = [
+                stack.enter_context(connected(broker, identities[serial], fleet.thing_name(serial)))
+                for serial in convoy
+            ]
             vehicles = [
-                _Vehicle(fleet.thing_name(serial), connection, journey(serial, seed, start)) for connection, serial in zip(connections, convoy, strict=True)
+                _Vehicle(fleet.thing_name(serial), connection, journey(serial, seed, start))
+                for connection, serial in zip(connections, convoy, strict=True)
             ]
             for turn in range(messages):
                 for rule, message_id in _turn(vehicles, rules, turn):

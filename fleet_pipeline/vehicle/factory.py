@@ -14,8 +14,9 @@ CONNECTION, AUTHORITY = "connection.json", "server-ca.pem"
 def write_files(fleet: Fleet, broker: Broker, claim: Identity, folder: Path) -> list[str]:
     """Write the files into a folder that only its owner may enter, and return their names.
 
-    `connection.json` says where a vehicle connects, under which client ids, by which template it registers and where it publishes then. The
-    authority of AWS on this machine lies beside it; AWS's own, Amazon Trust Services, comes with the vehicle's system.
+    `connection.json` says where a vehicle connects, under which client ids, by which template it registers and where it
+    publishes then. The authority of AWS on this machine lies beside it; AWS's own, Amazon Trust Services, comes with
+    the vehicle's system.
     """
     Folder(folder).write(claim)
     (folder / CONNECTION).write_text(json.dumps(_connection(fleet, broker), indent=2) + "\n", encoding="utf-8")
@@ -32,5 +33,9 @@ def _connection(fleet: Fleet, broker: Broker) -> dict[str, object]:
         "template": fleet.template_name,
         "register": f"$aws/provisioning-templates/{fleet.template_name}/provision/json",
         "client_id_once_registered": fleet.thing_name("<serial>"),
-        "publish": {rule.key: list(rule.published_by(fleet.thing_name("<serial>"))) for rule in fleet.rules if rule.enabled and rule.publish},
+        "publish": {
+            rule.key: list(rule.published_by(fleet.thing_name("<serial>")))
+            for rule in fleet.rules
+            if rule.enabled and rule.publish
+        },
     }

@@ -39,7 +39,10 @@ class Folder:
 
     @classmethod
     def of(cls, home: Path, thing_name: str) -> Self:
-        """Return the folder of a thing. Raises InvalidName for what AWS IoT would not take as a thing's name, such as a path."""
+        """Return the folder of a thing.
+
+        Raises InvalidName for what AWS IoT would not take as a thing's name, such as a path.
+        """
         if not _THING_NAME.fullmatch(thing_name):
             raise InvalidName("thing", thing_name, "AWS IoT takes 1 to 128 of a-z, A-Z, 0-9, :, _ and -")
         return cls(home / "vehicles" / thing_name)

@@ -1,6 +1,8 @@
-"""How a vehicle with a certificate of the user's own CA comes in: it just connects, and AWS IoT lets it in once it knows it.
+"""How a vehicle with a certificate of the user's own CA comes in: it just connects, and AWS IoT lets it in once it
+knows it.
 
-The first connection is closed without an answer, as AWS IoT has only then seen the certificate. So the vehicle tries again.
+The first connection is closed without an answer, as AWS IoT has only then seen the certificate. So the vehicle tries
+again.
 """
 
 import time
@@ -19,7 +21,13 @@ PAUSES_S = (0.5, 1, 2, 4, 8, 15)
 
 
 def join(  # noqa: PLR0913 (all that it works on comes in by the front door)
-    fleet: Fleet, broker: Broker, authority: Authority, serial: str, home: Path, *, sleep: Callable[[float], None] = time.sleep
+    fleet: Fleet,
+    broker: Broker,
+    authority: Authority,
+    serial: str,
+    home: Path,
+    *,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Registered:
     """Give a vehicle a certificate of the authority, unless it has one, and return when AWS IoT lets it in with it.
 

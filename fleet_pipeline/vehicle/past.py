@@ -1,4 +1,5 @@
-"""Hours that have passed, for a demo on this machine: messages as vehicles would have sent them, where the topic rules would have written them.
+"""Hours that have passed, for a demo on this machine: messages as vehicles would have sent them, where the topic rules
+would have written them.
 
 Not for: an account of AWS, in which only the topic rules write raw objects.
 """
@@ -16,7 +17,10 @@ from fleet_pipeline.model.rule import RawName, Rule
 from fleet_pipeline.vehicle.telemetry import INTERVAL, journey
 
 MESSAGES = 60
-"""Of each rule in an hour. In the last hour there are twice as many, and one of them is damaged: less than the share that draws a warning."""
+"""Of each rule in an hour.
+
+In the last hour there are twice as many, and one of them is damaged: less than the share that draws a warning.
+"""
 
 DEPARTURE = timedelta(minutes=12)
 """After the full hour."""
@@ -28,7 +32,8 @@ DAMAGED = (b'{"speed_kmh": 48.', b"\xff\xfe\x00\x01", b"engine on")
 def write_hours(fleet: Fleet, aws: Aws, serials: Sequence[str], hours: Sequence[Hour]) -> int:
     """Write the messages of these hours as raw objects, and return how many.
 
-    An hour of a rule that has objects is left alone; so is a rule with SQL of its own, of which only AWS IoT knows what it writes.
+    An hour of a rule that has objects is left alone; so is a rule with SQL of its own, of which only AWS IoT knows what
+    it writes.
     """
     written = 0
     for hour in hours:
@@ -46,15 +51,24 @@ def write_hours(fleet: Fleet, aws: Aws, serials: Sequence[str], hours: Sequence[
 
 def _has_objects(fleet: Fleet, aws: Aws, rule: Rule, hour: Hour) -> bool:
     with doing(f"list {rule.raw_prefix} in bucket {fleet.bucket}"):
-        page = aws.s3.list_objects_v2(Bucket=fleet.bucket, Prefix=rule.raw_prefix, StartAfter=rule.raw_key(RawName(hour.start_ms - 1)), MaxKeys=1)
+        page = aws.s3.list_objects_v2(
+            Bucket=fleet.bucket, Prefix=rule.raw_prefix, StartAfter=rule.raw_key(RawName(hour.start_ms - 1)), MaxKeys=1
+        )
     return any(entry["Key"] < rule.raw_key(RawName(hour.end_ms)) for entry in page.get("Contents", ()))
 
 
-def _messages(fleet: Fleet, serials: Sequence[str], hour: Hour, place: int, *, damaged: bool) -> Iterator[tuple[RawName, bytes]]:
-    """Yield the messages of one rule in one hour, vehicle by vehicle, each of which goes from rule to rule: always the same for the same hour."""
+def _messages(
+    fleet: Fleet, serials: Sequence[str], hour: Hour, place: int, *, damaged: bool
+) -> Iterator[tuple[RawName, bytes]]:
+    """Yield the messages of one rule in one hour, vehicle by vehicle, each of which goes from rule to rule: always the
+    same for the same hour.
+    """
     each, rules = MESSAGES * (2 if damaged else 1) // len(serials), len(fleet.rules)
     if damaged:
-        yield _name(fleet, hour.end_ms - 60_000, f"damaged {place} {hour.partition_key}", serials[0]), DAMAGED[place % len(DAMAGED)]
+        yield (
+            _name(fleet, hour.end_ms - 60_000, f"damaged {place} {hour.partition_key}", serials[0]),
+            DAMAGED[place % len(DAMAGED)],
+        )
     start = hour.start + DEPARTURE
     for number, serial in enumerate(serials):
         for turn, message in enumerate(islice(journey(serial, hour.start_ms, start), each * rules)):

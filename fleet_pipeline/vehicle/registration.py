@@ -1,7 +1,8 @@
 """How a vehicle gets a certificate of its own: fleet provisioning by claim.
 
-With the claim certificate it asks for keys and a certificate, or for a certificate of a key that it has made and that never leaves it, and
-has it registered for its serial; from then on it connects as its own thing. Its client id is its thing's name, as the device policy demands.
+With the claim certificate it asks for keys and a certificate, or for a certificate of a key that it has made and that
+never leaves it, and has it registered for its serial; from then on it connects as its own thing. Its client id is its
+thing's name, as the device policy demands.
 
 Sources: AWS IoT Core Developer Guide, provision-wo-cert and fleet-provision-api.
 """
@@ -15,7 +16,12 @@ from typing import Any, TypeVar
 
 from awscrt.mqtt_request_response import ClientOptions
 from awsiot import V2ServiceException
-from awsiot.iotidentity import CreateCertificateFromCsrRequest, CreateKeysAndCertificateRequest, IotIdentityClientV2, RegisterThingRequest
+from awsiot.iotidentity import (
+    CreateCertificateFromCsrRequest,
+    CreateKeysAndCertificateRequest,
+    IotIdentityClientV2,
+    RegisterThingRequest,
+)
 
 from fleet_pipeline.model.errors import ConnectionFailed, RegistrationRefused
 from fleet_pipeline.model.fleet import Fleet
@@ -24,8 +30,13 @@ from fleet_pipeline.vehicle.connection import PATIENCE_S, Broker, Connection, co
 from fleet_pipeline.vehicle.identity import Folder, Identity
 from fleet_pipeline.vehicle.requesting import new_key, request_for
 
-_OPTIONS = ClientOptions(max_request_response_subscriptions=4, max_streaming_subscriptions=1, operation_timeout_in_seconds=PATIENCE_S)
-"""Four subscriptions: `accepted` and `rejected` of two operations. The SDK wants at least one for streams, which are not used."""
+_OPTIONS = ClientOptions(
+    max_request_response_subscriptions=4, max_streaming_subscriptions=1, operation_timeout_in_seconds=PATIENCE_S
+)
+"""Four subscriptions: `accepted` and `rejected` of two operations.
+
+The SDK wants at least one for streams, which are not used.
+"""
 
 T = TypeVar("T")
 
@@ -41,15 +52,23 @@ class Registered:
 
 
 def register(  # noqa: PLR0913 (all that it works on comes in by the front door)
-    fleet: Fleet, broker: Broker, claim: Identity, serial: str, home: Path, *, own_key: bool = False, parameters: Mapping[str, str] | None = None
+    fleet: Fleet,
+    broker: Broker,
+    claim: Identity,
+    serial: str,
+    home: Path,
+    *,
+    own_key: bool = False,
+    parameters: Mapping[str, str] | None = None,
 ) -> Registered:
-    """Register a vehicle with a key that it makes itself or one of AWS IoT's; keep its identity in its folder below `home`, and reconnect with it.
+    """Register a vehicle with a key that it makes itself or one of AWS IoT's; keep its identity in its folder below
+    `home`, and reconnect with it.
 
     `parameters` are what it says of itself beside its serial.
 
-    A vehicle that can connect with what it has kept is not registered again; so an answer of AWS IoT that was lost on its way is made
-    good by the next call. A refusal leaves no file; the certificate that was asked for never becomes active, and AWS IoT deletes it
-    within the hour.
+    A vehicle that can connect with what it has kept is not registered again; so an answer of AWS IoT that was lost on
+    its way is made good by the next call. A refusal leaves no file; the certificate that was asked for never becomes
+    active, and AWS IoT deletes it within the hour.
 
     Raises:
         InvalidName: the serial cannot be part of a thing's name; nothing was sent.
@@ -84,19 +103,26 @@ def _is_let_in(broker: Broker, identity: Identity, thing_name: str) -> bool:
 def _provisioned(  # noqa: PLR0913 (as above)
     fleet: Fleet, broker: Broker, claim: Identity, said: Mapping[str, str], folder: Folder, *, own_key: bool
 ) -> Identity:
-    # A client id that nobody else has: many vehicles use the claim certificate at once, and of two clients with one id the broker keeps one.
+    # A client id that nobody else has: many vehicles use the claim certificate at once, and of two clients with one id
+    # the broker keeps one.
     with connected(broker, claim, fleet.claim_client_prefix + uuid.uuid4().hex) as connection:
         identity = _accepted(fleet, connection, said, folder, own_key=own_key)
     with connected(broker, identity, fleet.thing_name(said[SERIAL])):
         return identity
 
 
-def _accepted(fleet: Fleet, connection: Connection, said: Mapping[str, str], folder: Folder, *, own_key: bool = False) -> Identity:
-    """Return a new identity, kept before AWS IoT is asked to accept it: the thing can be registered once, even if its answer is lost."""
+def _accepted(
+    fleet: Fleet, connection: Connection, said: Mapping[str, str], folder: Folder, *, own_key: bool = False
+) -> Identity:
+    """Return a new identity, kept before AWS IoT is asked to accept it: the thing can be registered once, even if its
+    answer is lost.
+    """
     aws_iot, serial = IotIdentityClientV2(connection.client, _OPTIONS), said[SERIAL]
     identity, token = (_certified if own_key else _given)(aws_iot, connection, serial, fleet.thing_name(serial))
     folder.unconfirmed.write(identity)
-    wanted = RegisterThingRequest(template_name=fleet.template_name, certificate_ownership_token=token, parameters=dict(said))
+    wanted = RegisterThingRequest(
+        template_name=fleet.template_name, certificate_ownership_token=token, parameters=dict(said)
+    )
     try:
         _answer(connection, serial, aws_iot.register_thing(wanted))
     except RegistrationRefused:

@@ -1,4 +1,7 @@
-"""A vehicle that makes its own key before it leaves the factory, and asks for a certificate by a request (CSR). The key never leaves it."""
+"""A vehicle that makes its own key before it leaves the factory, and asks for a certificate by a request (CSR).
+
+The key never leaves it.
+"""
 
 import json
 import os
@@ -10,7 +13,13 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
 from cryptography.x509.oid import NameOID
 
 from fleet_pipeline.model.private import made_private
@@ -23,7 +32,9 @@ _PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re
 
 
 def request(home: Path, thing_name: str) -> str:
-    """Return a request for the vehicle's certificate, PEM; its key is made once and kept in the vehicle's folder, for its owner only."""
+    """Return a request for the vehicle's certificate, PEM; its key is made once and kept in the vehicle's folder, for
+    its owner only.
+    """
     return request_for(_kept(Folder.of(home, thing_name).path), thing_name)
 
 
@@ -43,7 +54,8 @@ def request_for(key: Any, thing_name: str) -> str:
 def accept(home: Path, told: str) -> Iterator[str]:
     """Give each certificate in a report of AWS IoT to the vehicle that asked for it, and yield the thing's name.
 
-    A certificate finds its vehicle by its key. One that no vehicle here asked for is passed over; a second time there is none.
+    A certificate finds its vehicle by its key. One that no vehicle here asked for is passed over; a second time there
+    is none.
     """
     asked = {_public(_load(folder)): folder for folder in (home / "vehicles").glob(f"*{_ASKED}")}
     for pem in _certificates(told):

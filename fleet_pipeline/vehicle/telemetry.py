@@ -1,4 +1,6 @@
-"""What a vehicle says on its way: position, speed, battery, and now and then diagnostics. Pure, and the same for the same seed.
+"""What a vehicle says on its way: position, speed, battery, and now and then diagnostics.
+
+Pure, and the same for the same seed.
 
 Not for: how it is sent, which is `driving`'s business.
 """
@@ -27,7 +29,9 @@ _ROUTE = (
     (48.7300, 9.1157),
     (48.7758, 9.1829),
 )
-"""Latitude and longitude of the corners of a round trip: Stuttgart, Cannstatt, Waiblingen, Esslingen, the airport, Sindelfingen and back."""
+"""Latitude and longitude of the corners of a round trip: Stuttgart, Cannstatt, Waiblingen, Esslingen, the airport,
+Sindelfingen and back.
+"""
 
 _EARTH_KM = 6371.0
 _KWH_PER_KM = 0.18
@@ -63,7 +67,13 @@ def journey(serial: str, seed: int, start: datetime) -> Iterator[Message]:
     for sequence in count():
         message_id = str(uuid.UUID(int=chance.getrandbits(128), version=4))
         recorded_at = (start + sequence * INTERVAL).isoformat(timespec="milliseconds")
-        told = {"message_id": message_id, "serial": serial, "sequence": sequence, "recorded_at": recorded_at, **_told(state, sequence, chance)}
+        told = {
+            "message_id": message_id,
+            "serial": serial,
+            "sequence": sequence,
+            "recorded_at": recorded_at,
+            **_told(state, sequence, chance),
+        }
         yield Message(message_id, json.dumps(told).encode())
         state = _after(state, chance)
 
@@ -74,7 +84,11 @@ def _told(state: _State, sequence: int, chance: Random) -> dict[str, Any]:
         "position": {"latitude": round(latitude, 6), "longitude": round(longitude, 6), "heading": round(heading, 1)},
         "speed_kmh": round(state.speed_kmh, 1),
         "odometer_km": round(state.odometer_km, 3),
-        "battery": {"charge_percent": round(state.charge_percent, 2), "charging": state.charging, "temperature_c": round(chance.gauss(27, 2), 1)},
+        "battery": {
+            "charge_percent": round(state.charge_percent, 2),
+            "charging": state.charging,
+            "temperature_c": round(chance.gauss(27, 2), 1),
+        },
     }
     if chance.random() < 0.8:  # noqa: PLR2004 (the sensor is silent every fifth time)
         told["outside_temperature_c"] = round(chance.gauss(11, 1), 1)

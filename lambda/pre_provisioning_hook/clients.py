@@ -1,4 +1,6 @@
-"""The functions' AWS clients: one of each service, impatient, and made while Lambda starts the process, which it gives more CPU for than a request."""
+"""The functions' AWS clients: one of each service, impatient, and made while Lambda starts the process, which it gives
+more CPU for than a request.
+"""
 
 from functools import cache
 from typing import Any

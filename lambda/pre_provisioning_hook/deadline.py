@@ -1,7 +1,8 @@
-"""One deadline over a whole decision, whatever a server does: hang, drip its answer, or let a name be looked up for ever.
+"""One deadline over a whole decision, whatever a server does: hang, drip its answer, or let a name be looked up for
+ever.
 
-The decision runs in a thread of its own, as no time-out of a socket covers all of this. One that is late is left alone: it looks at
-the clock before each step that changes something, and nobody waits for it any more.
+The decision runs in a thread of its own, as no time-out of a socket covers all of this. One that is late is left alone:
+it looks at the clock before each step that changes something, and nobody waits for it any more.
 """
 
 import math

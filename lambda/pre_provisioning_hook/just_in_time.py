@@ -1,8 +1,10 @@
-"""Just-in-time registration: AWS IoT tells of a certificate of our own CA that it saw for the first time, and this lets it in or not.
+"""Just-in-time registration: AWS IoT tells of a certificate of our own CA that it saw for the first time, and this lets
+it in or not.
 
-The certificate's common name is the vehicle's serial, and the rules are those of the pre-provisioning hook: form and prefix, the
-allow-list if there is one, and no thing of that name, unless a replacement was allowed. What is refused stays as it is, waiting; the
-vehicle's next try is looked at anew. What was begun and stopped is finished by the vehicle's next try.
+The certificate's common name is the vehicle's serial, and the rules are those of the pre-provisioning hook: form and
+prefix, the allow-list if there is one, and no thing of that name, unless a replacement was allowed. What is refused
+stays as it is, waiting; the vehicle's next try is looked at anew. What was begun and stopped is finished by the
+vehicle's next try.
 
 Standard library and boto3 only. Source: docs.aws.amazon.com/iot/latest/developerguide/auto-register-device-cert.html
 """
@@ -50,7 +52,9 @@ class Registry(Things, Protocol):
         """Return DescribeCertificate's description."""
 
     def let_in(self, thing_name: str, certificate: dict[str, Any], policies: str, known: "Known") -> None:
-        """Make the thing, give it the certificate and the certificate its policies, parted by commas, and activate it last. May be repeated."""
+        """Make the thing, give it the certificate and the certificate its policies, parted by commas, and activate it
+        last. May be repeated.
+        """
 
 
 @dataclass(frozen=True)
@@ -88,19 +92,31 @@ def _decided(event: Any, settings: Mapping[str, str], asked: dict[str, str], dea
     allowed = allow_list(settings.get("ALLOW_LIST", ""), form_of(settings), deadline)
     decision = decide(serial, certificate, settings, things, allowed, refused)
     if decision.allowed:
-        things.let_in(settings["THING_PREFIX"] + serial, certificate, settings["DEVICE_POLICY"], known_of(serial, settings))
+        things.let_in(
+            settings["THING_PREFIX"] + serial, certificate, settings["DEVICE_POLICY"], known_of(serial, settings)
+        )
     return decision
 
 
 def decide(  # noqa: PLR0913, PLR0917 (all that it asks comes in by the front door)
-    serial: str, certificate: dict[str, Any], settings: Any, things: Things, allowed: AllowList | None, refused: Refusal = nobody_asked
+    serial: str,
+    certificate: dict[str, Any],
+    settings: Any,
+    things: Things,
+    allowed: AllowList | None,
+    refused: Refusal = nobody_asked,
 ) -> Decision:
     """Decide on a certificate that waits for its activation."""
     if certificate["status"] != "PENDING_ACTIVATION":
         return Decision(allowed=False, reason="the certificate does not wait for its activation")
     if not matches(form_of(settings), serial):
-        return Decision(allowed=False, reason=serial_wrong(form_of(settings), settings["SERIAL_PREFIX"]).replace("serial", "common name"))
-    if no := _listed_wrong(serial, allowed) or refused(serial, {"SerialNumber": serial}, {"certificateId": certificate["certificateId"]}):
+        return Decision(
+            allowed=False,
+            reason=serial_wrong(form_of(settings), settings["SERIAL_PREFIX"]).replace("serial", "common name"),
+        )
+    if no := _listed_wrong(serial, allowed) or refused(
+        serial, {"SerialNumber": serial}, {"certificateId": certificate["certificateId"]}
+    ):
         return Decision(allowed=False, reason=no)
     thing = things.describe(settings["THING_PREFIX"] + serial)
     if thing is not None and thing.get("attributes", {}).get("registered_by") == certificate["certificateId"]:
@@ -165,7 +181,9 @@ class IotRegistry(IotThings):
         return dict(self.iot.describe_certificate(certificateId=certificate_id)["certificateDescription"])
 
     def let_in(self, thing_name: str, certificate: dict[str, Any], policies: str, known: Known) -> None:
-        """Make or mark the thing, give it the certificate and the certificate its policies, parted by commas, and activate it last."""
+        """Make or mark the thing, give it the certificate and the certificate its policies, parted by commas, and
+        activate it last.
+        """
         self.deadline.check()
         marked = {"attributes": {**known.attributes, "registered_by": certificate["certificateId"]}}
         if self.describe(thing_name) is None:

@@ -1,9 +1,10 @@
 """The pre-provisioning hook: AWS IoT asks it before it registers a vehicle, and goes on only when it says so.
 
-It denies by default. A serial is allowed when its form and prefix are right, the request came through our template with none but its
-parameters, the claim certificate works (so that one that was revoked or deleted registers nothing, not even over a connection
-that is still open), the allow-list (if there is one) names it, and no thing of that name exists. A thing that exists is given a new
-certificate only when its attribute `replacement` is `allowed`, and that permission is used up in the same step. Before the hook says
+It denies by default. A serial is allowed when its form and prefix are right, the request came through our template with
+none but its parameters, the claim certificate works (so that one that was revoked or deleted registers nothing, not
+even over a connection that is still open), the allow-list (if there is one) names it, and no thing of that name exists.
+A thing that exists is given a new certificate only when its attribute `replacement` is `allowed`, and that permission
+is used up in the same step. Before the hook says
 yes it reserves the serial for the certificate: of two requests at once, one wins (`things`).
 
 The thing is told which claim certificate it was registered with, by the template's parameter `ClaimCertificateId`.
@@ -22,10 +23,30 @@ from typing import Any
 
 from clients import client, warm
 from deadline import DEADLINE_S, Deadline, TooLate, within
-from lists import ALLOW_LIST_LIMIT_BYTES, AllowList, DynamoDbAllowList, Lent, NobodyLent, S3AllowList, S3Lent, allow_list, lent
+from lists import (
+    ALLOW_LIST_LIMIT_BYTES,
+    AllowList,
+    DynamoDbAllowList,
+    Lent,
+    NobodyLent,
+    S3AllowList,
+    S3Lent,
+    allow_list,
+    lent,
+)
 from own import Refusal, nobody_asked, refusal
 from serials import Unclear
-from things import LEASE_S, REGISTERED_BY, REPLACEMENT, Decision, IotThings, Reservation, Things, decide_on_thing, thing_properties
+from things import (
+    LEASE_S,
+    REGISTERED_BY,
+    REPLACEMENT,
+    Decision,
+    IotThings,
+    Reservation,
+    Things,
+    decide_on_thing,
+    thing_properties,
+)
 
 __all__ = [
     "ALLOW_LIST_LIMIT_BYTES",
@@ -72,8 +93,9 @@ _SHOWN = 200
 class Expected:
     """What a request must look like. `parameters` are the names that the template declares.
 
-    `form` is the regular expression of the whole serial, where it is not the prefix and 6 to 26 of 0-9 and A-Z. `patterns` holds for each parameter of the
-    settings the regular expression of the whole value, and whether it must be sent.
+    `form` is the regular expression of the whole serial, where it is not the prefix and 6 to 26 of 0-9 and A-Z.
+    `patterns` holds for each parameter of the settings the regular expression of the whole value, and whether it must
+    be sent.
     """
 
     serial_prefix: str
@@ -90,7 +112,10 @@ class Expected:
 
 
 def lambda_handler(event: Any, _context: object) -> dict[str, Any]:
-    """Return `{"allowProvisioning": bool}`, whatever happens, and in time. Logs the serial and the reason, never a certificate."""
+    """Return `{"allowProvisioning": bool}`, whatever happens, and in time.
+
+    Logs the serial and the reason, never a certificate.
+    """
     try:
         decision = within(DEADLINE_S, lambda deadline: _decided(event, os.environ, deadline))
     except TooLate:
@@ -106,10 +131,19 @@ def lambda_handler(event: Any, _context: object) -> dict[str, Any]:
 def _decided(event: Any, settings: Mapping[str, str], deadline: Deadline) -> Decision:
     declared = frozenset(filter(None, settings.get("PARAMETERS", "").split(","))) or PARAMETERS
     patterns = json.loads(settings.get("PATTERNS") or "{}")
-    expected = Expected(settings["SERIAL_PREFIX"], settings["THING_PREFIX"], settings["TEMPLATE_ARN"], declared, settings.get("SERIAL_FORM", ""), patterns)
+    expected = Expected(
+        settings["SERIAL_PREFIX"],
+        settings["THING_PREFIX"],
+        settings["TEMPLATE_ARN"],
+        declared,
+        settings.get("SERIAL_FORM", ""),
+        patterns,
+    )
     allowed = allow_list(settings.get("ALLOW_LIST", ""), expected.serial_form, deadline)
     things = IotThings(client("iot"), deadline, thing_properties(settings))
-    return decide(event, expected, things, allowed, lent(settings.get("TEMPORARY_CLAIMS", "")), refused=refusal(settings))
+    return decide(
+        event, expected, things, allowed, lent(settings.get("TEMPORARY_CLAIMS", "")), refused=refusal(settings)
+    )
 
 
 def decide(  # noqa: PLR0913, PLR0917 (all that it asks comes in by the front door)
@@ -121,7 +155,10 @@ def decide(  # noqa: PLR0913, PLR0917 (all that it asks comes in by the front do
     now: float | None = None,
     refused: Refusal = nobody_asked,
 ) -> Decision:
-    """Decide on one request. `allowed` is None when there is no allow-list. The company's check (`refused`) is asked before anything is reserved."""
+    """Decide on one request.
+
+    `allowed` is None when there is no allow-list. The company's check (`refused`) is asked before anything is reserved.
+    """
     wrong = _wrong(event, expected) or _claim_wrong(event["claimCertificateId"], things, temporary)
     if wrong:
         return Decision(allowed=False, reason=wrong)
@@ -130,11 +167,15 @@ def decide(  # noqa: PLR0913, PLR0917 (all that it asks comes in by the front do
         if allowed is not None and not allowed.names(serial):
             return Decision(allowed=False, reason="the serial is not on the allow-list")
     except Unclear as error:
-        return Decision(allowed=False, reason=f"the allow-list is not clear: {error}; `fleet vehicle allowed` says more")
+        return Decision(
+            allowed=False, reason=f"the allow-list is not clear: {error}; `fleet vehicle allowed` says more"
+        )
     context = {name: str(event.get(name, "")) for name in ("clientId", "claimCertificateId", "certificateId")}
     if no := refused(serial, event["parameters"], context):
         return Decision(allowed=False, reason=no)
-    return decide_on_thing(expected.thing_prefix + serial, event["certificateId"], things, time.time() if now is None else now)
+    return decide_on_thing(
+        expected.thing_prefix + serial, event["certificateId"], things, time.time() if now is None else now
+    )
 
 
 def serial_form(prefix: str) -> str:
@@ -189,7 +230,10 @@ def _parameters_wrong(event: dict[str, Any], expected: Expected) -> str:
 
 
 def _declared_wrong(parameters: dict[str, str], patterns: Mapping[str, tuple[str, bool]]) -> str:
-    """Say which parameter of the settings is missing or of another form, or nothing. What was sent for it is not repeated."""
+    """Say which parameter of the settings is missing or of another form, or nothing.
+
+    What was sent for it is not repeated.
+    """
     for name, (pattern, required) in patterns.items():
         if name not in parameters:
             if required:
@@ -200,7 +244,10 @@ def _declared_wrong(parameters: dict[str, str], patterns: Mapping[str, tuple[str
 
 
 def _claim_wrong(certificate_id: str, things: Things, temporary: Lent) -> str:
-    """Say what is wrong with the claim certificate, or nothing. AWS IoT lists neither temporary ones nor those that were deleted."""
+    """Say what is wrong with the claim certificate, or nothing.
+
+    AWS IoT lists neither temporary ones nor those that were deleted.
+    """
     status = things.certificate_status(certificate_id)
     if status is None and not temporary.names(certificate_id):
         return "the claim certificate was deleted, or was lent more than five minutes ago"

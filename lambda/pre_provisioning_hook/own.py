@@ -1,7 +1,9 @@
-"""A check of the company's own, which this function asks after its own: a file with one function, `verify(serial, parameters, context) -> bool | str`.
+"""A check of the company's own, which this function asks after its own: a file with one function, `verify(serial,
+parameters, context) -> bool | str`.
 
-Only True lets a vehicle in. False, a text (the reason), anything else, an exception and an import that fails keep it out. What an exception
-says is not logged, as it may name a password; of a reason, the values of the check's own settings are left out.
+Only True lets a vehicle in. False, a text (the reason), anything else, an exception and an import that fails keep it
+out. What an exception says is not logged, as it may name a password; of a reason, the values of the check's own
+settings are left out.
 """
 
 import os
@@ -30,7 +32,10 @@ def nobody_asked(_serial: str, _parameters: Mapping[str, str], _context: Mapping
 
 
 def refusal(settings: Mapping[str, str]) -> Refusal:
-    """Return what asks the company's check, if the settings say that there is one. It is imported once, as the process starts."""
+    """Return what asks the company's check, if the settings say that there is one.
+
+    It is imported once, as the process starts.
+    """
     if not settings.get("OWN_CHECK"):
         return nobody_asked
     verify, problem = _loaded()
@@ -59,7 +64,9 @@ def _loaded() -> tuple[Any, str]:
 _kept: list[tuple[Any, str]] = []
 
 
-def _asked(verify: Any, serial: str, parameters: Mapping[str, str], context: Mapping[str, str], hidden: list[str]) -> str:
+def _asked(
+    verify: Any, serial: str, parameters: Mapping[str, str], context: Mapping[str, str], hidden: list[str]
+) -> str:
     try:
         said = verify(serial, dict(parameters), dict(context))
     except BaseException as error:  # noqa: BLE001 (as above)

@@ -1,8 +1,10 @@
-"""A list of serials as people save it: one a line, or a table out of a spreadsheet, in the encodings that spreadsheets write.
+"""A list of serials as people save it: one a line, or a table out of a spreadsheet, in the encodings that spreadsheets
+write.
 
-Understood is what can be read in one way only: UTF-8, UTF-16 and UTF-32, with or without a byte order mark; any line ends; cells
-parted by semicolon, comma, tab or bar, in quotation marks or not; a heading. Where a heading names one column of serials, that column
-counts and no other. A line with several serials and something else beside them can be read in two ways, so it names nobody.
+Understood is what can be read in one way only: UTF-8, UTF-16 and UTF-32, with or without a byte order mark; any line
+ends; cells parted by semicolon, comma, tab or bar, in quotation marks or not; a heading. Where a heading names one
+column of serials, that column counts and no other. A line with several serials and something else beside them can be
+read in two ways, so it names nobody.
 
 Standard library only: the command `fleet vehicle allowed` reads a list with this very file.
 """
@@ -30,7 +32,9 @@ _SEPARATOR = re.compile(r"[;,\t|]")
 _LINE = re.compile(r"[^\r\n]+")
 _END = re.compile(r"[\r\n]")
 _AROUND = " \t\u00a0\udca0\u200b\ufeff\"'="
-"""What may stand around a serial: blanks (U+DCA0 is the no-break space of one-byte encodings), quotation marks, and the = and ' of digits kept as text."""
+"""What may stand around a serial: blanks (U+DCA0 is the no-break space of one-byte encodings), quotation marks, and the
+= and ' of digits kept as text.
+"""
 
 _PEEK = 20
 """Lines that are looked at to tell a list that lacks one serial from one that has none."""
@@ -58,7 +62,9 @@ class SerialList:
                 unclear = error
         if unclear:
             raise unclear
-        if self.text.strip() and not any(self._clear(line[0]) for _, line in zip(range(_PEEK), _LINE.finditer(self.text), strict=False)):
+        if self.text.strip() and not any(
+            self._clear(line[0]) for _, line in zip(range(_PEEK), _LINE.finditer(self.text), strict=False)
+        ):
             raise Unclear("none of its first lines holds a serial of this fleet")
         return False
 
@@ -71,7 +77,9 @@ class SerialList:
             at = self.text.find(text, at + 1)
 
     def read(self) -> Iterator[tuple[int, list[str], str]]:
-        """Yield each line that is not blank and no heading: its number, its serials, and what is wrong with it or nothing."""
+        """Yield each line that is not blank and no heading: its number, its serials, and what is wrong with it or
+        nothing.
+        """
         for number, line in enumerate(re.split(r"\r\n|\r|\n", self.text), 1):
             if not line.strip(_AROUND) or (line == self._first and self._is_heading):
                 continue
@@ -140,7 +148,11 @@ def serial_list(body: bytes, form: str) -> SerialList:
 
 
 def decoded(body: bytes) -> str:
-    """Return the text. Bytes that are none become lone surrogates, so that encoding the text gives them back. Raises Unclear for a workbook."""
+    """Return the text.
+
+    Bytes that are none become lone surrogates, so that encoding the text gives them back. Raises Unclear for a
+    workbook.
+    """
     if body.startswith(_WORKBOOK):
         raise Unclear("it is a workbook (or another zip file): save it as CSV")
     name = codec(body)

@@ -1,12 +1,12 @@
 """The registry of things, and how a serial is reserved for one certificate before anything is registered.
 
-Two requests for one serial may be decided at the same time. So a yes is given only after a conditional write that one of them wins:
-CreateThing for a new vehicle, UpdateThing with the expected version for one that exists. What is written is the certificate and the
-time. A new thing has it in `registered_by`, which the template overwrites as it registers the vehicle; a replacement has it in
-`replacement`, instead of `allowed`.
+Two requests for one serial may be decided at the same time. So a yes is given only after a conditional write that one
+of them wins: CreateThing for a new vehicle, UpdateThing with the expected version for one that exists. What is written
+is the certificate and the time. A new thing has it in `registered_by`, which the template overwrites as it registers
+the vehicle; a replacement has it in `replacement`, instead of `allowed`.
 
-A reservation whose vehicle died half-way is free again for its own certificate at once, and for another one after a minute, as long as the certificate of the
-reservation has not become active.
+A reservation whose vehicle died half-way is free again for its own certificate at once, and for another one after a
+minute, as long as the certificate of the reservation has not become active.
 """
 
 import re
@@ -17,10 +17,16 @@ from typing import Any, Protocol
 from deadline import Deadline
 
 REGISTERED_BY = "registered_by"
-"""Thing attribute that the template writes as it registers the vehicle: the claim certificate's id. Before that, the reservation."""
+"""Thing attribute that the template writes as it registers the vehicle: the claim certificate's id.
+
+Before that, the reservation.
+"""
 
 REPLACEMENT = "replacement"
-"""Thing attribute by which an operator lets an existing thing be given a new certificate, once: `allowed`. After that, the reservation."""
+"""Thing attribute by which an operator lets an existing thing be given a new certificate, once: `allowed`.
+
+After that, the reservation.
+"""
 
 LEASE_S = 60
 """How long a reservation keeps others away. AWS IoT carries a registration out within seconds of the hook's yes."""
@@ -80,7 +86,9 @@ def thing_properties(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 def decide_on_thing(thing_name: str, certificate_id: str, things: Things, now: float) -> Decision:
-    """Decide on a vehicle about which nothing else is wrong, and reserve its thing for this certificate if the answer is yes."""
+    """Decide on a vehicle about which nothing else is wrong, and reserve its thing for this certificate if the answer
+    is yes.
+    """
     mine = Reservation(certificate_id, int(now))
     thing = things.describe(thing_name)
     if thing is None:
@@ -111,7 +119,8 @@ def _free_place(attributes: dict[str, str], mine: Reservation, things: Things) -
 def _taken_over(place: str, former: Reservation, mine: Reservation, things: Things) -> tuple[str, str]:
     """Say whether a reservation may be taken over.
 
-    A certificate that is gone says nothing about a replacement: AWS IoT deletes one that was never activated, and people delete one that was.
+    A certificate that is gone says nothing about a replacement: AWS IoT deletes one that was never activated, and
+    people delete one that was.
     """
     status = things.certificate_status(former.certificate_id)
     if status != "PENDING_ACTIVATION" and (place == REPLACEMENT or status is not None):
@@ -133,7 +142,9 @@ class IotThings:
     """What CreateThing is told beside name and attributes: the thing's type, its billing group."""
 
     def certificate_status(self, certificate_id: str) -> str | None:
-        """Return DescribeCertificate's status, or None for one that AWS IoT does not list, as deleted and temporary ones are not."""
+        """Return DescribeCertificate's status, or None for one that AWS IoT does not list, as deleted and temporary
+        ones are not.
+        """
         try:
             return str(self.iot.describe_certificate(certificateId=certificate_id)["certificateDescription"]["status"])
         except self.iot.exceptions.ResourceNotFoundException:
@@ -159,7 +170,11 @@ class IotThings:
         """Set these attributes under the condition that nobody else has changed the thing."""
         self.deadline.check()
         try:
-            self.iot.update_thing(thingName=thing_name, attributePayload={"attributes": attributes, "merge": True}, expectedVersion=version)
+            self.iot.update_thing(
+                thingName=thing_name,
+                attributePayload={"attributes": attributes, "merge": True},
+                expectedVersion=version,
+            )
         except self.iot.exceptions.VersionConflictException:
             return False
         return True

@@ -61,18 +61,26 @@ def tick(fleet, instance, minute=5, name="compact_closed_hours"):
     resources = Scope(fleet).resources
     at = NOON.start + timedelta(minutes=minute)
     with dg.build_schedule_context(
-        instance, scheduled_execution_time=at, repository_def=build_definitions(fleet).get_repository_def(), resources=resources
+        instance,
+        scheduled_execution_time=at,
+        repository_def=build_definitions(fleet).get_repository_def(),
+        resources=resources,
     ) as context:
         return ticked(schedule, context)
 
 
 def materialized(instance, rule, *hours):
     for hour in hours:
-        instance.report_runless_asset_event(dg.AssetMaterialization(parquet.key(ALONE, rule), partition=hour.partition_key))
+        instance.report_runless_asset_event(
+            dg.AssetMaterialization(parquet.key(ALONE, rule), partition=hour.partition_key)
+        )
 
 
 def wanted(asked):
-    requests = [(request.tags.get("dagster/asset_partition_range_start") or request.partition_key, request.asset_selection) for request in asked]
+    requests = [
+        (request.tags.get("dagster/asset_partition_range_start") or request.partition_key, request.asset_selection)
+        for request in asked
+    ]
     return {(first, asset.to_user_string()) for first, assets in requests for asset in assets}
 
 
@@ -83,7 +91,9 @@ def test_an_hour_is_closed_once_the_grace_time_is_over():
 
 
 def test_no_hour_before_the_fleets_start_is_ever_asked_for():
-    assert closed_hours(Fleet(start="2026-11-20"), NOON.start + timedelta(minutes=30), 72) == [ago(hours) for hours in range(12, 0, -1)]
+    assert closed_hours(Fleet(start="2026-11-20"), NOON.start + timedelta(minutes=30), 72) == [
+        ago(hours) for hours in range(12, 0, -1)
+    ]
 
 
 def test_hours_without_a_gap_are_one_stretch():
@@ -123,10 +133,14 @@ def test_an_hour_that_was_compacted_while_it_ran_is_asked_for_again_once_it_is_c
     one = replace(fleet, rule_keys=("rule1",))
     now = Hour.of(datetime.now(UTC))
     materialized(instance, one.rules[0], now, Hour(now.start - timedelta(hours=2)))
-    assert untouched(instance, parquet.key(ALONE, one.rules[0]), one, [Hour(now.start - timedelta(hours=2)), now]) == [now]
+    assert untouched(instance, parquet.key(ALONE, one.rules[0]), one, [Hour(now.start - timedelta(hours=2)), now]) == [
+        now
+    ]
 
 
-def test_nothing_is_asked_for_while_a_run_is_about_to_do_it_and_a_failed_hour_is_left_to_the_sensor(fleet, instance, buckets):
+def test_nothing_is_asked_for_while_a_run_is_about_to_do_it_and_a_failed_hour_is_left_to_the_sensor(
+    fleet, instance, buckets
+):
     one = replace(fleet, rule_keys=("rule1",), catch_up_hours=1)
     job = build_definitions(one).resolve_job_def("compact")
     run = instance.create_run_for_job(job, tags={"dagster/partition": ago(1).partition_key})
@@ -155,12 +169,18 @@ def recent():
 def look(fleet, instance):
     assert build_definitions(fleet).resolve_job_def("look").execute_in_process(instance=instance).success
     rule = fleet.rules[0]
-    names = {late_data.UNCOMPACTED: raw.key(ALONE, rule), late_data.FRESH: raw.key(ALONE, rule), late_data.FOREIGN: raw.key(ALONE, rule)}
+    names = {
+        late_data.UNCOMPACTED: raw.key(ALONE, rule),
+        late_data.FRESH: raw.key(ALONE, rule),
+        late_data.FOREIGN: raw.key(ALONE, rule),
+    }
     return {name: last_evaluation(instance, dg.AssetCheckKey(asset, name)) for name, asset in names.items()}
 
 
 def compacted(fleet, aws, hour):
-    compact_hour(S3Store(aws, fleet.bucket), Lake(S3Store(aws, fleet.lake_bucket), fleet.parquet_prefix), fleet.rules[0], hour)
+    compact_hour(
+        S3Store(aws, fleet.bucket), Lake(S3Store(aws, fleet.lake_bucket), fleet.parquet_prefix), fleet.rules[0], hour
+    )
 
 
 def sense(fleet, instance, cursor):
@@ -244,7 +264,9 @@ def test_a_look_waits_for_the_one_before(fleet, instance, name):
     instance.create_run_for_job(job, tags={"dagster/schedule_name": "another"}, status=dg.DagsterRunStatus.STARTED)
     assert asked()
     for status in dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTED:
-        before = instance.create_run_for_job(job, tags={"dagster/schedule_name": name}, status=status, **origins("look"))
+        before = instance.create_run_for_job(
+            job, tags={"dagster/schedule_name": name}, status=status, **origins("look")
+        )
         assert not asked()
         instance.report_run_failed(before)
         assert asked()
@@ -277,7 +299,9 @@ compact.execute_in_process(instance=dg.DagsterInstance.get())
 def test_a_run_that_was_killed_with_dagster_is_ended_so_that_it_can_start_again(fleet, instance, tmp_path):
     home = tmp_path / "dagster"
     home.mkdir()
-    killed = subprocess.run([sys.executable, "-c", KILLED], env={**os.environ, "DAGSTER_HOME": str(home)}, capture_output=True, check=False)
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED], env={**os.environ, "DAGSTER_HOME": str(home)}, capture_output=True, check=False
+    )
     assert killed.returncode == -signal.SIGKILL
     sensor = sensor_of(fleet, "lost_runs")
     with dg.DagsterInstance.from_config(str(home)) as other:
@@ -292,7 +316,9 @@ def test_a_run_that_was_killed_before_its_first_step_is_ended_too(instance, flee
         instance.report_dagster_event(dg.DagsterEvent(event, "compact", **more), run.run_id)
 
     def is_lost_after(minutes):
-        return own_process.never_began(instance, instance.get_run_record_by_id(run.run_id), datetime.now(UTC) + timedelta(minutes=minutes))
+        return own_process.never_began(
+            instance, instance.get_run_record_by_id(run.run_id), datetime.now(UTC) + timedelta(minutes=minutes)
+        )
 
     run = instance.create_run_for_job(build_definitions(fleet).resolve_job_def("compact"))
     assert not is_lost_after(60)  # it waits in the queue
@@ -316,9 +342,14 @@ def test_the_runs_of_another_code_location_of_the_instance_are_neither_ended_nor
     here, there = RegisteredCodeLocationOrigin("fleet_pipeline"), RegisteredCodeLocationOrigin("another_team")
     runs = {
         location: instance.create_run_for_job(
-            job, tags=tags, status=dg.DagsterRunStatus.STARTED, **{**origins("compact"), "remote_job_origin": RemoteJobOrigin(remote, "compact")}
+            job,
+            tags=tags,
+            status=dg.DagsterRunStatus.STARTED,
+            **{**origins("compact"), "remote_job_origin": RemoteJobOrigin(remote, "compact")},
         )
-        for location, remote in ((each.location_name, RemoteRepositoryOrigin(each, "__repository__")) for each in (here, there))
+        for location, remote in (
+            (each.location_name, RemoteRepositoryOrigin(each, "__repository__")) for each in (here, there)
+        )
     }
     sensor = sensor_of(fleet, "lost_runs")
     sensor(dg.SensorEvaluationContext(None, None, None, None, None, None, instance=instance, code_location_origin=here))
@@ -327,7 +358,9 @@ def test_the_runs_of_another_code_location_of_the_instance_are_neither_ended_nor
     instance.report_run_failed(runs["another_team"], "another's reason")
     with webhook() as (url, heard):
         alert = sensor_of(replace(fleet, alert_url=url), "alert_of_failed_runs")
-        alert(dg.SensorEvaluationContext(None, None, None, None, None, None, instance=instance, code_location_origin=here))
+        alert(
+            dg.SensorEvaluationContext(None, None, None, None, None, None, instance=instance, code_location_origin=here)
+        )
     assert "its process is gone" in heard[0].replace("run's", "its")
     assert "another's reason" not in heard[0]
 
@@ -419,7 +452,9 @@ def test_a_check_that_turned_red_is_told_once_until_it_was_green_again(fleet, in
         sensor = sensor_of(alerting, "alert_of_failed_checks")
         repository, cursor = build_definitions(alerting).get_repository_def(), None
         for passed in (True, False, False, True, False):
-            said = dg.AssetCheckEvaluation(asset_key=check.asset_key, check_name=check.name, passed=passed, metadata={}, description="it waits")
+            said = dg.AssetCheckEvaluation(
+                asset_key=check.asset_key, check_name=check.name, passed=passed, metadata={}, description="it waits"
+            )
             instance.report_runless_asset_event(said)
             cursor = sensor(dg.build_sensor_context(instance, cursor=cursor, repository_def=repository)).cursor
     assert len(heard) == 2
@@ -427,14 +462,18 @@ def test_a_check_that_turned_red_is_told_once_until_it_was_green_again(fleet, in
     assert "it waits" in heard[0]
 
 
-def test_what_turned_red_while_the_webhook_was_down_is_told_once_it_answers_though_it_is_green_again(fleet, instance, monkeypatch):
+def test_what_turned_red_while_the_webhook_was_down_is_told_once_it_answers_though_it_is_green_again(
+    fleet, instance, monkeypatch
+):
     monkeypatch.setattr(alerts, "WAITS_S", ())
     check = dg.AssetCheckKey(raw.key(ALONE, fleet.rules[0]), late_data.FRESH)
     with webhook(*[503] * 3) as (url, heard):
         sensor = sensor_of(replace(fleet, alert_url=url), "alert_of_failed_checks")
         repository, cursor, said = build_definitions(replace(fleet, alert_url=url)).get_repository_def(), None, []
         for passed in (False, True, True, True, True):
-            evaluation = dg.AssetCheckEvaluation(asset_key=check.asset_key, check_name=check.name, passed=passed, metadata={}, description="it waits")
+            evaluation = dg.AssetCheckEvaluation(
+                asset_key=check.asset_key, check_name=check.name, passed=passed, metadata={}, description="it waits"
+            )
             instance.report_runless_asset_event(evaluation)
             result = sensor(dg.build_sensor_context(instance, cursor=cursor, repository_def=repository))
             cursor = result.cursor
@@ -469,7 +508,9 @@ def test_a_check_that_is_planned_has_said_nothing_and_leaves_what_it_said_before
     said = dg.AssetCheckEvaluation(asset_key=check.asset_key, check_name=check.name, passed=False, metadata={})
     instance.report_runless_asset_event(said)
     event = dg.DagsterEvent(
-        "ASSET_CHECK_EVALUATION_PLANNED", "job", event_specific_data=AssetCheckEvaluationPlanned(asset_key=check.asset_key, check_name=check.name)
+        "ASSET_CHECK_EVALUATION_PLANNED",
+        "job",
+        event_specific_data=AssetCheckEvaluationPlanned(asset_key=check.asset_key, check_name=check.name),
     )
     run = instance.create_run_for_job(work_job())
     instance.report_dagster_event(event, run.run_id)
@@ -486,7 +527,9 @@ def work_job():
 
 def test_the_address_of_the_webhook_is_in_nothing_that_the_code_server_says(fleet):
     secret = "https://hooks.example.com/services/T0/B0/token"
-    snapshot = dg.serialize_value(RepositorySnap.from_def(build_definitions(replace(fleet, alert_url=secret)).get_repository_def()))
+    snapshot = dg.serialize_value(
+        RepositorySnap.from_def(build_definitions(replace(fleet, alert_url=secret)).get_repository_def())
+    )
     assert "alert_of_failed_runs" in snapshot
     assert "hooks.example.com" not in snapshot
 
@@ -494,12 +537,16 @@ def test_the_address_of_the_webhook_is_in_nothing_that_the_code_server_says(flee
 def test_an_hour_of_which_more_raw_objects_were_seen_than_it_was_made_of_is_out_of_date(fleet, instance, put, recent):
     put(recent, 2)
     definitions = build_definitions(fleet)
-    compacting = definitions.resolve_job_def("compact").execute_in_process(instance=instance, partition_key=recent.partition_key)
+    compacting = definitions.resolve_job_def("compact").execute_in_process(
+        instance=instance, partition_key=recent.partition_key
+    )
     assert compacting.success
 
     def status():
         look(fleet, instance)
-        resolver = CachingStaleStatusResolver(instance, definitions.resolve_asset_graph(), LoadingContextForTest(instance))
+        resolver = CachingStaleStatusResolver(
+            instance, definitions.resolve_asset_graph(), LoadingContextForTest(instance)
+        )
         return resolver.get_status(parquet.key(ALONE, fleet.rules[0]), recent.partition_key).value
 
     assert status() == "FRESH"

@@ -10,7 +10,14 @@ from fleet_pipeline import Fleet, FleetComponent, build_definitions
 from fleet_pipeline.model import settings
 from fleet_pipeline.model.rule_table import RuleTable
 
-PROD = {"environment": "prod", "bucket": "acme-{{ 1 + 1 }}", "rule_keys": ["engine"], "key_prefix": ["prod"], "grace_minutes": 7, "automation": False}
+PROD = {
+    "environment": "prod",
+    "bucket": "acme-{{ 1 + 1 }}",
+    "rule_keys": ["engine"],
+    "key_prefix": ["prod"],
+    "grace_minutes": 7,
+    "automation": False,
+}
 
 
 def loaded(attributes):
@@ -76,17 +83,31 @@ def test_a_rule_is_a_table_whose_fields_the_schema_shows():
 
 def test_a_rule_of_an_attribute_is_the_rule_of_the_file():
     sql = "SELECT * FROM 'vehicles/+/status' WHERE speed_kmh > {{ 10 * 3 }}"
-    definitions = loaded({"rule_keys": [], "rules": [{"key": "status", "sql": sql, "publish": ["vehicles/{thing}/status"]}]})
+    definitions = loaded(
+        {"rule_keys": [], "rules": [{"key": "status", "sql": sql, "publish": ["vehicles/{thing}/status"]}]}
+    )
     assert {"raw/status", "lake/status", "provisioning/topic_rule_status"} <= keys(definitions)
-    assert "vehicles/+/status" in definitions.get_repository_def().asset_graph.get(dg.AssetKey(["raw", "status"])).description
+    assert (
+        "vehicles/+/status"
+        in definitions.get_repository_def().asset_graph.get(dg.AssetKey(["raw", "status"])).description
+    )
 
 
 WRONG = {
-    "a rule's topic": ({"rules": [{"key": "a", "topic": "v/x+"}]}, "setting rules[0].topic is 'v/x+': + stands for a whole level"),
-    "profile: name the account": ({"profile": "aws"}, "setting account: with profile=aws, name the account that is meant"),
+    "a rule's topic": (
+        {"rules": [{"key": "a", "topic": "v/x+"}]},
+        "setting rules[0].topic is 'v/x+': + stands for a whole level",
+    ),
+    "profile: name the account": (
+        {"profile": "aws"},
+        "setting account: with profile=aws, name the account that is meant",
+    ),
     "a bucket that is none": ({"bucket": "No"}, "setting bucket is 'No': a bucket's name"),
     "too many minutes": ({"grace_minutes": 70}, "setting grace_minutes is 70"),
-    "one bucket for both": ({"bucket": "abc", "lake_bucket": "abc"}, "setting lake_bucket is 'abc': the lake needs a bucket of its own, apart from bucket"),
+    "one bucket for both": (
+        {"bucket": "abc", "lake_bucket": "abc"},
+        "setting lake_bucket is 'abc': the lake needs a bucket of its own, apart from bucket",
+    ),
 }
 
 
@@ -95,6 +116,15 @@ def test_a_value_that_makes_no_sense_is_named_by_its_attribute(attributes, said)
     assert said in refusal(attributes)
 
 
-@pytest.mark.parametrize("attributes", [{"numbers": "roman"}, {"grace_minutes": "soon"}, {"rule_keys": "rule1"}, {"rules": [{"topik": "v"}]}, {"bukket": "x"}])
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"numbers": "roman"},
+        {"grace_minutes": "soon"},
+        {"rule_keys": "rule1"},
+        {"rules": [{"topik": "v"}]},
+        {"bukket": "x"},
+    ],
+)
 def test_an_attribute_of_another_type_or_name_is_refused_before_anything_is_made(attributes):
     assert next(iter(attributes)) in refusal(attributes)

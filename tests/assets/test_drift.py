@@ -53,7 +53,9 @@ class Dagster:
         return job.get_subset(**selected).execute_in_process(instance=self.instance, run_config=quiet)
 
     def apply(self, parts):
-        return self.run(asset_selection={infrastructure.key(ALONE, part) for part in parts}, asset_check_selection=set()).success
+        return self.run(
+            asset_selection={infrastructure.key(ALONE, part) for part in parts}, asset_check_selection=set()
+        ).success
 
     def check(self, *parts):
         checks = {dg.AssetCheckKey(infrastructure.key(ALONE, part), "drift") for part in parts}
@@ -84,11 +86,15 @@ def test_after_an_apply_every_check_is_green_and_nothing_is_out_of_date(fleet, d
 def test_the_job_plan_is_these_checks_and_no_asset(fleet):
     job = build_definitions(fleet).resolve_job_def("plan")
     checked = {key.asset_key.to_user_string() for key in job.asset_layer.asset_graph.asset_check_keys}
-    assert checked == {f"provisioning/{part}" for part in blueprint(fleet)} | {f"catalog/{rule.key}" for rule in fleet.rules}
+    assert checked == {f"provisioning/{part}" for part in blueprint(fleet)} | {
+        f"catalog/{rule.key}" for rule in fleet.rules
+    }
     assert job.asset_layer.executable_asset_keys == set()
 
 
-def test_a_changed_resource_is_red_with_what_differs_and_whom_to_ask_and_what_stands_on_it_is_out_of_date_until_it_is_put_back(fleet, aws, dagster):
+def test_a_changed_resource_is_red_with_what_differs_and_whom_to_ask_and_what_stands_on_it_is_out_of_date_until_it_is_put_back(
+    fleet, aws, dagster
+):
     aws.iam.put_role_policy(RoleName=fleet.rule_role_name, PolicyName="added", PolicyDocument=ANYTHING)
     before = len(dagster.materializations("rule_role"))
     found = [dagster.check_one("rule_role") for _ in range(2)]
@@ -156,12 +162,22 @@ def open_the_bucket(fleet, aws):
 
 
 def let_others_invoke_the_hook(fleet, aws):
-    aws.functions.add_permission(FunctionName=fleet.hook_name, StatementId="another", Action="lambda:InvokeFunction", Principal="*")
+    aws.functions.add_permission(
+        FunctionName=fleet.hook_name, StatementId="another", Action="lambda:InvokeFunction", Principal="*"
+    )
 
 
 DOORS = {
-    "an extra policy on the claim certificate": ("claim_attachment", attach_another_policy, "also has the policy 'anything'"),
-    "an extra active claim certificate": ("claim_certificate", let_another_certificate_in, "never given out by this fleet"),
+    "an extra policy on the claim certificate": (
+        "claim_attachment",
+        attach_another_policy,
+        "also has the policy 'anything'",
+    ),
+    "an extra active claim certificate": (
+        "claim_certificate",
+        let_another_certificate_in,
+        "never given out by this fleet",
+    ),
     "a disabled rule": ("topic_rule_rule1", disable_a_rule, "- disabled: true"),
     "public access": ("bucket", open_the_bucket, "- public_access_blocked: false"),
     "a wider permission": ("hook_permission", let_others_invoke_the_hook, '"Sid": "another"'),
@@ -170,7 +186,9 @@ DOORS = {
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_something_foreign_that_matters_is_found_and_the_check_is_green_again_once_it_is_gone(fleet, aws, dagster, door):
+def test_something_foreign_that_matters_is_found_and_the_check_is_green_again_once_it_is_gone(
+    fleet, aws, dagster, door
+):
     part, opened, said = DOORS[door]
     close = opened(fleet, aws)
     found = dagster.check_one(part)
@@ -205,12 +223,19 @@ def test_a_run_that_would_change_something_while_someone_else_does_fails_and_say
 
 def reconcile_as_the_asset_does(fleet, aws):
     scope = Scope(fleet)
-    asset = next(each for each in infrastructure.provisioning_assets(scope) if each.key == infrastructure.key(scope, "topic_rule_rule1"))
+    asset = next(
+        each
+        for each in infrastructure.provisioning_assets(scope)
+        if each.key == infrastructure.key(scope, "topic_rule_rule1")
+    )
     with dg.build_asset_context(resources=scope.resources) as context:
         asset(context)
 
 
 def test_drift_is_looked_for_every_hour_in_an_account_and_when_somebody_says_so_on_this_machine(fleet):
-    schedules = {profile: build_definitions(replace(fleet, profile=profile)).get_schedule_def("look_for_drift") for profile in ("aws", "local")}
+    schedules = {
+        profile: build_definitions(replace(fleet, profile=profile)).get_schedule_def("look_for_drift")
+        for profile in ("aws", "local")
+    }
     assert [schedule.default_status.value for schedule in schedules.values()] == ["RUNNING", "STOPPED"]
     assert {schedule.job_name for schedule in schedules.values()} == {"plan"}

@@ -44,7 +44,9 @@ def their_job():
     broken()
 
 
-THEIRS = dg.Definitions(assets=[theirs, in_a_group_of_our_name], jobs=[their_job], resources={"account": "a bank's", "lock": "a door's"})
+THEIRS = dg.Definitions(
+    assets=[theirs, in_a_group_of_our_name], jobs=[their_job], resources={"account": "a bank's", "lock": "a door's"}
+)
 
 
 def names(definitions):
@@ -70,7 +72,9 @@ FLEETS = {
 
 
 def test_three_fleets_load_beside_somebodys_own_assets_and_resources_of_the_names_that_come_to_mind():
-    merged = dg.Definitions.merge(*(build_definitions(fleet, key_prefix=prefix) for prefix, fleet in FLEETS.items()), THEIRS)
+    merged = dg.Definitions.merge(
+        *(build_definitions(fleet, key_prefix=prefix) for prefix, fleet in FLEETS.items()), THEIRS
+    )
     dg.Definitions.validate_loadable(merged)
     assert dg.materialize([theirs], resources={"account": "a", "lock": "b"}).output_for_node("theirs") == "a b"
 
@@ -80,7 +84,10 @@ def test_every_name_of_a_fleet_with_a_prefix_begins_with_it(prefix):
     fleet = replace(FLEETS[prefix], alert_url="http://127.0.0.1:1")
     found = names(build_definitions(fleet, key_prefix=prefix))
     assert all(found.values())
-    without = {kind: {name for name in of if not name.replace("/", "_").replace("__", "_").startswith("_".join(prefix) + "_")} for kind, of in found.items()}
+    without = {
+        kind: {name for name in of if not name.replace("/", "_").replace("__", "_").startswith("_".join(prefix) + "_")}
+        for kind, of in found.items()
+    }
     assert {kind: of for kind, of in without.items() if of} == {}
 
 
@@ -89,10 +96,29 @@ def test_the_names_of_a_fleet_with_a_dagster_of_its_own_are_those_that_its_histo
     jobs = "adopt compact destroy export_cloudformation look plan provision replay retire_claim revoke_claim rollback rotate_claim"
     assert found["jobs"] == set(jobs.split())
     assert found["schedules"] == {"compact_closed_hours", "look_for_drift", "look_for_late_data", "sweep_for_late_data"}
-    assert found["sensors"] == {"alert_of_failed_checks", "alert_of_failed_runs", "late_data", "lost_runs", "tables_follow_the_lake"}
+    assert found["sensors"] == {
+        "alert_of_failed_checks",
+        "alert_of_failed_runs",
+        "late_data",
+        "lost_runs",
+        "tables_follow_the_lake",
+    }
     assert found["groups"] == {"provisioning", "raw", "errors", "lake", "catalog", "vehicles"}
-    assert {"raw/rule1", "errors/rule1", "lake/rule1", "catalog/rule1", "catalog/database", "vehicles/hourly", "vehicles/daily"} <= found["assets"]
-    assert {"provisioning/device_policy", "provisioning/claim_attachment", "provisioning/lake_bucket", "provisioning/topic_rule_rule1"} <= found["assets"]
+    assert {
+        "raw/rule1",
+        "errors/rule1",
+        "lake/rule1",
+        "catalog/rule1",
+        "catalog/database",
+        "vehicles/hourly",
+        "vehicles/daily",
+    } <= found["assets"]
+    assert {
+        "provisioning/device_policy",
+        "provisioning/claim_attachment",
+        "provisioning/lake_bucket",
+        "provisioning/topic_rule_rule1",
+    } <= found["assets"]
     assert found["pools"] == {"compaction"}
 
 
@@ -102,7 +128,9 @@ def test_nothing_of_a_fleet_is_everybodys():
     repository = dg.Definitions.merge(definitions, THEIRS).get_repository_def()
     assert repository.get_job("dev_destroy").executor_def is dg.in_process_executor
     assert repository.get_job("their_job").executor_def is not dg.in_process_executor
-    target = next(sensor for sensor in repository.sensor_defs if sensor.name == "dev_tables_follow_the_lake").asset_selection
+    target = next(
+        sensor for sensor in repository.sensor_defs if sensor.name == "dev_tables_follow_the_lake"
+    ).asset_selection
     assert {key.path[0] for key in target.resolve(repository.asset_graph)} == {"dev"}
 
 
@@ -112,7 +140,10 @@ def test_a_prefix_that_dagster_would_not_take_is_refused_with_what_to_write(pref
         build_definitions(Fleet(), key_prefix=prefix)
 
 
-@pytest.mark.parametrize(("setting", "automation", "running"), [("off", True, True), ("", False, False), ("on", None, True), ("off", None, False)])
+@pytest.mark.parametrize(
+    ("setting", "automation", "running"),
+    [("off", True, True), ("", False, False), ("on", None, True), ("off", None, False)],
+)
 def test_one_switch_starts_or_stops_all_that_happens_by_itself(setting, automation, running):
     made = build_definitions(Fleet(alert_url="http://127.0.0.1:1", automation=setting), automation=automation)
     assert {each.default_status.value == "RUNNING" for each in [*made.schedules, *made.sensors]} == {running}
@@ -134,12 +165,16 @@ def two(make_fleet):
             s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": fleet.region})
             s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
         for number in range(count):
-            s3.put_object(Bucket=fleet.bucket, Key=fleet.rules[0].raw_key(RawName(HOUR.start_ms + number)), Body=b'{"speed":12.5}')
+            s3.put_object(
+                Bucket=fleet.bucket, Key=fleet.rules[0].raw_key(RawName(HOUR.start_ms + number)), Body=b'{"speed":12.5}'
+            )
     return fleets
 
 
 def test_two_fleets_compact_and_look_beside_each_other_and_neither_sees_the_others_hours(two):
-    merged = dg.Definitions.merge(*(build_definitions(fleet, key_prefix=prefix) for prefix, fleet in two.items()), THEIRS)
+    merged = dg.Definitions.merge(
+        *(build_definitions(fleet, key_prefix=prefix) for prefix, fleet in two.items()), THEIRS
+    )
     instance = dg.DagsterInstance.ephemeral()
 
     def launched(job, **selection):
@@ -149,7 +184,9 @@ def test_two_fleets_compact_and_look_beside_each_other_and_neither_sees_the_othe
         scope = Scope(two[prefix], (prefix,))
         with dg.build_sensor_context(instance, cursor=None, resources=scope.resources) as context:
             requests = ticked(sensor_of(two[prefix], f"{prefix}_late_data", key_prefix=prefix), context).run_requests
-        return [(key.to_user_string(), request.partition_key) for request in requests for key in request.asset_selection]
+        return [
+            (key.to_user_string(), request.partition_key) for request in requests for key in request.asset_selection
+        ]
 
     assert launched("dev_look").success
     assert (asked("dev"), asked("prod")) == ([("dev/lake/rule1", HOUR.partition_key)], [])
@@ -157,14 +194,21 @@ def test_two_fleets_compact_and_look_beside_each_other_and_neither_sees_the_othe
     lake = {prefix: parquet.key(Scope(fleet, (prefix,)), fleet.rules[0]) for prefix, fleet in two.items()}
     assert [instance.get_materialized_partitions(key) for key in lake.values()] == [{HOUR.partition_key}, set()]
     assert launched("prod_compact", partition_key=HOUR.partition_key).success
-    rows = {prefix: instance.get_latest_materialization_event(key).asset_materialization for prefix, key in lake.items()}
-    assert {prefix: made.metadata["dagster/partition_row_count"].value for prefix, made in rows.items()} == {"dev": 2, "prod": 3}
+    rows = {
+        prefix: instance.get_latest_materialization_event(key).asset_materialization for prefix, key in lake.items()
+    }
+    assert {prefix: made.metadata["dagster/partition_row_count"].value for prefix, made in rows.items()} == {
+        "dev": 2,
+        "prod": 3,
+    }
 
 
 def test_a_fleet_is_told_of_its_own_failures_alone_and_ends_its_own_lost_runs_alone(two):
     instance, gone = dg.DagsterInstance.ephemeral(), subprocess.Popen(["true"])
     gone.wait()
-    merged = dg.Definitions.merge(*(build_definitions(fleet, key_prefix=prefix) for prefix, fleet in two.items()), THEIRS)
+    merged = dg.Definitions.merge(
+        *(build_definitions(fleet, key_prefix=prefix) for prefix, fleet in two.items()), THEIRS
+    )
     tags = {own_process.TAG: f"{socket.gethostname()} {gone.pid} 1"}
     lost = {
         job: instance.create_run_for_job(merged.resolve_job_def(job), tags=tags, status=dg.DagsterRunStatus.STARTED)
@@ -184,7 +228,9 @@ def test_a_fleet_is_told_of_its_own_failures_alone_and_ends_its_own_lost_runs_al
         instance.report_run_failed(run, "another's reason")
     red = [dg.AssetCheckKey(raw.key(Scope(fleet, (prefix,)), fleet.rules[0]), FRESH) for prefix, fleet in two.items()]
     for check in red:
-        said = dg.AssetCheckEvaluation(asset_key=check.asset_key, check_name=check.name, passed=False, metadata={}, description="it waits")
+        said = dg.AssetCheckEvaluation(
+            asset_key=check.asset_key, check_name=check.name, passed=False, metadata={}, description="it waits"
+        )
         instance.report_runless_asset_event(said)
     with webhook() as (url, heard):
         alerted = replace(two["dev"], alert_url=url)

@@ -31,7 +31,12 @@ from fleet_pipeline.model.rule import RawName
 
 FLEET, HOUR = Fleet(), Hour.parse("2026-11-23-10:00")
 RULE = FLEET.rules[0]
-FORMS = [Form("columns", numbers="double"), Form("structs", "elements", numbers="double"), Form("columns", "elements"), Form("structs")]
+FORMS = [
+    Form("columns", numbers="double"),
+    Form("structs", "elements", numbers="double"),
+    Form("columns", "elements"),
+    Form("structs"),
+]
 
 
 class Trial:
@@ -54,7 +59,9 @@ class Trial:
 
     @property
     def metadata(self):
-        return hour_metadata(Scope(self.fleet), RULE, Outcome(HOUR, self.compacted, self.found, ()), self.lake.contract(RULE))
+        return hour_metadata(
+            Scope(self.fleet), RULE, Outcome(HOUR, self.compacted, self.found, ()), self.lake.contract(RULE)
+        )
 
     @property
     def vehicles(self):
@@ -97,11 +104,19 @@ def test_whatever_a_table_began_with_its_hours_are_inspected_shown_and_computed_
 
 @pytest.mark.parametrize(
     ("numbers", "serial", "named"),
-    [("double", 297468000001, "297468000001"), ("exact", 297468000001, "297468000001"), ("double", 1.5, None), ("exact", True, None)],
+    [
+        ("double", 297468000001, "297468000001"),
+        ("exact", 297468000001, "297468000001"),
+        ("double", 1.5, None),
+        ("exact", True, None),
+    ],
 )
 def test_a_vehicle_is_named_by_a_text_or_a_whole_number_and_by_nothing_else(numbers, serial, named):
     trial = Trial(Form(numbers=numbers)).send({"serial": serial})
-    assert (trial.vehicles.rows["vehicle"].to_pylist(), trial.found.vehicles) == ([named] if named else [], 1 if named else 0)
+    assert (trial.vehicles.rows["vehicle"].to_pylist(), trial.found.vehicles) == (
+        [named] if named else [],
+        1 if named else 0,
+    )
     assert trial.vehicles.notes == {UNNAMED: 0 if named else 1}
 
 
@@ -111,7 +126,12 @@ def test_a_field_whose_name_is_spelled_like_a_path_feeds_and_blanks_nothing(form
     trial = Trial(form).send(*({"serial": "A", "speed_kmh": 50, "battery": {"charge_percent": 80}} for _ in range(3)))
     trial.send(*(evil | {"serial": "A"} for _ in range(3)))
     [row] = trial.vehicles.rows.to_pylist()
-    assert (row["messages"], row["speed_samples"], row["speed_mean_kmh"], row["battery_min_percent"]) == (6, 3, 50.0, 80.0)
+    assert (row["messages"], row["speed_samples"], row["speed_mean_kmh"], row["battery_min_percent"]) == (
+        6,
+        3,
+        50.0,
+        80.0,
+    )
     [alone] = Trial(form).send({"serial": "A", "speed.kmh": 999, "battery.charge_percent": 1}).vehicles.rows.to_pylist()
     assert (alone["speed_samples"], alone["battery_min_percent"]) == (0, None)
 
@@ -187,7 +207,18 @@ def test_what_nobody_foresaw_in_a_picture_is_said_in_its_place_and_logged(caplog
 
 def test_a_value_in_a_table_is_one_that_json_carries_unchanged():
     values = [None, True, 1, 1.5, 2**60, float("nan"), float("-inf"), b"\x1b[31m", "![x](y)\n", [1, {"a": 2}]]
-    assert [cell(value) for value in values] == [None, True, 1, 1.5, str(2**60), "nan", "-inf", "\\x1b[31m", "![x](y)\\n", "[1, {'a': 2}]"]
+    assert [cell(value) for value in values] == [
+        None,
+        True,
+        1,
+        1.5,
+        str(2**60),
+        "nan",
+        "-inf",
+        "\\x1b[31m",
+        "![x](y)\\n",
+        "[1, {'a': 2}]",
+    ]
 
 
 KEYS = st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 3)), max_size=30)
@@ -211,20 +242,40 @@ def test_rows_of_several_parts_come_once_and_all_of_a_key_together(parts):
 
 def _others():
     texts = [(name, pa.string()) for name in ("_status", "vehicle")]
-    return [("_version", pa.string()), ("_ts", pa.timestamp("ms", "UTC")), *texts, ("latitude", pa.float64()), ("longitude", pa.float64())]
+    return [
+        ("_version", pa.string()),
+        ("_ts", pa.timestamp("ms", "UTC")),
+        *texts,
+        ("latitude", pa.float64()),
+        ("longitude", pa.float64()),
+    ]
 
 
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_fields_that_are_called_like_the_partitions_leave_them_to_every_reader(form, tmp_path):
-    own = {"date": "1999-01-01", "hour": 99, "rule": "evil", "Date": 1, "HOUR": [1], "Rule": {"rule": 1, "x": 2}, "serial": "A"}
+    own = {
+        "date": "1999-01-01",
+        "hour": 99,
+        "rule": "evil",
+        "Date": 1,
+        "HOUR": [1],
+        "Rule": {"rule": 1, "x": 2},
+        "serial": "A",
+    }
     trial = Trial(form).send(*([[own, own]] if form.arrays == "elements" else [own, own]))
     for key, [(_, body)] in trial.lake.store.objects.items():
         (tmp_path / key).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / key).write_bytes(body)
     root, wanted = tmp_path / trial.lake.root, [("rule1", "2026-11-23", "10", "A")] * 2
     types = "hive_types = {'rule': VARCHAR, 'date': VARCHAR}"
-    by_duckdb = duckdb.sql(f"SELECT rule, date, hour, serial FROM read_parquet('{root}/*/*/*/*.parquet', {types})").fetchall()
+    by_duckdb = duckdb.sql(
+        f"SELECT rule, date, hour, serial FROM read_parquet('{root}/*/*/*/*.parquet', {types})"
+    ).fetchall()
     by_pyarrow = ds.dataset(root, partitioning="hive").to_table(["rule", "date", "hour", "serial"])
-    by_polars = pl.scan_parquet(f"{root}/**/*.parquet", hive_partitioning=True, try_parse_hive_dates=False).select("rule", "date", "hour", "serial").collect()
+    by_polars = (
+        pl.scan_parquet(f"{root}/**/*.parquet", hive_partitioning=True, try_parse_hive_dates=False)
+        .select("rule", "date", "hour", "serial")
+        .collect()
+    )
     for rows in (by_duckdb, by_polars.rows(), zip(*(column.to_pylist() for column in by_pyarrow.columns), strict=True)):
         assert [tuple(map(str, row)) for row in rows] == wanted

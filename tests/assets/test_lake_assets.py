@@ -54,22 +54,39 @@ def compact(fleet, instance, first=FIRST, last=FIRST):
     rules = dg.AssetSelection.assets(parquet.key(ALONE, fleet.rules[0]))
     job = dg.define_asset_job("one_rule", rules, executor_def=dg.in_process_executor)
     built = build_definitions(fleet)
-    definitions = dg.Definitions(assets=built.assets, jobs=[job], resources={**built.resources, "io_manager": dg.mem_io_manager})
-    tags = {"dagster/asset_partition_range_start": first.partition_key, "dagster/asset_partition_range_end": last.partition_key}
-    return definitions.resolve_job_def("one_rule").execute_in_process(instance=instance, tags=tags, raise_on_error=False)
+    definitions = dg.Definitions(
+        assets=built.assets, jobs=[job], resources={**built.resources, "io_manager": dg.mem_io_manager}
+    )
+    tags = {
+        "dagster/asset_partition_range_start": first.partition_key,
+        "dagster/asset_partition_range_end": last.partition_key,
+    }
+    return definitions.resolve_job_def("one_rule").execute_in_process(
+        instance=instance, tags=tags, raise_on_error=False
+    )
 
 
 def materializations(result):
-    return {event.partition: event.materialization for event in result.all_events if event.event_type_value == "ASSET_MATERIALIZATION"}
+    return {
+        event.partition: event.materialization
+        for event in result.all_events
+        if event.event_type_value == "ASSET_MATERIALIZATION"
+    }
 
 
 def judged(result):
-    found = [event.event_specific_data for event in result.all_events if event.event_type_value == "ASSET_CHECK_EVALUATION"]
+    found = [
+        event.event_specific_data for event in result.all_events if event.event_type_value == "ASSET_CHECK_EVALUATION"
+    ]
     return {evaluation.check_name: evaluation for evaluation in found}
 
 
 def message(n):
-    return {"serial": f"297468A{n % 3}", "position": {"latitude": 48.7 + n / 100, "longitude": 9.1 + n / 50}, "speed_kmh": 50.5}
+    return {
+        "serial": f"297468A{n % 3}",
+        "position": {"latitude": 48.7 + n / 100, "longitude": 9.1 + n / 50},
+        "speed_kmh": 50.5,
+    }
 
 
 def test_each_hour_of_a_range_is_reported_with_its_own_numbers_and_the_checks_pass_once_a_run(fleet, instance, put):
@@ -80,7 +97,9 @@ def test_each_hour_of_a_range_is_reported_with_its_own_numbers_and_the_checks_pa
     made = materializations(result)
     assert [made[hour.partition_key].metadata["dagster/partition_row_count"].value for hour in HOURS] == [7, 0, 3]
     assert made[HOURS[0].partition_key].metadata["vehicles"].value == 3
-    assert {name: evaluation.passed for name, evaluation in judged(result).items()} == dict.fromkeys(judged(result), True)
+    assert {name: evaluation.passed for name, evaluation in judged(result).items()} == dict.fromkeys(
+        judged(result), True
+    )
     assert len(judged(result)) == 7
 
 
@@ -98,7 +117,9 @@ def test_columns_come_from_the_fields_of_the_raw_message(fleet, instance, put):
     metadata = materializations(compact(fleet, instance))[FIRST.partition_key].metadata
     (origin,) = metadata["dagster/column_lineage"].value.deps_by_column["position_latitude"]
     assert (origin.asset_key.to_user_string(), origin.column_name) == ("raw/rule1", "position.latitude")
-    assert {column.name: column.type for column in metadata["dagster/column_schema"].value.columns}["speed_kmh"] == "double"
+    assert {column.name: column.type for column in metadata["dagster/column_schema"].value.columns}[
+        "speed_kmh"
+    ] == "double"
 
 
 def test_requests_and_what_they_cost_are_counted(fleet, instance, put):
@@ -139,7 +160,9 @@ def test_unreadable_messages_and_new_columns_draw_warnings_that_say_what_to_do(f
     found = judged(compact(fleet, instance, HOURS[0], HOURS[1]))
     assert "1 of 5 messages cannot be read" in found["messages_are_readable"].description
     assert "new columns colour; 1 rows have values that fit no column" in found["columns_are_as_before"].description
-    assert {found[name].severity for name in ("messages_are_readable", "columns_are_as_before")} == {dg.AssetCheckSeverity.WARN}
+    assert {found[name].severity for name in ("messages_are_readable", "columns_are_as_before")} == {
+        dg.AssetCheckSeverity.WARN
+    }
     assert found["every_version_is_a_row"].passed
 
 

@@ -34,7 +34,9 @@ def launch(fleet):
     def run(job, config=None, **selection):
         definition = build_definitions(fleet).resolve_job_def(job)
         run_config = QUIET | ({"ops": {f"{job.removesuffix('_claim')}_op": {"config": config}}} if config else {})
-        return definition.execute_in_process(instance=instance, run_config=run_config, raise_on_error=False, **selection)
+        return definition.execute_in_process(
+            instance=instance, run_config=run_config, raise_on_error=False, **selection
+        )
 
     run.instance = instance
     return run
@@ -50,19 +52,27 @@ def evaluations(result):
 
 
 def said(result):
-    return next(event.step_failure_data.user_failure_data.description for event in result.all_events if event.is_step_failure)
+    return next(
+        event.step_failure_data.user_failure_data.description for event in result.all_events if event.is_step_failure
+    )
 
 
-def test_after_an_apply_the_policies_stand_the_attacks_the_virtual_vehicle_drives_and_no_setting_invites_trouble(provisioned, fleet):
+def test_after_an_apply_the_policies_stand_the_attacks_the_virtual_vehicle_drives_and_no_setting_invites_trouble(
+    provisioned, fleet
+):
     assert provisioned.success
     found = evaluations(provisioned)
     assert {name for name, each in found.items() if not each.passed} == set()
-    assert {("device_policy", "attacks"), ("claim_policy", "attacks"), ("claim_attachment", "virtual_vehicle")} <= set(found)
+    assert {("device_policy", "attacks"), ("claim_policy", "attacks"), ("claim_attachment", "virtual_vehicle")} <= set(
+        found
+    )
     assert {part for part, check in found if check == "hardened"} == set(blueprint(fleet))
 
 
 def test_a_wide_policy_turns_its_checks_red_and_the_apply_puts_it_right(provisioned, launch, fleet, aws):
-    aws.iot.create_policy_version(policyName=fleet.device_policy_name, policyDocument=json.dumps(WIDE), setAsDefault=True)
+    aws.iot.create_policy_version(
+        policyName=fleet.device_policy_name, policyDocument=json.dumps(WIDE), setAsDefault=True
+    )
     keys = [dg.AssetCheckKey(infrastructure.key(ALONE, "device_policy"), check) for check in ("attacks", "hardened")]
     looked = dg.materialize(
         [*build_definitions(fleet).assets, *build_definitions(fleet).asset_checks],
@@ -80,11 +90,17 @@ def test_a_wide_policy_turns_its_checks_red_and_the_apply_puts_it_right(provisio
 
 
 def test_a_rollback_lasts_until_the_next_apply_and_says_what_that_would_change(provisioned, launch, fleet, aws):
-    versions = {each["versionId"]: each for each in aws.iot.list_policy_versions(policyName=fleet.device_policy_name)["policyVersions"]}
+    versions = {
+        each["versionId"]: each
+        for each in aws.iot.list_policy_versions(policyName=fleet.device_policy_name)["policyVersions"]
+    }
     wide = next(
         number
         for number in versions
-        if json.loads(aws.iot.get_policy_version(policyName=fleet.device_policy_name, policyVersionId=number)["policyDocument"]) == WIDE
+        if json.loads(
+            aws.iot.get_policy_version(policyName=fleet.device_policy_name, policyVersionId=number)["policyDocument"]
+        )
+        == WIDE
     )
     assert launch("rollback", {"resource": "device_policy", "to": int(wide)}).success
     assert json.loads(aws.iot.get_policy(policyName=fleet.device_policy_name)["policyDocument"]) == WIDE
@@ -93,7 +109,9 @@ def test_a_rollback_lasts_until_the_next_apply_and_says_what_that_would_change(p
 
 
 @pytest.mark.parametrize("job", ["rotate_claim", "retire_claim", "revoke_claim"])
-def test_a_job_that_ends_a_claim_certificate_changes_nothing_until_the_buckets_name_is_typed(provisioned, launch, fleet, aws, job):
+def test_a_job_that_ends_a_claim_certificate_changes_nothing_until_the_buckets_name_is_typed(
+    provisioned, launch, fleet, aws, job
+):
     before = aws.iot.list_certificates()["certificates"]
     for config in ({}, {"confirm": "yes"}):
         assert f"set `confirm` in its config to the bucket's name, {fleet.bucket}" in said(launch(job, config))
@@ -101,7 +119,9 @@ def test_a_job_that_ends_a_claim_certificate_changes_nothing_until_the_buckets_n
 
 
 def test_a_rollback_of_what_has_no_versions_names_what_has(provisioned, launch):
-    assert "device_policy, provisioning_template, claim_policy" in said(launch("rollback", {"resource": "bucket", "to": 1}))
+    assert "device_policy, provisioning_template, claim_policy" in said(
+        launch("rollback", {"resource": "bucket", "to": 1})
+    )
 
 
 def test_what_a_rule_could_not_write_is_counted_then_replayed_then_gone(provisioned, launch, fleet, aws):
@@ -123,14 +143,21 @@ def test_what_a_rule_could_not_write_is_counted_then_replayed_then_gone(provisio
             resources=build_definitions(fleet).resources,
             run_config=QUIET,
         )
-        return result.asset_materializations_for_node("errors__rule1")[0].metadata["waiting"].value, evaluations(result)["rule1", "nothing_waits"].passed
+        return result.asset_materializations_for_node("errors__rule1")[0].metadata["waiting"].value, evaluations(
+            result
+        )["rule1", "nothing_waits"].passed
 
     assert counted() == (1, False)
     replayed = launch("replay")
     assert replayed.success
-    assert [event.asset_key for event in replayed.all_events if event.event_type_value == "ASSET_OBSERVATION"] == [raw.key(ALONE, rule)]
+    assert [event.asset_key for event in replayed.all_events if event.event_type_value == "ASSET_OBSERVATION"] == [
+        raw.key(ALONE, rule)
+    ]
     assert counted() == (0, True)
-    assert aws.s3.get_object(Bucket=fleet.bucket, Key=f"test-rule/rule1/{REPORTED.rsplit('/', 1)[1]}")["Body"].read() == b"{}"
+    assert (
+        aws.s3.get_object(Bucket=fleet.bucket, Key=f"test-rule/rule1/{REPORTED.rsplit('/', 1)[1]}")["Body"].read()
+        == b"{}"
+    )
 
 
 def test_the_export_shows_the_template(launch):
@@ -139,7 +166,9 @@ def test_the_export_shows_the_template(launch):
     assert "TopicRuleRule1" in metadata["template"].value["Resources"]
 
 
-def test_a_teardown_is_refused_without_the_buckets_name_and_afterwards_shows_as_not_materialized(provisioned, launch, fleet):
+def test_a_teardown_is_refused_without_the_buckets_name_and_afterwards_shows_as_not_materialized(
+    provisioned, launch, fleet
+):
     def materialized(part):
         return launch.instance.get_latest_materialization_event(infrastructure.key(ALONE, part)) is not None
 

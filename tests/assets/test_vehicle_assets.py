@@ -41,7 +41,11 @@ def test_a_day_is_made_of_its_hours_and_the_running_day_of_those_that_have_begun
 
     def hours_of(partition):
         keys = day.subset_with_partition_keys([partition])
-        return list(mapping.get_upstream_mapped_partitions_result_for_partitions(keys, day, hour, current_time=NOON).partitions_subset.get_partition_keys())
+        return list(
+            mapping.get_upstream_mapped_partitions_result_for_partitions(
+                keys, day, hour, current_time=NOON
+            ).partitions_subset.get_partition_keys()
+        )
 
     assert (len(hours_of(DAY)), hours_of(DAY)[0], hours_of(DAY)[-1]) == (24, "2026-11-20-00:00", "2026-11-20-23:00")
     assert hours_of("2026-11-21")[-1] == "2026-11-21-12:00"
@@ -52,7 +56,11 @@ def test_both_tables_are_computed_from_what_was_compacted_and_report_it(definiti
         reconcile(blueprint(fleet)[part].resource, aws)
     for hour, rule in ((TEN, 0), (TEN, 1), (ELEVEN, 2)):
         message = {"serial": "297468000001", "odometer_km": hour.start.hour * 10.0, "speed_kmh": 50.0}
-        aws.s3.put_object(Bucket=fleet.bucket, Key=fleet.rules[rule].raw_key(RawName(hour.start_ms, str(uuid.uuid4()))), Body=json.dumps(message).encode())
+        aws.s3.put_object(
+            Bucket=fleet.bucket,
+            Key=fleet.rules[rule].raw_key(RawName(hour.start_ms, str(uuid.uuid4()))),
+            Body=json.dumps(message).encode(),
+        )
     hours = dg.PartitionKeyRange(TEN.partition_key, ELEVEN.partition_key)
     compacted(definitions, instance, [parquet.key(ALONE, rule) for rule in fleet.rules], hours)
     compacted(definitions, instance, [HOURLY_KEY], hours)
@@ -61,8 +69,15 @@ def test_both_tables_are_computed_from_what_was_compacted_and_report_it(definiti
         TEN.partition_key: (2, 1, "written"),
         ELEVEN.partition_key: (1, 1, "written"),
     }
-    assert reported(instance, DAILY_KEY, "messages", "revision") == {DAY: (3, f"vehicles_daily/date={DAY}/revision-00000.parquet")}
-    shown = instance.fetch_materializations(DAILY_KEY, limit=1).records[0].asset_materialization.metadata["first rows"].records
+    assert reported(instance, DAILY_KEY, "messages", "revision") == {
+        DAY: (3, f"vehicles_daily/date={DAY}/revision-00000.parquet")
+    }
+    shown = (
+        instance.fetch_materializations(DAILY_KEY, limit=1)
+        .records[0]
+        .asset_materialization.metadata["first rows"]
+        .records
+    )
     assert [row.data["vehicle"] for row in shown] == ["297468000001"]
     compacted(definitions, instance, [HOURLY_KEY], dg.PartitionKeyRange(TEN.partition_key, TEN.partition_key))
     assert reported(instance, HOURLY_KEY, "action")[TEN.partition_key] == ("unchanged",)
@@ -73,20 +88,27 @@ def test_an_hour_whose_messages_name_no_vehicle_is_said_until_it_is_computed_wit
     for part in ("bucket", "lake_bucket"):
         reconcile(blueprint(fleet)[part].resource, aws)
     for hour, body in ((TEN, b'{"vehicle": {"vin": "A"}}'), *[(ELEVEN, b'{"serial": "B"}')] * 3):
-        aws.s3.put_object(Bucket=fleet.bucket, Key=fleet.rules[0].raw_key(RawName(hour.start_ms, str(uuid.uuid4()))), Body=body)
+        aws.s3.put_object(
+            Bucket=fleet.bucket, Key=fleet.rules[0].raw_key(RawName(hour.start_ms, str(uuid.uuid4()))), Body=body
+        )
 
     def said(fleet, hour):
         definitions = build_definitions(fleet)
         for key in (parquet.key(ALONE, fleet.rules[0]), HOURLY_KEY):
             compacted(definitions, instance, [key], dg.PartitionKeyRange(hour.partition_key, hour.partition_key))
-        [record] = instance.event_log_storage.get_asset_check_execution_history(dg.AssetCheckKey(HOURLY_KEY, NAMED), limit=1)
+        [record] = instance.event_log_storage.get_asset_check_execution_history(
+            dg.AssetCheckKey(HOURLY_KEY, NAMED), limit=1
+        )
         found = record.event.dagster_event.asset_check_evaluation_data
         return found.passed, found.severity, TEN.partition_key in found.description
 
     assert said(fleet, TEN) == (False, dg.AssetCheckSeverity.WARN, True)
     assert said(fleet, ELEVEN) == (False, dg.AssetCheckSeverity.WARN, True), "another hour does not clear it"
     assert said(replace(fleet, vehicle_field="vehicle.vin"), TEN)[0]
-    shown = [set(each.asset_materialization.metadata) for each in instance.fetch_materializations(HOURLY_KEY, limit=9).records]
+    shown = [
+        set(each.asset_materialization.metadata)
+        for each in instance.fetch_materializations(HOURLY_KEY, limit=9).records
+    ]
     assert not any("first rows" in metadata for metadata in shown), "previews are off"
 
 
@@ -96,7 +118,9 @@ def test_an_hour_is_asked_for_again_when_late_messages_were_compacted_and_so_is_
     rules = Fleet().rules
 
     def asked(cursor=None, now=NOON):
-        result = dg.evaluate_automation_conditions(defs=definitions, instance=instance, asset_selection=selection, evaluation_time=now, cursor=cursor)
+        result = dg.evaluate_automation_conditions(
+            defs=definitions, instance=instance, asset_selection=selection, evaluation_time=now, cursor=cursor
+        )
         return result.cursor, {key: result.get_requested_partitions(key) for key in (HOURLY_KEY, DAILY_KEY)}
 
     cursor, first = asked()
@@ -120,14 +144,20 @@ def test_an_hour_is_asked_for_again_when_late_messages_were_compacted_and_so_is_
 
 
 def compacted(definitions, instance, keys, partitions):
-    tags = {"dagster/asset_partition_range_start": partitions.start, "dagster/asset_partition_range_end": partitions.end}
+    tags = {
+        "dagster/asset_partition_range_start": partitions.start,
+        "dagster/asset_partition_range_end": partitions.end,
+    }
     job = definitions.get_repository_def().get_implicit_job_def_for_assets(keys)
     assert job.execute_in_process(instance=instance, asset_selection=keys, tags=tags).success
 
 
 def reported(instance, key, *names):
     records = reversed(instance.fetch_materializations(key, limit=100).records)
-    return {record.partition_key: tuple(record.asset_materialization.metadata[name].value for name in names) for record in records}
+    return {
+        record.partition_key: tuple(record.asset_materialization.metadata[name].value for name in names)
+        for record in records
+    }
 
 
 def report(instance, key, partition):

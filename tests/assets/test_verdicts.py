@@ -40,11 +40,19 @@ def red(faults):
     return {(fault.hour, fault.criterion) for fault in faults}
 
 
-@given(st.lists(st.dictionaries(st.sampled_from([TEN, ELEVEN]), st.dictionaries(st.sampled_from([WHOLE, UNCOMPACTED]), st.booleans()))))
+@given(
+    st.lists(
+        st.dictionaries(
+            st.sampled_from([TEN, ELEVEN]), st.dictionaries(st.sampled_from([WHOLE, UNCOMPACTED]), st.booleans())
+        )
+    )
+)
 def test_of_each_hour_the_last_verdict_stands_whoever_judged_other_hours_since(judgements):
     store, last = DictStore(page=2), {}
     for number, judged in enumerate(judgements):
-        verdicts = {hour: {name: RED if broken else GREEN for name, broken in found.items()} for hour, found in judged.items()}
+        verdicts = {
+            hour: {name: RED if broken else GREEN for name, broken in found.items()} for hour, found in judged.items()
+        }
         ledger(store).judge(NOW + timedelta(minutes=number), verdicts)
         last |= {(hour.partition_key, name): broken for hour, found in judged.items() for name, broken in found.items()}
     assert red(ledger(store).faults()) == {key for key, broken in last.items() if broken}
@@ -72,7 +80,10 @@ class Overtaken(DictStore):
 
 def test_two_that_judge_at_once_both_keep_their_verdicts():
     store = Overtaken()
-    assert red(ledger(store).judge(NOW, {ELEVEN: {WHOLE: RED}})) == {(TEN.partition_key, WHOLE), (ELEVEN.partition_key, WHOLE)}
+    assert red(ledger(store).judge(NOW, {ELEVEN: {WHOLE: RED}})) == {
+        (TEN.partition_key, WHOLE),
+        (ELEVEN.partition_key, WHOLE),
+    }
     assert len(store.objects) == 2
 
 
@@ -81,7 +92,9 @@ def test_an_hour_is_asked_for_so_many_times_and_no_more_whatever_is_found_of_it_
     ledger(store).judge(NOW, {TEN: {UNCOMPACTED: RED}})
     asked = []
     for count in range(5):
-        ledger(store).judge(NOW, {TEN: {UNCOMPACTED: Verdict(f"{count} messages", count)}, ELEVEN: {UNCOMPACTED: GREEN}})
+        ledger(store).judge(
+            NOW, {TEN: {UNCOMPACTED: Verdict(f"{count} messages", count)}, ELEVEN: {UNCOMPACTED: GREEN}}
+        )
         asked.append(ledger(store).ask(UNCOMPACTED, [TEN, ELEVEN], 3))
     assert asked == [[TEN], [TEN], [TEN], [], []]
 
@@ -100,7 +113,10 @@ def test_a_damaged_record_ends_nothing_and_what_stood_before_it_stands(damage):
     ledger(store).judge(NOW, {ELEVEN: {WHOLE: RED}})
     store.put(min(store.objects), damage)
     assert red(ledger(store).faults()) == {(TEN.partition_key, WHOLE)}
-    assert red(ledger(store).judge(NOW, {ELEVEN: {WHOLE: RED}})) == {(TEN.partition_key, WHOLE), (ELEVEN.partition_key, WHOLE)}
+    assert red(ledger(store).judge(NOW, {ELEVEN: {WHOLE: RED}})) == {
+        (TEN.partition_key, WHOLE),
+        (ELEVEN.partition_key, WHOLE),
+    }
 
 
 def test_a_key_that_is_no_record_is_passed_over():
@@ -119,7 +135,9 @@ def put(fleet, aws):
 
     def write(hour):
         name = RawName(hour.start_ms, "7c9e6679-7425-40de-944b-e07fc1f90ae7")
-        aws.s3.put_object(Bucket=fleet.bucket, Key=RULE.raw_key(name), Body=b'{"serial": "297468000001", "speed_kmh": 48.2}')
+        aws.s3.put_object(
+            Bucket=fleet.bucket, Key=RULE.raw_key(name), Body=b'{"serial": "297468000001", "speed_kmh": 48.2}'
+        )
 
     return write
 
@@ -130,13 +148,20 @@ def ago(hours):
 
 def look(fleet, instance, hours):
     ops = {f"look_at_{rule.key}": late_data.Look(hours=hours) for rule in fleet.rules}
-    assert build_definitions(fleet).resolve_job_def("look").execute_in_process(instance=instance, run_config=dg.RunConfig(ops=ops)).success
+    assert (
+        build_definitions(fleet)
+        .resolve_job_def("look")
+        .execute_in_process(instance=instance, run_config=dg.RunConfig(ops=ops))
+        .success
+    )
     return last_evaluation(instance, late_data.check_keys(Scope(fleet))[RULE])
 
 
 def compact(fleet, instance, hour):
     """Compact an hour in Dagster; return what is said of the parts."""
-    build_definitions(fleet).resolve_job_def("compact").execute_in_process(instance=instance, partition_key=hour.partition_key, raise_on_error=False)
+    build_definitions(fleet).resolve_job_def("compact").execute_in_process(
+        instance=instance, partition_key=hour.partition_key, raise_on_error=False
+    )
     return last_evaluation(instance, dg.AssetCheckKey(parquet.key(ALONE, RULE), WHOLE))
 
 
@@ -176,9 +201,15 @@ def test_what_the_command_compacts_dagster_learns_from_a_look_and_the_tables_of_
     assert CliRunner().invoke(fleet_command, ["compact", *span], env={**os.environ, **settings}).exit_code == 0
     assert look(fleet, instance, 6).passed
     look(fleet, instance, 6)
-    made = instance.fetch_materializations(dg.AssetRecordsFilter(parquet.key(ALONE, RULE), asset_partitions=[hour.partition_key]), limit=10).records
+    made = instance.fetch_materializations(
+        dg.AssetRecordsFilter(parquet.key(ALONE, RULE), asset_partitions=[hour.partition_key]), limit=10
+    ).records
     assert len(made) == 1  # a second look has nothing to tell
-    tables = dg.evaluate_automation_conditions(build_definitions(fleet), instance, dg.AssetSelection.assets(HOURLY_KEY), cursor=tables.cursor)
+    tables = dg.evaluate_automation_conditions(
+        build_definitions(fleet), instance, dg.AssetSelection.assets(HOURLY_KEY), cursor=tables.cursor
+    )
     assert tables.get_requested_partitions(HOURLY_KEY) == {hour.partition_key}
-    seen = instance.fetch_observations(dg.AssetRecordsFilter(raw.key(ALONE, RULE), asset_partitions=[hour.partition_key]), limit=1).records
+    seen = instance.fetch_observations(
+        dg.AssetRecordsFilter(raw.key(ALONE, RULE), asset_partitions=[hour.partition_key]), limit=1
+    ).records
     assert seen

@@ -17,9 +17,16 @@ THROTTLED = {
 }
 
 SPREADING = {
-    "POST /2015-03-31/functions": Refusal("InvalidParameterValueException", "The role defined for the function cannot be assumed by Lambda."),
-    "POST /provisioning-templates": Refusal("InvalidRequestException", "The provisioning role cannot be assumed by AWS IoT"),
-    "POST /rules/": Refusal("InvalidRequestException", "AWS IoT (iot.amazonaws.com) is unable to assume role (sts:AssumeRole) on resource: the role"),
+    "POST /2015-03-31/functions": Refusal(
+        "InvalidParameterValueException", "The role defined for the function cannot be assumed by Lambda."
+    ),
+    "POST /provisioning-templates": Refusal(
+        "InvalidRequestException", "The provisioning role cannot be assumed by AWS IoT"
+    ),
+    "POST /rules/": Refusal(
+        "InvalidRequestException",
+        "AWS IoT (iot.amazonaws.com) is unable to assume role (sts:AssumeRole) on resource: the role",
+    ),
 }
 """What AWS refuses for some seconds after a role was made: the beginning of the call, and its words."""
 
@@ -79,4 +86,7 @@ def test_the_proxy_tells_what_writes_from_what_reads():
     assert Call("POST", "/", b"Action=CreateRole&RoleName=x").writing
     assert not Call("POST", "/", b"Action=GetRole&RoleName=x").writing
     assert not Call("GET", "/policies/x", b"").writing
-    assert [Call("PUT", path, b"").service for path in ("/fleet-1/key", "/keys-and-certificate", "/2015-03-31/functions/f/policy")] == ["s3", "iot", "lambda"]
+    assert [
+        Call("PUT", path, b"").service
+        for path in ("/fleet-1/key", "/keys-and-certificate", "/2015-03-31/functions/f/policy")
+    ] == ["s3", "iot", "lambda"]

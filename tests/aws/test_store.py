@@ -138,7 +138,9 @@ def test_a_store_that_overwrites_although_it_was_asked_not_to_is_refused_with_wh
     with FaultyS3(obedient=False, lake=lake) as s3:
         store = S3Store(Aws("eu-central-1", ACCOUNT, s3.url()), "lake")
         for _ in range(2):
-            with pytest.raises(OverwritesUnasked, match=rf"{s3.url()} ignores `If-None-Match: \*`.* bucket lake .*FLEET_LAKE_BUCKET") as refused:
+            with pytest.raises(
+                OverwritesUnasked, match=rf"{s3.url()} ignores `If-None-Match: \*`.* bucket lake .*FLEET_LAKE_BUCKET"
+            ) as refused:
                 store.put_new("a", b"another")
     assert not refused.value.retryable
     assert lake.objects.pop("a") == [(taken, b"a part")]
@@ -154,7 +156,17 @@ def test_a_store_is_proven_once_for_each_process_and_bucket_and_remembers_it(unp
         _proven.clear()  # as in another process
         assert S3Store(aws, "lake").put_new("c", b"x")
         asked = [request.removeprefix("PUT /") for request in s3.doors[0].requests]
-    assert asked == [f"lake/{PROOF}", f"lake/{PROOF}", "lake/a", "lake/b", f"other/{PROOF}", f"other/{PROOF}", "other/a", f"lake/{PROOF}", "lake/c"]
+    assert asked == [
+        f"lake/{PROOF}",
+        f"lake/{PROOF}",
+        "lake/a",
+        "lake/b",
+        f"other/{PROOF}",
+        f"other/{PROOF}",
+        "other/a",
+        f"lake/{PROOF}",
+        "lake/c",
+    ]
     assert set(lake.objects) == {PROOF, "a", "b", "c"}
 
 
@@ -162,7 +174,17 @@ def test_amazons_own_s3_is_believed_and_nothing_that_only_sounds_like_it():
     assert amazons("https://lake.s3.eu-central-1.amazonaws.com")
     assert amazons("https://lake.s3.cn-north-1.amazonaws.com.cn")
     assert amazons("https://bucket.vpce-1-2.s3.eu-central-1.vpce.amazonaws.com")
-    assert not any(map(amazons, ["https://s3.amazonaws.com.example", "https://notamazonaws.com", "http://127.0.0.1:9000", "https://s3.example/amazonaws.com"]))
+    assert not any(
+        map(
+            amazons,
+            [
+                "https://s3.amazonaws.com.example",
+                "https://notamazonaws.com",
+                "http://127.0.0.1:9000",
+                "https://s3.example/amazonaws.com",
+            ],
+        )
+    )
 
 
 def test_compaction_asks_for_the_proof_before_it_reads_a_message(unproven):
@@ -193,8 +215,14 @@ def test_s3_says_what_it_would_not_do(aws):
     [
         ("https://s3.eu-central-1.amazonaws.com", ("https://raw.s3.eu-central-1.amazonaws.com", "/")),
         ("https://s3.cn-north-1.amazonaws.com.cn", ("https://raw.s3.cn-north-1.amazonaws.com.cn", "/")),
-        ("https://s3-fips.dualstack.us-east-1.amazonaws.com", ("https://raw.s3-fips.dualstack.us-east-1.amazonaws.com", "/")),
-        ("https://bucket.vpce-1-2.s3.eu-central-1.vpce.amazonaws.com", ("https://bucket.vpce-1-2.s3.eu-central-1.vpce.amazonaws.com", "/raw/")),
+        (
+            "https://s3-fips.dualstack.us-east-1.amazonaws.com",
+            ("https://raw.s3-fips.dualstack.us-east-1.amazonaws.com", "/"),
+        ),
+        (
+            "https://bucket.vpce-1-2.s3.eu-central-1.vpce.amazonaws.com",
+            ("https://bucket.vpce-1-2.s3.eu-central-1.vpce.amazonaws.com", "/raw/"),
+        ),
         ("http://127.0.0.1:9000/", ("http://127.0.0.1:9000", "/raw/")),
     ],
 )
@@ -214,10 +242,21 @@ def test_the_endpoint_that_awss_own_settings_name_is_used(monkeypatch):
 
 def test_a_signature_is_the_one_that_botocore_computes():
     credentials, date = Credentials("AKID", "secret/+", "token=="), datetime(2026, 11, 23, 10, tzinfo=UTC)
-    signer = Signer(credentials, "eu-central-1", "bucket.s3.eu-central-1.amazonaws.com", {"x-amz-expected-bucket-owner": ACCOUNT}, clock=date.timestamp)
-    lines = dict(line.split(": ", 1) for line in signer.headers("GET", "/a/b%3Ac", "prefix=a%2F&versions=", {"if-match": '"etag"'}))
+    signer = Signer(
+        credentials,
+        "eu-central-1",
+        "bucket.s3.eu-central-1.amazonaws.com",
+        {"x-amz-expected-bucket-owner": ACCOUNT},
+        clock=date.timestamp,
+    )
+    lines = dict(
+        line.split(": ", 1)
+        for line in signer.headers("GET", "/a/b%3Ac", "prefix=a%2F&versions=", {"if-match": '"etag"'})
+    )
     theirs = AWSRequest(
-        "GET", f"https://{signer.host}/a/b%3Ac?versions&prefix=a%2F", headers={name: value for name, value in lines.items() if name != "authorization"}
+        "GET",
+        f"https://{signer.host}/a/b%3Ac?versions&prefix=a%2F",
+        headers={name: value for name, value in lines.items() if name != "authorization"},
     )
     theirs.context["timestamp"] = lines["x-amz-date"]
     auth = S3SigV4Auth(credentials, "s3", "eu-central-1")
@@ -293,7 +332,14 @@ def served(served_paths):
         now = [0.0]
         signer = Signer(Credentials("AKID", "secret"), "eu-central-1", "127.0.0.1")
         base = f"http://127.0.0.1:{server.server_port}"
-        transfers = Transfers(base, signer, get_cert_path(True), patience_s=0.3, clock=lambda: now[0], sleep=lambda seconds: now.append(now.pop() + seconds))
+        transfers = Transfers(
+            base,
+            signer,
+            get_cert_path(True),
+            patience_s=0.3,
+            clock=lambda: now[0],
+            sleep=lambda seconds: now.append(now.pop() + seconds),
+        )
         yield transfers, answers, asked
         server.shutdown()
         thread.join()
@@ -329,14 +375,18 @@ def test_credentials_that_stay_refused_are_given_up_with_what_to_do(served):
     fetched = []
     transfers.signer.fetched = lambda: fetched.append(1) or Credentials("OTHER", "secret")
     answers += [(400, b"<Error><Code>ExpiredToken</Code></Error>")]
-    with pytest.raises(AwsRefused, match=r"fetched anew and are refused still: log in again .* \(ExpiredToken\)") as refused:
+    with pytest.raises(
+        AwsRefused, match=r"fetched anew and are refused still: log in again .* \(ExpiredToken\)"
+    ) as refused:
         transfers.one(Request("/a"))
     assert not refused.value.retryable
     assert len(asked) == len(fetched) + 1 == FEW_ATTEMPTS
 
 
 @pytest.mark.parametrize("code", ["ExpiredToken", "NoSuchVersion", "PermanentRedirect"])
-def test_a_refusal_of_which_another_answer_is_hoped_for_is_not_the_last_word_because_other_tries_failed_before(served, code):
+def test_a_refusal_of_which_another_answer_is_hoped_for_is_not_the_last_word_because_other_tries_failed_before(
+    served, code
+):
     transfers, answers, asked = served
     refusal = (403, f"<Error><Code>{code}</Code><Region>eu-west-1</Region></Error>".encode())
     answers += [(503, b"")] * (FEW_ATTEMPTS - 1) + [refusal] * (FEW_ATTEMPTS - 1) + [(200, b"here")]
@@ -364,7 +414,9 @@ def test_a_clock_that_s3_does_not_believe_is_set_by_s3s(served):
     assert ["/20310506/" in line for line in asked] == [False, True]
 
 
-@pytest.mark.parametrize("silence", [SILENT, DRIP, ENDLESS, RESET, (200, b"short", {"content-length": "9"}), (200, b"long"), (200, b"")])
+@pytest.mark.parametrize(
+    "silence", [SILENT, DRIP, ENDLESS, RESET, (200, b"short", {"content-length": "9"}), (200, b"long"), (200, b"")]
+)
 @pytest.mark.parametrize("kind", ["GET", "PUT"])
 def test_a_request_ends_within_its_limit_whatever_the_server_does(served, silence, kind):
     transfers, answers, _ = served
@@ -372,7 +424,9 @@ def test_a_request_ends_within_its_limit_whatever_the_server_does(served, silenc
     answers.append(silence)
     began = time.monotonic()
     with pytest.raises(AwsUnavailable):
-        transfers.one(Request("/a", kind=kind, expected_bytes=3 if kind == "GET" else None, body=b"x" if kind == "PUT" else b""))
+        transfers.one(
+            Request("/a", kind=kind, expected_bytes=3 if kind == "GET" else None, body=b"x" if kind == "PUT" else b"")
+        )
     assert time.monotonic() - began < 10  # the limit is 0.7 s; the rest is for a busy machine
 
 
@@ -412,7 +466,11 @@ def test_a_refusal_is_final(served, status):
 
 
 WHOLE = b"<ListVersionsResult><IsTruncated>false</IsTruncated></ListVersionsResult>"
-TAGS = [f"<{slash}{name}>" for name in ("Version", "Key", "VersionId", "IsLatest", "LastModified", "ETag", "Size") for slash in ("", "/")]
+TAGS = [
+    f"<{slash}{name}>"
+    for name in ("Version", "Key", "VersionId", "IsLatest", "LastModified", "ETag", "Size")
+    for slash in ("", "/")
+]
 
 
 def page_of(entries):
@@ -447,7 +505,10 @@ def test_what_is_no_whole_page_is_never_the_end_of_a_listing(served, answer):
     assert len(asked) == 2
 
 
-@pytest.mark.parametrize("answer", [(200, b"<Error><Code>InternalError</Code></Error>", {"etag": "x"}), (200, b"<html/>", {"etag": "x"}), (200, b"")])
+@pytest.mark.parametrize(
+    "answer",
+    [(200, b"<Error><Code>InternalError</Code></Error>", {"etag": "x"}), (200, b"<html/>", {"etag": "x"}), (200, b"")],
+)
 def test_a_success_that_is_not_s3s_is_no_written_object(served, answer):
     transfers, answers, asked = served
     answers += [answer, (200, b"", {"etag": '"e"'})]
@@ -461,7 +522,10 @@ BY_HEADER = {"x-amz-bucket-region": "eu-west-1", "location": "http://elsewhere.e
 
 
 @pytest.mark.parametrize("kind", ["GET", "PUT"])
-@pytest.mark.parametrize("answer", [(400, MALFORMED, {}), (301, PERMANENT, BY_HEADER), *[(status, b"", BY_HEADER) for status in (301, 302, 307, 308)]])
+@pytest.mark.parametrize(
+    "answer",
+    [(400, MALFORMED, {}), (301, PERMANENT, BY_HEADER), *[(status, b"", BY_HEADER) for status in (301, 302, 307, 308)]],
+)
 def test_a_bucket_of_another_region_is_found_there_with_a_signature_for_it(served, elsewhere, kind, answer):
     transfers, answers, asked = served
     there, asked_there, hosts = elsewhere
@@ -472,7 +536,9 @@ def test_a_bucket_of_another_region_is_found_there_with_a_signature_for_it(serve
     assert {line.split("/")[2] for line in asked} == {"eu-central-1"}
     assert [line.split("/")[2] for line in asked_there] == ["eu-west-1"] * 2
     assert {host in there for host in hosts} == {True}
-    assert len(asked) == (2 if kind == "GET" and answer[1] != MALFORMED else 1)  # a second time where only a header says the region
+    assert len(asked) == (
+        2 if kind == "GET" and answer[1] != MALFORMED else 1
+    )  # a second time where only a header says the region
 
 
 @pytest.fixture
@@ -534,22 +600,35 @@ def test_regions_that_send_to_each_other_are_given_up(served):
 def test_a_region_has_its_own_host_at_amazon_and_an_endpoint_that_is_set_stays(monkeypatch):
     for name, value in (("ACCESS_KEY_ID", "id"), ("SECRET_ACCESS_KEY", "secret")):
         monkeypatch.setenv(f"AWS_{name}", value)
-    assert S3Store(Aws("eu-central-1", ACCOUNT), "raw")._elsewhere("eu-west-1") == "https://raw.s3.eu-west-1.amazonaws.com"
-    assert S3Store(Aws("eu-central-1", ACCOUNT, "http://127.0.0.1:9"), "raw")._elsewhere("eu-west-1") == "http://127.0.0.1:9"
+    assert (
+        S3Store(Aws("eu-central-1", ACCOUNT), "raw")._elsewhere("eu-west-1") == "https://raw.s3.eu-west-1.amazonaws.com"
+    )
+    assert (
+        S3Store(Aws("eu-central-1", ACCOUNT, "http://127.0.0.1:9"), "raw")._elsewhere("eu-west-1")
+        == "http://127.0.0.1:9"
+    )
 
 
 def test_a_redirect_that_is_not_followed_is_named_with_what_to_do(served):
     transfers, answers, _ = served
     answers.append((302, b"", {"location": "https://other.example/raw/a"}))
     store = S3Store(Aws("eu-central-1", ACCOUNT, transfers.base), "raw")
-    with pytest.raises(AwsRefused, match=r"served by other\.example: set FLEET_REGION .*, or AWS_ENDPOINT_URL_S3 .* \(302\)") as refused:
+    with pytest.raises(
+        AwsRefused, match=r"served by other\.example: set FLEET_REGION .*, or AWS_ENDPOINT_URL_S3 .* \(302\)"
+    ) as refused:
         store.put_new("a", b"x")
     assert not refused.value.retryable
 
 
 @pytest.mark.parametrize(
     ("status", "headers"),
-    [(206, {}), (206, {"content-range": "bytes 3-5/9"}), (206, {"content-range": "bytes 2-5/9"}), (200, {}), (200, {"content-range": "bytes 0-2/9"})],
+    [
+        (206, {}),
+        (206, {"content-range": "bytes 3-5/9"}),
+        (206, {"content-range": "bytes 2-5/9"}),
+        (200, {}),
+        (200, {"content-range": "bytes 0-2/9"}),
+    ],
 )
 def test_bytes_of_another_range_than_was_asked_for_are_asked_for_again(served, status, headers):
     transfers, answers, asked = served
@@ -589,7 +668,9 @@ def test_a_listing_begins_after_its_marker_although_a_server_begins_with_it(serv
     transfers, answers, _ = served
     page = f"<ListVersionsResult><IsTruncated>false</IsTruncated>{S3_ENTRY}{S3_ENTRY.replace('a/1', 'a/2')}</ListVersionsResult>"
     answers.append((200, page.encode()))
-    assert keys(S3Store(Aws("eu-central-1", ACCOUNT, transfers.base), "raw").versions("a/", after="a/1%2B1")) == ["a/2%2B1"]
+    assert keys(S3Store(Aws("eu-central-1", ACCOUNT, transfers.base), "raw").versions("a/", after="a/1%2B1")) == [
+        "a/2%2B1"
+    ]
 
 
 def test_a_token_that_expires_within_a_listing_costs_one_more_request_and_no_version(served):
@@ -620,12 +701,17 @@ def test_a_flipped_body_is_asked_for_again(served, etag, headers):
 def test_a_body_that_stays_flipped_is_named(served):
     transfers, answers, _ = served
     answers += [(200, FLIPPED)]
-    with pytest.raises(AwsUnavailable, match=r"would not answer GET /a b \(versionId=v1\): the bytes that came are not those of the ETag"):
+    with pytest.raises(
+        AwsUnavailable,
+        match=r"would not answer GET /a b \(versionId=v1\): the bytes that came are not those of the ETag",
+    ):
         transfers.one(Request("/a%20b", "versionId=v1", expected_bytes=9, etag=MD5))
 
 
 @pytest.mark.parametrize(("etag", "headers"), [("0" * 32, KMS), ("0" * 32 + "-2", {"x": "y"}), ("0" * 32, CRC32C)])
-def test_where_the_etag_is_no_digest_each_further_body_costs_one_request_and_no_handle_of_its_own(served, etag, headers):
+def test_where_the_etag_is_no_digest_each_further_body_costs_one_request_and_no_handle_of_its_own(
+    served, etag, headers
+):
     transfers, answers, asked = served
     answers += [(200, BODY, headers)]
     for _ in range(3):
@@ -648,7 +734,8 @@ def nowhere():
 
 
 @given(
-    st.text(st.characters(codec="utf-8"), min_size=1, max_size=30) | st.sampled_from(["a/../b", "./a", "a//b", "..", "a/.", "&apos;", "a&#39;b"]),
+    st.text(st.characters(codec="utf-8"), min_size=1, max_size=30)
+    | st.sampled_from(["a/../b", "./a", "a//b", "..", "a/.", "&apos;", "a&#39;b"]),
     st.text("aZ0-._~/+= &%", max_size=12),
 )
 @example("a/../b", "v/1")
@@ -657,11 +744,18 @@ def test_what_is_sent_is_what_botocore_would_sign(key, version):
     signer = Signer(Credentials("AKID", "secret"), "eu-central-1", "127.0.0.1:9")
     lines = dict(line.split(": ", 1) for line in signer.headers("GET", request.path, request.query))
     sent = {name: value for name, value in lines.items() if name != "authorization"}
-    theirs = AWSRequest("GET", f"http://127.0.0.1:9/raw/{quote(key, safe='/~')}", params={"versionId": version}, headers=sent)
+    theirs = AWSRequest(
+        "GET", f"http://127.0.0.1:9/raw/{quote(key, safe='/~')}", params={"versionId": version}, headers=sent
+    )
     theirs.context["timestamp"] = lines["x-amz-date"]
     auth = S3SigV4Auth(signer.credentials, "s3", "eu-central-1")
-    assert lines["authorization"].endswith(f"Signature={auth.signature(auth.string_to_sign(theirs, auth.canonical_request(theirs)), theirs)}")
-    assert (unquote(request.path), parse_qs(request.query, keep_blank_values=True)["versionId"]) == (f"/raw/{key}", [version])
+    assert lines["authorization"].endswith(
+        f"Signature={auth.signature(auth.string_to_sign(theirs, auth.canonical_request(theirs)), theirs)}"
+    )
+    assert (unquote(request.path), parse_qs(request.query, keep_blank_values=True)["versionId"]) == (
+        f"/raw/{key}",
+        [version],
+    )
 
 
 @pytest.mark.parametrize("path", ["/raw/a/../b", "/raw/./a", "/raw/..", "/raw/a//b"])
@@ -673,7 +767,14 @@ def test_a_path_goes_out_as_it_was_signed(served, served_paths, path):
 
 
 @pytest.mark.parametrize(
-    ("written", "key"), [("a&apos;b", "a'b"), ("a&#39;b", "a'b"), ("a&#x26;b%2Bc+d", "a&b+c d"), ("a&amp;copy", "a&copy"), ("%C3%BC%01", "ü\x01")]
+    ("written", "key"),
+    [
+        ("a&apos;b", "a'b"),
+        ("a&#39;b", "a'b"),
+        ("a&#x26;b%2Bc+d", "a&b+c d"),
+        ("a&amp;copy", "a&copy"),
+        ("%C3%BC%01", "ü\x01"),
+    ],
 )
 def test_references_in_a_listing_are_read_as_xmls(written, key):
     entry = S3_ENTRY.replace("a/1%2B1", written).replace("v2", "v&amp;2")
@@ -683,7 +784,15 @@ def test_references_in_a_listing_are_read_as_xmls(written, key):
 
 def test_trust_and_proxies_are_botocores(monkeypatch, tmp_path):
     aws = Aws("eu-central-1", ACCOUNT)
-    for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "AWS_PROFILE"):
+    for name in (
+        "AWS_CA_BUNDLE",
+        "REQUESTS_CA_BUNDLE",
+        "HTTPS_PROXY",
+        "https_proxy",
+        "NO_PROXY",
+        "no_proxy",
+        "AWS_PROFILE",
+    ):
         monkeypatch.delenv(name, raising=False)
     assert ca_bundle(aws) == get_cert_path(True)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/theirs.pem")
@@ -718,7 +827,9 @@ def test_authorities_are_read_from_a_path_of_any_letters_and_an_unreadable_one_i
             missing.one(Request("/a"))
     (tmp_path / "büro.pem").write_bytes(Path(get_cert_path(True)).read_bytes())
     with pytest.raises(AwsUnavailable, match="connect"):
-        Transfers(f"https://127.0.0.1:{port}", signer, str(tmp_path / "büro.pem"), patience_s=0.3, limit_s=0.5).one(Request("/a"))
+        Transfers(f"https://127.0.0.1:{port}", signer, str(tmp_path / "büro.pem"), patience_s=0.3, limit_s=0.5).one(
+            Request("/a")
+        )
 
 
 def test_a_body_of_another_length_than_was_listed_is_asked_for_again(served):

@@ -44,9 +44,15 @@ OURS = "it shows this machine's own paths and addresses"
 
 SILENT_COMMANDS = {
     "hook": "of what it is told by the caller's own file; the hook spells its reasons in ASCII, and they are shown plain",
-    **dict.fromkeys(["adopt", "apply", "plan", "check", "destroy", "iam", "export", "versions", "rollback", "settings", "connect"], AWS_NAMES),
+    **dict.fromkeys(
+        ["adopt", "apply", "plan", "check", "destroy", "iam", "export", "versions", "rollback", "settings", "connect"],
+        AWS_NAMES,
+    ),
     **dict.fromkeys(["claim", "ca", "bulk"], AWS_NAMES),
-    **dict.fromkeys(["vehicle register", "vehicle drive", "vehicle allow", "demo", "shell"], "it shows what was typed, or what `query` shows"),
+    **dict.fromkeys(
+        ["vehicle register", "vehicle drive", "vehicle allow", "demo", "shell"],
+        "it shows what was typed, or what `query` shows",
+    ),
     **dict.fromkeys(["lake rewrite", "cost"], COUNTS),
     **dict.fromkeys(["ui", "local", "init"], OURS),
     "schema pin": COUNTS,
@@ -66,7 +72,19 @@ TRIED_COMMANDS = {
 WITH_THE_TEXT = {"errors", "vehicle why", "query"}
 
 SILENT_JOBS = dict.fromkeys(
-    ["provision", "plan", "adopt", "rotate_claim", "retire_claim", "revoke_claim", "rollback", "replay", "destroy", "export_cloudformation"], AWS_NAMES
+    [
+        "provision",
+        "plan",
+        "adopt",
+        "rotate_claim",
+        "retire_claim",
+        "revoke_claim",
+        "rollback",
+        "replay",
+        "destroy",
+        "export_cloudformation",
+    ],
+    AWS_NAMES,
 )
 TRIED_JOBS = {"compact", "look"}
 SILENT_GROUPS = {"provisioning": AWS_NAMES, "raw": "nothing is materialized"}
@@ -93,24 +111,39 @@ def hostile(fleet, aws):
     ]
     for number, each in enumerate(said):
         body = each.encode() if isinstance(each, str) else json.dumps(each).encode()
-        aws.s3.put_object(Bucket=fleet.bucket, Key=rule.raw_key(RawName(HOUR.start_ms + number, f"00000000-0000-4000-8000-00000000000{number}")), Body=body)
+        aws.s3.put_object(
+            Bucket=fleet.bucket,
+            Key=rule.raw_key(RawName(HOUR.start_ms + number, f"00000000-0000-4000-8000-00000000000{number}")),
+            Body=body,
+        )
     aws.s3.put_object(Bucket=fleet.bucket, Key=f"{rule.raw_prefix}{HOUR.start_ms + 9}/{IMAGE}<b>", Body=b"{}")
     report_of_a_failure(fleet, aws, rule)
     aws.s3.put_object(Bucket=fleet.bucket, Key=f"{fleet.report_prefix(rule)}{IMAGE}<b>", Body=b"{}")
-    aws.s3.put_object(Bucket=fleet.bucket, Key=fleet.allow_list_key, Body=f"297468000001\n{IMAGE}\x1b[2J\u202e\n".encode())
+    aws.s3.put_object(
+        Bucket=fleet.bucket, Key=fleet.allow_list_key, Body=f"297468000001\n{IMAGE}\x1b[2J\u202e\n".encode()
+    )
     lines_of_the_hook(fleet, aws)
     return fleet
 
 
 def report_of_a_failure(fleet, aws, rule):
     failure = {"failedAction": "S3Action", "failedResource": HOSTILE, "errorMessage": HOSTILE}
-    document = {"ruleName": rule.aws_name, "topic": rule.ingest[0], "clientId": HOSTILE, "base64OriginalPayload": "e30=", "failures": [failure]}
+    document = {
+        "ruleName": rule.aws_name,
+        "topic": rule.ingest[0],
+        "clientId": HOSTILE,
+        "base64OriginalPayload": "e30=",
+        "failures": [failure],
+    }
     key = f"{fleet.report_prefix(rule)}{HOUR.start_ms}-00000000-0000-4000-8000-000000000000"
     aws.s3.put_object(Bucket=fleet.bucket, Key=key, Body=json.dumps(document).encode())
 
 
 def lines_of_the_hook(fleet, aws):
-    group, line = f"/aws/lambda/{fleet.hook_name}", {"allowed": False, "reason": HOSTILE, "serial": HOSTILE, "clientId": HOSTILE}
+    group, line = (
+        f"/aws/lambda/{fleet.hook_name}",
+        {"allowed": False, "reason": HOSTILE, "serial": HOSTILE, "clientId": HOSTILE},
+    )
     aws.logs.create_log_group(logGroupName=group)
     aws.logs.create_log_stream(logGroupName=group, logStreamName="one")
     event = {"timestamp": int(datetime.now(UTC).timestamp() * 1000), "message": json.dumps(line)}
@@ -156,13 +189,19 @@ def test_no_event_and_no_log_of_a_run_carries_it_as_markdown_or_control(hostile,
         events = []
         for job in sorted(TRIED_JOBS):
             at = {"partition_key": HOUR.partition_key} if job == "compact" else {}
-            events += definitions.resolve_job_def(job).execute_in_process(instance=instance, raise_on_error=False, **at).all_events
+            events += (
+                definitions.resolve_job_def(job)
+                .execute_in_process(instance=instance, raise_on_error=False, **at)
+                .all_events
+            )
         for asset in definitions.resolve_asset_graph().get_all_asset_keys():
             group = asset.path[0]
             if group in TRIED_GROUPS - {"lake"}:
                 at = {"vehicles/hourly": HOUR.partition_key, "vehicles/daily": day}.get(asset.to_user_string())
                 job = definitions.resolve_implicit_global_asset_job_def()
-                run = job.execute_in_process(instance=instance, asset_selection=[asset], raise_on_error=False, partition_key=at)
+                run = job.execute_in_process(
+                    instance=instance, asset_selection=[asset], raise_on_error=False, partition_key=at
+                )
                 events += run.all_events
     found = [each for event in events for each in shown_by(event)]
     for group in TRIED_GROUPS:
@@ -192,7 +231,10 @@ def test_every_command_job_and_group_is_tried_or_has_a_reason_not_to_be():
     definitions = build_definitions(Fleet())
     own = {job.name for job in definitions.resolve_all_job_defs() if not job.name.startswith("__")}
     assert own == {*SILENT_JOBS, *TRIED_JOBS}
-    assert {key.path[0] for key in definitions.resolve_asset_graph().get_all_asset_keys()} == {*SILENT_GROUPS, *TRIED_GROUPS}
+    assert {key.path[0] for key in definitions.resolve_asset_graph().get_all_asset_keys()} == {
+        *SILENT_GROUPS,
+        *TRIED_GROUPS,
+    }
 
 
 def test_no_command_prints_it_but_as_a_text(hostile, command, monkeypatch):

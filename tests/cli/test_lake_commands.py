@@ -25,9 +25,20 @@ def run(fleet, aws):
     for part in ("bucket", "lake_bucket"):
         reconcile(blueprint(fleet)[part].resource, aws)
     for offset, body in enumerate((b'{"speed_kmh": 48.2}', b"{broken")):
-        aws.s3.put_object(Bucket=fleet.bucket, Key=fleet.rules[0].raw_key(RawName(HOUR.start_ms + offset, str(uuid.uuid4()))), Body=body)
-    settings = {"FLEET_ACCOUNT": fleet.account, "FLEET_BUCKET": fleet.bucket, "FLEET_HOME": fleet.home, "COLUMNS": "160"}
-    return lambda *arguments, exit_code=0: expect(exit_code, CliRunner().invoke(fleet_command, list(arguments), env=settings))
+        aws.s3.put_object(
+            Bucket=fleet.bucket,
+            Key=fleet.rules[0].raw_key(RawName(HOUR.start_ms + offset, str(uuid.uuid4()))),
+            Body=body,
+        )
+    settings = {
+        "FLEET_ACCOUNT": fleet.account,
+        "FLEET_BUCKET": fleet.bucket,
+        "FLEET_HOME": fleet.home,
+        "COLUMNS": "160",
+    }
+    return lambda *arguments, exit_code=0: expect(
+        exit_code, CliRunner().invoke(fleet_command, list(arguments), env=settings)
+    )
 
 
 def expect(exit_code, result):
@@ -58,7 +69,14 @@ def test_a_dry_run_says_what_compaction_would_cost_and_compaction_does_it_once(r
 def test_compaction_counts_the_keys_that_it_left_because_no_rule_writes_them(run, fleet, aws):
     for name in (f"{HOUR.start_ms}-oddly", f"{HOUR.start_ms}.json"):
         aws.s3.put_object(Bucket=fleet.bucket, Key=fleet.rules[0].raw_prefix + name, Body=b"{}")
-    assert rows_of(run("compact", *SPAN, "--rule", "rule1", "--processes", "1"), "rule1") == ["2", "2", "2", "2", "1", "2"]
+    assert rows_of(run("compact", *SPAN, "--rule", "rule1", "--processes", "1"), "rule1") == [
+        "2",
+        "2",
+        "2",
+        "2",
+        "1",
+        "2",
+    ]
 
 
 @pytest.mark.parametrize("command", [["compact"], ["compact", "--dry-run"], ["raw", "purge", "--yes"]])
@@ -72,14 +90,18 @@ def test_compaction_counts_the_keys_that_it_left_because_no_rule_writes_them(run
     ],
 )
 def test_a_range_without_hours_is_refused(fleet, command, start, end, why):
-    refused = CliRunner().invoke(fleet_command, [*command, "--from", start, "--to", end], env={"FLEET_ACCOUNT": fleet.account})
+    refused = CliRunner().invoke(
+        fleet_command, [*command, "--from", start, "--to", end], env={"FLEET_ACCOUNT": fleet.account}
+    )
     assert isinstance(refused.exception, InvalidName)
     assert why in str(refused.exception)
 
 
 def test_an_hour_that_cannot_be_compacted_is_named_and_the_others_are_done(run, fleet, aws):
     lake = Lake(S3Store(aws, fleet.lake_bucket), fleet.parquet_prefix)
-    aws.s3.put_object(Bucket=fleet.lake_bucket, Key=lake.part_key(fleet.rules[0], HOUR.next, 7), Body=b"", IfNoneMatch="*")
+    aws.s3.put_object(
+        Bucket=fleet.lake_bucket, Key=lake.part_key(fleet.rules[0], HOUR.next, 7), Body=b"", IfNoneMatch="*"
+    )
     output = run("compact", *SPAN, "--rule", "rule1", "--processes", "1", exit_code=1)
     assert "failed rule1 2026-11-20-11:00" in output
     assert rows_of(output, "rule1")[:3] == ["1", "2", "2"]
@@ -118,6 +140,10 @@ def test_a_rewrite_makes_a_generation_and_switches_to_it(run, fleet, aws):
 
 
 def test_an_hour_before_the_first_partition_is_not_compacted_unseen(fleet):
-    refused = CliRunner().invoke(fleet_command, ["compact", "--from", "2025-12-31-23:00", "--to", "2026-01-02"], env={"FLEET_START": "2026-01-01"})
+    refused = CliRunner().invoke(
+        fleet_command,
+        ["compact", "--from", "2025-12-31-23:00", "--to", "2026-01-02"],
+        env={"FLEET_START": "2026-01-01"},
+    )
     assert isinstance(refused.exception, InvalidName)
     assert "FLEET_START is 2026-01-01" in str(refused.exception)

@@ -26,7 +26,12 @@ class Table:
 
     def __init__(self, fleet, aws):
         self.fleet, self.aws, self.rule = fleet, aws, fleet.rules[0]
-        self.settings = {"FLEET_ACCOUNT": fleet.account, "FLEET_BUCKET": fleet.bucket, "FLEET_HOME": fleet.home, "COLUMNS": "300"}
+        self.settings = {
+            "FLEET_ACCOUNT": fleet.account,
+            "FLEET_BUCKET": fleet.bucket,
+            "FLEET_HOME": fleet.home,
+            "COLUMNS": "300",
+        }
 
     def send(self, *messages, hour=HOUR):
         for message in messages:
@@ -45,7 +50,10 @@ class Table:
         return Lake.current(S3Store(self.aws, self.fleet.lake_bucket), self.fleet.parquet_prefix, self.fleet.form)
 
     def rows(self, hour=HOUR):
-        parts = [self.aws.s3.get_object(Bucket=self.fleet.lake_bucket, Key=part.key)["Body"].read() for part in self.lake.parts(self.rule, hour)]
+        parts = [
+            self.aws.s3.get_object(Bucket=self.fleet.lake_bucket, Key=part.key)["Body"].read()
+            for part in self.lake.parts(self.rule, hour)
+        ]
         return [row for part in parts for row in pq.read_table(io.BytesIO(part)).to_pylist()]
 
     def spoil(self, key, body=b"garbage"):
@@ -75,7 +83,9 @@ def test_integers_that_became_decimals_are_doubles_after_a_rewrite_by_an_edited_
     file.write_text(table.run("schema", "show", "--rule", "rule1", "--json").replace("int64", "double"))
     table.run("schema", "pin", "--rule", "rule1", str(file), says="rewrite the table as a new generation", exit_code=1)
     table.run("lake", "rewrite", "--contract", f"rule1={file}")
-    assert [(row["speed"], row["gears"], row["_extra"], row["_status"]) for row in table.rows(HOUR.next)] == [(12.5, [1.5], None, "ok")] * 3
+    assert [(row["speed"], row["gears"], row["_extra"], row["_status"]) for row in table.rows(HOUR.next)] == [
+        (12.5, [1.5], None, "ok")
+    ] * 3
     assert [row["speed"] for row in table.rows()] == [0.0] * 3
 
 

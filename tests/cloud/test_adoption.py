@@ -95,12 +95,16 @@ def test_adopting_sets_tags_and_changes_nothing_else_and_a_second_time_nothing_a
     before = state(fleet, aws)
     assert kinds(take_over(fleet, aws)) == MADE_BY_THE_CDK_APP
     assert state(fleet, aws) == before
-    assert {"Key": "aws-cdk:auto-delete-objects", "Value": "true"} in aws.s3.get_bucket_tagging(Bucket=fleet.bucket)["TagSet"]
+    assert {"Key": "aws-cdk:auto-delete-objects", "Value": "true"} in aws.s3.get_bucket_tagging(Bucket=fleet.bucket)[
+        "TagSet"
+    ]
     assert foreign(fleet, aws) == []
     assert take_over(fleet, aws) == []
 
 
-def test_a_vehicle_that_the_cdk_app_registered_still_publishes_once_the_stack_is_taken_over_and_upgraded(new_cdk_app, broker, tmp_path):
+def test_a_vehicle_that_the_cdk_app_registered_still_publishes_once_the_stack_is_taken_over_and_upgraded(
+    new_cdk_app, broker, tmp_path
+):
     fleet, aws = new_cdk_app()
     claim = read_claim(fleet, aws)
     vehicle = register(fleet, broker, Identity(claim.certificate_pem, claim.private_key), SERIAL, tmp_path)
@@ -114,7 +118,10 @@ def test_a_vehicle_that_the_cdk_app_registered_still_publishes_once_the_stack_is
     made_anew = {title for title, step in steps.items() if step.action is Action.CREATE}
     assert made_anew == {f"S3 bucket {fleet.lake_bucket!r}", f"IAM role {fleet.rule_error_role_name!r}"}
     assert aws.iot.list_certificates()["certificates"] == before
-    assert register(fleet, broker, Identity(claim.certificate_pem, claim.private_key), "297468000002", tmp_path).thing_name == "test-thing-297468000002"
+    assert (
+        register(fleet, broker, Identity(claim.certificate_pem, claim.private_key), "297468000002", tmp_path).thing_name
+        == "test-thing-297468000002"
+    )
 
 
 def publish(fleet, broker, vehicle, rule):
@@ -122,7 +129,9 @@ def publish(fleet, broker, vehicle, rule):
         connection.publish(rule.ingest[0], b'{"speed_kmh": 50}')
 
 
-def test_the_upgrade_ends_the_connections_of_vehicles_whose_client_id_is_not_their_things_name(new_cdk_app, broker, tmp_path):
+def test_the_upgrade_ends_the_connections_of_vehicles_whose_client_id_is_not_their_things_name(
+    new_cdk_app, broker, tmp_path
+):
     fleet, aws = new_cdk_app()
     claim = read_claim(fleet, aws)
     vehicle = register(fleet, broker, Identity(claim.certificate_pem, claim.private_key), SERIAL, tmp_path)
@@ -157,7 +166,9 @@ def test_the_job_adopt_lists_and_with_apply_tags(new_cdk_app):
 
 def test_what_carries_the_tag_of_another_fleet_is_not_adopted_and_neither_is_anything_beside_it(new_cdk_app):
     fleet, aws = new_cdk_app()
-    aws.iot.tag_resource(resourceArn=fleet.policy_arn(fleet.claim_policy_name), tags=spelled({"fleet_pipeline:stack": "another"}))
+    aws.iot.tag_resource(
+        resourceArn=fleet.policy_arn(fleet.claim_policy_name), tags=spelled({"fleet_pipeline:stack": "another"})
+    )
     with pytest.raises(NotOurs, match=rf"{fleet.claim_policy_name}.* belongs to another fleet, 'another'"):
         take_over(fleet, aws)
     assert kinds(foreign(fleet, aws)) == MADE_BY_THE_CDK_APP

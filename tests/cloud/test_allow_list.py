@@ -43,7 +43,10 @@ def test_a_serial_is_listed_once_however_often_it_is_added(fleet, aws):
     reconcile(blueprint(fleet)["bucket"].resource, aws)
     for serial in (ONE, TWO, ONE):
         allow_list.add(replace(fleet, allow_list="s3"), aws, serial)
-    assert aws.s3.get_object(Bucket=fleet.bucket, Key=fleet.allow_list_key)["Body"].read().decode().split() == [ONE, TWO]
+    assert aws.s3.get_object(Bucket=fleet.bucket, Key=fleet.allow_list_key)["Body"].read().decode().split() == [
+        ONE,
+        TWO,
+    ]
 
 
 @pytest.mark.parametrize("there_before", [(), (ONE,)])
@@ -56,7 +59,11 @@ def test_of_two_who_write_the_list_at_once_neither_overwrites_the_other(fleet, a
     with pytest.raises(AwsUnavailable, match="PreconditionFailed"):
         allow_list.add(fleet, aws, THREE)
     allow_list.add(fleet, rival, THREE)
-    assert aws.s3.get_object(Bucket=fleet.bucket, Key=fleet.allow_list_key)["Body"].read().decode().split() == [*there_before, TWO, THREE]
+    assert aws.s3.get_object(Bucket=fleet.bucket, Key=fleet.allow_list_key)["Body"].read().decode().split() == [
+        *there_before,
+        TWO,
+        THREE,
+    ]
 
 
 def test_without_a_list_nothing_can_be_put_on_it(fleet, aws):
@@ -68,11 +75,20 @@ def test_a_replacement_that_was_allowed_is_used_once(fleet, aws):
     thing, things = fleet.thing_name(ONE), hook.IotThings(aws.iot)
     aws.iot.create_thing(thingName=thing, attributePayload={"attributes": {"colour": "red"}})
     expected = hook.Expected(fleet.serial_prefix, fleet.thing_prefix, fleet.template_arn)
-    claim, mine, other = (aws.iot.create_keys_and_certificate(setAsActive=active)["certificateId"] for active in (True, False, False))
-    request = {"templateArn": fleet.template_arn, "claimCertificateId": claim, "certificateId": mine, "parameters": {"SerialNumber": ONE}}
+    claim, mine, other = (
+        aws.iot.create_keys_and_certificate(setAsActive=active)["certificateId"] for active in (True, False, False)
+    )
+    request = {
+        "templateArn": fleet.template_arn,
+        "claimCertificateId": claim,
+        "certificateId": mine,
+        "parameters": {"SerialNumber": ONE},
+    }
     assert not hook.decide(request, expected, things, None).allowed
     allow_list.allow_replacement(fleet, aws, ONE)
-    assert [hook.decide({**request, "certificateId": each}, expected, things, None).allowed for each in (mine, other)] == [True, False]
+    assert [
+        hook.decide({**request, "certificateId": each}, expected, things, None).allowed for each in (mine, other)
+    ] == [True, False]
     attributes = aws.iot.describe_thing(thingName=thing)["attributes"]
     assert (attributes["colour"], hook.Reservation.read(attributes["replacement"]).certificate_id) == ("red", mine)
 
@@ -106,7 +122,10 @@ def test_a_list_is_read_as_a_spreadsheet_saves_it(text, codec):
     listed = hooks_serials.serial_list(text.encode(codec), FORM)
     assert [listed.names(serial) for serial in (ONE, TWO, THREE)] == [True, True, False]
     lines = list(listed.read())
-    assert ([serial for _, found, _ in lines for serial in found], [wrong for *_, wrong in lines if wrong]) == ([ONE, TWO], [])
+    assert ([serial for _, found, _ in lines for serial in found], [wrong for *_, wrong in lines if wrong]) == (
+        [ONE, TWO],
+        [],
+    )
 
 
 UNCLEAR = {
@@ -128,7 +147,9 @@ def test_what_can_be_read_in_two_ways_or_in_none_names_nobody_and_is_said_with_i
         assert not listed.names(ONE)
 
 
-@pytest.mark.parametrize("body", [b"PK\x03\x04 a workbook", b"\x89PNG\r\n\x1a\n", "name;depot\nÄrger;Köln\n".encode("cp1252")])
+@pytest.mark.parametrize(
+    "body", [b"PK\x03\x04 a workbook", b"\x89PNG\r\n\x1a\n", "name;depot\nÄrger;Köln\n".encode("cp1252")]
+)
 def test_a_list_without_a_single_serial_is_not_clear(body):
     with pytest.raises(hooks_serials.Unclear):
         hooks_serials.serial_list(body, FORM).names(ONE)
@@ -163,7 +184,9 @@ def test_the_command_says_how_many_may_register_and_what_of_the_list_is_not_clea
     monkeypatch.setenv("FLEET_ALLOW_LIST", "s3")
     chosen = replace(fleet, allow_list="s3")
     reconcile(blueprint(chosen)["bucket"].resource, aws)
-    aws.s3.put_object(Bucket=chosen.bucket, Key=chosen.allow_list_key, Body=f"serial\n{ONE}\n{TWO}\n\x1b[31mnone\n".encode())
+    aws.s3.put_object(
+        Bucket=chosen.bucket, Key=chosen.allow_list_key, Body=f"serial\n{ONE}\n{TWO}\n\x1b[31mnone\n".encode()
+    )
     code, said = command(chosen, "vehicle", "allowed")
     assert (code, "2 serials may register" in said, r"line 4: it holds no serial" in said) == (1, True, True)
     aws.s3.put_object(Bucket=chosen.bucket, Key=chosen.allow_list_key, Body=f"{ONE}\n".encode())

@@ -44,14 +44,22 @@ def test_every_vehicle_of_the_file_is_handed_to_aws_iot_with_its_request_and_no_
     reconcile(blueprint(on)["bucket"].resource, aws)
     asked = {}
     with Stubber(aws.iot) as iot:
-        aws.iot.meta.events.register("provide-client-params.iot.StartThingRegistrationTask", lambda params, **_: asked.update(params))
+        aws.iot.meta.events.register(
+            "provide-client-params.iot.StartThingRegistrationTask", lambda params, **_: asked.update(params)
+        )
         iot.add_response("start_thing_registration_task", {"taskId": TASK})
         assert bulk.start(on, aws, requests) == TASK
     [key] = file_of(on, aws)
     body = aws.s3.get_object(Bucket=on.bucket, Key=key)["Body"].read().decode()
-    assert [json.loads(line) for line in body.splitlines()] == [{"SerialNumber": serial, "CSR": csr} for serial, csr in requests.items()]
+    assert [json.loads(line) for line in body.splitlines()] == [
+        {"SerialNumber": serial, "CSR": csr} for serial, csr in requests.items()
+    ]
     assert "PRIVATE KEY" not in body
-    assert (asked["inputFileBucket"], asked["inputFileKey"], asked["roleArn"]) == (on.bucket, key, blueprint(on)["bulk_role"].resource.arn)
+    assert (asked["inputFileBucket"], asked["inputFileKey"], asked["roleArn"]) == (
+        on.bucket,
+        key,
+        blueprint(on)["bulk_role"].resource.arn,
+    )
     assert json.loads(asked["templateBody"]) == filled.bulk_template(on)
 
 
@@ -59,7 +67,10 @@ def test_a_refused_task_says_why(on, aws, requests):
     reconcile(blueprint(on)["bucket"].resource, aws)
     with Stubber(aws.iot) as iot:
         iot.add_client_error("start_thing_registration_task", "LimitExceededException", "One task may be in progress")
-        with pytest.raises(AwsRefused, match=r"AWS would not start a bulk registration: One task may be in progress \(LimitExceededException\)"):
+        with pytest.raises(
+            AwsRefused,
+            match=r"AWS would not start a bulk registration: One task may be in progress \(LimitExceededException\)",
+        ):
             bulk.start(on, aws, requests)
 
 
@@ -74,7 +85,10 @@ def test_without_the_setting_nothing_is_started(fleet, aws, iot, requests):
 
 
 def test_a_task_says_how_far_it_is(aws, iot):
-    iot.add_response("describe_thing_registration_task", {"status": "InProgress", "successCount": 7, "failureCount": 1, "percentageProgress": 80})
+    iot.add_response(
+        "describe_thing_registration_task",
+        {"status": "InProgress", "successCount": 7, "failureCount": 1, "percentageProgress": 80},
+    )
     assert bulk.task(aws, TASK) == bulk.Task(TASK, "InProgress", 7, 1, 80, "")
 
 
@@ -82,15 +96,27 @@ def test_all_parts_of_a_report_are_read(aws, iot, tmp_path):
     for number in (1, 2):
         (tmp_path / f"{number}.json").write_text(f'{{"part": {number}}}\n')
     links = [(tmp_path / f"{number}.json").as_uri() for number in (1, 2)]
-    iot.add_response("list_thing_registration_task_reports", {"resourceLinks": links[:1], "nextToken": "more"}, {"taskId": TASK, "reportType": "ERRORS"})
-    iot.add_response("list_thing_registration_task_reports", {"resourceLinks": links[1:]}, {"taskId": TASK, "reportType": "ERRORS", "nextToken": "more"})
+    iot.add_response(
+        "list_thing_registration_task_reports",
+        {"resourceLinks": links[:1], "nextToken": "more"},
+        {"taskId": TASK, "reportType": "ERRORS"},
+    )
+    iot.add_response(
+        "list_thing_registration_task_reports",
+        {"resourceLinks": links[1:]},
+        {"taskId": TASK, "reportType": "ERRORS", "nextToken": "more"},
+    )
     assert list(bulk.report(aws, TASK, "ERRORS")) == ['{"part": 1}\n', '{"part": 2}\n']
 
 
 def test_each_certificate_of_a_report_goes_to_the_vehicle_whose_key_it_has(aws, on, requests, tmp_path):
     made = [aws.iot.create_certificate_from_csr(certificateSigningRequest=csr) for csr in requests.values()]
     others = aws.iot.create_keys_and_certificate()["certificatePem"]
-    lines = [{"line": 1, "response": {"certificate": {"pem": made[1]["certificatePem"]}}}, {"answers": [made[0]["certificatePem"], others]}, {"line": 3}]
+    lines = [
+        {"line": 1, "response": {"certificate": {"pem": made[1]["certificatePem"]}}},
+        {"answers": [made[0]["certificatePem"], others]},
+        {"line": 3},
+    ]
     told = "\n".join(json.dumps(line) for line in lines)
     assert sorted(accept(tmp_path, told)) == [on.thing_name(serial) for serial in SERIALS]
     for serial, certificate in zip(SERIALS, made, strict=True):

@@ -76,7 +76,9 @@ def statuses(fleet, aws):
     return [(each.certificate_id, each.status, each.current) for each in held(Claims.of(fleet), aws)]
 
 
-def test_while_a_rotation_lasts_the_old_and_the_new_claim_certificate_register_vehicles_and_then_only_the_new(fleet, aws, enrol):
+def test_while_a_rotation_lasts_the_old_and_the_new_claim_certificate_register_vehicles_and_then_only_the_new(
+    fleet, aws, enrol
+):
     old = read_claim(fleet, aws)
     rotated = life.rotate(fleet, aws)
     new = read_claim(fleet, aws)
@@ -94,7 +96,10 @@ def test_with_a_certificate_every_version_of_its_key_is_retired_and_the_new_key_
     life.rotate(fleet, aws)
     assert len(aws.s3.list_object_versions(Bucket=fleet.bucket, Prefix=PRIVATE_KEY)["Versions"]) == 2
     life.retire(fleet, aws)
-    claim, versions = read_claim(fleet, aws), aws.s3.list_object_versions(Bucket=fleet.bucket, Prefix="claim-certificate/")
+    claim, versions = (
+        read_claim(fleet, aws),
+        aws.s3.list_object_versions(Bucket=fleet.bucket, Prefix="claim-certificate/"),
+    )
     assert [each["IsLatest"] for each in versions["Versions"]] == [True] * 3
     assert "DeleteMarkers" not in versions
     assert fits(claim.certificate_pem, claim.private_key.encode())
@@ -134,7 +139,9 @@ def test_a_revoked_claim_certificate_registers_nothing_and_no_run_activates_it_a
     life.retire(fleet, aws)
 
 
-def test_the_hook_refuses_a_revoked_claim_certificate_over_a_connection_that_is_still_open(fleet, aws, local_aws, tmp_path):
+def test_the_hook_refuses_a_revoked_claim_certificate_over_a_connection_that_is_still_open(
+    fleet, aws, local_aws, tmp_path
+):
     claim = read_claim(fleet, aws)
     broker = Broker(local_aws.mqtt_host, local_aws.mqtt_port, local_aws.ca_path)
     with connected(broker, Identity(claim.certificate_pem, claim.private_key), "claim-thief") as connection:
@@ -216,7 +223,9 @@ def test_the_key_lies_where_the_settings_say_and_goes_with_the_certificate(aws, 
     life.retire(fleet, aws)
     second = read_claim(fleet, aws)
     in_s3 = {each["Key"] for each in aws.s3.list_objects_v2(Bucket=fleet.bucket)["Contents"]}
-    secrets = [each["Name"] for each in aws.secrets.list_secrets()["SecretList"] if each["Name"].startswith(fleet.prefix)]
+    secrets = [
+        each["Name"] for each in aws.secrets.list_secrets()["SecretList"] if each["Name"].startswith(fleet.prefix)
+    ]
     assert first.private_key != second.private_key
     assert fits(second.certificate_pem, second.private_key.encode())
     assert (PRIVATE_KEY in in_s3, len(secrets)) == ((True, 0) if store == "s3" else (False, 1))
@@ -228,7 +237,9 @@ def test_the_key_lies_where_the_settings_say_and_goes_with_the_certificate(aws, 
 
 def test_with_own_keys_aws_never_sees_the_private_key(aws, elsewhere):
     sent = []
-    aws.iot.meta.events.register("before-call.iot", lambda model, params, **_: sent.append((model.name, str(params.get("body")))))
+    aws.iot.meta.events.register(
+        "before-call.iot", lambda model, params, **_: sent.append((model.name, str(params.get("body"))))
+    )
     fleet = elsewhere(claim_keys="own")
     assert "CreateKeysAndCertificate" not in {name for name, _ in sent}
     assert [name for name, _ in sent].count("CreateCertificateFromCsr") == 1
@@ -243,7 +254,11 @@ def test_a_certificate_made_twice_because_its_answer_was_lost_is_there_once(aws,
         if not made:
             made.append("begun")
             request = json.loads(params["body"])["certificateSigningRequest"]
-            made.append(aws.iot.create_certificate_from_csr(certificateSigningRequest=request, setAsActive=False)["certificateId"])
+            made.append(
+                aws.iot.create_certificate_from_csr(certificateSigningRequest=request, setAsActive=False)[
+                    "certificateId"
+                ]
+            )
 
     aws.iot.meta.events.register("before-call.iot.CreateCertificateFromCsr", make_another)
     fleet = elsewhere()
@@ -270,7 +285,9 @@ def test_with_keys_of_aws_one_made_twice_is_reported_and_not_deleted(aws, elsewh
 
 
 @pytest.mark.parametrize("damaged", [False, True], ids=["by its ETag", "by its bytes"])
-def test_however_many_certificates_were_given_out_before_the_former_one_is_known_without_reading_them(aws, elsewhere, damaged):
+def test_however_many_certificates_were_given_out_before_the_former_one_is_known_without_reading_them(
+    aws, elsewhere, damaged
+):
     fleet = elsewhere()
     life.rotate(fleet, aws)
     [current, former] = held(Claims.of(fleet), aws)
@@ -279,7 +296,10 @@ def test_however_many_certificates_were_given_out_before_the_former_one_is_known
     for each in aws.s3.list_object_versions(Bucket=fleet.bucket, Prefix=CERTIFICATE)["Versions"][2:] if damaged else ():
         aws.s3.delete_object(Bucket=fleet.bucket, Key=CERTIFICATE, VersionId=each["VersionId"])
     read = []
-    aws.s3.meta.events.register("provide-client-params.s3.GetObject", lambda params, **_: read.extend([params["Key"]] if "VersionId" in params else []))
+    aws.s3.meta.events.register(
+        "provide-client-params.s3.GetObject",
+        lambda params, **_: read.extend([params["Key"]] if "VersionId" in params else []),
+    )
     assert findings(fleet, aws, "claim_certificate") == []
     assert read == [CERTIFICATE] * damaged
 
@@ -319,13 +339,19 @@ def test_an_inactive_certificate_of_someone_else_made_meanwhile_survives_whateve
         life.rotate(fleet, aws)
     aws.s3.meta.events.unregister("before-call.s3.PutObject", theirs_too)
     assert len(theirs) > skip
-    assert {aws.iot.describe_certificate(certificateId=each)["certificateDescription"]["status"] for each in theirs} == {"INACTIVE"}
+    assert {
+        aws.iot.describe_certificate(certificateId=each)["certificateDescription"]["status"] for each in theirs
+    } == {"INACTIVE"}
     assert len(held(Claims.of(fleet), aws)) == 1
 
 
 def test_without_a_claim_certificate_there_is_none_to_give_out_to_rotate_or_to_revoke(fleet, aws):
     nowhere = replace(fleet, environment="nowhere", bucket="no-such-bucket-of-claims", lake_bucket="")
-    for deed in (lambda: read_claim(nowhere, aws), lambda: life.rotate(nowhere, aws), lambda: life.revoke(nowhere, aws)):
+    for deed in (
+        lambda: read_claim(nowhere, aws),
+        lambda: life.rotate(nowhere, aws),
+        lambda: life.revoke(nowhere, aws),
+    ):
         with pytest.raises(NoClaimCertificate, match=CERTIFICATE):
             deed()
 
@@ -343,7 +369,11 @@ def test_while_someone_else_changes_the_fleet_nothing_is_rotated_or_retired_but_
             code, said = command(fleet, "claim", *words)
             assert code == 1
             assert "ann@laptop has held the lock since" in said
-            assert not definitions.resolve_job_def(job).execute_in_process(run_config=confirmed(fleet, job), raise_on_error=False).success
+            assert (
+                not definitions.resolve_job_def(job)
+                .execute_in_process(run_config=confirmed(fleet, job), raise_on_error=False)
+                .success
+            )
         assert statuses(fleet, aws) == before
         assert command(fleet, "claim", "revoke", "--yes")[0] == 0
     assert [command(fleet, "claim", *words)[0] for words in (["rotate"], ["retire", "--yes"])] == [0, 0]
@@ -354,20 +384,34 @@ def test_no_error_no_log_and_no_command_shows_a_private_key(fleet, aws, local_aw
     caplog.set_level(logging.DEBUG)
     keys, shown = [read_claim(fleet, aws).private_key], []
     aws.s3.meta.events.register(
-        "provide-client-params.s3.PutObject", lambda params, **_: keys.append(params["Body"].decode()) if params["Key"] == PRIVATE_KEY else None
+        "provide-client-params.s3.PutObject",
+        lambda params, **_: keys.append(params["Body"].decode()) if params["Key"] == PRIVATE_KEY else None,
     )
     for skip in range(3):
         answer(aws.s3, "PutObject", by=Refusals("AccessDenied", "Access Denied", times=1, skip=skip))
         with pytest.raises(AwsRefused) as caught:
             life.rotate(fleet, aws)
         shown += ["".join(traceback.format_exception(caught.value)), repr(caught.value)]
-    for words in ("rotate", "show", "retire --yes", f"temporary --folder {tmp_path / 'lent'}", "revoke --yes --since 2026-01-01", "rotate", "retire --yes"):
+    for words in (
+        "rotate",
+        "show",
+        "retire --yes",
+        f"temporary --folder {tmp_path / 'lent'}",
+        "revoke --yes --since 2026-01-01",
+        "rotate",
+        "retire --yes",
+    ):
         code, said = command(fleet, "claim", *words.split())
         assert code == 0, said
         shown.append(said)
         keys.append(read_claim(fleet, aws).private_key)
     keys.append((tmp_path / "lent" / "private.key").read_text())
-    shown += [repr(read_claim(fleet, aws)), json.dumps(statuses(fleet, aws)), caplog.text, local_aws.log_path.read_text()]
+    shown += [
+        repr(read_claim(fleet, aws)),
+        json.dumps(statuses(fleet, aws)),
+        caplog.text,
+        local_aws.log_path.read_text(),
+    ]
     lines = {line for key in keys for line in key.splitlines()[1:-1]}
     assert len(set(keys)) >= 6
     assert [line for line in lines if any(line in text for text in shown)] == []
@@ -377,7 +421,9 @@ def test_the_jobs_of_the_ui_rotate_retire_and_revoke_and_their_record_holds_no_k
     definitions, keys = build_definitions(fleet), []
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
         for job in ("rotate_claim", "retire_claim", "revoke_claim", "rotate_claim", "retire_claim"):
-            ran = definitions.resolve_job_def(job).execute_in_process(instance=instance, run_config=confirmed(fleet, job))
+            ran = definitions.resolve_job_def(job).execute_in_process(
+                instance=instance, run_config=confirmed(fleet, job)
+            )
             assert ran.success
             keys.append(read_claim(fleet, aws).private_key)
     [(_, status, current)] = statuses(fleet, aws)
@@ -391,7 +437,11 @@ def versions_of_the_key(fleet, aws):
 
 
 def test_in_an_account_the_key_lies_in_secrets_manager_and_on_this_machine_beside_the_certificate():
-    assert [Fleet(profile=profile, claim_store=store).claim_key_store for profile in ("local", "aws") for store in ("", "s3", "secretsmanager")] == [
+    assert [
+        Fleet(profile=profile, claim_store=store).claim_key_store
+        for profile in ("local", "aws")
+        for store in ("", "s3", "secretsmanager")
+    ] == [
         *("s3", "s3", "secretsmanager"),
         *("secretsmanager", "s3", "secretsmanager"),
     ]
@@ -400,7 +450,10 @@ def test_in_an_account_the_key_lies_in_secrets_manager_and_on_this_machine_besid
 def test_keys_in_the_data_bucket_are_planned_as_a_move_and_none_is_left_there(new_fleet):
     fleet, aws = new_fleet()
     life.rotate(fleet, aws)  # two certificates, and so two keys
-    before = {each.certificate_id: Claims.of(fleet).keys.get(aws, each.certificate_pem) for each in held(Claims.of(fleet), aws)}
+    before = {
+        each.certificate_id: Claims.of(fleet).keys.get(aws, each.certificate_pem)
+        for each in held(Claims.of(fleet), aws)
+    }
     aws.s3.put_object(Bucket=fleet.bucket, Key=PRIVATE_KEY, Body=b"no key")  # what is no key is not ours to move
     moved = replace(fleet, claim_store="secretsmanager")
     certificate = blueprint(moved)["claim_certificate"].resource
@@ -409,7 +462,10 @@ def test_keys_in_the_data_bucket_are_planned_as_a_move_and_none_is_left_there(ne
     assert read_claim(moved, aws).private_key in before.values()
     reconcile(certificate, aws)
     assert len(versions_of_the_key(fleet, aws)) == 1
-    assert {each.certificate_id: Claims.of(moved).keys.get(aws, each.certificate_pem) for each in held(Claims.of(moved), aws)} == before
+    assert {
+        each.certificate_id: Claims.of(moved).keys.get(aws, each.certificate_pem)
+        for each in held(Claims.of(moved), aws)
+    } == before
     assert look(certificate, aws).action is Action.UNCHANGED
 
 

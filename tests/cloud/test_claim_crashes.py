@@ -29,7 +29,10 @@ def crashes(local_aws):
         key = (deed, *settings)
         if key not in made:
             ran = subprocess.run(
-                [sys.executable, HELPERS / "crashes.py", local_aws.url, deed, *settings], cwd=HELPERS.parents[1], capture_output=True, check=False
+                [sys.executable, HELPERS / "crashes.py", local_aws.url, deed, *settings],
+                cwd=HELPERS.parents[1],
+                capture_output=True,
+                check=False,
             )
             assert ran.returncode == 0, ran.stderr.decode()
             made[key] = [json.loads(line) for line in ran.stdout.splitlines()]
@@ -40,20 +43,30 @@ def crashes(local_aws):
 
 def leaked(certificates):
     """Certificates that work without being the fleet's: without the policy by which they are found, or without a key that can be given out."""
-    return [each for each in certificates if each["status"] == "ACTIVE" and not (each["has_policy"] and each["has_key"])]
+    return [
+        each for each in certificates if each["status"] == "ACTIVE" and not (each["has_policy"] and each["has_key"])
+    ]
 
 
 def is_converged(crash, wanted):
     """Only certificates that work, one of them given out; and nothing left of the intent."""
     usable = all(each["status"] == "ACTIVE" and each["has_policy"] and each["has_key"] for each in crash["then"])
     current = sum(each["current"] for each in crash["then"])
-    return usable and current == 1 and len(crash["then"]) in wanted and not any("intent" in key for key in crash["objects"]) and not crash["written_again"]
+    return (
+        usable
+        and current == 1
+        and len(crash["then"]) in wanted
+        and not any("intent" in key for key in crash["objects"])
+        and not crash["written_again"]
+    )
 
 
 @pytest.mark.parametrize("deed", DEEDS)
 def test_whatever_the_call_at_which_it_is_killed_the_next_run_ends_it_right(crashes, deed, record_property):
     certificates, settings = DEEDS[deed]
-    wanted = {1, 2} if "apply" in deed else {certificates}  # an apply undoes a rotation that has no key yet, and ends any other
+    wanted = (
+        {1, 2} if "apply" in deed else {certificates}
+    )  # an apply undoes a rotation that has no key yet, and ends any other
     found = crashes(deed, *settings)
     record_property("kills", len(found))
     assert len(found) >= 10
@@ -61,14 +74,20 @@ def test_whatever_the_call_at_which_it_is_killed_the_next_run_ends_it_right(cras
 
 
 @pytest.mark.parametrize("deed", DEEDS)
-def test_no_certificate_works_before_its_key_is_stored_and_its_policy_attached_not_even_at_the_moment_of_a_kill(crashes, deed):
-    assert [crash["killed"] for crash in crashes(deed, *DEEDS[deed][1]) if leaked(crash["at_once"]) or leaked(crash["then"])] == []
+def test_no_certificate_works_before_its_key_is_stored_and_its_policy_attached_not_even_at_the_moment_of_a_kill(
+    crashes, deed
+):
+    assert [
+        crash["killed"] for crash in crashes(deed, *DEEDS[deed][1]) if leaked(crash["at_once"]) or leaked(crash["then"])
+    ] == []
 
 
 @pytest.mark.parametrize("deed", ["rotate, then rotate", "rotate, then apply"])
 def test_while_a_rotation_is_stopped_a_certificate_that_works_is_given_out(crashes, deed):
     given_out = [[each for each in crash["at_once"] if each["current"]] for crash in crashes(deed, *DEEDS[deed][1])]
-    assert all(len(current) == 1 and current[0]["status"] == "ACTIVE" and current[0]["has_key"] for current in given_out)
+    assert all(
+        len(current) == 1 and current[0]["status"] == "ACTIVE" and current[0]["has_key"] for current in given_out
+    )
 
 
 @pytest.mark.parametrize("deed", DEEDS)
@@ -79,11 +98,16 @@ def test_another_teams_inactive_certificates_survive_every_kill_even_those_made_
     assert not any(crash["noted"] for crash in found)
 
 
-def test_with_keys_of_aws_what_a_kill_may_have_left_is_noted_among_the_neighbours_and_nothing_of_theirs_is_deleted(crashes):
+def test_with_keys_of_aws_what_a_kill_may_have_left_is_noted_among_the_neighbours_and_nothing_of_theirs_is_deleted(
+    crashes,
+):
     found = crashes("create", "claim_keys=aws")
     assert [crash["killed"] for crash in found if crash["neighbours_lost"] or leaked(crash["then"])] == []
     lost = [crash for crash in found if len(crash["then"]) > 1]
-    assert {crash["killed"] for crash in lost} == {"after-call iot.CreateKeysAndCertificate", "before-send s3.PutObject"}
+    assert {crash["killed"] for crash in lost} == {
+        "after-call iot.CreateKeysAndCertificate",
+        "before-send s3.PutObject",
+    }
     assert all(crash["noted"] for crash in lost)
 
 

@@ -47,7 +47,9 @@ STEPS = {
 
 
 @pytest.mark.parametrize(("when", "stolen", "first", "revoked", "rotated", "retired"), TABLE)
-def test_after_a_theft_each_step_of_the_runbook_works_and_the_good_certificate_survives(new_book, when, stolen, first, revoked, rotated, retired):  # noqa: PLR0917 (a row)
+def test_after_a_theft_each_step_of_the_runbook_works_and_the_good_certificate_survives(  # noqa: PLR0917 (a row)
+    new_book, when, stolen, first, revoked, rotated, retired
+):
     book = begun(new_book, when)
     assert book.shown() == first
     its_id = book.id_of(stolen)
@@ -111,7 +113,10 @@ def killed_in_the_rotation_before(new_book, at, which):
     book = new_book()
     was_killed = dies(life.rotate, book.fleet, book.aws, at)
     there = book.held()
-    stolen, good = there[which % len(there)].certificate_id, {each.certificate_id for each in there if each.status == "ACTIVE"}
+    stolen, good = (
+        there[which % len(there)].certificate_id,
+        {each.certificate_id for each in there if each.status == "ACTIVE"},
+    )
     life.revoke(book.fleet, book.aws, stolen)
     assert book.plan_and_apply_agree()
     if status_of(book, book.held()[0].certificate_id) != "ACTIVE":
@@ -139,7 +144,9 @@ SAMPLED = [
 
 
 @pytest.mark.parametrize(("row", "step", "at", "applied"), SAMPLED)
-def test_a_step_of_the_runbook_that_was_killed_is_done_again_and_ends_in_the_tables_state(new_book, row, step, at, applied):
+def test_a_step_of_the_runbook_that_was_killed_is_done_again_and_ends_in_the_tables_state(
+    new_book, row, step, at, applied
+):
     assert killed_in_a_step(new_book, TABLE[row], step, at, applied=applied)
 
 
@@ -152,7 +159,9 @@ def test_a_theft_that_comes_to_light_after_a_rotation_was_killed_is_mended_by_th
 @pytest.mark.parametrize("applied", [False, True], ids=["done again", "applied, then done again"])
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("row", range(len(TABLE)))
-def test_whatever_the_call_at_which_a_step_of_the_runbook_is_killed_it_ends_in_the_tables_state(new_book, row, step, applied):
+def test_whatever_the_call_at_which_a_step_of_the_runbook_is_killed_it_ends_in_the_tables_state(
+    new_book, row, step, applied
+):
     kills = next(at for at in count(1) if not killed_in_a_step(new_book, TABLE[row], step, at, applied=applied))
     assert kills > 1
 

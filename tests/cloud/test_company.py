@@ -59,7 +59,9 @@ def tags_in_aws(fleet, aws):
     roles = {name: aws.iam.list_role_tags(RoleName=name)["Tags"] for name in fleet.role_names[:4]}
     buckets = {name: aws.s3.get_bucket_tagging(Bucket=name)["TagSet"] for name in (fleet.bucket, fleet.lake_bucket)}
     secrets = {each["Name"]: each.get("Tags", []) for each in aws.secrets.list_secrets()["SecretList"]}
-    table = aws.dynamodb.list_tags_of_resource(ResourceArn=fleet.arn("dynamodb", f"table/{fleet.allow_list_table}"))["Tags"]
+    table = aws.dynamodb.list_tags_of_resource(ResourceArn=fleet.arn("dynamodb", f"table/{fleet.allow_list_table}"))[
+        "Tags"
+    ]
     function = spelled(aws.functions.get_function(FunctionName=fleet.hook_name)["Tags"])
     log = spelled(aws.logs.list_tags_for_resource(resourceArn=blueprint(fleet)["hook_log"].resource.arn)["tags"])
     listed = {**iot, **roles, **buckets, **secrets, "table": table, "function": function, "log": log}
@@ -79,10 +81,22 @@ def test_whatever_can_have_tags_is_born_with_the_companys_and_a_second_apply_cha
 
 
 def test_a_fleet_that_stands_is_brought_to_what_the_company_says_with_its_claim_certificate_unharmed(aws, company):
-    plain = replace(company, tags=(), log_retention_days=0, hook_concurrency=0, hook_dead_letters="", access_log_bucket="", access_log_prefix="")
+    plain = replace(
+        company,
+        tags=(),
+        log_retention_days=0,
+        hook_concurrency=0,
+        hook_dead_letters="",
+        access_log_bucket="",
+        access_log_prefix="",
+    )
     apply(plain, aws)
     life.rotate(plain, aws)
-    done = {step.title: {change.field for change in step.changes} for step in apply(company, aws) if step.action is Action.UPDATE}
+    done = {
+        step.title: {change.field for change in step.changes}
+        for step in apply(company, aws)
+        if step.action is Action.UPDATE
+    }
     assert done[f"S3 bucket '{company.bucket}'"] == {"tags", "access_logs"}
     assert done[f"Lambda function '{company.hook_name}'"] == {"tags", "concurrency", "dead_letters"}
     assert done[f"claim certificate 's3://{company.bucket}/claim-certificate/claim.pem'"] == {"secret_tags"}
@@ -98,17 +112,39 @@ def drop_a_tag_of_the_secret(aws, _fleet):
 
 
 DRIFTS = {
-    "a topic rule's tag": ("topic_rule_rule1", "tags", lambda aws, it: aws.iot.untag_resource(resourceArn=it.arn, tagKeys=["team"])),
+    "a topic rule's tag": (
+        "topic_rule_rule1",
+        "tags",
+        lambda aws, it: aws.iot.untag_resource(resourceArn=it.arn, tagKeys=["team"]),
+    ),
     "a role's tag": ("hook_role", "tags", lambda aws, it: aws.iam.untag_role(RoleName=it.name, TagKeys=["team"])),
-    "the log's tag": ("hook_log", "tags", lambda aws, it: aws.logs.untag_resource(resourceArn=it.arn, tagKeys=["team"])),
-    "the log's days": ("hook_log", "retention_days", lambda aws, it: aws.logs.delete_retention_policy(logGroupName=it.name)),
-    "what is reserved": ("hook", "concurrency", lambda aws, it: aws.functions.delete_function_concurrency(FunctionName=it.name)),
+    "the log's tag": (
+        "hook_log",
+        "tags",
+        lambda aws, it: aws.logs.untag_resource(resourceArn=it.arn, tagKeys=["team"]),
+    ),
+    "the log's days": (
+        "hook_log",
+        "retention_days",
+        lambda aws, it: aws.logs.delete_retention_policy(logGroupName=it.name),
+    ),
+    "what is reserved": (
+        "hook",
+        "concurrency",
+        lambda aws, it: aws.functions.delete_function_concurrency(FunctionName=it.name),
+    ),
     "the queue": (
         "hook",
         "dead_letters",
-        lambda aws, it: aws.functions.update_function_configuration(FunctionName=it.name, DeadLetterConfig={"TargetArn": ""}),
+        lambda aws, it: aws.functions.update_function_configuration(
+            FunctionName=it.name, DeadLetterConfig={"TargetArn": ""}
+        ),
     ),
-    "the access logs": ("lake_bucket", "access_logs", lambda aws, it: aws.s3.put_bucket_logging(Bucket=it.name, BucketLoggingStatus={})),
+    "the access logs": (
+        "lake_bucket",
+        "access_logs",
+        lambda aws, it: aws.s3.put_bucket_logging(Bucket=it.name, BucketLoggingStatus={}),
+    ),
     "the secret's tag": ("claim_certificate", "secret_tags", drop_a_tag_of_the_secret),
 }
 
@@ -126,13 +162,23 @@ def test_what_others_change_of_it_is_drift_and_is_put_back(aws, company):
 def test_what_somebody_has_set_stays_where_the_settings_say_nothing_of_it(aws, company):
     apply(company, aws)
     silent = replace(
-        company, log_retention_days=0, hook_concurrency=0, hook_dead_letters="", access_log_bucket="", access_log_prefix="", hook_runtime="python3.12"
+        company,
+        log_retention_days=0,
+        hook_concurrency=0,
+        hook_dead_letters="",
+        access_log_bucket="",
+        access_log_prefix="",
+        hook_runtime="python3.12",
     )
     assert {step.title for step in apply(silent, aws) if step.action is not Action.UNCHANGED} == {
         f"Lambda function '{company.hook_name}'",
         f"IAM role '{company.hook_role_name}'",  # its right to the queue
     }
-    assert {step.wanted.kind for step in plan_all(replace(company, hook_runtime="python3.12"), aws) if step.action is not Action.UNCHANGED} == {"IAM role"}
+    assert {
+        step.wanted.kind
+        for step in plan_all(replace(company, hook_runtime="python3.12"), aws)
+        if step.action is not Action.UNCHANGED
+    } == {"IAM role"}
 
 
 def test_a_roles_path_is_for_good_and_a_role_is_known_by_its_name_wherever_it_lies(aws, company):
@@ -171,7 +217,11 @@ def without_paths(document):
 
 def test_the_provisioners_right_to_roles_is_to_these_names_at_any_path():
     fleet = Fleet(role_boundary="own", role_path="/cars/eu/")
-    [changing] = [each for each in provisioner_policies(fleet)["roles"]["Statement"] if each["Sid"] == "ChangeRolesWithinTheBoundary"]
+    [changing] = [
+        each
+        for each in provisioner_policies(fleet)["roles"]["Statement"]
+        if each["Sid"] == "ChangeRolesWithinTheBoundary"
+    ]
     assert all(any(fnmatchcase(fleet.role_arn(name), arn) for arn in changing["Resource"]) for name in fleet.role_names)
     for other in (f"{fleet.hook_role_name}-2", f"x{fleet.hook_role_name}", "admin"):
         assert not any(fnmatchcase(fleet.role_arn(other), arn) for arn in changing["Resource"])
@@ -179,7 +229,9 @@ def test_the_provisioners_right_to_roles_is_to_these_names_at_any_path():
 
 def test_the_provisioner_does_all_of_it_with_its_policies_alone(aws, company):
     bound = replace(company, role_boundary="own")
-    aws.iam.create_policy(PolicyName=bound.boundary_arn.rsplit("/", 1)[1], PolicyDocument=json.dumps(boundary_policy(bound)))
+    aws.iam.create_policy(
+        PolicyName=bound.boundary_arn.rsplit("/", 1)[1], PolicyDocument=json.dumps(boundary_policy(bound))
+    )
     documents = [as_the_emulator_checks(each) for each in provisioner_policies(bound).values()]
     someone = acting_as(aws, replace(bound, role_path="/"), *(without_paths(each) for each in documents))
     wanted = [*resources(blueprint(bound))]
@@ -190,8 +242,14 @@ def test_the_provisioner_does_all_of_it_with_its_policies_alone(aws, company):
 
 
 def test_the_right_to_tag_roles_ends_at_the_companys_tags_and_ours():
-    [tagging] = [each for each in provisioner_policies(Fleet(role_boundary="own", tags=TAGS))["roles"]["Statement"] if each["Sid"] == "TagRolesAsTheFleets"]
-    assert tagging["Condition"] == {"ForAllValues:StringLike": {"aws:TagKeys": ["fleet_pipeline:*", "cost-centre", "team"]}}
+    [tagging] = [
+        each
+        for each in provisioner_policies(Fleet(role_boundary="own", tags=TAGS))["roles"]["Statement"]
+        if each["Sid"] == "TagRolesAsTheFleets"
+    ]
+    assert tagging["Condition"] == {
+        "ForAllValues:StringLike": {"aws:TagKeys": ["fleet_pipeline:*", "cost-centre", "team"]}
+    }
 
 
 def test_the_functions_may_tell_the_queue_and_no_other_of_failures():
@@ -214,11 +272,25 @@ def test_the_exported_template_says_what_the_company_says():
         access_log_prefix="s3/",
     )
     made = {name: each["Properties"] for name, each in cloudformation(fleet)["Resources"].items()}
-    assert made["Bucket"]["LoggingConfiguration"] == {"DestinationBucketName": "company-logs", "LogFilePrefix": "s3/cdk-s3-test-bucket/"}
-    assert made["HookLog"] == {"LogGroupName": f"/aws/lambda/{fleet.hook_name}", "RetentionInDays": 30, "Tags": spelled(dict(TAGS))}
-    assert (made["Hook"]["ReservedConcurrentExecutions"], made["Hook"]["DeadLetterConfig"]) == (7, {"TargetArn": fleet.hook_dead_letters})
+    assert made["Bucket"]["LoggingConfiguration"] == {
+        "DestinationBucketName": "company-logs",
+        "LogFilePrefix": "s3/cdk-s3-test-bucket/",
+    }
+    assert made["HookLog"] == {
+        "LogGroupName": f"/aws/lambda/{fleet.hook_name}",
+        "RetentionInDays": 30,
+        "Tags": spelled(dict(TAGS)),
+    }
+    assert (made["Hook"]["ReservedConcurrentExecutions"], made["Hook"]["DeadLetterConfig"]) == (
+        7,
+        {"TargetArn": fleet.hook_dead_letters},
+    )
     assert made["HookRole"]["Path"] == "/cars/"
-    assert {name for name, each in made.items() if "Tags" in each and not all(tag in each["Tags"] for tag in spelled(dict(TAGS)))} == set()
+    assert {
+        name
+        for name, each in made.items()
+        if "Tags" in each and not all(tag in each["Tags"] for tag in spelled(dict(TAGS)))
+    } == set()
 
 
 def test_a_tag_of_aws_iot_that_holds_what_parts_tags_arrives_whole(local_aws, fleet):

@@ -210,7 +210,11 @@ def test_the_lock_is_given_back_even_when_its_bucket_is_gone(new_stack):
 
 def test_a_policy_that_was_detached_a_moment_ago_is_waited_for(stack):
     slept = []
-    answer(stack.aws.iot, "DeletePolicy", by=Refusals("DeleteConflictException", "The policy was detached less than five minutes ago", times=4))
+    answer(
+        stack.aws.iot,
+        "DeletePolicy",
+        by=Refusals("DeleteConflictException", "The policy was detached less than five minutes ago", times=4),
+    )
     stack.destroy(sleep=slept.append)
     assert slept == list(DETACHED_PAUSES_S[:4])
     assert stack.left()["policies"] == []
@@ -218,7 +222,11 @@ def test_a_policy_that_was_detached_a_moment_ago_is_waited_for(stack):
 
 def test_the_wait_for_a_policy_covers_five_minutes_and_ends(stack):
     slept = []
-    answer(stack.aws.iot, "DeletePolicy", by=Refusals("DeleteConflictException", "The policy was detached less than five minutes ago", times=99))
+    answer(
+        stack.aws.iot,
+        "DeletePolicy",
+        by=Refusals("DeleteConflictException", "The policy was detached less than five minutes ago", times=99),
+    )
     with pytest.raises(AwsRefused, match="DeleteConflict"):
         stack.destroy(sleep=slept.append)
     assert 5 * 60 <= sum(slept) <= 10 * 60
@@ -226,7 +234,9 @@ def test_the_wait_for_a_policy_covers_five_minutes_and_ends(stack):
 
 @pytest.mark.parametrize("policy", ["device_policy", "claim_policy"])
 @pytest.mark.parametrize("confirmed", [True, False])
-def test_a_policy_of_ours_on_a_thing_group_of_others_stops_the_teardown_before_anything_is_changed_and_the_way_on_is_said(standing, policy, confirmed):
+def test_a_policy_of_ours_on_a_thing_group_of_others_stops_the_teardown_before_anything_is_changed_and_the_way_on_is_said(
+    standing, policy, confirmed
+):
     name = blueprint(standing.fleet)[policy].resource.name
     group = standing.aws.iot.create_thing_group(thingGroupName="others")["thingGroupArn"]
     standing.aws.iot.attach_policy(policyName=name, target=group)
@@ -278,10 +288,16 @@ def test_the_wait_for_a_detachment_ends(stack):
 
 def test_listings_that_still_show_what_was_deleted_neither_stop_a_teardown_nor_keep_it_going(stack):
     stack.vehicle("test-thing-297468000002")
-    for operation, listed in (("ListTargetsForPolicy", "targets"), ("ListThingPrincipals", "principals"), ("ListPrincipalThings", "things")):
+    for operation, listed in (
+        ("ListTargetsForPolicy", "targets"),
+        ("ListThingPrincipals", "principals"),
+        ("ListPrincipalThings", "things"),
+    ):
         stale(stack.aws.iot, operation, listed)
     said = [each.what for each in stack.destroy(sleep=lambda _: None)]
-    assert any(each.startswith("2 certificates with IoT policy 'cdk-test-dev-device-policy', and 2 things") for each in said)
+    assert any(
+        each.startswith("2 certificates with IoT policy 'cdk-test-dev-device-policy', and 2 things") for each in said
+    )
     assert not any(found for what, found in stack.left().items() if what != "buckets")
 
 
@@ -294,7 +310,9 @@ def test_a_certificate_that_the_listing_did_not_show_yet_goes_with_the_next_try(
         parsed["targets"] = [each for each in parsed["targets"] if each != late or hidden[0] < 0]
 
     stack.aws.iot.meta.events.register("after-call.iot.ListTargetsForPolicy", hide)
-    answer(stack.aws.iot, "DeletePolicy", by=Refusals("DeleteConflictException", "The policy is still attached", times=1))
+    answer(
+        stack.aws.iot, "DeletePolicy", by=Refusals("DeleteConflictException", "The policy is still attached", times=1)
+    )
     stack.destroy(sleep=lambda _: None)
     assert stack.left()["certificates"] == []
     assert stack.left()["things"] == []

@@ -16,15 +16,27 @@ from fleet_pipeline.model.errors import InvalidSetting
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.rule_table import RuleTable
 
-OWN = {"Effect": "Allow", "Action": ["iot:Subscribe", "iot:Receive"], "Resource": ["topicfilter/cmd/${iot:Connection.Thing.ThingName}/#", "topic/news/*"]}
+OWN = {
+    "Effect": "Allow",
+    "Action": ["iot:Subscribe", "iot:Receive"],
+    "Resource": ["topicfilter/cmd/${iot:Connection.Thing.ThingName}/#", "topic/news/*"],
+}
 FLEETS = {
     "shadow": Fleet(device_rights=("shadow",)),
     "jobs": Fleet(device_rights=("jobs",)),
     "commands": Fleet(device_rights=("commands",)),
     "own statements": Fleet(policy_statements=(OWN,)),
     "a denial": Fleet(policy_statements=(OWN, {"Effect": "Deny", "Action": "iot:Receive", "Resource": "topic/news/*"})),
-    "a topic a vehicle": Fleet(rule_tables=(RuleTable(key="status", topic="vehicles/+/#", publish=("vehicles/{thing}/#", "vehicles/{thing}/door")),)),
-    "all, and many rules": Fleet(device_rights=("shadow", "jobs", "commands"), policy_statements=(OWN,), rule_keys=tuple(f"rule{n}" for n in range(60))),
+    "a topic a vehicle": Fleet(
+        rule_tables=(
+            RuleTable(key="status", topic="vehicles/+/#", publish=("vehicles/{thing}/#", "vehicles/{thing}/door")),
+        )
+    ),
+    "all, and many rules": Fleet(
+        device_rights=("shadow", "jobs", "commands"),
+        policy_statements=(OWN,),
+        rule_keys=tuple(f"rule{n}" for n in range(60)),
+    ),
 }
 
 
@@ -47,8 +59,14 @@ def test_several_policies_say_together_what_one_would_and_each_fits(fleet):
 
 
 NEW = {
-    "shadow": {"publishes to $aws/things/test-thing-297468OTHER1/shadow/x", "awaits $aws/things/test-thing-297468OTHER1/shadow/x"},
-    "jobs": {"publishes to $aws/things/test-thing-297468OTHER1/jobs/x", "hears $aws/things/test-thing-297468OTHER1/jobs/x"},
+    "shadow": {
+        "publishes to $aws/things/test-thing-297468OTHER1/shadow/x",
+        "awaits $aws/things/test-thing-297468OTHER1/shadow/x",
+    },
+    "jobs": {
+        "publishes to $aws/things/test-thing-297468OTHER1/jobs/x",
+        "hears $aws/things/test-thing-297468OTHER1/jobs/x",
+    },
     "commands": {"publishes to $aws/commands/things/test-thing-297468OTHER1/executions/x/response/x"},
     "own statements": {"awaits cmd/test-thing-297468OTHER1/#"},
     "a topic a vehicle": {"publishes to status, topic 1 as another vehicle"},
@@ -61,9 +79,9 @@ def test_a_new_right_brings_the_attack_on_another_vehicles(name):
     assert NEW[name] <= {deed.title for deed in device_deeds(fleet) if not deed.legitimate}
     wide = json.loads(json.dumps(device.device_policy(fleet)).replace(device.THING_VARIABLE, "*"))
     assert NEW[name] <= {deed.title for deed in judged(fleet, wide)}
-    assert {deed.title for deed in judged(fleet, device.device_policy(Fleet()))} == {deed.title for deed in device_deeds(fleet) if deed.legitimate} - {
-        deed.title for deed in device_deeds(Fleet()) if deed.legitimate
-    }
+    assert {deed.title for deed in judged(fleet, device.device_policy(Fleet()))} == {
+        deed.title for deed in device_deeds(fleet) if deed.legitimate
+    } - {deed.title for deed in device_deeds(Fleet()) if deed.legitimate}
 
 
 def test_without_settings_there_is_one_policy_as_before():
@@ -75,7 +93,9 @@ def test_without_settings_there_is_one_policy_as_before():
 def test_the_templates_give_a_vehicle_all_of_its_policies():
     fleet = FLEETS["all, and many rules"]
     named = [
-        each["Properties"]["PolicyName"] for each in blueprint(fleet)["provisioning_template"].resource.body["Resources"].values() if "Policy" in each["Type"]
+        each["Properties"]["PolicyName"]
+        for each in blueprint(fleet)["provisioning_template"].resource.body["Resources"].values()
+        if "Policy" in each["Type"]
     ]
     assert named == device.device_policy_names(fleet)
     assert len(named) > 3
@@ -136,7 +156,9 @@ def test_a_vehicles_policies_are_judged_together_as_they_are_in_aws(aws, many):
     policy = look(blueprint(many)["device_policy"].resource, aws).live
     assert wrongly_judged(many, aws, policy) == []
     wide = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:Subscribe", "Resource": "*"}]}
-    aws.iot.create_policy_version(policyName=many.further_device_policy_name(2), policyDocument=json.dumps(wide), setAsDefault=True)
+    aws.iot.create_policy_version(
+        policyName=many.further_device_policy_name(2), policyDocument=json.dumps(wide), setAsDefault=True
+    )
     assert any("hears everything" in each.why for each in wrongly_judged(many, aws, policy))
 
 
@@ -144,5 +166,7 @@ def test_a_teardown_removes_further_policies_too(aws, many):
     for resource in resources(blueprint(many)):
         reconcile(resource, aws)
     list(destroy(many, aws, confirmed=many.bucket, with_data=True, sleep=lambda _: None))
-    left = [each["policyName"] for page in aws.iot.get_paginator("list_policies").paginate() for each in page["policies"]]
+    left = [
+        each["policyName"] for page in aws.iot.get_paginator("list_policies").paginate() for each in page["policies"]
+    ]
     assert left == []

@@ -119,24 +119,41 @@ def test_the_cdk_apps_device_policy_fails_on_eleven_of_the_eighteen_attacks():
     }
     attacks = [deed for deed in VEHICLES if not deed.legitimate]
     assert len(attacks) == 18
-    assert {deed.title for deed in access_cases.misjudged(FLEET, SEED_DEVICE_POLICY, VEHICLES)} == {deed.title for deed in attacks} - stopped
+    assert {deed.title for deed in access_cases.misjudged(FLEET, SEED_DEVICE_POLICY, VEHICLES)} == {
+        deed.title for deed in attacks
+    } - stopped
 
 
 def test_without_a_prefix_any_client_id_may_claim_and_that_is_seen():
     fleet = replace(FLEET, claim_client_prefix="")
-    wrong = [deed.title for deed in access_cases.misjudged(fleet, filled.claim_policy(fleet), access_cases.claim_deeds(fleet))]
+    wrong = [
+        deed.title
+        for deed in access_cases.misjudged(fleet, filled.claim_policy(fleet), access_cases.claim_deeds(fleet))
+    ]
     assert wrong == ["connects as a vehicle and so cuts it off", "connects as the wildcard client"]
 
 
 def test_a_policy_that_allows_nothing_fails_on_every_legitimate_deed():
     nothing = {"Version": "2012-10-17", "Statement": []}
-    assert access_cases.misjudged(FLEET, nothing, VEHICLES + CLAIMS) == [deed for deed in VEHICLES + CLAIMS if deed.legitimate]
+    assert access_cases.misjudged(FLEET, nothing, VEHICLES + CLAIMS) == [
+        deed for deed in VEHICLES + CLAIMS if deed.legitimate
+    ]
 
 
 UNKNOWN = {
     "an element": {"Effect": "Allow", "NotAction": "iot:Connect", "Resource": "*"},
-    "an operator": {"Effect": "Allow", "Action": "iot:*", "Resource": "*", "Condition": {"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}}},
-    "a key": {"Effect": "Allow", "Action": "iot:*", "Resource": "*", "Condition": {"Bool": {"aws:SecureTransport": "true"}}},
+    "an operator": {
+        "Effect": "Allow",
+        "Action": "iot:*",
+        "Resource": "*",
+        "Condition": {"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}},
+    },
+    "a key": {
+        "Effect": "Allow",
+        "Action": "iot:*",
+        "Resource": "*",
+        "Condition": {"Bool": {"aws:SecureTransport": "true"}},
+    },
     "a variable": {"Effect": "Allow", "Action": "iot:*", "Resource": "${aws:SourceIp}"},
 }
 
@@ -148,10 +165,23 @@ def test_what_the_evaluation_does_not_know_is_an_error_and_never_an_answer(state
 
 
 def test_an_action_is_the_same_in_capitals():
-    assert allows({"Statement": [{"Effect": "Allow", "Action": "IOT:*", "Resource": "*"}]}, "iot:Publish", iot("topic/x"))
+    assert allows(
+        {"Statement": [{"Effect": "Allow", "Action": "IOT:*", "Resource": "*"}]}, "iot:Publish", iot("topic/x")
+    )
 
 
-@pytest.mark.parametrize("key", ["claim-certificate/claim.private.key", "allow-list/serials.txt", "errors/x", "test-rule", "test-rules/x", "/x", "lake/x"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "claim-certificate/claim.private.key",
+        "allow-list/serials.txt",
+        "errors/x",
+        "test-rule",
+        "test-rules/x",
+        "/x",
+        "lake/x",
+    ],
+)
 def test_the_rule_role_writes_nothing_outside_the_raw_prefix(key):
     policy = filled.write_policy(FLEET, FLEET.raw_prefix)
     assert allows(policy, "s3:PutObject", f"arn:aws:s3:::{FLEET.bucket}/test-rule/rule1/1672900000000")
@@ -169,7 +199,11 @@ HOOK_DEEDS = [
     ("iot:DeleteThing", iot("thing/test-thing-297468OWN001"), set()),
     ("iot:AttachThingPrincipal", iot("thing/test-thing-297468OWN001"), set()),
     ("iot:UpdateCertificate", iot(f"cert/{'a' * 64}"), set()),
-    ("logs:PutLogEvents", FLEET.arn("logs", f"log-group:/aws/lambda/{FLEET.hook_name}:log-stream:x"), {"none", "s3", "dynamodb"}),
+    (
+        "logs:PutLogEvents",
+        FLEET.arn("logs", f"log-group:/aws/lambda/{FLEET.hook_name}:log-stream:x"),
+        {"none", "s3", "dynamodb"},
+    ),
     ("logs:PutLogEvents", FLEET.arn("logs", "log-group:/aws/lambda/other:log-stream:x"), set()),
     ("s3:GetObject", f"arn:aws:s3:::{FLEET.bucket}/allow-list/serials.txt", {"s3"}),
     ("s3:GetObject", f"arn:aws:s3:::{FLEET.bucket}/claim-certificate/claim.private.key", set()),
@@ -183,7 +217,11 @@ HOOK_DEEDS = [
 
 @pytest.mark.parametrize(("action", "arn", "lists"), HOOK_DEEDS)
 def test_the_hook_reads_the_allow_list_that_there_is_and_no_more(action, arn, lists):
-    found = {name for name in ("none", "s3", "dynamodb") if allows(filled.hook_policy(replace(FLEET, allow_list=name)), action, arn)}
+    found = {
+        name
+        for name in ("none", "s3", "dynamodb")
+        if allows(filled.hook_policy(replace(FLEET, allow_list=name)), action, arn)
+    }
     assert found == lists
 
 
@@ -196,7 +234,9 @@ def test_aws_iot_takes_on_a_role_for_this_account_and_region_only():
     }
 
 
-@pytest.mark.parametrize(("document", "bucket"), [(filled.bucket_policy, FLEET.bucket), (filled.lake_bucket_policy, FLEET.lake_bucket)])
+@pytest.mark.parametrize(
+    ("document", "bucket"), [(filled.bucket_policy, FLEET.bucket), (filled.lake_bucket_policy, FLEET.lake_bucket)]
+)
 def test_both_buckets_refuse_every_request_without_tls(document, bucket):
     statement = document(FLEET)["Statement"][0]
     assert (statement["Effect"], statement["Principal"], statement["Action"]) == ("Deny", "*", "s3:*")
@@ -206,16 +246,28 @@ def test_both_buckets_refuse_every_request_without_tls(document, bucket):
 
 def test_the_lake_refuses_to_overwrite_and_the_raw_bucket_does_not_so_that_rules_can_write():
     (_, statement) = filled.lake_bucket_policy(FLEET)["Statement"]
-    assert (statement["Effect"], statement["Action"], statement["Resource"]) == ("Deny", "s3:PutObject", f"arn:aws:s3:::{FLEET.lake_bucket}/*")
-    assert statement["Condition"] == {"Null": {"s3:if-none-match": "true"}, "Bool": {"s3:ObjectCreationOperation": "true"}}
+    assert (statement["Effect"], statement["Action"], statement["Resource"]) == (
+        "Deny",
+        "s3:PutObject",
+        f"arn:aws:s3:::{FLEET.lake_bucket}/*",
+    )
+    assert statement["Condition"] == {
+        "Null": {"s3:if-none-match": "true"},
+        "Bool": {"s3:ObjectCreationOperation": "true"},
+    }
     assert len(filled.bucket_policy(FLEET)["Statement"]) == 1
 
 
 def test_the_template_makes_the_thing_of_the_serial_with_the_device_policy_as_the_cdk_app_did():
     assert filled.provisioning_template(FLEET) == {
-        "Parameters": {name: {"Type": "String"} for name in ("SerialNumber", "ClaimCertificateId", "AWS::IoT::Certificate::Id")},
+        "Parameters": {
+            name: {"Type": "String"} for name in ("SerialNumber", "ClaimCertificateId", "AWS::IoT::Certificate::Id")
+        },
         "Resources": {
-            "certificate": {"Type": "AWS::IoT::Certificate", "Properties": {"CertificateId": {"Ref": "AWS::IoT::Certificate::Id"}, "Status": "Active"}},
+            "certificate": {
+                "Type": "AWS::IoT::Certificate",
+                "Properties": {"CertificateId": {"Ref": "AWS::IoT::Certificate::Id"}, "Status": "Active"},
+            },
             "policy": {"Type": "AWS::IoT::Policy", "Properties": {"PolicyName": "cdk-test-dev-device-policy"}},
             "thing": {
                 "Type": "AWS::IoT::Thing",
@@ -224,7 +276,11 @@ def test_the_template_makes_the_thing_of_the_serial_with_the_device_policy_as_th
                     "AttributePayload": {FLEET.registered_by: {"Ref": "ClaimCertificateId"}},
                     "ThingGroups": [],
                 },
-                "OverrideSettings": {"AttributePayload": "MERGE", "ThingTypeName": "REPLACE", "ThingGroups": "DO_NOTHING"},
+                "OverrideSettings": {
+                    "AttributePayload": "MERGE",
+                    "ThingTypeName": "REPLACE",
+                    "ThingGroups": "DO_NOTHING",
+                },
             },
         },
     }

@@ -54,12 +54,21 @@ def keys_in_use(fleet, aws):
         buckets[name] = rule["ApplyServerSideEncryptionByDefault"].get("KMSMasterKeyID")
     names = [each["Name"] for each in aws.secrets.list_secrets()["SecretList"]]
     secrets = {name: aws.secrets.describe_secret(SecretId=name).get("KmsKeyId") for name in names}
-    table = aws.dynamodb.describe_table(TableName=fleet.allow_list_table)["Table"].get("SSEDescription", {}).get("KMSMasterKeyArn")
-    logs = {each["logGroupName"]: each.get("kmsKeyId") for each in aws.logs.describe_log_groups(logGroupNamePrefix="/aws/lambda")["logGroups"]}
+    table = (
+        aws.dynamodb.describe_table(TableName=fleet.allow_list_table)["Table"]
+        .get("SSEDescription", {})
+        .get("KMSMasterKeyArn")
+    )
+    logs = {
+        each["logGroupName"]: each.get("kmsKeyId")
+        for each in aws.logs.describe_log_groups(logGroupNamePrefix="/aws/lambda")["logGroups"]
+    }
     return {**buckets, **secrets, "table": table, **logs}
 
 
-@pytest.mark.parametrize("spelt", [lambda arn: arn, lambda arn: arn.rsplit("/", 1)[1], lambda _: ALIAS], ids=["arn", "id", "alias"])
+@pytest.mark.parametrize(
+    "spelt", [lambda arn: arn, lambda arn: arn.rsplit("/", 1)[1], lambda _: ALIAS], ids=["arn", "id", "alias"]
+)
 def test_a_key_is_the_same_however_the_settings_and_aws_spell_it(aws, fleet, key, spelt):
     bucket = blueprint(replace(fleet, kms_key=spelt(key)))["bucket"].resource
     assert reconcile(bucket, aws).action is Action.CREATE
@@ -105,7 +114,9 @@ def test_whoever_takes_the_key_away_is_seen_as_drift(aws, fleet, key):
     rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": other}}
     aws.s3.put_bucket_encryption(Bucket=fleet.bucket, ServerSideEncryptionConfiguration={"Rules": [rule]})
     aws.s3.delete_bucket_encryption(Bucket=fleet.lake_bucket)
-    aws.dynamodb.update_table(TableName=fleet.allow_list_table, SSESpecification={"Enabled": True, "SSEType": "KMS", "KMSMasterKeyId": other})
+    aws.dynamodb.update_table(
+        TableName=fleet.allow_list_table, SSESpecification={"Enabled": True, "SSEType": "KMS", "KMSMasterKeyId": other}
+    )
     [secret] = aws.secrets.list_secrets()["SecretList"]
     aws.secrets.update_secret(SecretId=secret["Name"], KmsKeyId=other)
     drifted = [step for step in plan_all(fleet, aws) if step.action is not Action.UNCHANGED]
@@ -139,7 +150,10 @@ def test_a_log_that_lambda_has_made_before_gets_the_key(aws, fleet, key):
 @pytest.mark.parametrize("algorithm", ["aws:kms", "aws:kms:dsse"])
 def test_a_buckets_own_key_is_neither_drift_nor_changed_whatever_else_is(aws, fleet, key, algorithm):
     apply(fleet, aws)
-    rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": algorithm, "KMSMasterKeyID": key}, "BucketKeyEnabled": True}
+    rule = {
+        "ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": algorithm, "KMSMasterKeyID": key},
+        "BucketKeyEnabled": True,
+    }
     aws.s3.put_bucket_encryption(Bucket=fleet.bucket, ServerSideEncryptionConfiguration={"Rules": [rule]})
     assert {step.action for step in plan_all(fleet, aws)} == {Action.UNCHANGED}
     aws.s3.delete_public_access_block(Bucket=fleet.bucket)
@@ -152,7 +166,9 @@ def test_a_buckets_own_key_that_the_rules_may_not_use_is_reported_with_the_setti
     rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key}}
     aws.s3.put_bucket_encryption(Bucket=fleet.bucket, ServerSideEncryptionConfiguration={"Rules": [rule]})
     today = date(2026, 11, 29)
-    assert [(where, found.fix) for where, found in reviewed(fleet, aws, today)] == [(f"S3 bucket '{fleet.bucket}'", f"set FLEET_KMS_KEY={key}")]
+    assert [(where, found.fix) for where, found in reviewed(fleet, aws, today)] == [
+        (f"S3 bucket '{fleet.bucket}'", f"set FLEET_KMS_KEY={key}")
+    ]
     assert reviewed(replace(fleet, kms_key=key), aws, today) == []
 
 
@@ -201,7 +217,10 @@ def test_each_role_of_the_fleet_may_use_the_key_for_what_it_does_through_that_se
     for part, resource in ((name, part.resource) for name, part in blueprint(WITH_KEY).items()):
         for document in resource.inline.values() if isinstance(resource, Role) else ():
             for each in document["Statement"]:
-                if any(action.startswith("kms:") for action in ([each["Action"]] if isinstance(each["Action"], str) else each["Action"])):
+                if any(
+                    action.startswith("kms:")
+                    for action in ([each["Action"]] if isinstance(each["Action"], str) else each["Action"])
+                ):
                     rights[part] = (each["Action"], each["Condition"]["StringEquals"]["kms:ViaService"])
                     assert each["Condition"]["ForAnyValue:StringEquals"] == {"kms:ResourceAliases": ALIAS}
     s3, table = "s3.eu-central-1.amazonaws.com", "dynamodb.eu-central-1.amazonaws.com"
@@ -223,17 +242,28 @@ def test_without_a_key_no_document_speaks_of_kms_and_no_part_is_added():
 
 
 def test_the_keys_policy_lets_the_accounts_policies_decide_through_three_services_and_cloudwatch_logs_encrypt_two_logs():
-    printed = CliRunner().invoke(fleet_command, ["iam", "kms"], env={"FLEET_KMS_KEY": KEY, "FLEET_REGION": "cn-north-1"})
+    printed = CliRunner().invoke(
+        fleet_command, ["iam", "kms"], env={"FLEET_KMS_KEY": KEY, "FLEET_REGION": "cn-north-1"}
+    )
     seen, used, logs = json.loads(printed.output)["Statement"]
     assert seen["Principal"] == used["Principal"] == {"AWS": "arn:aws-cn:iam::123456789012:root"}
-    assert used["Condition"]["StringEquals"]["kms:ViaService"] == [f"{each}.cn-north-1.amazonaws.com.cn" for each in ("s3", "dynamodb", "secretsmanager")]
+    assert used["Condition"]["StringEquals"]["kms:ViaService"] == [
+        f"{each}.cn-north-1.amazonaws.com.cn" for each in ("s3", "dynamodb", "secretsmanager")
+    ]
     assert logs["Principal"] == {"Service": "logs.cn-north-1.amazonaws.com.cn"}
     wanted = blueprint(Fleet(kms_key=KEY, region="cn-north-1"))["hook_log"].resource.arn
     assert wanted in logs["Condition"]["ArnEquals"]["kms:EncryptionContext:aws:logs:arn"]
 
 
 @pytest.mark.parametrize(
-    "key", ["alias/aws/s3", "key", "arn:aws:kms:us-east-1:123456789012:key/" + KEY, "arn:aws:kms:eu-central-1:123456789012:key/x", f"key/{KEY}"]
+    "key",
+    [
+        "alias/aws/s3",
+        "key",
+        "arn:aws:kms:us-east-1:123456789012:key/" + KEY,
+        "arn:aws:kms:eu-central-1:123456789012:key/x",
+        f"key/{KEY}",
+    ],
 )
 def test_what_is_no_key_of_the_region_is_refused(key):
     with pytest.raises(InvalidSetting, match="FLEET_KMS_KEY"):
@@ -248,4 +278,6 @@ def test_secrets_of_former_claim_certificates_are_compared_too(aws, fleet, key):
     [former] = [each for each in held(claims, aws) if not each.current]
     other = aws.kms.create_key()["KeyMetadata"]["Arn"]
     replace(claims, keys=replace(claims.keys, kms_key=other)).keys.encrypt(aws, former.certificate_pem)
-    assert [step.wanted.kind for step in plan_all(fleet, aws) if step.action is not Action.UNCHANGED] == ["claim certificate"]
+    assert [step.wanted.kind for step in plan_all(fleet, aws) if step.action is not Action.UNCHANGED] == [
+        "claim certificate"
+    ]

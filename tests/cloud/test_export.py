@@ -20,7 +20,9 @@ LINT = Path(sys.executable).with_name("cfn-lint")
 
 def lint(template, path):
     path.write_text(json.dumps(template))
-    return subprocess.run([LINT, "--regions", FLEET.region, "--", path], capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(
+        [LINT, "--regions", FLEET.region, "--", path], capture_output=True, text=True, check=False, timeout=120
+    )
 
 
 def test_cfn_lint_finds_nothing_to_say(tmp_path):
@@ -40,7 +42,9 @@ def test_every_part_but_the_claim_certificate_is_in_the_template():
     assert template["Metadata"]["NotExported"] == ["claim_certificate"]
     assert CERTIFICATE in template["Parameters"]
     assert template["Resources"]["ClaimAttachment"]["Properties"]["Principal"] == {"Ref": CERTIFICATE}
-    assert len(template["Resources"]) == len(blueprint(FLEET)) - 1 + 2  # the buckets' policies are resources of their own
+    assert (
+        len(template["Resources"]) == len(blueprint(FLEET)) - 1 + 2
+    )  # the buckets' policies are resources of their own
 
 
 def test_what_must_exist_before_is_waited_for():

@@ -49,10 +49,21 @@ def given(aws, fleet):
         aws.s3.put_bucket_tagging(Bucket=name, Tagging={"TagSet": [{"Key": "team", "Value": "data-platform"}]})
         rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
         aws.s3.put_bucket_encryption(Bucket=name, ServerSideEncryptionConfiguration={"Rules": [rule]})
-        statement = {"Sid": "Theirs", "Effect": "Deny", "Principal": "*", "Action": "s3:DeleteBucket", "Resource": f"arn:aws:s3:::{name}"}
+        statement = {
+            "Sid": "Theirs",
+            "Effect": "Deny",
+            "Principal": "*",
+            "Action": "s3:DeleteBucket",
+            "Resource": f"arn:aws:s3:::{name}",
+        }
         aws.s3.put_bucket_policy(Bucket=name, Policy=json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
         aws.s3.put_bucket_lifecycle_configuration(
-            Bucket=name, LifecycleConfiguration={"Rules": [{"ID": "theirs", "Status": "Enabled", "Filter": {"Prefix": "old/"}, "Expiration": {"Days": 9}}]}
+            Bucket=name,
+            LifecycleConfiguration={
+                "Rules": [
+                    {"ID": "theirs", "Status": "Enabled", "Filter": {"Prefix": "old/"}, "Expiration": {"Days": 9}}
+                ]
+            },
         )
         for body in (b"first", b"second"):
             aws.s3.put_object(Bucket=name, Key="theirs/object", Body=body)
@@ -88,7 +99,9 @@ def everything(aws, name):
 COMMANDS = {
     "plan": plan_all,
     "apply": apply,
-    "apply, settings changed": lambda fleet, aws: apply(replace(fleet, application="cars", tags=(("team", "cars"),)), aws),
+    "apply, settings changed": lambda fleet, aws: apply(
+        replace(fleet, application="cars", tags=(("team", "cars"),)), aws
+    ),
     "adopt": adopt_all,
     "check": lambda fleet, aws: (reviewed(fleet, aws, TODAY), foreign.findings(fleet, aws)),
     "claim rotate": life.rotate,
@@ -126,7 +139,12 @@ def without_versioning(aws, name):
 
 
 def with_a_key(aws, name):
-    rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": aws.kms.create_key()["KeyMetadata"]["Arn"]}}
+    rule = {
+        "ApplyServerSideEncryptionByDefault": {
+            "SSEAlgorithm": "aws:kms",
+            "KMSMasterKeyID": aws.kms.create_key()["KeyMetadata"]["Arn"],
+        }
+    }
     aws.s3.put_bucket_encryption(Bucket=name, ServerSideEncryptionConfiguration={"Rules": [rule]})
 
 
@@ -145,7 +163,9 @@ UNFIT = {
 
 
 @pytest.mark.parametrize(("make_unfit", "said"), UNFIT.values(), ids=UNFIT)
-def test_what_its_owner_has_to_do_is_said_by_plan_apply_and_check_before_anything_is_made(aws, given, local_aws, make_unfit, said):
+def test_what_its_owner_has_to_do_is_said_by_plan_apply_and_check_before_anything_is_made(
+    aws, given, local_aws, make_unfit, said
+):
     make_unfit(aws, given.bucket)
     fresh = Aws(aws.region, aws.account, local_aws.url)
     calls = watch(fresh.session)
@@ -172,7 +192,11 @@ def test_a_given_lake_bucket_needs_no_versions_since_nothing_in_it_is_written_tw
 def test_what_a_check_would_say_of_a_bucket_of_ours_it_says_to_the_owner_of_a_given_one(aws, given):
     apply(given, aws)
     aws.s3.delete_public_access_block(Bucket=given.bucket)
-    said = {finding.what: finding.fix for where, finding in reviewed(given, aws, TODAY) if where == f"given S3 bucket {given.bucket!r}"}
+    said = {
+        finding.what: finding.fix
+        for where, finding in reviewed(given, aws, TODAY)
+        if where == f"given S3 bucket {given.bucket!r}"
+    }
     assert set(said) == {"open to the public", "no TLS"}
     assert all(fix.startswith("its owner: ") for fix in said.values())
 
@@ -201,7 +225,11 @@ def test_the_provisioner_may_look_at_a_given_bucket_and_change_only_those_of_the
         for arn in listed(statement["Resource"]):
             may.setdefault(arn, set()).update(listed(statement["Action"]))
     for name in (fleet.bucket, fleet.lake_bucket):
-        changing = {action for action in may[f"arn:aws:s3:::{name}"] if action.startswith(("s3:Put", "s3:Create", "s3:Delete", "s3:Tag"))}
+        changing = {
+            action
+            for action in may[f"arn:aws:s3:::{name}"]
+            if action.startswith(("s3:Put", "s3:Create", "s3:Delete", "s3:Tag"))
+        }
         assert bool(changing) is (name not in fleet.given)
         assert "s3:ListBucket" in may[f"arn:aws:s3:::{name}"]
 

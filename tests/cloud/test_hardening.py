@@ -29,14 +29,33 @@ def connect(resource, **more):
 
 
 def without_condition(trust):
-    return {"trust": trust | {"Statement": [{key: value for key, value in each.items() if key != "Condition"} for each in trust["Statement"]]}}
+    return {
+        "trust": trust
+        | {
+            "Statement": [
+                {key: value for key, value in each.items() if key != "Condition"} for each in trust["Statement"]
+            ]
+        }
+    }
 
 
 BROKEN = {
     "Connect to everything": ("device_policy", connect("*"), "wide Connect"),
-    "Connect as any client": ("device_policy", connect("arn:aws:iot:eu-central-1:123456789012:client/*"), "wide Connect"),
-    "Connect as whatever one says": ("device_policy", connect("arn:aws:iot:eu-central-1:123456789012:client/${iot:ClientId}"), "wide Connect"),
-    "every action": ("claim_policy", {"document": {"Statement": {"Effect": "Allow", "Action": "IOT:*", "Resource": "*"}}}, "wide Connect"),
+    "Connect as any client": (
+        "device_policy",
+        connect("arn:aws:iot:eu-central-1:123456789012:client/*"),
+        "wide Connect",
+    ),
+    "Connect as whatever one says": (
+        "device_policy",
+        connect("arn:aws:iot:eu-central-1:123456789012:client/${iot:ClientId}"),
+        "wide Connect",
+    ),
+    "every action": (
+        "claim_policy",
+        {"document": {"Statement": {"Effect": "Allow", "Action": "IOT:*", "Resource": "*"}}},
+        "wide Connect",
+    ),
     "a trust without conditions": ("rule_role", without_condition(PARTS["rule_role"].trust), "no SourceArn"),
     "a permission without an ARN": ("hook_permission", {"source_arn": ""}, "no SourceArn"),
     "a permission without an account": ("hook_permission", {"source_account": ""}, "no SourceArn"),
@@ -46,7 +65,11 @@ BROKEN = {
     "the SQL of 2015": ("topic_rule_rule1", {"sql_version": "2015-10-08"}, "old SQL version"),
     "a disabled rule": ("topic_rule_rule1", {"disabled": True}, "disabled"),
     "a FROM of another topic": ("topic_rule_rule1", {"sql": "SELECT * FROM 'topic-rule/rule1'"}, "FROM never matches"),
-    "a FROM of Basic Ingest": ("topic_rule_rule1", {"sql": "SELECT * FROM '$aws/rules/test_rule_rule1/test-rule/rule1'"}, "FROM never matches"),
+    "a FROM of Basic Ingest": (
+        "topic_rule_rule1",
+        {"sql": "SELECT * FROM '$aws/rules/test_rule_rule1/test-rule/rule1'"},
+        "FROM never matches",
+    ),
     "an unversioned bucket": ("bucket", {"versioned": False}, "unversioned"),
     "a bucket in clear": ("bucket", {"encryption": "none"}, "unencrypted"),
     "a bucket open to the public": ("lake_bucket", {"public_access_blocked": False}, "open to the public"),
@@ -67,7 +90,10 @@ HARMLESS = {
     "a FROM with wildcards": ("topic_rule_rule1", {"sql": "SELECT * FROM '+/#'"}),
     "Connect as one's own thing by its id": (
         "device_policy",
-        connect("arn:aws:iot:eu-central-1:123456789012:client/${iot:ClientId}", Condition={"Bool": {"iot:Connection.Thing.IsAttached": "true"}}),
+        connect(
+            "arn:aws:iot:eu-central-1:123456789012:client/${iot:ClientId}",
+            Condition={"Bool": {"iot:Connection.Thing.IsAttached": "true"}},
+        ),
     ),
 }
 
@@ -106,10 +132,17 @@ class Judge:
         kind = {action: name for name, action in TYPES.items()}
         infos = [{"actionType": kind[deed.action], "resources": [FLEET.arn("iot", deed.resource)]} for deed in deeds]
         results = [
-            {"authInfo": info, "authDecision": "ALLOWED" if deed.legitimate != (deed.title in self.wrong) else "IMPLICIT_DENY"}
+            {
+                "authInfo": info,
+                "authDecision": "ALLOWED" if deed.legitimate != (deed.title in self.wrong) else "IMPLICIT_DENY",
+            }
             for deed, info in zip(deeds, infos, strict=True)
         ]
-        stub.add_response("test_authorization", {"authResults": results}, {"principal": CERTIFICATE, "clientId": client, "authInfos": infos})
+        stub.add_response(
+            "test_authorization",
+            {"authResults": results},
+            {"principal": CERTIFICATE, "clientId": client, "authInfos": infos},
+        )
 
 
 @pytest.fixture
@@ -162,5 +195,8 @@ def test_aws_iot_is_asked_in_an_account_only_and_believed_over_our_own_evaluatio
 
 def test_a_policy_that_cannot_be_judged_is_a_finding(account):
     aws, _ = account
-    odd = replace(PARTS["claim_policy"], document={"Statement": [{"Effect": "Allow", "NotAction": "iot:Connect", "Resource": "*"}]})
+    odd = replace(
+        PARTS["claim_policy"],
+        document={"Statement": [{"Effect": "Allow", "NotAction": "iot:Connect", "Resource": "*"}]},
+    )
     assert [each.what for each in wrongly_judged(FLEET, aws, odd)] == ["cannot be judged"]

@@ -56,7 +56,9 @@ class FakeThings:
 
     things: dict[str, dict[str, str]] = field(default_factory=dict)
     version: int = 1
-    certificates: dict[str, str] = field(default_factory=lambda: {CLAIM: "ACTIVE", CERTIFICATE_ID: "PENDING_ACTIVATION", RIVAL: "PENDING_ACTIVATION"})
+    certificates: dict[str, str] = field(
+        default_factory=lambda: {CLAIM: "ACTIVE", CERTIFICATE_ID: "PENDING_ACTIVATION", RIVAL: "PENDING_ACTIVATION"}
+    )
     owners: dict[str, str] = field(default_factory=dict)
 
     def certificate_status(self, certificate_id: str) -> str | None:
@@ -64,7 +66,11 @@ class FakeThings:
 
     def describe(self, thing_name: str) -> dict[str, Any] | None:
         attributes = self.things.get(thing_name)
-        return None if attributes is None else {"thingName": thing_name, "attributes": dict(attributes), "version": self.version}
+        return (
+            None
+            if attributes is None
+            else {"thingName": thing_name, "attributes": dict(attributes), "version": self.version}
+        )
 
     def create(self, thing_name: str, attributes: dict[str, str]) -> bool:
         return self.things.setdefault(thing_name, attributes) == attributes
@@ -156,9 +162,15 @@ HOSTILE_EVENTS = {
     "parameters empty": request(parameters={}),
     "another parameter instead": request(parameters={"serialNumber": LISTED}),
     "an unknown parameter besides": request(parameters={"SerialNumber": LISTED, "Colour": "red"}),
-    "a certificate's id that is not the request's": request(parameters={"SerialNumber": LISTED, "AWS::IoT::Certificate::Id": RIVAL}),
-    "a claim certificate's id that is not the request's": request(parameters={"SerialNumber": LISTED, "ClaimCertificateId": RIVAL}),
-    "a certificate's id that is no text": request(parameters={"SerialNumber": LISTED, "AWS::IoT::Certificate::Id": [CERTIFICATE_ID]}),
+    "a certificate's id that is not the request's": request(
+        parameters={"SerialNumber": LISTED, "AWS::IoT::Certificate::Id": RIVAL}
+    ),
+    "a claim certificate's id that is not the request's": request(
+        parameters={"SerialNumber": LISTED, "ClaimCertificateId": RIVAL}
+    ),
+    "a certificate's id that is no text": request(
+        parameters={"SerialNumber": LISTED, "AWS::IoT::Certificate::Id": [CERTIFICATE_ID]}
+    ),
     "a certificate's id alone": request(parameters={"AWS::IoT::Certificate::Id": CERTIFICATE_ID}),
     "no certificate": {name: value for name, value in request().items() if name != "certificateId"},
     "a certificate that is no id": request(certificateId="d" * 63),
@@ -217,11 +229,15 @@ def test_a_parameter_that_the_template_declares_is_accepted(more):
 
 
 def test_a_parameter_that_the_template_does_not_declare_is_refused_by_its_name():
-    decision = hook.decide(request(parameters={"SerialNumber": LISTED, "Col\nour": "red"}), EXPECTED, FakeThings(), None)
+    decision = hook.decide(
+        request(parameters={"SerialNumber": LISTED, "Col\nour": "red"}), EXPECTED, FakeThings(), None
+    )
     assert decision == hook.Decision(allowed=False, reason="the template does not declare the parameter 'Col\\nour'")
 
 
-@pytest.mark.parametrize(("status", "allowed"), [("ACTIVE", True), ("INACTIVE", False), ("REVOKED", False), ("PENDING_TRANSFER", False)])
+@pytest.mark.parametrize(
+    ("status", "allowed"), [("ACTIVE", True), ("INACTIVE", False), ("REVOKED", False), ("PENDING_TRANSFER", False)]
+)
 def test_a_claim_certificate_that_does_not_work_registers_nothing(status, allowed):
     assert hook.decide(request(), EXPECTED, FakeThings(certificates={CLAIM: status}), Everyone()).allowed == allowed
 
@@ -264,7 +280,9 @@ def registry_with(before: dict[str, dict[str, str]]) -> FakeThings:
 
 
 @every_way_to_register
-def test_of_two_certificates_for_one_serial_the_second_is_refused_while_the_first_is_registered_and_for_good_afterwards(before):
+def test_of_two_certificates_for_one_serial_the_second_is_refused_while_the_first_is_registered_and_for_good_afterwards(
+    before,
+):
     things = registry_with(before)
     assert ask(things, RIVAL).allowed
     assert not ask(things, CERTIFICATE_ID, after_s=1).allowed
@@ -291,7 +309,9 @@ def test_of_two_requests_that_have_both_seen_the_registry_before_either_changed_
 
 
 @every_way_to_register
-def test_a_registration_that_died_half_way_is_free_for_its_own_certificate_at_once_and_for_another_after_a_minute(before):
+def test_a_registration_that_died_half_way_is_free_for_its_own_certificate_at_once_and_for_another_after_a_minute(
+    before,
+):
     things = registry_with(before)
     assert ask(things, RIVAL).allowed
     assert ask(things, RIVAL, after_s=1).allowed
@@ -340,11 +360,17 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=10,
 )
-near_serials = st.one_of(st.just(LISTED), st.from_regex(r"297468[0-9A-Z]{6,26}\n?", fullmatch=True), st.text(), json_values)
+near_serials = st.one_of(
+    st.just(LISTED), st.from_regex(r"297468[0-9A-Z]{6,26}\n?", fullmatch=True), st.text(), json_values
+)
 near_parameters = st.fixed_dictionaries({"SerialNumber": near_serials}, optional={"Color": st.text()})
 near_events = st.fixed_dictionaries(
     {"parameters": near_parameters, "templateArn": st.sampled_from([TEMPLATE, TEMPLATE[:-1]])},
-    optional={"clientId": json_values, "claimCertificateId": st.just(CLAIM) | json_values, "certificateId": st.just(CERTIFICATE_ID) | json_values},
+    optional={
+        "clientId": json_values,
+        "claimCertificateId": st.just(CLAIM) | json_values,
+        "certificateId": st.just(CERTIFICATE_ID) | json_values,
+    },
 )
 events = st.one_of(near_events, json_values)
 
@@ -376,7 +402,9 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]
 
 @pytest.fixture
 def registry(environment) -> Iterator[Any]:
-    environment.setattr(hook, "DEADLINE_S", 60)  # moto answers in this process, which may have to wait for a busy machine
+    environment.setattr(
+        hook, "DEADLINE_S", 60
+    )  # moto answers in this process, which may have to wait for a busy machine
     with mock_aws():
         yield boto3.client("iot")
 
@@ -389,7 +417,10 @@ def claim(registry) -> str:
 def answer(event: object) -> bool:
     answered = hook.lambda_handler(event, None)
     if answered != {"allowProvisioning": False}:
-        assert answered == {"allowProvisioning": True, "parameterOverrides": {"ClaimCertificateId": event["claimCertificateId"]}}
+        assert answered == {
+            "allowProvisioning": True,
+            "parameterOverrides": {"ClaimCertificateId": event["claimCertificateId"]},
+        }
     return answered["allowProvisioning"]
 
 
@@ -397,7 +428,10 @@ def test_lambda_answers_yes_and_reserves_the_thing_for_that_certificate(registry
     assert answer(request(claimCertificateId=claim))
     assert not answer(request(claimCertificateId=claim, certificateId=RIVAL))
     (thing,) = registry.list_things()["things"]
-    assert (thing["thingName"], hook.Reservation.read(thing["attributes"]["registered_by"]).certificate_id) == (THING, CERTIFICATE_ID)
+    assert (thing["thingName"], hook.Reservation.read(thing["attributes"]["registered_by"]).certificate_id) == (
+        THING,
+        CERTIFICATE_ID,
+    )
 
 
 def test_lambda_answers_no_when_the_thing_exists(registry, claim):
@@ -411,7 +445,9 @@ def test_lambda_asks_whether_the_claim_certificate_works(registry, claim, capsys
     assert "the claim certificate is not active" in capsys.readouterr().out
 
 
-def test_lambda_refuses_a_deleted_claim_certificate_and_takes_one_that_was_lent_within_five_minutes(registry, environment):
+def test_lambda_refuses_a_deleted_claim_certificate_and_takes_one_that_was_lent_within_five_minutes(
+    registry, environment
+):
     environment.setenv("TEMPORARY_CLAIMS", "s3://bucket/claim-certificate/temporary/")
     s3 = boto3.client("s3")
     s3.create_bucket(Bucket="bucket", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
@@ -433,10 +469,15 @@ def test_a_certificate_was_lent_for_five_minutes(seconds, lent):
 
 
 def test_lambda_uses_a_permission_to_replace_up(registry, claim):
-    registry.create_thing(thingName=THING, attributePayload={"attributes": {hook.REPLACEMENT: "allowed", "colour": "red"}})
+    registry.create_thing(
+        thingName=THING, attributePayload={"attributes": {hook.REPLACEMENT: "allowed", "colour": "red"}}
+    )
     assert answer(request(claimCertificateId=claim))
     attributes = registry.describe_thing(thingName=THING)["attributes"]
-    assert (attributes["colour"], hook.Reservation.read(attributes[hook.REPLACEMENT]).certificate_id) == ("red", CERTIFICATE_ID)
+    assert (attributes["colour"], hook.Reservation.read(attributes[hook.REPLACEMENT]).certificate_id) == (
+        "red",
+        CERTIFICATE_ID,
+    )
     assert not answer(request(claimCertificateId=claim, certificateId=RIVAL))
 
 
@@ -462,11 +503,15 @@ SHOWN = {
 
 @pytest.mark.parametrize(("serial", "shown"), SHOWN.values(), ids=SHOWN)
 def test_the_log_says_what_the_serial_was_even_when_it_was_no_text(serial, shown):
-    line = hook.log_line(request(parameters={"SerialNumber": serial, "more": 1}), hook.Decision(allowed=False, reason="no"))
+    line = hook.log_line(
+        request(parameters={"SerialNumber": serial, "more": 1}), hook.Decision(allowed=False, reason="no")
+    )
     assert json.loads(line)["serial"] == shown
 
 
-@pytest.mark.parametrize("event", [None, [], {}, {"parameters": None}, {"parameters": {}}, {"parameters": {"serialNumber": LISTED}}])
+@pytest.mark.parametrize(
+    "event", [None, [], {}, {"parameters": None}, {"parameters": {}}, {"parameters": {"serialNumber": LISTED}}]
+)
 def test_the_log_says_that_a_serial_was_missing(event):
     assert json.loads(hook.log_line(event, hook.Decision(allowed=False, reason="no")))["serial"] == "missing"
 
@@ -497,7 +542,9 @@ def test_lambda_denies_and_says_so_when_a_setting_is_missing(registry, environme
     assert missing in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("where", ["ftp://elsewhere", "s3://bucket-without-key", "s3://no-such-bucket/serials.txt", "nonsense"])
+@pytest.mark.parametrize(
+    "where", ["ftp://elsewhere", "s3://bucket-without-key", "s3://no-such-bucket/serials.txt", "nonsense"]
+)
 def test_lambda_denies_when_the_allow_list_cannot_be_read(registry, environment, claim, where):
     environment.setenv("ALLOW_LIST", where)
     assert not answer(request(claimCertificateId=claim))
@@ -575,17 +622,27 @@ def test_lambda_denies_when_aws_cannot_be_reached(environment):
 @pytest.mark.parametrize(("where", "services"), [("", {"iot", "s3"}), ("dynamodb://list", {"iot", "s3", "dynamodb"})])
 def test_lambda_makes_its_clients_before_the_first_request(where, services):
     """In a process of its own, as Lambda starts it."""
-    lambdas = {"AWS_LAMBDA_FUNCTION_NAME": "hook", "AWS_DEFAULT_REGION": "eu-central-1", "ALLOW_LIST": where, "PYTHONPATH": str(HOOK_FOLDER)}
+    lambdas = {
+        "AWS_LAMBDA_FUNCTION_NAME": "hook",
+        "AWS_DEFAULT_REGION": "eu-central-1",
+        "ALLOW_LIST": where,
+        "PYTHONPATH": str(HOOK_FOLDER),
+    }
     code = "import lambda_function as hook; before = hook.client.cache_info().currsize; [hook.client(name) for name in SERVICES]"
     code = f"{code.replace('SERVICES', repr(sorted(services)))}; print(before, hook.client.cache_info().currsize)"
-    ran = subprocess.run([sys.executable, "-c", code], env={**os.environ, **lambdas}, capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **lambdas}, capture_output=True, text=True, check=True
+    )
     assert ran.stdout.split() == [str(len(services))] * 2
 
 
 def test_the_registry_and_its_fake_answer_alike(aws):
     certificate = aws.iot.create_keys_and_certificate(setAsActive=True)
     principal = {"thingName": THING, "principal": certificate["certificateArn"]}
-    for things in (hook.IotThings(aws.iot), FakeThings(certificates={certificate["certificateId"]: "ACTIVE"}, owners={certificate["certificateId"]: THING})):
+    for things in (
+        hook.IotThings(aws.iot),
+        FakeThings(certificates={certificate["certificateId"]: "ACTIVE"}, owners={certificate["certificateId"]: THING}),
+    ):
         assert things.describe(THING) is None
         assert [things.create(THING, {"colour": colour}) for colour in ("red", "red", "blue")] == [True, True, False]
         seen = things.describe(THING)
@@ -613,13 +670,18 @@ def dynamodb_list(where: str, *serials: str) -> None:
     dynamodb, table = boto3.client("dynamodb"), where.removeprefix("dynamodb://")
     serial = [{"AttributeName": "serial", "AttributeType": "S"}]
     dynamodb.create_table(
-        TableName=table, KeySchema=[{"AttributeName": "serial", "KeyType": "HASH"}], AttributeDefinitions=serial, BillingMode="PAY_PER_REQUEST"
+        TableName=table,
+        KeySchema=[{"AttributeName": "serial", "KeyType": "HASH"}],
+        AttributeDefinitions=serial,
+        BillingMode="PAY_PER_REQUEST",
     )
     for serial in serials:
         dynamodb.put_item(TableName=table, Item={"serial": {"S": serial}})
 
 
-ALLOW_LISTS = pytest.mark.parametrize(("where", "make"), [("s3://bucket/allow-list/serials.txt", s3_list), ("dynamodb://allow-list", dynamodb_list)])
+ALLOW_LISTS = pytest.mark.parametrize(
+    ("where", "make"), [("s3://bucket/allow-list/serials.txt", s3_list), ("dynamodb://allow-list", dynamodb_list)]
+)
 
 
 @ALLOW_LISTS
@@ -639,7 +701,9 @@ def test_a_missing_allow_list_names_nobody(registry, environment, claim, capsys,
     assert re.search("there is no list|not on the allow-list", capsys.readouterr().out)
 
 
-@pytest.mark.parametrize(("code", "reason"), [("NoSuchKey", "there is no list"), ("AccessDenied", "there is no list"), ("SlowDown", None)])
+@pytest.mark.parametrize(
+    ("code", "reason"), [("NoSuchKey", "there is no list"), ("AccessDenied", "there is no list"), ("SlowDown", None)]
+)
 def test_s3_says_access_denied_of_a_missing_list_to_whoever_may_not_list_the_bucket(code, reason):
     class S3:
         def get_object(self, **_):

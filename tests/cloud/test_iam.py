@@ -22,7 +22,14 @@ from fleet_pipeline.aws.clients import Aws, doing, error_code
 from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.cli.main import fleet_command
 from fleet_pipeline.cloud.blueprint import blueprint, resources
-from fleet_pipeline.cloud.documents.iam import PROVISIONER, boundary_policy, compaction_policy, provisioner_policies, replay_policy, virtual_vehicle_policy
+from fleet_pipeline.cloud.documents.iam import (
+    PROVISIONER,
+    boundary_policy,
+    compaction_policy,
+    provisioner_policies,
+    replay_policy,
+    virtual_vehicle_policy,
+)
 from fleet_pipeline.cloud.operations.leftovers import leftovers
 from fleet_pipeline.cloud.reconcile import Action, reconcile, remove
 from fleet_pipeline.lake.analytics.vehicles import rolled_up, seen
@@ -54,7 +61,11 @@ UNLIKE_THE_API = {
 }
 """Actions that are not named as their call is. Source: Service Authorization Reference, Amazon S3."""
 
-WAITERS = {"function_active_v2": "lambda:GetFunction", "function_updated_v2": "lambda:GetFunction", "table_exists": "dynamodb:DescribeTable"}
+WAITERS = {
+    "function_active_v2": "lambda:GetFunction",
+    "function_updated_v2": "lambda:GetFunction",
+    "table_exists": "dynamodb:DescribeTable",
+}
 
 NOT_THE_PROVISIONERS = {"sts:GetCallerIdentity"}
 """Needs no permission."""
@@ -70,7 +81,14 @@ COMPANY = {
     "access_log_bucket": "company-access-logs",
     "thing": ThingTable(type="cdk-car", groups=("cdk-cars",), billing_group="cdk-cars"),
 }
-EVERY_CHOICE = {"allow_list": "dynamodb", "claim_store": "secretsmanager", "own_ca": "jitr", "bulk_registration": "on", "kms_key": "alias/company", **COMPANY}
+EVERY_CHOICE = {
+    "allow_list": "dynamodb",
+    "claim_store": "secretsmanager",
+    "own_ca": "jitr",
+    "bulk_registration": "on",
+    "kms_key": "alias/company",
+    **COMPANY,
+}
 SETTINGS = [{}, {"allow_list": "s3"}, {"allow_list": "dynamodb"}, COMPANY, EVERY_CHOICE]
 
 
@@ -83,7 +101,12 @@ def actions(document):
 
 
 def allowed_by(document):
-    return {action for statement in document["Statement"] if statement["Effect"] == "Allow" for action in listed(statement["Action"])}
+    return {
+        action
+        for statement in document["Statement"]
+        if statement["Effect"] == "Allow"
+        for action in listed(statement["Action"])
+    }
 
 
 def listed(said):
@@ -92,7 +115,9 @@ def listed(said):
 
 def provisioner_of(aws, fleet):
     """Return the clients of a role that has the provisioner's policies, in an account in which an administrator made the boundary."""
-    aws.iam.create_policy(PolicyName=fleet.boundary_arn.rsplit("/", 1)[1], PolicyDocument=json.dumps(boundary_policy(fleet)))
+    aws.iam.create_policy(
+        PolicyName=fleet.boundary_arn.rsplit("/", 1)[1], PolicyDocument=json.dumps(boundary_policy(fleet))
+    )
     return acting_as(aws, fleet, *map(as_the_emulator_checks, provisioner_policies(fleet).values()))
 
 
@@ -100,7 +125,13 @@ def acting_as(aws, fleet, *documents):
     """Return the clients of a role that has these policies and no others."""
     trust = {
         "Version": "2012-10-17",
-        "Statement": [{"Effect": "Allow", "Principal": {"AWS": fleet.role_arn("x").replace("role/x", "root")}, "Action": "sts:AssumeRole"}],
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Principal": {"AWS": fleet.role_arn("x").replace("role/x", "root")},
+                "Action": "sts:AssumeRole",
+            }
+        ],
     }
     aws.iam.create_role(RoleName="someone", AssumeRolePolicyDocument=json.dumps(trust))
     for number, document in enumerate(documents):
@@ -108,7 +139,9 @@ def acting_as(aws, fleet, *documents):
         aws.iam.attach_role_policy(RoleName="someone", PolicyArn=named)
     given = aws.sts.assume_role(RoleArn=fleet.role_arn("someone"), RoleSessionName="someone")["Credentials"]
     someone = Aws(aws.region, aws.account, aws.endpoint_url)
-    session = boto3.Session(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"], region_name=fleet.region)
+    session = boto3.Session(
+        given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"], region_name=fleet.region
+    )
     someone.__dict__["session"] = session
     return someone
 
@@ -156,38 +189,63 @@ def test_the_provisioner_makes_changes_and_removes_everything_with_its_policy_al
     tables = [database(fleet), *(table(fleet, lake, rule, Contract()) for rule in fleet.rules)]
     wanted = [*resources(blueprint(fleet)), *tables]
     assert {reconcile(each, provisioner, sleep=at_once).action for each in wanted} == {Action.CREATE}
-    other = replace(fleet, application="other", hook_runtime="python3.12", serial_prefix="29746", claim_client_prefix="new-", raw_key_format="timestamp")
+    other = replace(
+        fleet,
+        application="other",
+        hook_runtime="python3.12",
+        serial_prefix="29746",
+        claim_client_prefix="new-",
+        raw_key_format="timestamp",
+    )
     done = [reconcile(each, provisioner, sleep=at_once) for each in resources(blueprint(other))]
-    assert {"IAM role", "Lambda function", "IoT policy", "topic rule", "S3 bucket"} <= {step.wanted.kind for step in done if step.action is Action.UPDATE}
+    assert {"IAM role", "Lambda function", "IoT policy", "topic rule", "S3 bucket"} <= {
+        step.wanted.kind for step in done if step.action is Action.UPDATE
+    }
     assert {remove(each, provisioner, sleep=at_once).action for each in reversed(wanted)} == {Action.DELETE}
 
 
 def test_a_role_without_a_boundary_is_put_into_it_before_anything_else_of_it_is_changed(aws, fleet):
-    unbound, bound = (blueprint(each)["hook_role"].resource for each in (fleet, replace(fleet, role_boundary="own", serial_prefix="29746")))
+    unbound, bound = (
+        blueprint(each)["hook_role"].resource
+        for each in (fleet, replace(fleet, role_boundary="own", serial_prefix="29746"))
+    )
     reconcile(unbound, aws)
     provisioner, calls = provisioner_of(aws, replace(fleet, role_boundary="own")), []
     provisioner.iam.meta.events.register("before-call.iam", lambda model, **_: calls.append(model.name))
     step = reconcile(bound, provisioner, sleep=at_once)
     assert step.action is Action.UPDATE
-    assert [call for call in calls if call.startswith(("Put", "Update"))] == ["PutRolePermissionsBoundary", "PutRolePolicy"]
-    assert aws.iam.get_role(RoleName=bound.name)["Role"]["PermissionsBoundary"]["PermissionsBoundaryArn"] == bound.boundary
+    assert [call for call in calls if call.startswith(("Put", "Update"))] == [
+        "PutRolePermissionsBoundary",
+        "PutRolePolicy",
+    ]
+    assert (
+        aws.iam.get_role(RoleName=bound.name)["Role"]["PermissionsBoundary"]["PermissionsBoundaryArn"] == bound.boundary
+    )
 
 
 def test_a_boundary_that_others_set_stays_where_none_is_wanted(aws, fleet):
     bound = blueprint(replace(fleet, role_boundary="own"))["hook_role"].resource
-    aws.iam.create_policy(PolicyName=bound.boundary.rsplit("/", 1)[1], PolicyDocument=json.dumps(boundary_policy(fleet)))
+    aws.iam.create_policy(
+        PolicyName=bound.boundary.rsplit("/", 1)[1], PolicyDocument=json.dumps(boundary_policy(fleet))
+    )
     reconcile(bound, aws)
     unbound = blueprint(replace(fleet, serial_prefix="29746"))["hook_role"].resource
     assert reconcile(unbound, aws).action is Action.UPDATE
     assert reconcile(unbound, aws).action is Action.UNCHANGED
-    assert aws.iam.get_role(RoleName=bound.name)["Role"]["PermissionsBoundary"]["PermissionsBoundaryArn"] == bound.boundary
+    assert (
+        aws.iam.get_role(RoleName=bound.name)["Role"]["PermissionsBoundary"]["PermissionsBoundaryArn"] == bound.boundary
+    )
 
 
 def test_the_provisioner_finds_and_deletes_what_left_the_settings_and_not_what_others_made(aws, fleet):
-    provisioner = acting_as(aws, fleet, *provisioner_policies(replace(fleet, rule_keys=("rule1",), role_boundary="own")).values())
+    provisioner = acting_as(
+        aws, fleet, *provisioner_policies(replace(fleet, rule_keys=("rule1",), role_boundary="own")).values()
+    )
     for name in ("bucket", "rule_role", "rule_error_role", "topic_rule_rule2"):
         reconcile(blueprint(fleet)[name].resource, aws)
-    aws.iot.create_topic_rule(ruleName="theirs_rule", topicRulePayload={"sql": "SELECT * FROM 'theirs/rule'", "actions": []})
+    aws.iot.create_topic_rule(
+        ruleName="theirs_rule", topicRulePayload={"sql": "SELECT * FROM 'theirs/rule'", "actions": []}
+    )
     [step] = leftovers(replace(fleet, rule_keys=("rule1",)), provisioner)
     assert remove(step.wanted, provisioner).action is Action.DELETE
     assert denied(lambda: provisioner.iot.delete_topic_rule(ruleName="theirs_rule"))
@@ -202,7 +260,9 @@ def test_the_provisioner_can_do_nothing_else(aws, fleet):
         lambda: provisioner.s3.get_object(Bucket=fleet.bucket, Key=f"{fleet.rules[0].raw_prefix}1795442400123"),
         lambda: provisioner.s3.delete_object(Bucket=fleet.bucket, Key=f"{fleet.rules[0].raw_prefix}1795442400123"),
         lambda: provisioner.s3.put_object(Bucket=fleet.lake_bucket, Key="lake/x", Body=b"", IfNoneMatch="*"),
-        lambda: provisioner.s3.create_bucket(Bucket=f"other-{fleet.bucket}"[:60], CreateBucketConfiguration={"LocationConstraint": fleet.region}),
+        lambda: provisioner.s3.create_bucket(
+            Bucket=f"other-{fleet.bucket}"[:60], CreateBucketConfiguration={"LocationConstraint": fleet.region}
+        ),
         lambda: provisioner.iam.create_role(RoleName="other", AssumeRolePolicyDocument="{}"),
         lambda: provisioner.iam.put_role_policy(RoleName="someone", PolicyName="more", PolicyDocument="{}"),
         lambda: provisioner.iam.create_user(UserName="other"),
@@ -240,13 +300,20 @@ def test_compaction_does_its_work_with_its_policy_alone(aws, fleet):
     assert [number for number, attack in enumerate(attacks) if not denied(attack)] == []
 
 
-def test_the_virtual_vehicle_registers_publishes_and_leaves_nothing_with_its_policy_alone_in_a_fleet_within_its_boundary(aws, make_fleet):
+def test_the_virtual_vehicle_registers_publishes_and_leaves_nothing_with_its_policy_alone_in_a_fleet_within_its_boundary(
+    aws, make_fleet
+):
     fleet = make_fleet(role_boundary="own", rule_keys=("rule1",), allow_list="dynamodb", claim_store="secretsmanager")
     account = Account.of(fleet)
-    account.aws.iam.create_policy(PolicyName=fleet.boundary_arn.rsplit("/", 1)[1], PolicyDocument=json.dumps(boundary_policy(fleet)))
+    account.aws.iam.create_policy(
+        PolicyName=fleet.boundary_arn.rsplit("/", 1)[1], PolicyDocument=json.dumps(boundary_policy(fleet))
+    )
     for resource in resources(blueprint(fleet)):
         reconcile(resource, account.aws)
-    someone, theirs = acting_as(account.aws, fleet, as_the_emulator_checks(virtual_vehicle_policy(fleet))), Account.of(fleet)
+    someone, theirs = (
+        acting_as(account.aws, fleet, as_the_emulator_checks(virtual_vehicle_policy(fleet))),
+        Account.of(fleet),
+    )
     theirs.__dict__["aws"] = someone
     assert [trial for trial in tried(fleet, theirs) if not trial.so] == []
     assert account.aws.iot.list_things()["things"] == []
@@ -258,10 +325,17 @@ def test_the_virtual_vehicle_registers_publishes_and_leaves_nothing_with_its_pol
 def test_a_replay_does_its_work_with_its_policy_alone(aws, fleet):
     reconcile(blueprint(fleet)["bucket"].resource, aws)
     rule, message = fleet.rules[0], b'{"serial": "297468000001"}'
-    report = {"ruleName": rule.aws_name, "topic": rule.topic, "base64OriginalPayload": base64.b64encode(message).decode(), "failures": []}
+    report = {
+        "ruleName": rule.aws_name,
+        "topic": rule.topic,
+        "base64OriginalPayload": base64.b64encode(message).decode(),
+        "failures": [],
+    }
     reported = f"{fleet.report_prefix(rule)}{HOUR.start_ms}-{uuid.uuid4()}"
     aws.s3.put_object(Bucket=fleet.bucket, Key=reported, Body=json.dumps(report).encode())
-    S3Store(aws, fleet.bucket).put_new(f"{rule.raw_prefix}{HOUR.start_ms}", b"{}")  # the proof of the store is the administrator's here: AWS needs none
+    S3Store(aws, fleet.bucket).put_new(
+        f"{rule.raw_prefix}{HOUR.start_ms}", b"{}"
+    )  # the proof of the store is the administrator's here: AWS needs none
     someone = acting_as(aws, fleet, as_the_emulator_checks(replay_policy(fleet)))
     assert waiting(fleet, someone, rule).reports == 1
     assert replay(fleet, someone, rule).returned == 1
@@ -292,7 +366,10 @@ def test_every_call_in_the_source_is_in_the_provisioners_policy():
         "secrets": "secretsmanager",
         "kms": "kms",
     }
-    calls = {service: {xform_name(name): name for name in session.get_service_model(service).operation_names} for service in services.values()}
+    calls = {
+        service: {xform_name(name): name for name in session.get_service_model(service).operation_names}
+        for service in services.values()
+    }
     needed = set()
     for file in [
         *(SOURCE / "cloud").rglob("*.py"),
@@ -306,12 +383,24 @@ def test_every_call_in_the_source_is_in_the_provisioners_policy():
                 action = f"{services[client]}:{calls[services[client]][call]}"
                 needed.add(UNLIKE_THE_API.get(action, action))
         needed |= {WAITERS[name] for name in re.findall(r"get_waiter\(\"(\w+)\"", text)}
-    allowed = {action for document in provisioner_policies(replace(FLEET, **EVERY_CHOICE)).values() for action in allowed_by(document)}
+    allowed = {
+        action
+        for document in provisioner_policies(replace(FLEET, **EVERY_CHOICE)).values()
+        for action in allowed_by(document)
+    }
     assert len(needed) > 60
     assert needed - allowed - NOT_THE_PROVISIONERS == set()
 
 
-WITHOUT_A_NAME = ("WhatHasNoResource", "WhatRegistrationMayAsk", "FindLogs", "FindTheNetwork", "FindInterfaces", "ChangeInterfaces", "MakeInterfaces")
+WITHOUT_A_NAME = (
+    "WhatHasNoResource",
+    "WhatRegistrationMayAsk",
+    "FindLogs",
+    "FindTheNetwork",
+    "FindInterfaces",
+    "ChangeInterfaces",
+    "MakeInterfaces",
+)
 """Statements about actions for which AWS takes no resource, and what a boundary lets AWS IoT read of the groups and types of others."""
 
 
@@ -320,11 +409,22 @@ def test_the_policies_name_this_fleets_resources(settings):
     for document in documents(replace(FLEET, **settings)).values():
         assert not any("*" in action for action in actions(document))
         for statement in document["Statement"]:
-            tagged = statement.get("Condition", {}).get("StringEquals", {}).get("aws:ResourceTag/fleet_pipeline:stack") == FLEET.prefix
+            tagged = (
+                statement.get("Condition", {}).get("StringEquals", {}).get("aws:ResourceTag/fleet_pipeline:stack")
+                == FLEET.prefix
+            )
             if statement["Sid"] not in WITHOUT_A_NAME and not tagged:
-                names = [arn for arn in listed(statement["Resource"]) if statement["Sid"] != "WhoseTheyAre" or not arn.endswith(":rule/*")]
-                assert "kms" not in str(statement["Action"]) or statement["Condition"]["ForAnyValue:StringEquals"] == {"kms:ResourceAliases": "alias/company"}
-                assert all(re.search(r"cdk|test-thing-|test_rule_|:(ca)?cert/|:catalog$|:key/\*$", arn) for arn in names), statement
+                names = [
+                    arn
+                    for arn in listed(statement["Resource"])
+                    if statement["Sid"] != "WhoseTheyAre" or not arn.endswith(":rule/*")
+                ]
+                assert "kms" not in str(statement["Action"]) or statement["Condition"]["ForAnyValue:StringEquals"] == {
+                    "kms:ResourceAliases": "alias/company"
+                }
+                assert all(
+                    re.search(r"cdk|test-thing-|test_rule_|:(ca)?cert/|:catalog$|:key/\*$", arn) for arn in names
+                ), statement
 
 
 def test_nobody_may_delete_messages_or_parts_of_the_lake_but_the_virtual_vehicle_its_own():
@@ -344,7 +444,9 @@ def test_nobody_may_delete_messages_or_parts_of_the_lake_but_the_virtual_vehicle
 
 
 def test_compaction_may_list_messages_and_nothing_else_of_their_bucket():
-    [listing] = [each for each in compaction_policy(FLEET)["Statement"] if each["Resource"] == f"arn:aws:s3:::{FLEET.bucket}"]
+    [listing] = [
+        each for each in compaction_policy(FLEET)["Statement"] if each["Resource"] == f"arn:aws:s3:::{FLEET.bucket}"
+    ]
     assert listing["Condition"] == {"StringLike": {"s3:prefix": f"{FLEET.raw_prefix}/*"}}
 
 

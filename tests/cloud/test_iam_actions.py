@@ -14,9 +14,13 @@ from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.rule_table import RuleTable
 from fleet_pipeline.model.thing import ThingTable
 
-FLEET = Fleet(role_boundary="own", allow_list="dynamodb", claim_store="secretsmanager", bulk_registration="on", own_ca="none")
+FLEET = Fleet(
+    role_boundary="own", allow_list="dynamodb", claim_store="secretsmanager", bulk_registration="on", own_ca="none"
+)
 FURTHER = [{kind: spec} for kind, (spec, _) in KINDS.items()]
-TABLES = tuple(RuleTable(key=f"further{first}", actions=tuple(FURTHER[first : first + 9])) for first in range(0, len(FURTHER), 9))
+TABLES = tuple(
+    RuleTable(key=f"further{first}", actions=tuple(FURTHER[first : first + 9])) for first in range(0, len(FURTHER), 9)
+)
 OWN = {
     f"{role.name}/{name}": document
     for role in resources(blueprint(replace(FLEET, kms_key="alias/company", rule_tables=TABLES)))
@@ -52,7 +56,11 @@ def listed(said):
 def kinds(service, action):
     """Return the ARNs of an action's resource types, as patterns; none where it takes `*` alone."""
     data = get_service_prefix_data(service)
-    return [re.sub(r"\$\{[^}]*\}", "x", data["resources"][name]["arn"]) for name in data["privileges"][action]["resource_types"] if name]
+    return [
+        re.sub(r"\$\{[^}]*\}", "x", data["resources"][name]["arn"])
+        for name in data["privileges"][action]["resource_types"]
+        if name
+    ]
 
 
 def is_of_kind(arn, kind):
@@ -79,7 +87,11 @@ def test_each_action_exists_and_takes_a_resource_that_is_named_for_it(statement)
     for service, action in (each.split(":") for each in listed(statement["Action"])):
         assert action in get_service_prefix_data(service)["privileges"], action
         wanted = kinds(service, action)
-        fits = statement["Resource"] == "*" if not wanted else any(is_of_kind(arn, kind) for arn in listed(statement["Resource"]) for kind in wanted)
+        fits = (
+            statement["Resource"] == "*"
+            if not wanted
+            else any(is_of_kind(arn, kind) for arn in listed(statement["Resource"]) for kind in wanted)
+        )
         if not fits:
             wrong[f"{service}:{action}"] = wanted
     assert wrong == {}

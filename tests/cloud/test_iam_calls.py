@@ -37,7 +37,14 @@ def adopt_all(fleet, aws):
 
 
 def changed(fleet):
-    return replace(fleet, application="other", hook_runtime="python3.12", serial_prefix="29746", claim_client_prefix="new-", rule_keys=("rule1", "rule2"))
+    return replace(
+        fleet,
+        application="other",
+        hook_runtime="python3.12",
+        serial_prefix="29746",
+        claim_client_prefix="new-",
+        rule_keys=("rule1", "rule2"),
+    )
 
 
 def as_others_left_it(fleet, aws):
@@ -53,7 +60,10 @@ LIFE = {
     "apply": apply,
     "apply, settings changed": lambda fleet, aws: apply(changed(fleet), aws, confirmed=fleet.bucket),
     "adopt": lambda fleet, aws: adopt_all(changed(fleet), aws),
-    "check, without the virtual vehicle": lambda fleet, aws: (reviewed(changed(fleet), aws, date(2026, 11, 29)), foreign.findings(fleet, aws)),
+    "check, without the virtual vehicle": lambda fleet, aws: (
+        reviewed(changed(fleet), aws, date(2026, 11, 29)),
+        foreign.findings(fleet, aws),
+    ),
     "claim show": lambda fleet, aws: (held(Claims.of(fleet), aws), read_claim(fleet, aws)),
     "claim rotate": life.rotate,
     "claim retire": life.retire,
@@ -68,9 +78,13 @@ LIFE = {
 @pytest.fixture(scope="module")
 def recorded(make_fleet, local_aws):
     """Return the actions of each command, in a fleet with every option that needs no files."""
-    fleet = make_fleet(role_boundary="own", allow_list="dynamodb", claim_store="secretsmanager", kms_key="alias/company")
+    fleet = make_fleet(
+        role_boundary="own", allow_list="dynamodb", claim_store="secretsmanager", kms_key="alias/company"
+    )
     aws = Aws(fleet.region, fleet.account, local_aws.url)
-    aws.iam.create_policy(PolicyName=fleet.boundary_arn.rsplit("/", 1)[1], PolicyDocument=json.dumps(boundary_policy(fleet)))
+    aws.iam.create_policy(
+        PolicyName=fleet.boundary_arn.rsplit("/", 1)[1], PolicyDocument=json.dumps(boundary_policy(fleet))
+    )
     aws.kms.create_alias(AliasName="alias/company", TargetKeyId=aws.kms.create_key()["KeyMetadata"]["KeyId"])
     calls = {}
     for command, deed in LIFE.items():
@@ -96,7 +110,9 @@ def _recorded(deed, fleet, url):
 
 def test_each_command_calls_what_the_table_says(recorded):
     _, calls = recorded
-    rows = [f"| `{command}` | {', '.join(f'`{action}`' for action in sorted(made))} |" for command, made in calls.items()]
+    rows = [
+        f"| `{command}` | {', '.join(f'`{action}`' for action in sorted(made))} |" for command, made in calls.items()
+    ]
     assert [row for row in rows if row not in PAGE.read_text()] == []
 
 

@@ -34,22 +34,34 @@ class Call:
 
 
 def allowed(call, policies=POLICIES, *limits):
-    context = EvalContext(FLEET.role_arn("x"), "AssumedRole", FLEET.account, call.action, call.arn, FLEET.region, "198.51.100.1", True)
+    context = EvalContext(
+        FLEET.role_arn("x"), "AssumedRole", FLEET.account, call.action, call.arn, FLEET.region, "198.51.100.1", True
+    )
     context.service_context.update(call.conditions)
     return evaluate(context, policies, *limits).decision == "Allow"
 
 
 ESCALATIONS = {
     "make a role without a boundary": Call("iam:CreateRole", HOOK_ROLE),
-    "make a role within a boundary of one's own": Call("iam:CreateRole", HOOK_ROLE, {"iam:permissionsboundary": FLEET.arn("iam", "policy/wide")}),
+    "make a role within a boundary of one's own": Call(
+        "iam:CreateRole", HOOK_ROLE, {"iam:permissionsboundary": FLEET.arn("iam", "policy/wide")}
+    ),
     "make a role of another name, within the boundary": Call("iam:CreateRole", OTHERS_ROLE, WITHIN),
-    "make a role that is named like the fleet's": Call("iam:CreateRole", FLEET.role_arn("cdk-test-dev-administrator"), WITHIN),
+    "make a role that is named like the fleet's": Call(
+        "iam:CreateRole", FLEET.role_arn("cdk-test-dev-administrator"), WITHIN
+    ),
     "give a role without a boundary a policy": Call("iam:PutRolePolicy", HOOK_ROLE),
     "give another's role a policy": Call("iam:PutRolePolicy", OTHERS_ROLE, WITHIN),
-    "attach AdministratorAccess": Call("iam:AttachRolePolicy", HOOK_ROLE, {**WITHIN, "iam:policyarn": "arn:aws:iam::aws:policy/AdministratorAccess"}),
-    "attach what is allowed to a role without a boundary": Call("iam:AttachRolePolicy", HOOK_ROLE, {"iam:policyarn": FLEET.registration_policy_arn}),
+    "attach AdministratorAccess": Call(
+        "iam:AttachRolePolicy", HOOK_ROLE, {**WITHIN, "iam:policyarn": "arn:aws:iam::aws:policy/AdministratorAccess"}
+    ),
+    "attach what is allowed to a role without a boundary": Call(
+        "iam:AttachRolePolicy", HOOK_ROLE, {"iam:policyarn": FLEET.registration_policy_arn}
+    ),
     "take a boundary away": Call("iam:DeleteRolePermissionsBoundary", HOOK_ROLE, WITHIN),
-    "put a wider boundary in its place": Call("iam:PutRolePermissionsBoundary", HOOK_ROLE, {"iam:permissionsboundary": FLEET.arn("iam", "policy/wide")}),
+    "put a wider boundary in its place": Call(
+        "iam:PutRolePermissionsBoundary", HOOK_ROLE, {"iam:permissionsboundary": FLEET.arn("iam", "policy/wide")}
+    ),
     "write the boundary anew": Call("iam:CreatePolicyVersion", FLEET.boundary_arn),
     "set an older version of the boundary": Call("iam:SetDefaultPolicyVersion", FLEET.boundary_arn),
     "delete the boundary, to make another of its name": Call("iam:DeletePolicy", FLEET.boundary_arn),
@@ -57,13 +69,19 @@ ESCALATIONS = {
     "change whom another's role trusts": Call("iam:UpdateAssumeRolePolicy", OTHERS_ROLE, WITHIN),
     "change whom a role without a boundary trusts": Call("iam:UpdateAssumeRolePolicy", HOOK_ROLE),
     "assume another's role": Call("sts:AssumeRole", OTHERS_ROLE),
-    "pass another's role to a function": Call("iam:PassRole", OTHERS_ROLE, {"iam:passedtoservice": "lambda.amazonaws.com"}),
+    "pass another's role to a function": Call(
+        "iam:PassRole", OTHERS_ROLE, {"iam:passedtoservice": "lambda.amazonaws.com"}
+    ),
     "pass the fleet's role to EC2": Call("iam:PassRole", HOOK_ROLE, {"iam:passedtoservice": "ec2.amazonaws.com"}),
     "give a role a tag by which others grant rights": Call("iam:TagRole", HOOK_ROLE, {"aws:tagkeys": ["team"]}),
     "replace the code of another's function": Call("lambda:UpdateFunctionCode", OTHERS_FUNCTION),
     "give another's function another role": Call("lambda:UpdateFunctionConfiguration", OTHERS_FUNCTION),
-    "let anybody invoke another's function": Call("lambda:AddPermission", OTHERS_FUNCTION, {"lambda:principal": "iot.amazonaws.com"}),
-    "let another account invoke the hook": Call("lambda:AddPermission", FLEET.hook_arn, {"lambda:principal": "210987654321"}),
+    "let anybody invoke another's function": Call(
+        "lambda:AddPermission", OTHERS_FUNCTION, {"lambda:principal": "iot.amazonaws.com"}
+    ),
+    "let another account invoke the hook": Call(
+        "lambda:AddPermission", FLEET.hook_arn, {"lambda:principal": "210987654321"}
+    ),
     "invoke the hook with code of one's own": Call("lambda:InvokeFunction", FLEET.hook_arn),
     "make a user": Call("iam:CreateUser", FLEET.arn("iam", "user/x")),
     "make a user's access key": Call("iam:CreateAccessKey", FLEET.arn("iam", "user/administrator")),
@@ -72,7 +90,9 @@ ESCALATIONS = {
     "replace another's topic rule": Call("iot:ReplaceTopicRule", FLEET.arn("iot", "rule/theirs")),
     "delete another's topic rule": Call("iot:DeleteTopicRule", FLEET.arn("iot", "rule/theirs")),
     "write another's IoT policy": Call("iot:CreatePolicyVersion", FLEET.policy_arn("theirs")),
-    "rewrite another's provisioning template": Call("iot:CreateProvisioningTemplateVersion", FLEET.arn("iot", "provisioningtemplate/theirs")),
+    "rewrite another's provisioning template": Call(
+        "iot:CreateProvisioningTemplateVersion", FLEET.arn("iot", "provisioningtemplate/theirs")
+    ),
     "delete another's things": Call("iot:DeleteThing", FLEET.arn("iot", "thing/theirs")),
 }
 """Ways to more rights than one has, of the published lists (role and policy, passing, trust, functions, tags, resource policies)."""
@@ -80,18 +100,26 @@ ESCALATIONS = {
 OPEN = {
     "activate or deactivate any certificate": Call("iot:UpdateCertificate", FLEET.arn("iot", "cert/theirs")),
     "attach an IoT policy to any certificate": Call("iot:AttachPolicy", FLEET.arn("iot", "cert/theirs")),
-    "let others read the fleet's own buckets by their policies": Call("s3:PutBucketPolicy", f"arn:aws:s3:::{FLEET.bucket}"),
+    "let others read the fleet's own buckets by their policies": Call(
+        "s3:PutBucketPolicy", f"arn:aws:s3:::{FLEET.bucket}"
+    ),
 }
 """What IAM has no condition for. docs/security.md says what follows from each."""
 
 NEEDED = {
-    "make a role within the boundary": Call("iam:CreateRole", HOOK_ROLE, {**WITHIN, "aws:tagkeys": ["fleet_pipeline:stack"]}),
+    "make a role within the boundary": Call(
+        "iam:CreateRole", HOOK_ROLE, {**WITHIN, "aws:tagkeys": ["fleet_pipeline:stack"]}
+    ),
     "tag it": Call("iam:TagRole", HOOK_ROLE, {"aws:tagkeys": ["fleet_pipeline:stack", "fleet_pipeline:application"]}),
     "put the boundary on a role that has none": Call("iam:PutRolePermissionsBoundary", HOOK_ROLE, WITHIN),
     "give it a policy": Call("iam:PutRolePolicy", HOOK_ROLE, WITHIN),
-    "attach AWS's policy for registration": Call("iam:AttachRolePolicy", HOOK_ROLE, {**WITHIN, "iam:policyarn": FLEET.registration_policy_arn}),
+    "attach AWS's policy for registration": Call(
+        "iam:AttachRolePolicy", HOOK_ROLE, {**WITHIN, "iam:policyarn": FLEET.registration_policy_arn}
+    ),
     "pass it to its function": Call("iam:PassRole", HOOK_ROLE, {"iam:passedtoservice": "lambda.amazonaws.com"}),
-    "let AWS IoT invoke the hook": Call("lambda:AddPermission", FLEET.hook_arn, {"lambda:principal": "iot.amazonaws.com"}),
+    "let AWS IoT invoke the hook": Call(
+        "lambda:AddPermission", FLEET.hook_arn, {"lambda:principal": "iot.amazonaws.com"}
+    ),
     "remove a role that never had a boundary": Call("iam:DeleteRole", HOOK_ROLE),
 }
 
@@ -139,7 +167,9 @@ def test_a_role_of_the_fleet_that_is_given_every_right_may_still_not(call):
     assert not allowed(call, everything, LIMIT)
 
 
-@pytest.mark.parametrize("settings", [{}, {"allow_list": "s3"}, {"allow_list": "dynamodb"}, {"bulk_registration": "on"}], ids=str)
+@pytest.mark.parametrize(
+    "settings", [{}, {"allow_list": "s3"}, {"allow_list": "dynamodb"}, {"bulk_registration": "on"}], ids=str
+)
 def test_the_boundary_lets_each_role_do_all_that_its_own_policies_say(settings):
     fleet = replace(FLEET, **settings)
     limit = [parse_policy_document(boundary_policy(fleet))]
@@ -147,7 +177,10 @@ def test_the_boundary_lets_each_role_do_all_that_its_own_policies_say(settings):
         for document in role.inline.values():
             own = [parse_policy_document(document)]
             for call in (
-                Call(action, arn) for statement in document["Statement"] for action in listed(statement["Action"]) for arn in listed(statement["Resource"])
+                Call(action, arn)
+                for statement in document["Statement"]
+                for action in listed(statement["Action"])
+                for arn in listed(statement["Resource"])
             ):
                 assert allowed(call, own, limit), (role.name, call)
 

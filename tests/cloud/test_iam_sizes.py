@@ -29,7 +29,14 @@ def longest(partition):
     """Return the fleet with the longest names and every option, in the partition's longest region."""
     [regions] = [each["regions"] for each in BOTOCORES if each["id"] == partition]
     region = max((name for name in regions if not name.endswith("-global")), key=len)
-    names = {"service": "s" * 8, "environment": "e" * 8, "bucket": "b" * 63, "lake_bucket": "l" * 63, "raw_prefix": "r" * 60, "errors_prefix": "e" * 60}
+    names = {
+        "service": "s" * 8,
+        "environment": "e" * 8,
+        "bucket": "b" * 63,
+        "lake_bucket": "l" * 63,
+        "raw_prefix": "r" * 60,
+        "errors_prefix": "e" * 60,
+    }
     options = {
         "allow_list": "dynamodb",
         "claim_store": "secretsmanager",
@@ -48,13 +55,24 @@ def longest(partition):
         "hook_subnets": tuple(f"subnet-{number:017x}" for number in range(5)),
         "hook_security_groups": tuple(f"sg-{number:017x}" for number in range(5)),
         "thing": ThingTable(
-            name=f"{'n' * 60}${{SerialNumber}}", type="t" * 64, groups=tuple(f"{'g' * 63}{number}" for number in range(5)), billing_group="b" * 64
+            name=f"{'n' * 60}${{SerialNumber}}",
+            type="t" * 64,
+            groups=tuple(f"{'g' * 63}{number}" for number in range(5)),
+            billing_group="b" * 64,
         ),
     }
     fleet = Fleet(
-        region=region, role_boundary=f"arn:{partition}:iam::123456789012:policy/{'p' * 512}", parquet_prefix="p" * 60, rule_keys=("k",), **names, **options
+        region=region,
+        role_boundary=f"arn:{partition}:iam::123456789012:policy/{'p' * 512}",
+        parquet_prefix="p" * 60,
+        rule_keys=("k",),
+        **names,
+        **options,
     )
-    return max((most_rules(replace(fleet, raw_prefix="r" * length)) for length in (1, 60)), key=lambda each: sum(map(size, documents(each).values())))
+    return max(
+        (most_rules(replace(fleet, raw_prefix="r" * length)) for length in (1, 60)),
+        key=lambda each: sum(map(size, documents(each).values())),
+    )
 
 
 def most_rules(fleet):
@@ -74,7 +92,11 @@ FLEETS = {partition: longest(partition) for partition in PARTITIONS}
 
 @pytest.mark.parametrize("partition", PARTITIONS)
 def test_each_document_that_is_printed_fits_into_a_managed_policy(partition):
-    assert {name: size(document) for name, document in documents(FLEETS[partition]).items() if size(document) > MANAGED_POLICY_LIMIT} == {}
+    assert {
+        name: size(document)
+        for name, document in documents(FLEETS[partition]).items()
+        if size(document) > MANAGED_POLICY_LIMIT
+    } == {}
 
 
 @pytest.mark.parametrize("partition", PARTITIONS)
@@ -90,7 +112,16 @@ def test_each_document_of_the_fleets_own_resources_fits(partition):
 
 
 def test_the_table_of_sizes_is_what_they_are():
-    rows = {name: [size(documents(FLEETS[partition])[name]) for partition in PARTITIONS] for name in documents(FLEETS["aws"])}
+    rows = {
+        name: [size(documents(FLEETS[partition])[name]) for partition in PARTITIONS]
+        for name in documents(FLEETS["aws"])
+    }
     head = f"| `fleet iam …` | {' | '.join(PARTITIONS)} |"
-    table = "\n".join([head, "|---|" + "--:|" * len(PARTITIONS), *(f"| `{name}` | {' | '.join(map(str, sizes))} |" for name, sizes in rows.items())])
+    table = "\n".join(
+        [
+            head,
+            "|---|" + "--:|" * len(PARTITIONS),
+            *(f"| `{name}` | {' | '.join(map(str, sizes))} |" for name, sizes in rows.items()),
+        ]
+    )
     assert table in PAGE.read_text(), table

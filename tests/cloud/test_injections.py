@@ -110,7 +110,10 @@ class NotYetThere:
         self.made -= hit
         self.denied += 1
         code = "404" if model.name.startswith("Head") else MISSING.get(service, "ResourceNotFoundException")
-        return AWSResponse("", 404, {}, None), {"Error": {"Code": code, "Message": "not yet"}, "ResponseMetadata": {"HTTPStatusCode": 404}}
+        return AWSResponse("", 404, {}, None), {
+            "Error": {"Code": code, "Message": "not yet"},
+            "ResponseMetadata": {"HTTPStatusCode": 404},
+        }
 
 
 def clients(aws):
@@ -187,7 +190,9 @@ def terse(local_aws, fleet):
 
     def shorten(parsed, **_):
         if "Error" not in parsed:
-            kept = without_the_empty({name: each for name, each in parsed.items() if name != "ResponseMetadata" and each != ""})
+            kept = without_the_empty(
+                {name: each for name, each in parsed.items() if name != "ResponseMetadata" and each != ""}
+            )
             for name in parsed.keys() - kept.keys() - {"ResponseMetadata"}:
                 del parsed[name]
             parsed.update(kept)
@@ -261,7 +266,10 @@ def test_every_command_ends_right_in_one_run_whatever_aws_is_like(make_fleet, lo
 
 def test_a_bucket_that_cannot_be_born_with_tags_is_tagged_by_the_run_that_makes_it(make_fleet, local_aws):
     fleet = make_fleet(rule_keys=("rule1",))
-    with proxy(local_aws.url, lambda call: Refusal("UnsupportedArgument", "Tags are not supported") if b"<Tags>" in call.body else None) as between:
+    with proxy(
+        local_aws.url,
+        lambda call: Refusal("UnsupportedArgument", "Tags are not supported") if b"<Tags>" in call.body else None,
+    ) as between:
         aws = Aws(fleet.region, fleet.account, between.url)
         locked(aws, fleet, lambda *of: list(apply_all(*of)))
         assert {step.action for step in plan_all(fleet, aws)} == {Action.UNCHANGED}

@@ -21,7 +21,12 @@ from fleet_pipeline.cloud.reconcile import reconcile
 from fleet_pipeline.model.errors import ClaimNotRetired, StillUsed
 from fleet_pipeline.model.fleet import Fleet
 
-CHOICES = {"FLEET_ALLOW_LIST": "dynamodb", "FLEET_CLAIM_STORE": "secretsmanager", "FLEET_BULK_REGISTRATION": "on", "FLEET_RULE_KEYS": "rule1"}
+CHOICES = {
+    "FLEET_ALLOW_LIST": "dynamodb",
+    "FLEET_CLAIM_STORE": "secretsmanager",
+    "FLEET_BULK_REGISTRATION": "on",
+    "FLEET_RULE_KEYS": "rule1",
+}
 SERIAL = "297468000001"
 
 
@@ -110,7 +115,9 @@ def test_the_snapshot_sees_what_a_careless_sweep_would_do(shared):
         "thing": lambda aws: aws.iot.delete_thing(thingName=f"{shared.fleet.thing_prefix}BARE"),
         "topic rule": lambda aws: aws.iot.delete_topic_rule(ruleName="test_rule_theirs"),
         "bucket": lambda aws: delete_versions(aws, f"{shared.fleet.bucket}-another", "provisioning/"),
-        "secret": lambda aws: aws.secrets.delete_secret(SecretId=f"{shared.fleet.prefix}/claim-certificate/theirs", ForceDeleteWithoutRecovery=True),
+        "secret": lambda aws: aws.secrets.delete_secret(
+            SecretId=f"{shared.fleet.prefix}/claim-certificate/theirs", ForceDeleteWithoutRecovery=True
+        ),
         "log group": lambda aws: aws.logs.delete_log_group(logGroupName=f"/aws/lambda/{shared.fleet.hook_name}-2"),
     }
     for kind, deed in careless.items():
@@ -120,7 +127,9 @@ def test_the_snapshot_sees_what_a_careless_sweep_would_do(shared):
 
 
 def idle(aws):
-    return [each["certificateId"] for each in aws.iot.list_certificates()["certificates"] if each["status"] == "INACTIVE"]
+    return [
+        each["certificateId"] for each in aws.iot.list_certificates()["certificates"] if each["status"] == "INACTIVE"
+    ]
 
 
 def apply(fleet, aws):
@@ -142,7 +151,10 @@ def take_down(fleet, aws):
     list(destroy(fleet, aws, confirmed=fleet.bucket, with_data=True, sleep=lambda _: None))
 
 
-LIVES = {"a fleet of its own": (apply, rotate, life.retire, take_down), "the CDK app's": (take_over, apply, rotate, life.retire, take_down)}
+LIVES = {
+    "a fleet of its own": (apply, rotate, life.retire, take_down),
+    "the CDK app's": (take_over, apply, rotate, life.retire, take_down),
+}
 """What is done to a fleet, one after the other."""
 
 
@@ -160,7 +172,10 @@ def is_cut_off(shared, deed, kill):
 
 def harmed(shared, before):
     now = snapshot(shared.aws)
-    return {*lost(before, now), *(each for each in shared.their_certificates() if now.get(("certificate", each), [""])[0] != "INACTIVE")}
+    return {
+        *lost(before, now),
+        *(each for each in shared.their_certificates() if now.get(("certificate", each), [""])[0] != "INACTIVE"),
+    }
 
 
 @pytest.mark.parametrize("lived", LIVES)
@@ -172,10 +187,14 @@ def test_a_fleet_that_is_killed_all_its_life_harms_nobody(shared, lived):
         while is_cut_off(shared, deed, Kill(at=3 + kills * 2 % 11, after=bool(kills % 2), writing_only=True)):
             kills += 1
             assert kills < 60
-        assert harmed(shared, before) == set(), deed  # what is harmed stays so: one look is enough for all kills of a deed
+        assert harmed(shared, before) == set(), (
+            deed
+        )  # what is harmed stays so: one look is enough for all kills of a deed
     assert kills >= 8
     assert len(shared.their_certificates()) >= 2
-    assert snapshot(shared.aws).keys() - before.keys() == {("certificate", each) for each in shared.their_certificates()}
+    assert snapshot(shared.aws).keys() - before.keys() == {
+        ("certificate", each) for each in shared.their_certificates()
+    }
 
 
 @pytest.mark.crash
@@ -188,7 +207,11 @@ def test_killed_at_any_writing_call_nothing_harms_another_team(new_shared, last,
         shared = new_shared(kills)
         for each in made:
             each(shared.fleet, shared.aws)
-        before = {each: found for each, found in snapshot(shared.aws).items() if "another" in str(found) or "theirs" in str(found) or each[1].endswith("-2")}
+        before = {
+            each: found
+            for each, found in snapshot(shared.aws).items()
+            if "another" in str(found) or "theirs" in str(found) or each[1].endswith("-2")
+        }
         killed = is_cut_off(shared, deed, Kill(at=kills + 1, after=after, writing_only=True))
         assert harmed(shared, before) == set(), kills
         assert not is_cut_off(shared, deed, Kill(at=10_000, after=after, writing_only=True))

@@ -168,7 +168,12 @@ NAMES = {
 @pytest.mark.parametrize("names", NAMES.values(), ids=NAMES)
 def test_a_certificate_without_one_common_name_is_refused(authority, names):
     key = load_pem_private_key(authority.private_key.encode(), None)
-    pem = _certificate(x509.Name(names), _name("issuer"), key).sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
+    pem = (
+        _certificate(x509.Name(names), _name("issuer"), key)
+        .sign(key, hashes.SHA256())
+        .public_bytes(Encoding.PEM)
+        .decode()
+    )
     with pytest.raises(ValueError, match="one common name"):
         just_in_time.common_name(pem)
 
@@ -208,7 +213,9 @@ DECISIONS = {
 @pytest.mark.parametrize("reason", DECISIONS)
 def test_each_certificate_is_decided_about_for_a_reason(reason):
     allowed, certificate, things = DECISIONS[reason]
-    assert just_in_time.decide("297468ABCDEF", certificate, SETTINGS, things, None) == hook.Decision(allowed=allowed, reason=reason)
+    assert just_in_time.decide("297468ABCDEF", certificate, SETTINGS, things, None) == hook.Decision(
+        allowed=allowed, reason=reason
+    )
 
 
 def test_of_two_certificates_with_one_common_name_at_once_one_is_left_outside():
@@ -219,9 +226,16 @@ def test_of_two_certificates_with_one_common_name_at_once_one_is_left_outside():
     assert not just_in_time.decide("297468ABCDEF", WAITING, SETTINGS, Overtaken(), None).allowed
 
 
-@pytest.mark.parametrize("event", [None, [], {}, {"certificateId": "x"}, {"certificateId": "d" * 64, "caCertificateId": "another"}])
+@pytest.mark.parametrize(
+    "event", [None, [], {}, {"certificateId": "x"}, {"certificateId": "d" * 64, "caCertificateId": "another"}]
+)
 def test_an_event_that_is_not_of_our_ca_is_refused_in_one_line(event, monkeypatch, capsys):
-    for name, value in {**SETTINGS, "CA_CERTIFICATE_ID": "c" * 64, "DEVICE_POLICY": "policy", "AWS_DEFAULT_REGION": "eu-central-1"}.items():
+    for name, value in {
+        **SETTINGS,
+        "CA_CERTIFICATE_ID": "c" * 64,
+        "DEVICE_POLICY": "policy",
+        "AWS_DEFAULT_REGION": "eu-central-1",
+    }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(just_in_time, "DEADLINE_S", 60)  # the machine may be busy
     assert just_in_time.lambda_handler(event, None) == {"allowed": False}
@@ -237,7 +251,9 @@ def test_without_the_files_of_the_ca_the_code_location_loads_and_only_its_parts_
     with dg.DagsterInstance.ephemeral() as instance:
         job = definitions.resolve_implicit_global_asset_job_def()
         ran = {
-            name: job.execute_in_process(instance=instance, asset_selection=[infrastructure.key(ALONE, name)], raise_on_error=False)
+            name: job.execute_in_process(
+                instance=instance, asset_selection=[infrastructure.key(ALONE, name)], raise_on_error=False
+            )
             for name in ("device_policy", "ca_certificate")
         }
     assert ran["device_policy"].success

@@ -63,7 +63,10 @@ ANSWERS = {
     "an exception": (lambda *_: 1 / 0, "the company's check failed: ZeroDivisionError"),
     "an end of the process": (lambda *_: sys.exit(0), "the company's check failed: SystemExit"),
     "too many arguments": (lambda _: True, "the company's check failed: TypeError"),
-    "a hostile reason": (lambda *_: "\x1b[2J\n" + "x" * 500, "the company's check says: " + ascii("\x1b[2J\n" + "x" * 500)[:200]),
+    "a hostile reason": (
+        lambda *_: "\x1b[2J\n" + "x" * 500,
+        "the company's check says: " + ascii("\x1b[2J\n" + "x" * 500)[:200],
+    ),
 }
 
 
@@ -84,7 +87,9 @@ def test_what_an_exception_says_is_not_logged_and_settings_are_left_out_of_a_rea
         raise ConnectionError("postgresql://fleet:hunter22@db")
 
     assert "hunter22" not in refusal_of(leak)("s", {}, {})
-    said = refusal_of(lambda *_: "cannot reach postgresql://fleet:hunter22@db at once", ["postgresql://fleet:hunter22@db"])("s", {}, {})
+    said = refusal_of(
+        lambda *_: "cannot reach postgresql://fleet:hunter22@db at once", ["postgresql://fleet:hunter22@db"]
+    )("s", {}, {})
     assert "hunter22" not in said
     assert "cannot reach" in said
 
@@ -111,7 +116,12 @@ def test_it_is_asked_after_the_hooks_own_checks_alone():
 def test_just_in_time_registration_asks_it_too():
     certificate = {"status": "PENDING_ACTIVATION", "certificateId": "d" * 64}
     said = just_in_time.decide(
-        LISTED, certificate, {"SERIAL_PREFIX": "297468", "THING_PREFIX": "test-thing-"}, FakeThings(), None, refusal_of(lambda *_: False)
+        LISTED,
+        certificate,
+        {"SERIAL_PREFIX": "297468", "THING_PREFIX": "test-thing-"},
+        FakeThings(),
+        None,
+        refusal_of(lambda *_: False),
     )
     assert (said.allowed, said.reason) == (False, "the company's check says no")
 
@@ -124,12 +134,15 @@ def wheel(folder):
         "acme_vins-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }  # fmt: skip
     lines = [
-        f"{path},sha256={base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b'=').decode()},{len(text)}" for path, text in files.items()
+        f"{path},sha256={base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b'=').decode()},{len(text)}"
+        for path, text in files.items()
     ]
     with zipfile.ZipFile(name, "w") as archive:
         for path, text in files.items():
             archive.writestr(path, text)
-        archive.writestr("acme_vins-1.0.dist-info/RECORD", "\n".join([*lines, "acme_vins-1.0.dist-info/RECORD,,"]) + "\n")
+        archive.writestr(
+            "acme_vins-1.0.dist-info/RECORD", "\n".join([*lines, "acme_vins-1.0.dist-info/RECORD,,"]) + "\n"
+        )
 
 
 def with_check(fleet, folder, source=SOURCE):
@@ -163,7 +176,10 @@ def test_a_vehicle_that_the_check_knows_registers_and_another_is_refused_with_th
     fleet, made = account
     claim = read_claim(fleet, made.aws)
     identity = Identity(claim.certificate_pem, claim.private_key)
-    assert register(fleet, made.broker, identity, "297468000001", tmp_path, parameters={"Vin": VIN}).thing_name == "test-thing-297468000001"
+    assert (
+        register(fleet, made.broker, identity, "297468000001", tmp_path, parameters={"Vin": VIN}).thing_name
+        == "test-thing-297468000001"
+    )
     with pytest.raises(RegistrationRefused):
         register(fleet, made.broker, identity, "297468000002", tmp_path, parameters={"Vin": OTHERS})
     [said] = decisions(fleet, made.aws, "297468000002")
@@ -175,7 +191,11 @@ def test_a_second_apply_changes_nothing_and_another_source_is_an_update_of_the_c
     fleet, made = account
     assert {step.action for step in plan_all(fleet, made.aws)} == {Action.UNCHANGED}
     (tmp_path / "checks.py").write_text(SOURCE + "\n# another\n")
-    [changed] = [step for step in plan_all(replace(fleet, hook_file=str(tmp_path / "checks.py")), made.aws) if step.action is not Action.UNCHANGED]
+    [changed] = [
+        step
+        for step in plan_all(replace(fleet, hook_file=str(tmp_path / "checks.py")), made.aws)
+        if step.action is not Action.UNCHANGED
+    ]
     assert [change.field for change in changed.changes] == ["code_sha256"]
 
 
@@ -198,7 +218,10 @@ EVENTS = {
         {"SerialNumber": "297468000009", "Vin": OTHERS},
         Answer(False, "the company's check says: " + ascii("no car of this VIN was built in …")),
     ),
-    "a wrong serial": ({"SerialNumber": "1", "Vin": VIN}, Answer(False, "the serial is not 297468 and 6 to 26 of 0-9 and A-Z")),
+    "a wrong serial": (
+        {"SerialNumber": "1", "Vin": VIN},
+        Answer(False, "the serial is not 297468 and 6 to 26 of 0-9 and A-Z"),
+    ),
     "no VIN": ({"SerialNumber": "297468000009"}, Answer(False, "the request does not have the parameter 'Vin'")),
 }
 
@@ -227,7 +250,11 @@ BROKEN = {
 def test_a_check_that_is_broken_lets_nobody_in_and_the_trial_says_why(account, tmp_path, source, why):
     fleet, made = account
     (tmp_path / "checks.py").write_text(source)
-    answer = asked(replace(fleet, hook_file=str(tmp_path / "checks.py")), made.aws, {"parameters": {"SerialNumber": "297468000009", "Vin": VIN}})
+    answer = asked(
+        replace(fleet, hook_file=str(tmp_path / "checks.py")),
+        made.aws,
+        {"parameters": {"SerialNumber": "297468000009", "Vin": VIN}},
+    )
     assert not answer.allowed
     assert why in answer.reason
 
@@ -246,8 +273,16 @@ def test_the_command_shows_the_answer_and_exits_with_it(account, tmp_path, monke
 REFUSED = {
     "no file": ({"hook_file": "nowhere.py"}, "FLEET_HOOK_FILE", "cannot be read"),
     "no Python": ({"source": "def verify(:\n"}, "FLEET_HOOK_FILE", "Python cannot read it"),
-    "no function": ({"source": "def check(serial):\n    return True\n"}, "FLEET_HOOK_FILE", "it needs a function `verify"),
-    "a function of other arguments": ({"source": "def verify(serial):\n    return True\n"}, "FLEET_HOOK_FILE", "it needs a function `verify"),
+    "no function": (
+        {"source": "def check(serial):\n    return True\n"},
+        "FLEET_HOOK_FILE",
+        "it needs a function `verify",
+    ),
+    "a function of other arguments": (
+        {"source": "def verify(serial):\n    return True\n"},
+        "FLEET_HOOK_FILE",
+        "it needs a function `verify",
+    ),
     "requirements that are not installed": ({}, "FLEET_HOOK_REQUIREMENTS", "run `fleet hook vendor`"),
     "no file of requirements": ({"hook_requirements": "nowhere.txt"}, "FLEET_HOOK_REQUIREMENTS", "cannot be read"),
 }
@@ -271,11 +306,16 @@ def test_requirements_that_cannot_be_installed_leave_nothing_behind(tmp_path):
 
 
 def test_files_that_the_settings_name_are_found_from_every_folder(tmp_path, monkeypatch):
-    (tmp_path / "fleet.toml").write_text('hook_file = "checks.py"\nhook_requirements = "requirements.txt"\n[hook_environment]\nPLANT = "wolfsburg"\n')
+    (tmp_path / "fleet.toml").write_text(
+        'hook_file = "checks.py"\nhook_requirements = "requirements.txt"\n[hook_environment]\nPLANT = "wolfsburg"\n'
+    )
     (tmp_path / "deep").mkdir()
     monkeypatch.chdir(tmp_path / "deep")
     fleet = settings.read_fleet({}, tmp_path / "fleet.toml")
-    assert (fleet.hook_file, fleet.hook_requirements) == (str(tmp_path / "checks.py"), str(tmp_path / "requirements.txt"))
+    assert (fleet.hook_file, fleet.hook_requirements) == (
+        str(tmp_path / "checks.py"),
+        str(tmp_path / "requirements.txt"),
+    )
     assert fleet.hook_environment == (("PLANT", "wolfsburg"),)
 
 
@@ -305,15 +345,23 @@ def test_a_vpc_is_planned_repaired_and_exported_with_the_rights_that_lambda_need
         assert reconcile(blueprint(fleet)[part].resource, aws).action is Action.CREATE
         assert reconcile(blueprint(reached)[part].resource, aws).action is Action.UPDATE
         assert reconcile(blueprint(reached)[part].resource, aws).action is Action.UNCHANGED
-    aws.functions.update_function_configuration(FunctionName=fleet.hook_name, VpcConfig={"SubnetIds": [SUBNETS[0]], "SecurityGroupIds": [*GROUPS]})
+    aws.functions.update_function_configuration(
+        FunctionName=fleet.hook_name, VpcConfig={"SubnetIds": [SUBNETS[0]], "SecurityGroupIds": [*GROUPS]}
+    )
     assert [change.field for change in reconcile(blueprint(reached)["hook"].resource, aws).changes] == ["subnets"]
-    [made] = [each["Properties"] for each in cloudformation(reached)["Resources"].values() if each["Type"] == "AWS::Lambda::Function"]
+    [made] = [
+        each["Properties"]
+        for each in cloudformation(reached)["Resources"].values()
+        if each["Type"] == "AWS::Lambda::Function"
+    ]
     assert made["VpcConfig"] == {"SubnetIds": [*SUBNETS], "SecurityGroupIds": [*GROUPS]}
 
 
 def test_rights_to_the_network_name_these_subnets_and_groups():
     fleet = Fleet(role_boundary="own", hook_subnets=SUBNETS, hook_security_groups=GROUPS)
-    made = {each["Sid"]: each["Resource"] for each in blueprint(fleet)["hook_role"].resource.inline["hook"]["Statement"]}["MakeInterfaces"]
+    made = {
+        each["Sid"]: each["Resource"] for each in blueprint(fleet)["hook_role"].resource.inline["hook"]["Statement"]
+    }["MakeInterfaces"]
     assert "MakeInterfaces" in {each["Sid"] for each in documents(fleet)["boundary"]["Statement"]}
     assert [arn.rsplit(":", 1)[1] for arn in made] == [
         "network-interface/*",
@@ -327,19 +375,35 @@ def test_the_functions_role_gets_the_checks_policies_and_the_provisioner_may_att
     fleet = with_check(fleet, tmp_path)
     own_check.vendor(fleet)
     statement = {"Effect": "Allow", "Action": "dynamodb:GetItem", "Resource": fleet.arn("dynamodb", "table/cars-built")}
-    made = aws.iam.create_policy(PolicyName="ask", PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [statement]}))["Policy"]["Arn"]
+    made = aws.iam.create_policy(
+        PolicyName="ask", PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    )["Policy"]["Arn"]
     allowed = replace(fleet, hook_policies=(made,), role_boundary="own")
     plain, asking = (replace(blueprint(each)["hook_role"].resource, boundary="") for each in (fleet, allowed))
     reconcile(plain, aws)
     assert [change.field for change in reconcile(asking, aws).changes] == ["managed"]
-    assert [each["PolicyArn"] for each in aws.iam.list_attached_role_policies(RoleName=fleet.hook_role_name)["AttachedPolicies"]] == [made]
-    [right] = [each for each in documents(allowed)["provisioner functions"]["Statement"] if each["Sid"] == "AttachTheChecksPolicies"]
-    assert right["Condition"] == {"ArnEquals": {"iam:PolicyARN": [made]}, "StringEquals": {"iam:PermissionsBoundary": allowed.boundary_arn}}
+    assert [
+        each["PolicyArn"]
+        for each in aws.iam.list_attached_role_policies(RoleName=fleet.hook_role_name)["AttachedPolicies"]
+    ] == [made]
+    [right] = [
+        each
+        for each in documents(allowed)["provisioner functions"]["Statement"]
+        if each["Sid"] == "AttachTheChecksPolicies"
+    ]
+    assert right["Condition"] == {
+        "ArnEquals": {"iam:PolicyARN": [made]},
+        "StringEquals": {"iam:PermissionsBoundary": allowed.boundary_arn},
+    }
     assert [change.field for change in reconcile(plain, aws).changes] == ["managed"]
 
 
 def test_the_trial_needs_no_function_in_aws(local_aws, make_fleet, tmp_path):
     fleet = with_check(make_fleet(), tmp_path)
     own_check.vendor(fleet)
-    answer = asked(fleet, Aws(fleet.region, fleet.account, local_aws.url), {"parameters": {"SerialNumber": "297468000009", "Vin": VIN}})
+    answer = asked(
+        fleet,
+        Aws(fleet.region, fleet.account, local_aws.url),
+        {"parameters": {"SerialNumber": "297468000009", "Vin": VIN}},
+    )
     assert answer == Answer(False, "the request does not name its claimCertificateId")

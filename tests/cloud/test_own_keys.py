@@ -128,7 +128,9 @@ def test_a_vehicle_registers_in_json_and_in_cbor(fleet, broker, ask, serial, spe
     request = {"certificateOwnershipToken": made["certificateOwnershipToken"], "parameters": {"SerialNumber": serial}}
     kind, told = ask(f"$aws/provisioning-templates/{fleet.template_name}/provision/{spelling}", say(request))
     assert (kind, hear(told)) == ("accepted", {"deviceConfiguration": {}, "thingName": fleet.thing_name(serial)})
-    with connected(broker, Identity(made["certificatePem"], made.get("privateKey", pem)), fleet.thing_name(serial)) as connection:
+    with connected(
+        broker, Identity(made["certificatePem"], made.get("privateKey", pem)), fleet.thing_name(serial)
+    ) as connection:
         connection.publish(fleet.rules[0].ingest[0], b"{}")
 
 
@@ -136,9 +138,15 @@ def test_a_vehicle_registers_in_json_and_in_cbor(fleet, broker, ask, serial, spe
 def test_a_refusal_comes_in_the_spelling_of_the_request(fleet, ask, spelling):
     say, hear = SPEAK[spelling]
     _, told = ask(f"$aws/certificates/create/{spelling}", say({}))
-    request = {"certificateOwnershipToken": hear(told)["certificateOwnershipToken"], "parameters": {"SerialNumber": "999999000001"}}
+    request = {
+        "certificateOwnershipToken": hear(told)["certificateOwnershipToken"],
+        "parameters": {"SerialNumber": "999999000001"},
+    }
     kind, told = ask(f"$aws/provisioning-templates/{fleet.template_name}/provision/{spelling}", say(request))
-    assert (kind, hear(told)) == ("rejected", {"statusCode": 403, "errorCode": "AccessDenied", "errorMessage": "Access Denied"})
+    assert (kind, hear(told)) == (
+        "rejected",
+        {"statusCode": 403, "errorCode": "AccessDenied", "errorMessage": "Access Denied"},
+    )
 
 
 BAD = {
@@ -161,7 +169,13 @@ def test_what_is_no_request_is_rejected_and_makes_no_certificate(aws, ask, paylo
 
 def test_a_certificate_of_an_own_key_does_not_work_before_it_is_registered(aws, ask):
     key, _ = new_key()
-    _, told = ask("$aws/certificates/create-from-csr/json", json.dumps({"certificateSigningRequest": request_for(key, "vehicle")}).encode())
+    _, told = ask(
+        "$aws/certificates/create-from-csr/json",
+        json.dumps({"certificateSigningRequest": request_for(key, "vehicle")}).encode(),
+    )
     made = json.loads(told)
     assert re.fullmatch("[0-9a-f]{64}", made["certificateId"])
-    assert aws.iot.describe_certificate(certificateId=made["certificateId"])["certificateDescription"]["status"] == "PENDING_ACTIVATION"
+    assert (
+        aws.iot.describe_certificate(certificateId=made["certificateId"])["certificateDescription"]["status"]
+        == "PENDING_ACTIVATION"
+    )

@@ -66,14 +66,19 @@ class OnePerPage:
 
 def one_per_page(aws):
     """Let every listing of these clients have pages of one."""
-    clients = {client.meta.service_model.service_id.hyphenize(): client for client in (aws.iot, aws.iam, aws.dynamodb, aws.logs)}
+    clients = {
+        client.meta.service_model.service_id.hyphenize(): client
+        for client in (aws.iot, aws.iam, aws.dynamodb, aws.logs)
+    }
     for service, operations in LISTINGS.items():
         for operation, names in operations.items():
             pages = OnePerPage(*names)
             clients[service].meta.events.register(f"provide-client-params.{service}.{operation}", pages.ask)
             clients[service].meta.events.register(f"after-call.{service}.{operation}", pages.cut)
     for operation in ("ListObjectVersions", "ListObjectsV2"):
-        aws.s3.meta.events.register(f"provide-client-params.s3.{operation}", lambda params, **_: params.update(MaxKeys=1))
+        aws.s3.meta.events.register(
+            f"provide-client-params.s3.{operation}", lambda params, **_: params.update(MaxKeys=1)
+        )
     aws.dynamodb.meta.events.register("provide-client-params.dynamodb.Scan", lambda params, **_: params.update(Limit=1))
     return aws
 
@@ -107,9 +112,16 @@ def lived_in(fleet, new_aws):
         aws.logs.create_log_group(logGroupName=f"/aws/lambda/{fleet.hook_name}-{serial}")
     aws.logs.create_log_group(logGroupName=f"/aws/lambda/{fleet.hook_name}")
     aws.iot.create_policy(policyName="another", policyDocument='{"Version":"2012-10-17","Statement":[]}')
-    aws.iot.attach_policy(policyName="another", target=Claims.of(fleet).arn(held(Claims.of(fleet), aws)[0].certificate_id))
+    aws.iot.attach_policy(
+        policyName="another", target=Claims.of(fleet).arn(held(Claims.of(fleet), aws)[0].certificate_id)
+    )
     template = blueprint(fleet)["provisioning_template"].resource
-    reconcile(replace(template, body=template.body | {"Parameters": template.body["Parameters"] | {"Another": {"Type": "String"}}}), aws)
+    reconcile(
+        replace(
+            template, body=template.body | {"Parameters": template.body["Parameters"] | {"Another": {"Type": "String"}}}
+        ),
+        aws,
+    )
     reconcile(template, aws)
     return fleet
 
@@ -120,7 +132,9 @@ SEEN = {
     "the losses": lambda fleet, aws: losses(fleet, aws, with_data=True),
     "the claim certificates": lambda fleet, aws: held(Claims.of(fleet), aws),
     "the versions of the policy": lambda fleet, aws: versions(blueprint(fleet)["device_policy"].resource, aws),
-    "the versions of the template": lambda fleet, aws: versions(blueprint(fleet)["provisioning_template"].resource, aws),
+    "the versions of the template": lambda fleet, aws: versions(
+        blueprint(fleet)["provisioning_template"].resource, aws
+    ),
 }
 
 
@@ -137,9 +151,14 @@ def test_the_tests_know_every_listing_that_this_package_reads():
     read = {
         name
         for path in SOURCES
-        for name in re.findall(r"\baws\.(?:iot|iam|logs|dynamodb)\.(?:get_paginator\(\")?((?:list|describe_log)_\w+)", path.read_text())
+        for name in re.findall(
+            r"\baws\.(?:iot|iam|logs|dynamodb)\.(?:get_paginator\(\")?((?:list|describe_log)_\w+)", path.read_text()
+        )
     }
-    assert read - known == {"list_policy_versions", "list_thing_registration_task_reports"}  # the first has no pages, the second a paginator
+    assert read - known == {
+        "list_policy_versions",
+        "list_thing_registration_task_reports",
+    }  # the first has no pages, the second a paginator
 
 
 def test_a_plan_with_pages_of_one_asks_more_than_one_with_whole_pages(lived_in, new_aws):
@@ -161,9 +180,15 @@ def test_a_fleet_that_exists_is_planned_without_listing_the_rules_of_the_account
 
 def test_a_fleet_is_taken_down_whole_whatever_the_length_of_a_page(lived_in, new_aws):
     """The last one: afterwards there is no fleet."""
-    gone = list(destroy(lived_in, one_per_page(new_aws()), confirmed=lived_in.bucket, with_data=True, sleep=lambda _: None))
+    gone = list(
+        destroy(lived_in, one_per_page(new_aws()), confirmed=lived_in.bucket, with_data=True, sleep=lambda _: None)
+    )
     assert any(each.what.startswith("3 certificates") and each.what.endswith("2 things of theirs") for each in gone)
     aws = new_aws()
-    left = [*aws.iot.list_certificates()["certificates"], *aws.iot.list_things()["things"], *aws.s3.list_buckets()["Buckets"]]
+    left = [
+        *aws.iot.list_certificates()["certificates"],
+        *aws.iot.list_things()["things"],
+        *aws.s3.list_buckets()["Buckets"],
+    ]
     assert left == []
     assert [each["logGroupName"][-2:] for each in aws.logs.describe_log_groups()["logGroups"]] == ["-1", "-2", "-3"]

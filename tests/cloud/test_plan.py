@@ -71,7 +71,11 @@ def test_a_plan_of_a_changed_setting_makes_no_writing_call_and_names_what_it_cha
 def test_a_fleet_whose_template_would_take_a_replaced_vehicle_out_of_its_groups_is_planned_to_be_mended(fleet, aws):
     wanted = blueprint(fleet)["provisioning_template"].resource
     older = copy.deepcopy(wanted.body)
-    older["Resources"]["thing"]["OverrideSettings"] = {"AttributePayload": "MERGE", "ThingTypeName": "DO_NOTHING", "ThingGroups": "REPLACE"}
+    older["Resources"]["thing"]["OverrideSettings"] = {
+        "AttributePayload": "MERGE",
+        "ThingTypeName": "DO_NOTHING",
+        "ThingGroups": "REPLACE",
+    }
     replace(wanted, body=older).update(aws, wanted)
     (step,) = (step for step in plan_all(fleet, aws) if step.changes)
     assert re.search(r'^\+ +"ThingGroups": "DO_NOTHING"', difference(step.changes), re.MULTILINE)
@@ -134,7 +138,13 @@ def test_what_would_be_refused_anywhere_stops_an_apply_before_anything_is_change
 def test_a_difference_is_one_line_for_a_value_and_a_unified_diff_for_a_document():
     document = {"Statement": [{"Action": "iot:Connect", "Effect": "Allow", "Resource": "*"}], "Version": "2012-10-17"}
     narrow = {"Statement": [{"Action": "iot:Connect", "Effect": "Allow", "Resource": "own"}], "Version": "2012-10-17"}
-    said = difference([Change("runtime", "python3.9", "python3.13"), Change("document", document, narrow), Change("name", None, "new")])
+    said = difference(
+        [
+            Change("runtime", "python3.9", "python3.13"),
+            Change("document", document, narrow),
+            Change("name", None, "new"),
+        ]
+    )
     assert said.splitlines() == [
         '- runtime: "python3.9"',
         '+ runtime: "python3.13"',

@@ -135,7 +135,10 @@ def test_a_resource_is_made_after_those_that_aws_asks_for(first, then):
 
 
 OTHER_DOCUMENT = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:Connect", "Resource": "*"}]}
-OTHER_TRUST = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}]}
+OTHER_TRUST = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}],
+}
 OTHER_TAG = {"fleet_pipeline:application": "another"}
 OTHER_TAGS = spelled(OTHER_TAG)
 BEGUN = json.dumps({"attempt": "of someone who was stopped", "since": 0, "before": []}).encode()
@@ -144,7 +147,9 @@ BEGUN = json.dumps({"attempt": "of someone who was stopped", "since": 0, "before
 def other_code():
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("lambda_function.py", "def lambda_handler(event, context):\n    return {'allowProvisioning': True}\n")
+        archive.writestr(
+            "lambda_function.py", "def lambda_handler(event, context):\n    return {'allowProvisioning': True}\n"
+        )
     return buffer.getvalue()
 
 
@@ -159,7 +164,12 @@ def without_statements(aws, it):
 
 def permit(**changed):
     def inject(aws, it):
-        said = {"Action": it.action, "Principal": it.principal, "SourceArn": it.source_arn, "SourceAccount": it.source_account}
+        said = {
+            "Action": it.action,
+            "Principal": it.principal,
+            "SourceArn": it.source_arn,
+            "SourceAccount": it.source_account,
+        }
         without_statements(aws, it)
         aws.functions.add_permission(FunctionName=it.name, StatementId=it.statement, **(said | changed))
 
@@ -188,19 +198,31 @@ DRIFTS = {
         "policy": deny_nothing,
         "tags": lambda aws, it: tag_bucket(aws, it, it.tags | OTHER_TAG),
         "public_access_blocked": lambda aws, it: aws.s3.delete_public_access_block(Bucket=it.name),
-        "versioned": lambda aws, it: aws.s3.put_bucket_versioning(Bucket=it.name, VersioningConfiguration={"Status": "Suspended"}),
-        "encryption": lambda aws, it: aws.s3.put_bucket_encryption(Bucket=it.name, ServerSideEncryptionConfiguration={"Rules": [{"BucketKeyEnabled": True}]}),
+        "versioned": lambda aws, it: aws.s3.put_bucket_versioning(
+            Bucket=it.name, VersioningConfiguration={"Status": "Suspended"}
+        ),
+        "encryption": lambda aws, it: aws.s3.put_bucket_encryption(
+            Bucket=it.name, ServerSideEncryptionConfiguration={"Rules": [{"BucketKeyEnabled": True}]}
+        ),
     },
     Role: {
         "description": lambda aws, it: aws.iam.update_role(RoleName=it.name, Description="another"),
-        "trust": lambda aws, it: aws.iam.update_assume_role_policy(RoleName=it.name, PolicyDocument=json.dumps(OTHER_TRUST)),
+        "trust": lambda aws, it: aws.iam.update_assume_role_policy(
+            RoleName=it.name, PolicyDocument=json.dumps(OTHER_TRUST)
+        ),
         "tags": lambda aws, it: aws.iam.tag_role(RoleName=it.name, Tags=OTHER_TAGS),
-        "inline": lambda aws, it: aws.iam.put_role_policy(RoleName=it.name, PolicyName="added", PolicyDocument=json.dumps(OTHER_DOCUMENT)),
-        "managed": lambda aws, it: aws.iam.attach_role_policy(RoleName=it.name, PolicyArn="arn:aws:iam::aws:policy/AdministratorAccess"),
+        "inline": lambda aws, it: aws.iam.put_role_policy(
+            RoleName=it.name, PolicyName="added", PolicyDocument=json.dumps(OTHER_DOCUMENT)
+        ),
+        "managed": lambda aws, it: aws.iam.attach_role_policy(
+            RoleName=it.name, PolicyArn="arn:aws:iam::aws:policy/AdministratorAccess"
+        ),
     },
     Function: {
         "description": configure(Description="another"),
-        "role_arn": lambda aws, it: configure(Role=it.role_arn.replace("pre-provisioning-lambda-role", "provisioning-template-role"))(aws, it),
+        "role_arn": lambda aws, it: configure(
+            Role=it.role_arn.replace("pre-provisioning-lambda-role", "provisioning-template-role")
+        )(aws, it),
         "runtime": configure(Runtime="python3.12"),
         "environment": configure(Environment={"Variables": {"SERIAL_PREFIX": ""}}),
         "handler": configure(Handler="verify.handler"),
@@ -220,31 +242,47 @@ DRIFTS = {
     },
     AllowListTable: {"tags": lambda aws, it: aws.dynamodb.tag_resource(ResourceArn=it.arn, Tags=OTHER_TAGS)},
     IotPolicy: {
-        "document": lambda aws, it: aws.iot.create_policy_version(policyName=it.name, policyDocument=json.dumps(OTHER_DOCUMENT), setAsDefault=True),
+        "document": lambda aws, it: aws.iot.create_policy_version(
+            policyName=it.name, policyDocument=json.dumps(OTHER_DOCUMENT), setAsDefault=True
+        ),
         "tags": tag_in_iot,
     },
     Template: {
-        "description": lambda aws, it: aws.iot.update_provisioning_template(templateName=it.name, description="another"),
+        "description": lambda aws, it: aws.iot.update_provisioning_template(
+            templateName=it.name, description="another"
+        ),
         "enabled": lambda aws, it: aws.iot.update_provisioning_template(templateName=it.name, enabled=False),
         "role_arn": lambda aws, it: aws.iot.update_provisioning_template(
             templateName=it.name, provisioningRoleArn=it.role_arn.replace("provisioning-template", "rule-engine")
         ),
-        "hook_arn payload_version": lambda aws, it: aws.iot.update_provisioning_template(templateName=it.name, removePreProvisioningHook=True),
+        "hook_arn payload_version": lambda aws, it: aws.iot.update_provisioning_template(
+            templateName=it.name, removePreProvisioningHook=True
+        ),
         "body": lambda aws, it: aws.iot.create_provisioning_template_version(
-            templateName=it.name, templateBody=json.dumps(it.body | {"DeviceConfiguration": {"added": "yes"}}), setAsDefault=True
+            templateName=it.name,
+            templateBody=json.dumps(it.body | {"DeviceConfiguration": {"added": "yes"}}),
+            setAsDefault=True,
         ),
         "tags": tag_in_iot,
     },
-    ClaimCertificate: {"unfinished": lambda aws, it: aws.s3.put_object(Bucket=it.claims.bucket, Key=INTENT, Body=BEGUN)},
+    ClaimCertificate: {
+        "unfinished": lambda aws, it: aws.s3.put_object(Bucket=it.claims.bucket, Key=INTENT, Body=BEGUN)
+    },
     PolicyAttachment: {
-        "status": lambda aws, it: aws.iot.update_certificate(certificateId=it.read(aws).certificate_id, newStatus="INACTIVE"),
+        "status": lambda aws, it: aws.iot.update_certificate(
+            certificateId=it.read(aws).certificate_id, newStatus="INACTIVE"
+        ),
     },
     TopicRule: {
         "description": rewrite(description="another"),
         "sql": rewrite(sql="SELECT speed FROM 'another'"),
         "action": lambda aws, it: rewrite(actions=[{"s3": it.action["s3"] | {"key": "${topic()}"}}])(aws, it),
-        "further_actions": lambda aws, it: rewrite(actions=[it.action, {"s3": it.action["s3"] | {"key": "another"}}])(aws, it),
-        "error_action": lambda aws, it: rewrite(errorAction={"s3": it.error_action["s3"] | {"bucketName": "another"}})(aws, it),
+        "further_actions": lambda aws, it: rewrite(actions=[it.action, {"s3": it.action["s3"] | {"key": "another"}}])(
+            aws, it
+        ),
+        "error_action": lambda aws, it: rewrite(errorAction={"s3": it.error_action["s3"] | {"bucketName": "another"}})(
+            aws, it
+        ),
         "sql_version": rewrite(awsIotSqlVersion="2015-10-08"),
         "disabled": lambda aws, it: aws.iot.disable_topic_rule(ruleName=it.name),
         "tags": tag_in_iot,
@@ -269,14 +307,18 @@ of `test_company.py`."""
 @pytest.mark.parametrize("kind", DRIFTS)
 def test_the_table_of_drifts_has_every_field_that_can_drift(kind):
     comparable = {each.name for each in fields(kind) if each.compare}
-    assert {name for row in DRIFTS[kind] for name in row.split()} == comparable - FOUND_BY - kind.fixed - OF_OTHER_SETTINGS.get(kind, set())
+    assert {
+        name for row in DRIFTS[kind] for name in row.split()
+    } == comparable - FOUND_BY - kind.fixed - OF_OTHER_SETTINGS.get(kind, set())
 
 
 def test_the_table_of_drifts_has_every_kind_of_resource():
     assert set(DRIFTS) == {type(part.resource) for part in PARTS.values()}
 
 
-@pytest.mark.parametrize(("part", "drifted"), [(part, row) for part in PARTS for row in DRIFTS[type(PARTS[part].resource)]])
+@pytest.mark.parametrize(
+    ("part", "drifted"), [(part, row) for part in PARTS for row in DRIFTS[type(PARTS[part].resource)]]
+)
 def test_a_field_that_someone_changed_is_named_and_repaired(stack, part, drifted):
     resource = stack.resource(part)
     DRIFTS[type(resource)][drifted](stack.aws, resource)
@@ -286,7 +328,11 @@ def test_a_field_that_someone_changed_is_named_and_repaired(stack, part, drifted
     replaced = drifted in getattr(resource, "replaced", ())
     assert len(stack.calls.writing) == (2 if replaced else 1)  # a statement cannot be changed, only removed and added
     assert planned.action is step.action is (Action.REPLACE if replaced else Action.UPDATE)
-    assert {change.field for change in planned.changes} == {change.field for change in step.changes} == set(drifted.split())
+    assert (
+        {change.field for change in planned.changes}
+        == {change.field for change in step.changes}
+        == set(drifted.split())
+    )
     assert all(change.found != change.wanted == getattr(resource, change.field) for change in step.changes)
     assert plan(resource, stack.aws).action is Action.UNCHANGED
 
@@ -354,7 +400,10 @@ def test_a_resource_of_our_name_without_our_tag_is_refused_and_not_touched(stack
 
 
 def test_a_resource_of_another_stack_is_refused(stack):
-    other = replace(stack.resource("device_policy"), tags={"fleet_pipeline:stack": "cdk-test-prod", "fleet_pipeline:application": "iot"})
+    other = replace(
+        stack.resource("device_policy"),
+        tags={"fleet_pipeline:stack": "cdk-test-prod", "fleet_pipeline:application": "iot"},
+    )
     with pytest.raises(NotOurs):
         reconcile(other, stack.aws)
 
@@ -398,7 +447,10 @@ CHANGED_SETTINGS = [
     ({"raw_key_format": "timestamp"}, dict.fromkeys(ALL_RULES, "action")),
     ({"errors_prefix": "failed"}, {"rule_error_role": "inline", **dict.fromkeys(ALL_RULES, "error_action")}),
     ({"allow_list": "none"}, {"hook_role": "inline", "hook": "environment"}),
-    ({"rule_keys": ("rule1", "rule2", "rule3", "rule4")}, {"device_policy": "document", "topic_rule_rule4": Action.CREATE}),
+    (
+        {"rule_keys": ("rule1", "rule2", "rule3", "rule4")},
+        {"device_policy": "document", "topic_rule_rule4": Action.CREATE},
+    ),
     ({"application": "cars"}, {name: "tags" for name, part in PARTS.items() if hasattr(part.resource, "tags")}),
     ({"parquet_prefix": "tables", "start": "2026-06-01", "home": "elsewhere"}, {}),
 ]
@@ -408,7 +460,10 @@ CHANGED_SETTINGS = [
 @pytest.mark.parametrize(("changed", "differing"), CHANGED_SETTINGS)
 def test_a_changed_setting_changes_just_what_depends_on_it(stack, changed, differing):
     steps = {name: plan(part.resource, stack.aws) for name, part in blueprint(replace(stack.fleet, **changed)).items()}
-    found = {name: step.action if step.action is Action.CREATE else " ".join(each.field for each in step.changes) for name, step in steps.items()}
+    found = {
+        name: step.action if step.action is Action.CREATE else " ".join(each.field for each in step.changes)
+        for name, step in steps.items()
+    }
     assert {name: what for name, what in found.items() if what} == differing
 
 

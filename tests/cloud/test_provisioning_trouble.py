@@ -68,14 +68,24 @@ SPREADING = {
     "a permission is new to provisioning": (
         ("provisioning_template", BEFORE_THE_TEMPLATE),
         ("iot", "CreateProvisioningTemplate"),
-        ("InvalidRequestException", "Access denied during lambda validation: arn:aws:lambda:eu-central-1:123456789012:function:hook"),
+        (
+            "InvalidRequestException",
+            "Access denied during lambda validation: arn:aws:lambda:eu-central-1:123456789012:function:hook",
+        ),
     ),
     "a role is new to the rules engine": (
         ("topic_rule_rule1", ("rule_role", "rule_error_role")),
         ("iot", "CreateTopicRule"),
-        ("InvalidRequestException", f"AWS IoT (iot.amazonaws.com) is unable to assume role (sts:AssumeRole) on resource: {ROLE}. If the role was just…"),
+        (
+            "InvalidRequestException",
+            f"AWS IoT (iot.amazonaws.com) is unable to assume role (sts:AssumeRole) on resource: {ROLE}. If the role was just…",
+        ),
     ),
-    "there were too many calls": (("device_policy", ()), ("iot", "CreatePolicy"), ("ThrottlingException", "Rate exceeded")),
+    "there were too many calls": (
+        ("device_policy", ()),
+        ("iot", "CreatePolicy"),
+        ("ThrottlingException", "Rate exceeded"),
+    ),
 }
 """What is not there yet: the part and what it stands on, the call that AWS refuses, and the words in which it does."""
 
@@ -93,7 +103,10 @@ def test_after_a_minute_of_waiting_the_error_says_what_aws_said_and_that_it_may_
     answer(aws.iot, "CreatePolicy", by=Refusals("ThrottlingException", "Rate exceeded", times=99))
     with pytest.raises(AwsUnavailable) as caught:
         reconcile(blueprint(fleet)["device_policy"].resource, aws, sleep=clock)
-    assert str(caught.value) == "AWS would not create IoT policy 'cdk-test-dev-device-policy': Rate exceeded (ThrottlingException)"
+    assert (
+        str(caught.value)
+        == "AWS would not create IoT policy 'cdk-test-dev-device-policy': Rate exceeded (ThrottlingException)"
+    )
     assert caught.value.retryable
     assert 60 <= sum(clock.slept) < 120
 
@@ -117,7 +130,9 @@ def test_what_aws_does_not_show_at_once_is_looked_for_again_and_not_made_twice(f
 
 def test_a_rule_is_sent_the_version_of_its_sql_because_aws_would_take_an_older_one(fleet, aws, make):
     sent = []
-    aws.iot.meta.events.register("provide-client-params.iot.CreateTopicRule", lambda params, **_: sent.append(params["topicRulePayload"]))
+    aws.iot.meta.events.register(
+        "provide-client-params.iot.CreateTopicRule", lambda params, **_: sent.append(params["topicRulePayload"])
+    )
     make("bucket", "rule_role", "rule_error_role", "topic_rule_rule1")
     assert [payload["awsIotSqlVersion"] for payload in sent] == ["2016-03-23"]
 
@@ -147,7 +162,10 @@ def test_a_bucket_of_another_account_is_not_touched_and_the_error_says_what_to_d
 
 def test_every_call_names_the_account_as_the_owner_of_the_bucket(fleet, aws, make):
     named = []
-    aws.s3.meta.events.register("before-call.s3", lambda model, params, **_: named.append((model.name, params["headers"].get("x-amz-expected-bucket-owner"))))
+    aws.s3.meta.events.register(
+        "before-call.s3",
+        lambda model, params, **_: named.append((model.name, params["headers"].get("x-amz-expected-bucket-owner"))),
+    )
     make("bucket", "claim_certificate")
     remove(blueprint(fleet)["claim_certificate"].resource, aws)
     assert {owner for name, owner in named if name != "CreateBucket"} == {fleet.account}
@@ -184,7 +202,9 @@ def test_a_claim_certificate_that_was_stored_and_not_yet_activated_is_activated_
     with pytest.raises(AwsRefused):
         reconcile(attachment, aws)
     step = reconcile(attachment, aws)
-    assert [(change.field, change.found, change.wanted) for change in step.changes] == [("status", "INACTIVE", "ACTIVE")]
+    assert [(change.field, change.found, change.wanted) for change in step.changes] == [
+        ("status", "INACTIVE", "ACTIVE")
+    ]
     assert len(aws.iot.list_certificates()["certificates"]) == 1
 
 
@@ -271,7 +291,9 @@ def test_a_rule_of_encryption_that_names_no_default_is_a_difference_and_no_crash
     make("bucket")
     bare = {"ServerSideEncryptionConfiguration": {"Rules": [{"BucketKeyEnabled": True}]}}
     answer(aws.s3, "GetBucketEncryption", by=lambda **_: (AWSResponse("", 200, {}, None), bare))
-    assert [(change.field, change.found) for change in plan(blueprint(fleet)["bucket"].resource, aws).changes] == [("encryption", "none")]
+    assert [(change.field, change.found) for change in plan(blueprint(fleet)["bucket"].resource, aws).changes] == [
+        ("encryption", "none")
+    ]
 
 
 def test_what_stands_on_a_later_page_of_a_roles_policies_and_tags_is_seen(fleet, aws, make):
@@ -282,8 +304,16 @@ def test_what_stands_on_a_later_page_of_a_roles_policies_and_tags_is_seen(fleet,
 
     def second(items, what):
         def page(params, **_):
-            last = b"Marker=2" in params["body"] if isinstance(params["body"], bytes) else params["body"].get("Marker") == "2"
-            return AWSResponse("", 200, {}, None), {what: items[1:] if last else items[:1], "IsTruncated": not last, **({} if last else {"Marker": "2"})}
+            last = (
+                b"Marker=2" in params["body"]
+                if isinstance(params["body"], bytes)
+                else params["body"].get("Marker") == "2"
+            )
+            return AWSResponse("", 200, {}, None), {
+                what: items[1:] if last else items[:1],
+                "IsTruncated": not last,
+                **({} if last else {"Marker": "2"}),
+            }
 
         return page
 
@@ -295,7 +325,9 @@ def test_what_stands_on_a_later_page_of_a_roles_policies_and_tags_is_seen(fleet,
 
 def test_the_hooks_zip_is_the_same_on_every_machine():
     with zipfile.ZipFile(io.BytesIO(zipped(HOOK_FOLDER))) as archive:
-        found = {(each.compress_type, each.create_system, each.external_attr, each.date_time) for each in archive.infolist()}
+        found = {
+            (each.compress_type, each.create_system, each.external_attr, each.date_time) for each in archive.infolist()
+        }
     assert found == {(zipfile.ZIP_STORED, 3, 0o644 << 16, ZIP_EPOCH)}
 
 
@@ -334,7 +366,10 @@ def test_a_region_that_is_not_the_one_the_credentials_are_set_up_for_stops_befor
     assert calls.made == []
 
 
-@pytest.mark.parametrize(("region", "host"), [("eu-west-1", "sts.eu-west-1.amazonaws.com"), ("cn-north-1", "sts.cn-north-1.amazonaws.com.cn")])
+@pytest.mark.parametrize(
+    ("region", "host"),
+    [("eu-west-1", "sts.eu-west-1.amazonaws.com"), ("cn-north-1", "sts.cn-north-1.amazonaws.com.cn")],
+)
 def test_the_account_is_asked_for_in_the_region_that_is_meant(monkeypatch, region, host):
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     assert Aws(region, "123456789012").sts.meta.endpoint_url == f"https://{host}"
@@ -351,7 +386,11 @@ def strict(monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "moto")
     with mock_aws():
         aws = Aws(Fleet().region, "123456789012")
-        answer(aws.iot, "ListTagsForResource", by=lambda **_: (AWSResponse("", 200, {}, None), {"tags": spelled(Fleet().all_tags)}))  # moto cannot
+        answer(
+            aws.iot,
+            "ListTagsForResource",
+            by=lambda **_: (AWSResponse("", 200, {}, None), {"tags": spelled(Fleet().all_tags)}),
+        )  # moto cannot
         yield aws
 
 
@@ -360,7 +399,11 @@ def versions_of(aws, policy):
 
 
 def with_topics(policy, count):
-    statement = {"Effect": "Allow", "Action": "iot:Publish", "Resource": [f"{policy.arn}/{number}" for number in range(count)]}
+    statement = {
+        "Effect": "Allow",
+        "Action": "iot:Publish",
+        "Resource": [f"{policy.arn}/{number}" for number in range(count)],
+    }
     return replace(policy, document={"Version": "2012-10-17", "Statement": [statement]})
 
 
@@ -391,7 +434,9 @@ def test_a_policy_with_versions_is_removed(strict):
 
 
 def test_a_malformed_policy_is_refused_in_one_sentence(strict):
-    role = replace(blueprint(Fleet())["rule_role"].resource, inline={"iotCoreRolePolicy": {"Statement": [{"Effect": "Perhaps"}]}})
+    role = replace(
+        blueprint(Fleet())["rule_role"].resource, inline={"iotCoreRolePolicy": {"Statement": [{"Effect": "Perhaps"}]}}
+    )
     with pytest.raises(AwsRefused) as caught:
         reconcile(role, strict)
     assert str(caught.value).startswith("AWS would not create IAM role 'cdk-test-dev-rule-engine-role': ")
@@ -442,7 +487,9 @@ NAMED_BY = {
 
 
 @pytest.mark.parametrize("part", NAMED_BY)
-def test_what_others_made_under_our_name_is_refused_with_the_settings_that_would_name_ours_otherwise(fleet, aws, make, part):
+def test_what_others_made_under_our_name_is_refused_with_the_settings_that_would_name_ours_otherwise(
+    fleet, aws, make, part
+):
     make("bucket", "rule_role", "rule_error_role", part)
     wanted = blueprint(fleet)[part].resource
     with pytest.raises(NotOurs, match=f"belongs to another fleet, .* choose another name by {NAMED_BY[part]}$"):

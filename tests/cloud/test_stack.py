@@ -38,7 +38,9 @@ def deployed(formation, aws, fleet, claim, template=None):
     given = {exported.CERTIFICATE: claim["certificateArn"], exported.CODE_BUCKET: code}
     given |= {name: "hook.zip" for name in template["Parameters"] if name.startswith("CodeKey")}
     parameters = [{"ParameterKey": key, "ParameterValue": value} for key, value in given.items()]
-    formation.create_stack(StackName=STACK, TemplateBody=json.dumps(template), Parameters=parameters, Capabilities=["CAPABILITY_NAMED_IAM"])
+    formation.create_stack(
+        StackName=STACK, TemplateBody=json.dumps(template), Parameters=parameters, Capabilities=["CAPABILITY_NAMED_IAM"]
+    )
     assert state(formation) == "CREATE_COMPLETE"
     _tag_buckets(aws, template)
     return {each["LogicalResourceId"] for each in formation.describe_stack_resources(StackName=STACK)["StackResources"]}
@@ -48,7 +50,9 @@ def _tag_buckets(aws, template):
     """Do what AWS on this machine leaves out: CloudFormation tags buckets."""
     for each in template["Resources"].values():
         if each["Type"] == "AWS::S3::Bucket" and "Tags" in each["Properties"]:
-            aws.s3.put_bucket_tagging(Bucket=each["Properties"]["BucketName"], Tagging={"TagSet": each["Properties"]["Tags"]})
+            aws.s3.put_bucket_tagging(
+                Bucket=each["Properties"]["BucketName"], Tagging={"TagSet": each["Properties"]["Tags"]}
+            )
 
 
 def state(formation, stack=STACK):
@@ -73,7 +77,9 @@ def apply(fleet, aws):
         return list(apply_all(fleet, aws, lock))
 
 
-@pytest.mark.parametrize("settings", [{}, {"allow_list": "dynamodb", "bulk_registration": "on", "raw_key_format": "timestamp"}], ids=str)
+@pytest.mark.parametrize(
+    "settings", [{}, {"allow_list": "dynamodb", "bulk_registration": "on", "raw_key_format": "timestamp"}], ids=str
+)
 def test_what_cloudformation_makes_is_planned_as_unchanged_there_is_nothing_to_adopt_and_its_data_outlive_the_stack(
     aws, make_fleet, formation, claim, settings
 ):
@@ -82,7 +88,11 @@ def test_what_cloudformation_makes_is_planned_as_unchanged_there_is_nothing_to_a
     assert len(made) == len(blueprint(fleet)) - 1 + 2
     keep(fleet, aws, claim)
     assert foreign(fleet, aws) == []
-    assert {step.title: [change.field for change in step.changes] for step in plan_all(fleet, aws) if step.action is not Action.UNCHANGED} == {}
+    assert {
+        step.title: [change.field for change in step.changes]
+        for step in plan_all(fleet, aws)
+        if step.action is not Action.UNCHANGED
+    } == {}
     for bucket in (fleet.bucket, fleet.lake_bucket):
         aws.s3.put_object(Bucket=bucket, Key="test-rule/rule1/1795442400123", Body=b"{}", IfNoneMatch="*")
     formation.delete_stack(StackName=STACK)
@@ -104,4 +114,8 @@ def test_a_stack_without_our_tags_is_adopted_and_then_unchanged(aws, fleet, form
     assert len(foreign(fleet, aws)) == sum(hasattr(part.resource, "tags") for part in blueprint(fleet).values())
     with Lock(aws, fleet.bucket, "a test") as lock:
         adopt(fleet, aws, lock)
-    assert {step.title: [change.field for change in step.changes] for step in plan_all(fleet, aws) if step.action is not Action.UNCHANGED} == {}
+    assert {
+        step.title: [change.field for change in step.changes]
+        for step in plan_all(fleet, aws)
+        if step.action is not Action.UNCHANGED
+    } == {}

@@ -71,7 +71,9 @@ def account(make_fleet):
 def registered(account, serial, home, **parameters):
     fleet, made = account
     claim = read_claim(fleet, made.aws)
-    return register(fleet, made.broker, Identity(claim.certificate_pem, claim.private_key), serial, home, parameters=parameters)
+    return register(
+        fleet, made.broker, Identity(claim.certificate_pem, claim.private_key), serial, home, parameters=parameters
+    )
 
 
 def test_a_vehicle_with_a_vin_registers_and_its_thing_is_what_the_settings_say(account, tmp_path):
@@ -81,8 +83,13 @@ def test_a_vehicle_with_a_vin_registers_and_its_thing_is_what_the_settings_say(a
     thing = made.aws.iot.describe_thing(thingName="acme:CAR-0001")
     claim = thing["attributes"].pop("registered_by")
     assert len(claim) == 64
-    assert (thing["thingTypeName"], thing["attributes"]) == ("car", {"vin": VIN, "label": "golf/CAR-0001", "maker": "acme"})
-    assert {each["groupName"] for each in made.aws.iot.list_thing_groups_for_thing(thingName="acme:CAR-0001")["thingGroups"]} == {"cars", "eu:west"}
+    assert (thing["thingTypeName"], thing["attributes"]) == (
+        "car",
+        {"vin": VIN, "label": "golf/CAR-0001", "maker": "acme"},
+    )
+    assert {
+        each["groupName"] for each in made.aws.iot.list_thing_groups_for_thing(thingName="acme:CAR-0001")["thingGroups"]
+    } == {"cars", "eu:west"}
     assert [each.reason for each in decisions(fleet, made.aws, "CAR-0001")] == ["a new vehicle"]
 
 
@@ -95,13 +102,23 @@ WRONG = {
     "another form": ("CAR-0003", {"Vin": "WVWZZZ1JZXW00000O"}, "the parameter 'Vin' does not match its pattern"),
     "none": ("CAR-0004", {}, "the request does not have the parameter 'Vin'"),
     "one too many": ("CAR-0005", {"Vin": VIN, "Colour": "red"}, "the template does not declare the parameter 'Colour'"),
-    "a wrong one that need not be sent": ("CAR-0006", {"Vin": VIN, "Model": "GOLF"}, "the parameter 'Model' does not match its pattern"),
-    "a serial of the default form": ("297468000001", {"Vin": VIN}, "the serial does not match the pattern of the settings"),
+    "a wrong one that need not be sent": (
+        "CAR-0006",
+        {"Vin": VIN, "Model": "GOLF"},
+        "the parameter 'Model' does not match its pattern",
+    ),
+    "a serial of the default form": (
+        "297468000001",
+        {"Vin": VIN},
+        "the serial does not match the pattern of the settings",
+    ),
 }
 
 
 @pytest.mark.parametrize(("serial", "parameters", "why"), WRONG.values(), ids=WRONG)
-def test_a_vehicle_that_says_something_else_is_refused_and_the_reason_is_shown(account, tmp_path, serial, parameters, why):
+def test_a_vehicle_that_says_something_else_is_refused_and_the_reason_is_shown(
+    account, tmp_path, serial, parameters, why
+):
     fleet, made = account
     with pytest.raises(RegistrationRefused):
         registered(account, serial, tmp_path, **parameters)
@@ -114,7 +131,9 @@ def test_the_virtual_vehicle_tries_the_form_of_each_parameter_and_leaves_nothing
     before = len(made.aws.iot.list_things()["things"])
     trials = tried(fleet, made)
     assert [trial for trial in trials if not trial.so] == []
-    assert {"a malformed parameter Vin is refused", "a malformed parameter Model is refused"} <= {trial.what for trial in trials}
+    assert {"a malformed parameter Vin is refused", "a malformed parameter Model is refused"} <= {
+        trial.what for trial in trials
+    }
     assert len(made.aws.iot.list_things()["things"]) == before
 
 
@@ -124,7 +143,9 @@ def test_a_second_apply_changes_nothing_and_a_check_finds_nothing(account):
     assert reviewed(fleet, made.aws, date(2026, 11, 29)) == []
 
 
-def test_type_and_groups_are_planned_repaired_adopted_with_our_tag_and_destroyed_after_the_vehicles(aws, fleet, tmp_path):
+def test_type_and_groups_are_planned_repaired_adopted_with_our_tag_and_destroyed_after_the_vehicles(
+    aws, fleet, tmp_path
+):
     fleet = replace(fleet, **SAID)
     parts = [name for name in blueprint(fleet) if name.startswith(("thing_", "billing_"))]
     assert len(parts) == 4
@@ -148,7 +169,11 @@ def test_type_and_groups_are_planned_repaired_adopted_with_our_tag_and_destroyed
     registered(account, "CAR-0007", tmp_path, Vin=VIN)
     gone = [each.part for each in destroy(fleet, aws, confirmed=fleet.bucket, sleep=at_once) if each.part]
     assert all(gone.index("device_policy") < gone.index(name) for name in parts)
-    assert (aws.iot.list_thing_types()["thingTypes"], aws.iot.list_thing_groups()["thingGroups"], aws.iot.list_things()["things"]) == ([], [], [])
+    assert (
+        aws.iot.list_thing_types()["thingTypes"],
+        aws.iot.list_thing_groups()["thingGroups"],
+        aws.iot.list_things()["things"],
+    ) == ([], [], [])
 
 
 def test_a_type_that_aws_keeps_for_five_minutes_is_asked_for_again_until_it_goes(aws, fleet):
@@ -178,20 +203,35 @@ def test_the_provisioner_makes_and_removes_them_with_its_policies_alone(aws, fle
 
 def test_the_names_of_type_and_groups_are_all_that_rights_to_them_speak_of():
     allowed = json.dumps(
-        [*documents(replace(FLEET, role_boundary="own")).values(), *(each.inline for each in resources(blueprint(FLEET)) if hasattr(each, "inline"))]
+        [
+            *documents(replace(FLEET, role_boundary="own")).values(),
+            *(each.inline for each in resources(blueprint(FLEET)) if hasattr(each, "inline")),
+        ]
     )
     for word, names in {"thinggroup": ("cars", "eu:west"), "billinggroup": ("acme-cars",)}.items():
         assert all(f":{word}/{name}" in allowed for name in names)
     statements = {each["Sid"]: each for each in boundary_policy(FLEET)["Statement"]}
-    assert listed(statements["IntoTheGroups"]["Action"]) == ["iot:AddThingToThingGroup", "iot:UpdateThingGroupsForThing"]
+    assert listed(statements["IntoTheGroups"]["Action"]) == [
+        "iot:AddThingToThingGroup",
+        "iot:UpdateThingGroupsForThing",
+    ]
     assert ":thing/acme:CAR" not in allowed
     assert ":thing/acme:*" in allowed
 
 
 def test_with_the_defaults_no_document_speaks_of_them():
-    said = json.dumps([documents(Fleet(role_boundary="own")), provisioning_template(Fleet()), jitp_template(Fleet()), bulk_template(Fleet())])
+    said = json.dumps(
+        [
+            documents(Fleet(role_boundary="own")),
+            provisioning_template(Fleet()),
+            jitp_template(Fleet()),
+            bulk_template(Fleet()),
+        ]
+    )
     assert "IntoThe" not in said
-    assert not {"ThingTypeName", "BillingGroup"} & set(provisioning_template(Fleet())["Resources"]["thing"]["Properties"])
+    assert not {"ThingTypeName", "BillingGroup"} & set(
+        provisioning_template(Fleet())["Resources"]["thing"]["Properties"]
+    )
     assert set(blueprint(Fleet())["hook"].resource.environment) == {
         "SERIAL_PREFIX",
         "THING_PREFIX",
@@ -203,14 +243,27 @@ def test_with_the_defaults_no_document_speaks_of_them():
 
 
 def test_each_way_in_makes_the_same_thing_as_far_as_it_knows_the_vehicle():
-    fleet = replace(FLEET, parameters=FLEET.parameters[1:], thing=replace(FLEET.thing, attributes={"label": "${Model}/${SerialNumber}"}))
-    for template, name in ((jitp_template(fleet), "AWS::IoT::Certificate::CommonName"), (bulk_template(fleet), "SerialNumber")):
+    fleet = replace(
+        FLEET,
+        parameters=FLEET.parameters[1:],
+        thing=replace(FLEET.thing, attributes={"label": "${Model}/${SerialNumber}"}),
+    )
+    for template, name in (
+        (jitp_template(fleet), "AWS::IoT::Certificate::CommonName"),
+        (bulk_template(fleet), "SerialNumber"),
+    ):
         thing = template["Resources"]["thing"]["Properties"]
         assert thing["AttributePayload"]["label"] == {"Fn::Join": ["", ["unknown/", {"Ref": name}]]}
-        assert (thing["ThingTypeName"], thing["ThingGroups"], thing["BillingGroup"]) == ("car", ["cars", "eu:west"], "acme-cars")
+        assert (thing["ThingTypeName"], thing["ThingGroups"], thing["BillingGroup"]) == (
+            "car",
+            ["cars", "eu:west"],
+            "acme-cars",
+        )
 
 
-def test_a_vehicle_with_a_certificate_of_an_own_ca_gets_type_groups_and_the_attributes_of_its_serial(make_fleet, tmp_path, request):
+def test_a_vehicle_with_a_certificate_of_an_own_ca_gets_type_groups_and_the_attributes_of_its_serial(
+    make_fleet, tmp_path, request
+):
     said = replace(SAID["thing"], attributes={"label": "${Model}/${SerialNumber}"})
     made = make_fleet(own_ca="jitr", parameters=SAID["parameters"][1:], thing=said, rule_keys=("rule1",))
     fleet = replace(made, home=str(tmp_path / "home"))  # a server of its own: each knows one CA of a name
@@ -248,16 +301,27 @@ def test_the_hook_makes_the_thing_with_its_type_and_billing_group_as_it_reserves
 
     properties = hook.thing_properties(blueprint(FLEET)["hook"].resource.environment)
     hook.IotThings(Iot(), properties=properties).create("acme:CAR-0001", {})
-    assert asked == [{"thingName": "acme:CAR-0001", "attributePayload": {"attributes": {}}, "thingTypeName": "car", "billingGroupName": "acme-cars"}]
+    assert asked == [
+        {
+            "thingName": "acme:CAR-0001",
+            "attributePayload": {"attributes": {}},
+            "thingTypeName": "car",
+            "billingGroupName": "acme-cars",
+        }
+    ]
 
 
-@pytest.mark.parametrize("value", ["", "WVWZZZ1JZXW000001\n", " " + VIN, VIN.lower(), "X" * 100_000, "\N{ARABIC-INDIC DIGIT ONE}" * 17])
+@pytest.mark.parametrize(
+    "value", ["", "WVWZZZ1JZXW000001\n", " " + VIN, VIN.lower(), "X" * 100_000, "\N{ARABIC-INDIC DIGIT ONE}" * 17]
+)
 def test_the_whole_value_of_a_parameter_must_match(value):
     expected = replace(EXPECTED, parameters=hook.PARAMETERS | {"Vin"}, patterns={"Vin": ["[A-HJ-NPR-Z0-9]{17}", True]})
     event = request(parameters={"SerialNumber": "297468LISTED01", "Vin": value})
     decision = hook.decide(event, expected, FakeThings(), None)
     assert (decision.allowed, decision.reason) == (False, "the parameter 'Vin' does not match its pattern")
-    assert hook.decide(request(parameters={"SerialNumber": "297468LISTED01", "Vin": VIN}), expected, FakeThings(), None).allowed
+    assert hook.decide(
+        request(parameters={"SerialNumber": "297468LISTED01", "Vin": VIN}), expected, FakeThings(), None
+    ).allowed
     assert CLAIM not in decision.reason
 
 
@@ -274,9 +338,18 @@ BAD = {
     "a parameter of the hook's": ("[parameters.SerialNumber]\npattern = '[0-9]'", "parameters[0].name"),
     "no pattern": ("[parameters.Vin]\nrequired = true", "parameters[0]"),
     "a slow pattern": ("[parameters.Vin]\npattern = '(a+)+'", "parameters[0].pattern"),
-    "a default of one that is required": ("[parameters.Vin]\npattern = '[0-9]{3}'\ndefault = '000'", "parameters[0].default"),
-    "no default of one that is not required": ("[parameters.Vin]\npattern = '[0-9]{3}'\nrequired = false", "parameters[0].default"),
-    "a required one with a CA of its own": ("own_ca = 'jitr'\n[parameters.Vin]\npattern = '[0-9]{3}'", "FLEET_PARAMETERS"),
+    "a default of one that is required": (
+        "[parameters.Vin]\npattern = '[0-9]{3}'\ndefault = '000'",
+        "parameters[0].default",
+    ),
+    "no default of one that is not required": (
+        "[parameters.Vin]\npattern = '[0-9]{3}'\nrequired = false",
+        "parameters[0].default",
+    ),
+    "a required one with a CA of its own": (
+        "own_ca = 'jitr'\n[parameters.Vin]\npattern = '[0-9]{3}'",
+        "FLEET_PARAMETERS",
+    ),
     "a required one in bulk": ("bulk_registration = 'on'\n[parameters.Vin]\npattern = '[0-9]{3}'", "FLEET_PARAMETERS"),
     "a serial that no thing's name takes": ("serial_pattern = '[a-z/]{9}'", "FLEET_SERIAL_PATTERN"),
     "a serial that is too short": ("serial_pattern = '[0-9]{3}'", "FLEET_SERIAL_PATTERN"),
@@ -318,7 +391,11 @@ def test_file_variables_and_attributes_say_the_same_fleet(tmp_path):
     fleet = settings.read_fleet({}, tmp_path / "fleet.toml")
     assert replace(fleet, home=FLEET.home, start=FLEET.start) == FLEET
     assert settings.read_fleet(dict(settings.values(fleet)), tmp_path / "other.toml") == fleet
-    attributes = {"serial_pattern": "CAR-[0-9]{4,8}", "thing": {"type": "car"}, "parameters": [{"name": "Vin", "pattern": "[0-9]{3}"}]}
+    attributes = {
+        "serial_pattern": "CAR-[0-9]{4,8}",
+        "thing": {"type": "car"},
+        "parameters": [{"name": "Vin", "pattern": "[0-9]{3}"}],
+    }
     assert settings.of_attributes(attributes, tmp_path).thing.type == "car"
 
 

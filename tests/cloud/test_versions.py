@@ -12,7 +12,10 @@ from fleet_pipeline.cloud.operations.rollback import roll_back, versioned, versi
 from fleet_pipeline.cloud.reconcile import STACK_TAG, Action, plan, reconcile
 from fleet_pipeline.model.errors import InvalidName, NotOurs
 
-BEFORE = {"device_policy": (), "provisioning_template": ("hook_role", "hook", "hook_permission", "device_policy", "provisioning_role")}
+BEFORE = {
+    "device_policy": (),
+    "provisioning_template": ("hook_role", "hook", "hook_permission", "device_policy", "provisioning_role"),
+}
 DOCUMENT = {"device_policy": "document", "provisioning_template": "body"}
 
 
@@ -35,7 +38,10 @@ def change(wanted, part):
 
     def changed(number):
         before = json.dumps(getattr(wanted, DOCUMENT[part]))
-        after = {"device_policy": ("topic/$aws/rules/", f"topic/$aws/rules/n{number}_"), "provisioning_template": ("test-thing-", f"thing-{number}-")}[part]
+        after = {
+            "device_policy": ("topic/$aws/rules/", f"topic/$aws/rules/n{number}_"),
+            "provisioning_template": ("test-thing-", f"thing-{number}-"),
+        }[part]
         return replace(wanted, **{DOCUMENT[part]: json.loads(before.replace(*after))})
 
     return changed
@@ -47,7 +53,9 @@ def test_the_twentieth_change_works_and_the_last_five_versions_are_kept(wanted, 
     kept = versions(wanted, aws)
     assert [version.number for version in kept] == [20, 19, 18, 17, 16]
     assert [version.live for version in kept] == [True, False, False, False, False]
-    assert [version.document for version in kept] == [getattr(change(number), DOCUMENT[part]) for number in range(20, 15, -1)]
+    assert [version.document for version in kept] == [
+        getattr(change(number), DOCUMENT[part]) for number in range(20, 15, -1)
+    ]
 
 
 def test_a_rollback_puts_a_former_version_in_force_until_the_next_apply(wanted, change, aws, part):

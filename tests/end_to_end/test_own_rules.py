@@ -59,7 +59,12 @@ def fleet(make_fleet, tmp_path_factory):
     file = tmp_path_factory.mktemp("settings") / "fleet.toml"
     queue = sqs.create_queue(QueueName="fast")["QueueUrl"]
     file.write_text(TOML.replace("QUEUE", queue))
-    own = {"FLEET_ACCOUNT": bare.account, "FLEET_BUCKET": bare.bucket, "FLEET_HOME": bare.home, "FLEET_START": bare.start}
+    own = {
+        "FLEET_ACCOUNT": bare.account,
+        "FLEET_BUCKET": bare.bucket,
+        "FLEET_HOME": bare.home,
+        "FLEET_START": bare.start,
+    }
     return settings.read_fleet(own, file)
 
 
@@ -85,7 +90,15 @@ def driven(fleet, account):
     while len(raw(fleet, account, "telemetry")) < len(acknowledged["telemetry"]) and time.monotonic() < give_up:
         time.sleep(0.2)
     for rule in fleet.rules:
-        compaction = Compaction(account.aws, fleet.bucket, fleet.lake_bucket, fleet.parquet_prefix, rule, fleet.form, fleet.new_column_messages)
+        compaction = Compaction(
+            account.aws,
+            fleet.bucket,
+            fleet.lake_bucket,
+            fleet.parquet_prefix,
+            rule,
+            fleet.form,
+            fleet.new_column_messages,
+        )
         for hour in hours:
             assert compaction.run(hour, lambda _: None).complete
     return acknowledged
@@ -114,7 +127,9 @@ def test_where_and_columns_decide_what_becomes_a_row_and_the_topic_names_the_veh
     assert 0 < len(found) < len(driven["fast"]), "WHERE leaves some out, of this journey"
     assert {each for each, *_ in found} <= set(driven["fast"])
     assert all(speed > 45 and topic is None for _, speed, _, topic in found)
-    assert {vehicle for _, _, vehicle, _ in found} <= {fleet.thing_name(serial) for serial in made_up_serials(fleet, VEHICLES)}
+    assert {vehicle for _, _, vehicle, _ in found} <= {
+        fleet.thing_name(serial) for serial in made_up_serials(fleet, VEHICLES)
+    }
     assert len(found) == len(raw(fleet, account, "fast"))
 
 
@@ -123,7 +138,10 @@ def test_a_further_action_gets_what_the_raw_objects_are(fleet, account, driven):
     queue, received = sqs.get_queue_url(QueueName="fast")["QueueUrl"], []
     while batch := sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages", []):
         received += [json.loads(each["Body"])["message_id"] for each in batch]
-        sqs.delete_message_batch(QueueUrl=queue, Entries=[{"Id": str(n), "ReceiptHandle": each["ReceiptHandle"]} for n, each in enumerate(batch)])
+        sqs.delete_message_batch(
+            QueueUrl=queue,
+            Entries=[{"Id": str(n), "ReceiptHandle": each["ReceiptHandle"]} for n, each in enumerate(batch)],
+        )
     assert sorted(received) == sorted(each for (each,) in rows(fleet, account, "SELECT message_id FROM fast"))
 
 
@@ -131,7 +149,10 @@ def test_a_further_action_gets_what_the_raw_objects_are(fleet, account, driven):
 def test_a_vehicle_publishes_below_its_own_name_alone(fleet, account, driven, topic):
     own, other = (fleet.thing_name(serial) for serial in made_up_serials(fleet, 2))
     rule = fleet.rule("telemetry")
-    with connected(account.broker, Folder.of(account.home, own).read(), own) as connection, pytest.raises((PublishRefused, ConnectionFailed)):
+    with (
+        connected(account.broker, Folder.of(account.home, own).read(), own) as connection,
+        pytest.raises((PublishRefused, ConnectionFailed)),
+    ):
         connection.publish(f"$aws/rules/{rule.aws_name}/{topic.format(own=own, other=other)}", b"{}")
 
 
@@ -144,4 +165,6 @@ def test_the_virtual_vehicle_tries_the_rules_whose_objects_are_the_messages(flee
 def test_a_teardown_leaves_nothing_of_them(fleet, account, driven):
     list(destroy(fleet, account.aws, confirmed=fleet.bucket, with_data=True, sleep=lambda _: None))
     assert account.aws.iot.list_topic_rules()["rules"] == []
-    assert [each["RoleName"] for each in account.aws.iam.list_roles()["Roles"] if each["RoleName"].startswith(fleet.prefix)] == []
+    assert [
+        each["RoleName"] for each in account.aws.iam.list_roles()["Roles"] if each["RoleName"].startswith(fleet.prefix)
+    ] == []

@@ -29,7 +29,9 @@ SERVERS = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 UNPRIVILEGED = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
 """PostgreSQL refuses to run as root."""
 
-needs_postgres = pytest.mark.skipif(not SERVERS, reason="PostgreSQL's server is not installed (apt-get install postgresql)")
+needs_postgres = pytest.mark.skipif(
+    not SERVERS, reason="PostgreSQL's server is not installed (apt-get install postgresql)"
+)
 
 
 def configuration(name):
@@ -93,12 +95,30 @@ def postgres(folder):
     if UNPRIVILEGED:
         shutil.chown(folder, "postgres", "postgres")
     subprocess.run(
-        [SERVERS[-1] / "initdb", "--auth=trust", "--username=dagster", "-D", folder / "data"], check=True, capture_output=True, cwd=folder, **UNPRIVILEGED
+        [SERVERS[-1] / "initdb", "--auth=trust", "--username=dagster", "-D", folder / "data"],
+        check=True,
+        capture_output=True,
+        cwd=folder,
+        **UNPRIVILEGED,
     )
     port = free_port()
-    command = [SERVERS[-1] / "postgres", "-D", folder / "data", "-h", "127.0.0.1", "-p", str(port), "-k", folder, "-c", "fsync=off"]
+    command = [
+        SERVERS[-1] / "postgres",
+        "-D",
+        folder / "data",
+        "-h",
+        "127.0.0.1",
+        "-p",
+        str(port),
+        "-k",
+        folder,
+        "-c",
+        "fsync=off",
+    ]
     with (folder.parent / "postgres.log").open("w") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=folder, start_new_session=True, **UNPRIVILEGED)
+        server = subprocess.Popen(
+            command, stdout=log, stderr=subprocess.STDOUT, cwd=folder, start_new_session=True, **UNPRIVILEGED
+        )
         try:
             wait_for(lambda: connected(port), server, Path(log.name))
             yield port
@@ -130,11 +150,23 @@ def dagster(home, postgres_port, aws):
         "FLEET_HOME": str(home / ".fleet"),
     }
     workspace = ["-w", str(DEPLOY / "workspace.yaml")]
-    code_server = ["dagster", "code-server", "start", "-h", "127.0.0.1", "-p", str(code), "-m", "fleet_pipeline.definitions"]
+    code_server = [
+        "dagster",
+        "code-server",
+        "start",
+        "-h",
+        "127.0.0.1",
+        "-p",
+        str(code),
+        "-m",
+        "fleet_pipeline.definitions",
+    ]
     webserver = ["dagster_webserver", "-h", "127.0.0.1", "-p", str(web), *workspace]
     with (home / "dagster.log").open("w") as log, ExitStack() as stack:
         server = Webserver(f"http://127.0.0.1:{web}", Path(log.name))
-        server.wait_until_loaded(*(stack.enter_context(started(command, environment, home, log)) for command in (code_server, webserver)))
+        server.wait_until_loaded(
+            *(stack.enter_context(started(command, environment, home, log)) for command in (code_server, webserver))
+        )
         # Two processes that find an empty database would both make its tables, and one would fail.
         stack.enter_context(started(["dagster._daemon", "run", *workspace], environment, home, log))
         yield server
@@ -188,12 +220,21 @@ def test_a_run_is_queued_by_the_daemon_kept_in_postgres_and_logged_to_s3(product
     server, port, aws = production
     run = server.launch("provision")
     assert server.finished_runs(1) == ["SUCCESS"]
-    with psycopg2.connect(host="127.0.0.1", port=port, user="dagster", dbname="postgres") as database, database.cursor() as cursor:
+    with (
+        psycopg2.connect(host="127.0.0.1", port=port, user="dagster", dbname="postgres") as database,
+        database.cursor() as cursor,
+    ):
         cursor.execute("SELECT status FROM runs WHERE run_id = %s", [run])
         assert cursor.fetchall() == [("SUCCESS",)]
-        cursor.execute("SELECT count(*) FROM event_logs WHERE run_id = %s AND dagster_event_type = 'ASSET_MATERIALIZATION'", [run])
+        cursor.execute(
+            "SELECT count(*) FROM event_logs WHERE run_id = %s AND dagster_event_type = 'ASSET_MATERIALIZATION'", [run]
+        )
         assert cursor.fetchall()[0][0] > 10
-    keys = [each["Key"] for each in aws.s3.list_objects_v2(Bucket="compute-logs", Prefix="dagster/").get("Contents", [])]
+    keys = [
+        each["Key"] for each in aws.s3.list_objects_v2(Bucket="compute-logs", Prefix="dagster/").get("Contents", [])
+    ]
     assert any(run in key and key.endswith(".err") for key in keys), keys
     [heartbeats] = server.ask("{instance{daemonHealth{allDaemonStatuses{daemonType healthy required}}}}").values()
-    assert {status["healthy"] for status in heartbeats["daemonHealth"]["allDaemonStatuses"] if status["required"]} == {True}
+    assert {status["healthy"] for status in heartbeats["daemonHealth"]["allDaemonStatuses"] if status["required"]} == {
+        True
+    }

@@ -29,7 +29,17 @@ def folder(tmp_path_factory):
 
 
 def test_the_tour_names_commands():
-    assert {command.split()[1] for command in COMMANDS} >= {"help", "settings", "plan", "apply", "vehicle", "asset", "compact", "local", "test"}
+    assert {command.split()[1] for command in COMMANDS} >= {
+        "help",
+        "settings",
+        "plan",
+        "apply",
+        "vehicle",
+        "asset",
+        "compact",
+        "local",
+        "test",
+    }
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("make")])
@@ -49,6 +59,14 @@ def test_the_commands_of_the_tour_work_one_after_the_other(folder):
             continue
         words = shlex.split(re.sub(r"2026-11-23-(\d\d):00", near, command))
         module = {".venv/bin/fleet": "fleet_pipeline", ".venv/bin/dagster": "dagster"}[words[0]]
-        ended = subprocess.run([sys.executable, "-m", module, *words[1:]], cwd=folder, input="y\n", capture_output=True, text=True, timeout=300, check=False)
+        ended = subprocess.run(
+            [sys.executable, "-m", module, *words[1:]],
+            cwd=folder,
+            input="y\n",
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
         assert ended.returncode == (CHANGES if words[1] == "plan" else 0), f"{command}\n{ended.stdout}\n{ended.stderr}"
     assert daemon.status(folder / ".fleet") is None

@@ -31,7 +31,10 @@ REPOSITORY = Path(__file__).parents[2]
 VEHICLES, MESSAGES = 4, 30
 HOURS_DRIVEN = 3
 
-BEHIND_A_DEAD_PROXY = dict.fromkeys([f(name) for name in ("http_proxy", "https_proxy", "all_proxy") for f in (str.lower, str.upper)], "http://127.0.0.1:9") | {
+BEHIND_A_DEAD_PROXY = dict.fromkeys(
+    [f(name) for name in ("http_proxy", "https_proxy", "all_proxy") for f in (str.lower, str.upper)],
+    "http://127.0.0.1:9",
+) | {
     "NO_PROXY": "",
     "no_proxy": "",
 }
@@ -52,12 +55,17 @@ def materializations(instance, key):
 
 def run(folder, *arguments, **environment):
     command = [sys.executable, "-m", "fleet_pipeline", *arguments]
-    return subprocess.run(command, cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(
+        command, cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True, timeout=300, check=False
+    )
 
 
 @pytest.fixture(scope="module")
 def demos(folder):
-    return [run(folder, "demo", "--vehicles", "2", "--messages", "30", **environment) for environment in ({}, BEHIND_A_DEAD_PROXY)]
+    return [
+        run(folder, "demo", "--vehicles", "2", "--messages", "30", **environment)
+        for environment in ({}, BEHIND_A_DEAD_PROXY)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +108,10 @@ def test_after_the_demo_all_that_dagster_makes_is_made_each_partition_of_it(fold
             made = {event.partition for event in materializations(instance, key)}
             assert made, key
             if key.path[0] in {"lake", "vehicles"} and key.path[-1] != "daily":
-                assert len(made) >= min(HOURS_DRIVEN, (datetime.now(UTC) - datetime.fromisoformat(f"{first}T00:00Z")) // timedelta(hours=1) - 1)
+                assert len(made) >= min(
+                    HOURS_DRIVEN,
+                    (datetime.now(UTC) - datetime.fromisoformat(f"{first}T00:00Z")) // timedelta(hours=1) - 1,
+                )
 
 
 def test_the_demo_drives_in_hours_that_have_passed_once_and_one_message_of_each_rule_is_damaged(fleet, account, demos):
@@ -120,7 +131,9 @@ def test_every_acknowledged_message_is_one_row_and_no_message_is_two(fleet, acco
     assert sum(map(len, acknowledged.values())) == VEHICLES * MESSAGES
     compact(fleet, {Hour.of(begun), Hour.of(datetime.now(UTC))})
     for rule in fleet.rules:
-        rows = lake(fleet, account).to_table(["message_id"], filter=ds.field("rule") == rule.key)["message_id"].to_pylist()
+        rows = (
+            lake(fleet, account).to_table(["message_id"], filter=ds.field("rule") == rule.key)["message_id"].to_pylist()
+        )
         assert not [each for each, count in Counter(rows).items() if count > 1]
         assert set(acknowledged[rule.key]) <= set(rows)
         raw = account.aws.s3.get_paginator("list_object_versions").paginate(Bucket=fleet.bucket, Prefix=rule.raw_prefix)
@@ -133,7 +146,9 @@ def test_pyarrow_pandas_and_duckdb_read_the_same_rows(fleet, account, tmp_path):
     root = f"{fleet.lake_bucket}/{fleet.parquet_prefix}/v1"
     by_pandas = pd.read_parquet(root, filesystem=account.arrow_filesystem)
     copy(fleet, account, tmp_path)
-    by_duckdb = duckdb.sql(f"SELECT rule, date, hour, count(*) FROM read_parquet('{tmp_path}/**/*.parquet', hive_partitioning=true) GROUP BY ALL").fetchall()
+    by_duckdb = duckdb.sql(
+        f"SELECT rule, date, hour, count(*) FROM read_parquet('{tmp_path}/**/*.parquet', hive_partitioning=true) GROUP BY ALL"
+    ).fetchall()
     assert by_arrow == len(by_pandas) == sum(count for *_, count in by_duckdb) > 0
     assert {rule for rule, *_ in by_duckdb} == set(fleet.rule_keys) == set(by_pandas["rule"].unique())
 
@@ -168,13 +183,17 @@ def test_no_private_key_is_anywhere_but_in_the_vehicles_folders_and_in_s3(folder
 def compact(fleet, hours):
     for hour in hours:
         result = (
-            build_definitions(fleet).resolve_job_def("compact").execute_in_process(instance=dg.DagsterInstance.ephemeral(), partition_key=hour.partition_key)
+            build_definitions(fleet)
+            .resolve_job_def("compact")
+            .execute_in_process(instance=dg.DagsterInstance.ephemeral(), partition_key=hour.partition_key)
         )
         assert result.success
 
 
 def lake(fleet, account):
-    return ds.dataset(f"{fleet.lake_bucket}/{fleet.parquet_prefix}/v1/", filesystem=account.arrow_filesystem, partitioning="hive")
+    return ds.dataset(
+        f"{fleet.lake_bucket}/{fleet.parquet_prefix}/v1/", filesystem=account.arrow_filesystem, partitioning="hive"
+    )
 
 
 def copy(fleet, account, target):
@@ -187,4 +206,9 @@ def copy(fleet, account, target):
 
 def active_certificates(account):
     pages = account.aws.iot.get_paginator("list_certificates").paginate()
-    return {certificate["certificateId"] for page in pages for certificate in page["certificates"] if certificate["status"] == "ACTIVE"}
+    return {
+        certificate["certificateId"]
+        for page in pages
+        for certificate in page["certificates"]
+        if certificate["status"] == "ACTIVE"
+    }

@@ -49,7 +49,16 @@ def ui(tmp_path_factory):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     log = (home / "dagster.log").open("w+")
-    command = [sys.executable, "-m", "fleet_pipeline", "ui", "--workspace", str(REPOSITORY / "workspace.yaml"), "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "fleet_pipeline",
+        "ui",
+        "--workspace",
+        str(REPOSITORY / "workspace.yaml"),
+        "--port",
+        str(port),
+    ]
     process = subprocess.Popen(
         command,
         cwd=home,
@@ -82,7 +91,13 @@ def browser():
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(
             executable_path=shutil.which("chromium"),
-            args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking", "--hide-scrollbars"],
+            args=[
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-dev-shm-usage",
+                "--disable-background-networking",
+                "--hide-scrollbars",
+            ],
         )
         yield chromium
         chromium.close()
@@ -91,7 +106,10 @@ def browser():
 @pytest.fixture
 def page(browser, ui):
     context = browser.new_context(viewport={"width": 1600, "height": 1000}, timezone_id="UTC", reduced_motion="reduce")
-    context.route("**/*", lambda route: route.continue_() if route.request.url.startswith((ui.url, "data:", "blob:")) else route.abort())
+    context.route(
+        "**/*",
+        lambda route: route.continue_() if route.request.url.startswith((ui.url, "data:", "blob:")) else route.abort(),
+    )
     opened = context.new_page()
     opened.set_default_timeout(60_000)
     yield opened
@@ -105,8 +123,12 @@ def picture(page, name):
 
 
 def test_the_definitions_load_without_an_error_or_a_warning(ui):
-    entries = ui.ask("{workspaceOrError{...on Workspace{locationEntries{name locationOrLoadError{__typename ...on PythonError{message}}}}}}")
-    assert entries["workspaceOrError"]["locationEntries"] == [{"name": "fleet_pipeline", "locationOrLoadError": {"__typename": "RepositoryLocation"}}]
+    entries = ui.ask(
+        "{workspaceOrError{...on Workspace{locationEntries{name locationOrLoadError{__typename ...on PythonError{message}}}}}}"
+    )
+    assert entries["workspaceOrError"]["locationEntries"] == [
+        {"name": "fleet_pipeline", "locationOrLoadError": {"__typename": "RepositoryLocation"}}
+    ]
     # Dagster says this once about any new storage, whatever is loaded.
     first_start = "No cursor for event type"
     lines = [line for line in ui.log.read_text().splitlines() if first_start not in line]
@@ -122,12 +144,19 @@ def test_every_process_of_it_waits_long_enough_for_a_code_server_on_a_busy_machi
 
 def test_the_lineage_leads_from_the_device_policy_to_parquet(ui):
     nodes = ui.ask("{assetNodes{assetKey{path} dependencyKeys{path}}}")["assetNodes"]
-    upstream = {"/".join(node["assetKey"]["path"]): {"/".join(key["path"]) for key in node["dependencyKeys"]} for node in nodes}
+    upstream = {
+        "/".join(node["assetKey"]["path"]): {"/".join(key["path"]) for key in node["dependencyKeys"]} for node in nodes
+    }
     reached, waiting = set(), {"lake/rule1"}
     while waiting:
         reached |= waiting
         waiting = set().union(*(upstream[key] for key in waiting)) - reached
-    assert {"provisioning/device_policy", "provisioning/provisioning_template", "provisioning/topic_rule_rule1", "raw/rule1"} <= reached
+    assert {
+        "provisioning/device_policy",
+        "provisioning/provisioning_template",
+        "provisioning/topic_rule_rule1",
+        "raw/rule1",
+    } <= reached
 
 
 def test_materializing_all_from_the_page_makes_the_cloud_side(ui, page):
@@ -146,10 +175,16 @@ def send(ui, hour, speeds):
     fleet = Fleet(home=str(ui.home / ".fleet"))
     account = Account.of(fleet)
     places = (0.5 + 4 * (number / len(speeds) - 0.5) ** 3 for number in range(len(speeds)))
-    keys = [fleet.rules[0].raw_key(RawName(hour.start_ms + int(3_600_000 * place), str(uuid.uuid4()))) for place in places]
+    keys = [
+        fleet.rules[0].raw_key(RawName(hour.start_ms + int(3_600_000 * place), str(uuid.uuid4()))) for place in places
+    ]
     for number, (key, speed) in enumerate(zip(keys, speeds, strict=True)):
         body = json.dumps(
-            {"serial": "297468000001", "speed_kmh": speed, "position": {"lat": 48.137 + math.sin(number / 22) / 50, "lon": 11.575 + math.sin(number / 10) / 20}}
+            {
+                "serial": "297468000001",
+                "speed_kmh": speed,
+                "position": {"lat": 48.137 + math.sin(number / 22) / 50, "lon": 11.575 + math.sin(number / 10) / 20},
+            }
         )
         account.aws.s3.put_object(Bucket=fleet.bucket, Key=key, Body=body.encode())
     return keys
@@ -165,13 +200,21 @@ def test_an_hour_is_compacted_from_its_page(ui, page):
     page.goto(f"{ui.url}/assets/lake/rule1", wait_until="domcontentloaded")
     page.get_by_role("button", name="Materialize").first.click()
     page.get_by_role("button", name="Latest").click()
-    hour = next(Hour.parse(text) for text in page.locator("input").evaluate_all("all => all.map(each => each.value)") if text.endswith(":00"))
+    hour = next(
+        Hour.parse(text)
+        for text in page.locator("input").evaluate_all("all => all.map(each => each.value)")
+        if text.endswith(":00")
+    )
     keys = send(ui, hour, [48.2 + 9 * math.sin(number / 12) for number in range(150)])
     page.get_by_role("button", name="Launch 1 run").click()
     page.get_by_text("Launched run").first.wait_for()
     assert ui.finished_runs(2) == ["SUCCESS", "SUCCESS"]
     root = f"{fleet.lake_bucket}/{fleet.parquet_prefix}/v1/"
-    rows = ds.dataset(root, filesystem=account.arrow_filesystem, partitioning="hive").to_table(["_key", "speed_kmh"]).to_pylist()
+    rows = (
+        ds.dataset(root, filesystem=account.arrow_filesystem, partitioning="hive")
+        .to_table(["_key", "speed_kmh"])
+        .to_pylist()
+    )
     assert sorted(row["_key"] for row in rows) == sorted(keys)
     assert {row["_key"]: row["speed_kmh"] for row in rows}[keys[0]] == 48.2
     page.goto(f"{ui.url}/assets/lake/rule1?view=overview", wait_until="domcontentloaded")
@@ -221,7 +264,20 @@ def test_a_check_turns_red_when_an_object_is_planted_among_the_raw_ones(ui, page
     picture(page, "check")
 
 
-@pytest.mark.parametrize("job", ["plan", "adopt", "rotate_claim", "retire_claim", "revoke_claim", "rollback", "replay", "destroy", "export_cloudformation"])
+@pytest.mark.parametrize(
+    "job",
+    [
+        "plan",
+        "adopt",
+        "rotate_claim",
+        "retire_claim",
+        "revoke_claim",
+        "rollback",
+        "replay",
+        "destroy",
+        "export_cloudformation",
+    ],
+)
 def test_every_job_of_operating_has_a_launchpad_with_its_settings_filled_in(ui, page, job):
     page.goto(f"{ui.url}/locations/fleet_pipeline/jobs/{job}/playground", wait_until="domcontentloaded")
     page.get_by_role("button", name="Launch Run").wait_for()
@@ -312,7 +368,10 @@ def test_an_image_in_a_page_of_the_ui_itself_launches_nothing(ui, page):
     before = [run["runId"] for run in ui.runs()]
     page.goto(f"{ui.url}/jobs", wait_until="domcontentloaded")
     address = f"/graphql?query={quote(launching('rotate_claim'))}"
-    page.evaluate("where => new Promise(end => { const image = new Image(); image.onload = image.onerror = end; image.src = where; })", address)
+    page.evaluate(
+        "where => new Promise(end => { const image = new Image(); image.onload = image.onerror = end; image.src = where; })",
+        address,
+    )
     assert page.evaluate("where => fetch(where).then(got => got.status)", address) == 403
     assert [run["runId"] for run in ui.runs()] == before
 

@@ -28,7 +28,10 @@ class Webserver:
                 entries = self.ask(query)["workspaceOrError"]["locationEntries"]
             except OSError:
                 entries = []
-            if entries and all(entry["loadStatus"] == "LOADED" and entry["locationOrLoadError"]["__typename"] == "RepositoryLocation" for entry in entries):
+            if entries and all(
+                entry["loadStatus"] == "LOADED" and entry["locationOrLoadError"]["__typename"] == "RepositoryLocation"
+                for entry in entries
+            ):
                 return
             time.sleep(0.5)
         raise AssertionError(self.log.read_text())
@@ -37,7 +40,11 @@ class Webserver:
         """Return the runs that someone launched, newest first; those of schedules and sensors come when they come."""
         query = "{runsOrError{...on Runs{results{runId status jobName tags{key value}}}}}"
         runs = self.ask(query)["runsOrError"]["results"]
-        return [run for run in runs if not {"dagster/schedule_name", "dagster/sensor_name"} & {tag["key"] for tag in run["tags"]}]
+        return [
+            run
+            for run in runs
+            if not {"dagster/schedule_name", "dagster/sensor_name"} & {tag["key"] for tag in run["tags"]}
+        ]
 
     def finished_runs(self, count):
         """Wait until so many runs have ended, and return their statuses, newest first."""

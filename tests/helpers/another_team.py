@@ -16,8 +16,17 @@ from fleet_pipeline.cloud.documents.filled import provisioning_template
 from fleet_pipeline.cloud.reconcile import STACK_TAG
 from fleet_pipeline.model.fleet import Fleet
 
-POLICY = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:Connect", "Resource": "*"}]})
-TRUST = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}]})
+POLICY = json.dumps(
+    {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:Connect", "Resource": "*"}]}
+)
+TRUST = json.dumps(
+    {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
+        ],
+    }
+)
 TAGS = [{"Key": STACK_TAG, "Value": "another-fleet"}, {"Key": "team", "Value": "another"}]
 
 Snapshot = dict[tuple[str, str], Any]
@@ -27,19 +36,35 @@ def settle(aws: Aws, fleet: Fleet) -> None:
     """Give another team some of everything. Names that begin as ours do are those of a fleet whose environment begins as ours does."""
     prefix = f"{fleet.prefix}2"
     _certificates_and_things(aws, fleet, prefix)
-    role = aws.iam.create_role(RoleName=f"{prefix}-rule-engine-role", AssumeRolePolicyDocument=TRUST, Tags=TAGS)["Role"]["Arn"]
-    aws.iam.put_role_policy(RoleName=f"{prefix}-rule-engine-role", PolicyName="iotCoreRolePolicy", PolicyDocument=POLICY)
-    aws.functions.create_function(
-        FunctionName=f"{prefix}-hook", Runtime="python3.12", Handler="x.y", Role=role, Code={"ZipFile": empty_zip()}, Tags={"team": "another"}
+    role = aws.iam.create_role(RoleName=f"{prefix}-rule-engine-role", AssumeRolePolicyDocument=TRUST, Tags=TAGS)[
+        "Role"
+    ]["Arn"]
+    aws.iam.put_role_policy(
+        RoleName=f"{prefix}-rule-engine-role", PolicyName="iotCoreRolePolicy", PolicyDocument=POLICY
     )
-    aws.functions.add_permission(FunctionName=f"{prefix}-hook", StatementId="theirs", Action="lambda:InvokeFunction", Principal="iot.amazonaws.com")
+    aws.functions.create_function(
+        FunctionName=f"{prefix}-hook",
+        Runtime="python3.12",
+        Handler="x.y",
+        Role=role,
+        Code={"ZipFile": empty_zip()},
+        Tags={"team": "another"},
+    )
+    aws.functions.add_permission(
+        FunctionName=f"{prefix}-hook",
+        StatementId="theirs",
+        Action="lambda:InvokeFunction",
+        Principal="iot.amazonaws.com",
+    )
     _rules_and_template(aws, fleet, prefix, role)
     _data(aws, fleet, prefix)
 
 
 def put_ours_on_their_group(aws: Aws, policy: str) -> None:
     """Their thing group gets a policy of ours, as an administrator might do by hand."""
-    aws.iot.attach_policy(policyName=policy, target=aws.iot.describe_thing_group(thingGroupName="another-group")["thingGroupArn"])
+    aws.iot.attach_policy(
+        policyName=policy, target=aws.iot.describe_thing_group(thingGroupName="another-group")["thingGroupArn"]
+    )
 
 
 def make_certificates_beside(aws: Aws, note: Path) -> None:
@@ -58,8 +83,14 @@ def make_certificates_beside(aws: Aws, note: Path) -> None:
 def inactive_certificate(aws: Aws) -> str:
     """Make a certificate that is inactive and stands on nothing; return its id."""
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "another team")])
-    request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
-    return aws.iot.create_certificate_from_csr(certificateSigningRequest=request.public_bytes(Encoding.PEM).decode(), setAsActive=False)["certificateId"]
+    request = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(subject)
+        .sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+    )
+    return aws.iot.create_certificate_from_csr(
+        certificateSigningRequest=request.public_bytes(Encoding.PEM).decode(), setAsActive=False
+    )["certificateId"]
 
 
 def snapshot(aws: Aws) -> Snapshot:
@@ -91,11 +122,16 @@ def _certificates_and_things(aws: Aws, fleet: Fleet, prefix: str) -> None:
 def _rules_and_template(aws: Aws, fleet: Fleet, prefix: str, role: str) -> None:
     raw = fleet.raw_prefix.replace("-", "_")
     action: Any = {"lambda": {"functionArn": fleet.arn("lambda", f"function:{prefix}-hook")}}
-    for key, tags in (("theirs", {"tags": f"{STACK_TAG}=another-fleet"}), ("untagged", {})):  # named after their topic, as ours are
+    for key, tags in (
+        ("theirs", {"tags": f"{STACK_TAG}=another-fleet"}),
+        ("untagged", {}),
+    ):  # named after their topic, as ours are
         payload: Any = {"sql": f"SELECT * FROM '{fleet.raw_prefix}/{key}'", "actions": [action]}
         aws.iot.create_topic_rule(ruleName=f"{raw}_{key}", topicRulePayload=payload, **tags)
     body = json.dumps(provisioning_template(fleet))
-    aws.iot.create_provisioning_template(templateName=f"{prefix}-t", templateBody=body, enabled=True, provisioningRoleArn=role, tags=TAGS)
+    aws.iot.create_provisioning_template(
+        templateName=f"{prefix}-t", templateBody=body, enabled=True, provisioningRoleArn=role, tags=TAGS
+    )
 
 
 def _data(aws: Aws, fleet: Fleet, prefix: str) -> None:
@@ -127,7 +163,15 @@ def _certificates(aws: Aws) -> Any:
         described = aws.iot.describe_certificate(certificateId=each["certificateId"])["certificateDescription"]
         on = _all(aws.iot, "list_attached_policies", "policies", target=each["certificateArn"])
         things = _all(aws.iot, "list_principal_things", "things", principal=each["certificateArn"])
-        yield each["certificateId"], (described["status"], described["certificatePem"], sorted(policy["policyName"] for policy in on), sorted(things))
+        yield (
+            each["certificateId"],
+            (
+                described["status"],
+                described["certificatePem"],
+                sorted(policy["policyName"] for policy in on),
+                sorted(things),
+            ),
+        )
 
 
 def _policies(aws: Aws) -> Any:
@@ -150,7 +194,10 @@ def _things(aws: Aws) -> Any:
         found = aws.iot.describe_thing(thingName=each["thingName"])
         principals = _all(aws.iot, "list_thing_principals", "principals", thingName=each["thingName"])
         groups = _all(aws.iot, "list_thing_groups_for_thing", "thingGroups", thingName=each["thingName"])
-        yield each["thingName"], (found["attributes"], found["version"], sorted(principals), [group["groupName"] for group in groups])
+        yield (
+            each["thingName"],
+            (found["attributes"], found["version"], sorted(principals), [group["groupName"] for group in groups]),
+        )
 
 
 def _groups(aws: Aws) -> Any:
@@ -169,7 +216,10 @@ def _rules(aws: Aws) -> Any:
 def _templates(aws: Aws) -> Any:
     for each in _all(aws.iot, "list_provisioning_templates", "templates"):
         found = aws.iot.describe_provisioning_template(templateName=each["templateName"])
-        yield each["templateName"], (found["templateBody"], found["enabled"], found["defaultVersionId"], _tags(aws, each["templateArn"]))
+        yield (
+            each["templateName"],
+            (found["templateBody"], found["enabled"], found["defaultVersionId"], _tags(aws, each["templateArn"])),
+        )
 
 
 def _roles(aws: Aws) -> Any:
@@ -195,7 +245,15 @@ def _functions(aws: Aws) -> Any:
         found = aws.functions.get_function(FunctionName=each["FunctionName"])
         with absent("ResourceNotFoundException"):
             found["Policy"] = aws.functions.get_policy(FunctionName=each["FunctionName"])["Policy"]
-        yield each["FunctionName"], (found["Configuration"]["CodeSha256"], found["Configuration"]["LastModified"], found.get("Tags"), found.get("Policy"))
+        yield (
+            each["FunctionName"],
+            (
+                found["Configuration"]["CodeSha256"],
+                found["Configuration"]["LastModified"],
+                found.get("Tags"),
+                found.get("Policy"),
+            ),
+        )
 
 
 def _buckets(aws: Aws) -> Any:
@@ -204,13 +262,23 @@ def _buckets(aws: Aws) -> Any:
         with absent("NoSuchTagSet"):
             tags = aws.s3.get_bucket_tagging(Bucket=name)["TagSet"]
         versions = _all(aws.s3, "list_object_versions", "Versions", Bucket=name)
-        yield name, (tags, aws.s3.get_bucket_versioning(Bucket=name).get("Status"), sorted((each["Key"], each["VersionId"], each["ETag"]) for each in versions))
+        yield (
+            name,
+            (
+                tags,
+                aws.s3.get_bucket_versioning(Bucket=name).get("Status"),
+                sorted((each["Key"], each["VersionId"], each["ETag"]) for each in versions),
+            ),
+        )
 
 
 def _tables(aws: Aws) -> Any:
     for name in _all(aws.dynamodb, "list_tables", "TableNames"):
         arn = aws.dynamodb.describe_table(TableName=name)["Table"]["TableArn"]
-        yield name, (aws.dynamodb.scan(TableName=name)["Items"], aws.dynamodb.list_tags_of_resource(ResourceArn=arn)["Tags"])
+        yield (
+            name,
+            (aws.dynamodb.scan(TableName=name)["Items"], aws.dynamodb.list_tags_of_resource(ResourceArn=arn)["Tags"]),
+        )
 
 
 def _secrets(aws: Aws) -> Any:
@@ -233,7 +301,9 @@ def _all(client: Any, operation: str, listed: str, **of: Any) -> list[Any]:
 
 
 def _tags(aws: Aws, arn: str) -> Any:
-    return sorted((tag["Key"], tag["Value"]) for tag in _all(aws.iot, "list_tags_for_resource", "tags", resourceArn=arn))
+    return sorted(
+        (tag["Key"], tag["Value"]) for tag in _all(aws.iot, "list_tags_for_resource", "tags", resourceArn=arn)
+    )
 
 
 KINDS: dict[str, Callable[[Aws], Any]] = {

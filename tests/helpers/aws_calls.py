@@ -44,7 +44,10 @@ class Refusals:
             self.skip -= 1
         elif self.times:
             self.times -= 1
-            return AWSResponse("", 400, {}, None), {"Error": {"Code": self.code, "Message": self.message}, "ResponseMetadata": {}}
+            return AWSResponse("", 400, {}, None), {
+                "Error": {"Code": self.code, "Message": self.message},
+                "ResponseMetadata": {},
+            }
         return None
 
 

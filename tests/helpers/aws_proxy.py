@@ -128,7 +128,9 @@ class _Handler(BaseHTTPRequestHandler):
         if lost:
             self.close_connection = True
         else:
-            self.say(answer.status, {name: value for name, value in answer.getheaders() if name.lower() not in _OWN}, body)
+            self.say(
+                answer.status, {name: value for name, value in answer.getheaders() if name.lower() not in _OWN}, body
+            )
 
     def signed_anew(self, call):
         """Return the call's headers with a signature for the server itself: it answers to its own name alone, and a signature names the host."""
@@ -150,7 +152,15 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing on stderr."""
 
 
-_OF_THE_SIGNATURE = {"host", "authorization", "x-amz-date", "x-amz-content-sha256", "expect", "content-length", "connection"}
+_OF_THE_SIGNATURE = {
+    "host",
+    "authorization",
+    "x-amz-date",
+    "x-amz-content-sha256",
+    "expect",
+    "content-length",
+    "connection",
+}
 """Headers that are made anew for the server."""
 
 _OWN = {"transfer-encoding", "connection", "content-length"}

@@ -9,7 +9,14 @@ from awsiot import mqtt_connection_builder
 
 
 def allowing(*statements):
-    return json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": action, "Resource": resource} for action, resource in statements]})
+    return json.dumps(
+        {
+            "Version": "2012-10-17",
+            "Statement": [
+                {"Effect": "Allow", "Action": action, "Resource": resource} for action, resource in statements
+            ],
+        }
+    )
 
 
 class Vehicle:

@@ -63,25 +63,44 @@ def _deploy_provisioning(fleet: Fleet, aws: Aws) -> None:
 def _deploy_rules(fleet: Fleet, aws: Aws) -> None:
     _role(aws, fleet.rule_role_name, "iot.amazonaws.com")
     statement = {"Effect": "Allow", "Action": "s3:PutObject", "Resource": f"arn:aws:s3:::{fleet.bucket}/*"}
-    aws.iam.put_role_policy(RoleName=fleet.rule_role_name, PolicyName="iotCoreRolePolicy", PolicyDocument=_policy(statement))
+    aws.iam.put_role_policy(
+        RoleName=fleet.rule_role_name, PolicyName="iotCoreRolePolicy", PolicyDocument=_policy(statement)
+    )
     for rule in fleet.rules:
-        action: Any = {"s3": {"bucketName": fleet.bucket, "key": "${topic()}/${timestamp()}", "roleArn": fleet.role_arn(fleet.rule_role_name)}}
+        action: Any = {
+            "s3": {
+                "bucketName": fleet.bucket,
+                "key": "${topic()}/${timestamp()}",
+                "roleArn": fleet.role_arn(fleet.rule_role_name),
+            }
+        }
         # The app names no version of SQL; AWS then takes the oldest, the emulator the newest.
-        aws.iot.create_topic_rule(ruleName=rule.aws_name, topicRulePayload={"sql": rule.sql, "actions": [action], "awsIotSqlVersion": "2015-10-08"})
+        aws.iot.create_topic_rule(
+            ruleName=rule.aws_name,
+            topicRulePayload={"sql": rule.sql, "actions": [action], "awsIotSqlVersion": "2015-10-08"},
+        )
 
 
 def _bucket(fleet: Fleet, aws: Aws) -> None:
     where: Any = {"LocationConstraint": fleet.region}
     aws.s3.create_bucket(Bucket=fleet.bucket, CreateBucketConfiguration=where)
-    every: Any = dict.fromkeys(("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True)
+    every: Any = dict.fromkeys(
+        ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True
+    )
     aws.s3.put_public_access_block(Bucket=fleet.bucket, PublicAccessBlockConfiguration=every)
     aws.s3.put_bucket_versioning(Bucket=fleet.bucket, VersioningConfiguration={"Status": "Enabled"})
-    aws.s3.put_bucket_tagging(Bucket=fleet.bucket, Tagging={"TagSet": [{"Key": "aws-cdk:auto-delete-objects", "Value": "true"}]})
+    aws.s3.put_bucket_tagging(
+        Bucket=fleet.bucket, Tagging={"TagSet": [{"Key": "aws-cdk:auto-delete-objects", "Value": "true"}]}
+    )
 
 
 def _claim_certificate(fleet: Fleet, aws: Aws) -> None:
     made = aws.iot.create_keys_and_certificate(setAsActive=True)
-    parts = {"claim.pem": made["certificatePem"], "claim.public.key": made["keyPair"]["PublicKey"], "claim.private.key": made["keyPair"]["PrivateKey"]}
+    parts = {
+        "claim.pem": made["certificatePem"],
+        "claim.public.key": made["keyPair"]["PublicKey"],
+        "claim.private.key": made["keyPair"]["PrivateKey"],
+    }
     for name, text in parts.items():
         aws.s3.put_object(Bucket=fleet.bucket, Key=f"claim-certificate/{name}", Body=text.encode())
     aws.iot.attach_policy(policyName=fleet.claim_policy_name, target=made["certificateArn"])
@@ -91,7 +110,11 @@ def _device_statements(iot: str) -> list[dict[str, Any]]:
     own = f"{iot}:topic/${{iot:ClientId}}"
     return [
         {"Effect": "Allow", "Action": "iot:Connect", "Resource": "*"},
-        {"Effect": "Allow", "Action": ["iot:Publish", "iot:Receive", "iot:RetainPublish"], "Resource": [f"{iot}:topic/$aws/rules/*", own]},
+        {
+            "Effect": "Allow",
+            "Action": ["iot:Publish", "iot:Receive", "iot:RetainPublish"],
+            "Resource": [f"{iot}:topic/$aws/rules/*", own],
+        },
         {"Effect": "Allow", "Action": "iot:Subscribe", "Resource": f"{iot}:topicfilter/${{iot:ClientId}}"},
     ]
 
@@ -100,13 +123,21 @@ def _claim_statements(fleet: Fleet, iot: str) -> list[dict[str, Any]]:
     topics = ("$aws/certificates/create/*", f"$aws/provisioning-templates/{fleet.template_name}/provision/*")
     return [
         {"Effect": "Allow", "Action": ["iot:Connect", "iot:RetainPublish"], "Resource": "*"},
-        {"Effect": "Allow", "Action": ["iot:Publish", "iot:Receive", "iot:RetainPublish"], "Resource": [f"{iot}:topic/{topic}" for topic in topics]},
+        {
+            "Effect": "Allow",
+            "Action": ["iot:Publish", "iot:Receive", "iot:RetainPublish"],
+            "Resource": [f"{iot}:topic/{topic}" for topic in topics],
+        },
         {"Effect": "Allow", "Action": "iot:Subscribe", "Resource": [f"{iot}:topicfilter/{topic}" for topic in topics]},
     ]
 
 
 def _template(fleet: Fleet) -> dict[str, Any]:
-    thing = {"ThingName": {"Fn::Join": ["", ["test-thing-", {"Ref": "SerialNumber"}]]}, "AttributePayload": {}, "ThingGroups": []}
+    thing = {
+        "ThingName": {"Fn::Join": ["", ["test-thing-", {"Ref": "SerialNumber"}]]},
+        "AttributePayload": {},
+        "ThingGroups": [],
+    }
     certificate = {"CertificateId": {"Ref": "AWS::IoT::Certificate::Id"}, "Status": "Active"}
     overriding = {"AttributePayload": "MERGE", "ThingTypeName": "REPLACE", "ThingGroups": "DO_NOTHING"}
     return {

@@ -81,7 +81,13 @@ class Neighbour:
         self.killer, self.busy = killer, False
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, self.NAME)])
-        self.request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
+        self.request = (
+            x509.CertificateSigningRequestBuilder()
+            .subject_name(subject)
+            .sign(key, hashes.SHA256())
+            .public_bytes(Encoding.PEM)
+            .decode()
+        )
 
     def make(self, aws):
         """Make one, at a call of ours that does not count."""
@@ -138,7 +144,11 @@ def create_as_the_cdk_app(fleet, aws):
     claims = Claims.of(fleet)
     if stored_certificate_id(aws, fleet.bucket) is None:
         made = aws.iot.create_keys_and_certificate(setAsActive=True)
-        for key, text in ((CERTIFICATE, made["certificatePem"]), (PUBLIC_KEY, made["keyPair"]["PublicKey"]), (PRIVATE_KEY, made["keyPair"]["PrivateKey"])):
+        for key, text in (
+            (CERTIFICATE, made["certificatePem"]),
+            (PUBLIC_KEY, made["keyPair"]["PublicKey"]),
+            (PRIVATE_KEY, made["keyPair"]["PrivateKey"]),
+        ):
             aws.s3.put_object(Bucket=fleet.bucket, Key=key, Body=text.encode())
     aws.iot.attach_policy(policyName=claims.policy_name, target=claims.arn(stored_certificate_id(aws, fleet.bucket)))
 
@@ -177,7 +187,9 @@ def crashes(url, deed, **settings):
             again(fleet, aws)
             lost = sorted(theirs - _theirs(aws, neighbour))
             noted = list(making.left(aws, fleet.bucket))
-            yield Crash(f"{when} {at}", at_once, then, *_objects(fleet, aws), list(calls.writing), len(theirs), lost, noted)
+            yield Crash(
+                f"{when} {at}", at_once, then, *_objects(fleet, aws), list(calls.writing), len(theirs), lost, noted
+            )
             _forget(aws)
         _forget(aws)
 
@@ -185,7 +197,9 @@ def crashes(url, deed, **settings):
 def _fleet(aws, **settings):
     """A fleet of its own in the one account, with what a claim certificate stands on."""
     unique = uuid.uuid4().hex
-    fleet = replace(Fleet(), account=aws.account, environment=unique[:8], bucket=f"crash-{unique}", lake_bucket="", **settings)
+    fleet = replace(
+        Fleet(), account=aws.account, environment=unique[:8], bucket=f"crash-{unique}", lake_bucket="", **settings
+    )
     aws.s3.create_bucket(Bucket=fleet.bucket, CreateBucketConfiguration={"LocationConstraint": fleet.region})
     aws.s3.put_bucket_versioning(Bucket=fleet.bucket, VersioningConfiguration={"Status": "Enabled"})
     aws.iot.create_policy(policyName=fleet.claim_policy_name, policyDocument=json.dumps(filled.claim_policy(fleet)))
@@ -214,12 +228,20 @@ def _killed(deed, killer, number, aws, neighbour):
 def _certificates(fleet, aws, neighbour):
     claims = Claims.of(fleet)
     ours, theirs = {each.certificate_id: each for each in held(claims, aws)}, _theirs(aws, neighbour)
-    return [_certificate(claims, aws, listed, ours) for listed in aws.iot.list_certificates()["certificates"] if listed["certificateId"] not in theirs]
+    return [
+        _certificate(claims, aws, listed, ours)
+        for listed in aws.iot.list_certificates()["certificates"]
+        if listed["certificateId"] not in theirs
+    ]
 
 
 def _theirs(aws, neighbour):
     listed = [each["certificateId"] for each in aws.iot.list_certificates()["certificates"]]
-    return {each for each in listed if neighbour.has(aws.iot.describe_certificate(certificateId=each)["certificateDescription"]["certificatePem"])}
+    return {
+        each
+        for each in listed
+        if neighbour.has(aws.iot.describe_certificate(certificateId=each)["certificateDescription"]["certificatePem"])
+    }
 
 
 def _certificate(claims, aws, listed, ours):
@@ -232,7 +254,9 @@ def _certificate(claims, aws, listed, ours):
 
 def _objects(fleet, aws):
     found = aws.s3.list_object_versions(Bucket=fleet.bucket)
-    return [each["Key"] for each in found.get("Versions", []) if each["IsLatest"]], len(found.get("Versions", [])) + len(found.get("DeleteMarkers", []))
+    return [each["Key"] for each in found.get("Versions", []) if each["IsLatest"]], len(
+        found.get("Versions", [])
+    ) + len(found.get("DeleteMarkers", []))
 
 
 def _forget(aws):

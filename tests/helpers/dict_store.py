@@ -23,13 +23,18 @@ class DictStore:
         etag = f'"{hashlib.md5(body).hexdigest()}"'
         name = f"v{self._clock}" if self._versioned else NULL_VERSION
         version = Version(key, name, len(body), etag, f"2026-11-23T10:00:00.{self._clock:06d}Z", latest=True)
-        older = [(old._replace(latest=False), held) for old, held in self.objects.get(key, [])] if self._versioned else []
+        older = (
+            [(old._replace(latest=False), held) for old, held in self.objects.get(key, [])] if self._versioned else []
+        )
         self.objects[key] = [(version, body), *older]
         return version
 
     def versions(self, prefix, after="", until=""):
         found = [
-            version for key in sorted(self.objects) if key.startswith(prefix) and key > after and (not until or key < until) for version, _ in self.objects[key]
+            version
+            for key in sorted(self.objects)
+            if key.startswith(prefix) and key > after and (not until or key < until)
+            for version, _ in self.objects[key]
         ]
         for start in range(0, max(len(found), 1), self._page):
             with self._counting:  # listings may each have a thread of their own
@@ -55,6 +60,8 @@ class DictStore:
     def delete(self, versions):
         for version in list(versions):
             self.requests["DELETE"] += 1
-            self.objects[version.key] = [(held, body) for held, body in self.objects[version.key] if held.id != version.id]
+            self.objects[version.key] = [
+                (held, body) for held, body in self.objects[version.key] if held.id != version.id
+            ]
             if not self.objects[version.key]:
                 del self.objects[version.key]

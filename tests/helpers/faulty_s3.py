@@ -80,7 +80,9 @@ class FaultyS3:
 
     def __enter__(self):
         for door in self.doors:
-            server = self.loop.run_until_complete(self.loop.create_server(lambda door=door: _Connection(self, door), "127.0.0.1", 0))
+            server = self.loop.run_until_complete(
+                self.loop.create_server(lambda door=door: _Connection(self, door), "127.0.0.1", 0)
+            )
             door.port = server.sockets[0].getsockname()[1]
         self._thread.start()
         return self
@@ -134,7 +136,12 @@ class _Connection(asyncio.Protocol):
             if door.dies("after") or fault == "lost answer":
                 self._transport.abort()
             else:
-                self._send(status, _disturbed(answer, fault if status == 200 else None), *header, fault=fault if len(answer) > 1 else None)
+                self._send(
+                    status,
+                    _disturbed(answer, fault if status == 200 else None),
+                    *header,
+                    fault=fault if len(answer) > 1 else None,
+                )
 
     def _send(self, status, body, header="x: y", *, fault=None):
         length = len(body) // 2 if fault == "too short a length" else len(body)
@@ -155,7 +162,10 @@ class _Connection(asyncio.Protocol):
     def _carried_out(self, method, target, headers, body):
         path, _, query = target.partition("?")
         _, bucket, key = unquote(path).split("/", 2)
-        store, asked = self._s3.buckets[bucket.replace("-", "_")], {name: values[0] for name, values in parse_qs(query, keep_blank_values=True).items()}
+        store, asked = (
+            self._s3.buckets[bucket.replace("-", "_")],
+            {name: values[0] for name, values in parse_qs(query, keep_blank_values=True).items()},
+        )
         if method == "PUT":
             assert headers["if-none-match"] == "*"
             return self._written(store, key, body)
@@ -164,7 +174,9 @@ class _Connection(asyncio.Protocol):
             return 204, b""
         if "versions" in asked:
             return 200, _listing(store, self._s3.keys(bucket), asked)
-        found = [held for version, held in store.objects.get(key, []) if asked.get("versionId", version.id) == version.id]
+        found = [
+            held for version, held in store.objects.get(key, []) if asked.get("versionId", version.id) == version.id
+        ]
         if not found:
             return 404, b"<Error><Code>NoSuchKey</Code></Error>"
         if "range" not in headers:
@@ -181,7 +193,9 @@ class _Connection(asyncio.Protocol):
 def _disturbed(answer, fault):
     if fault == "flipped" and answer:
         return answer[:-1] + bytes([answer[-1] ^ 1])
-    return {"200 with an error": b"<Error><Code>InternalError</Code></Error>", "200 with nothing": b""}.get(fault, answer)
+    return {"200 with an error": b"<Error><Code>InternalError</Code></Error>", "200 with nothing": b""}.get(
+        fault, answer
+    )
 
 
 def _listing(store, keys, asked):
@@ -190,12 +204,20 @@ def _listing(store, keys, asked):
     following_keys = takewhile(lambda key: key.startswith(prefix), keys[max(start, bisect_left(keys, prefix)) :])
     versions = list(islice((version for key in following_keys for version, _ in list(store.objects[key])), 2000))
     if after:
-        versions = versions[next((place + 1 for place, version in enumerate(versions) if (version.key, version.id) == (marker, after)), 0) :]
+        versions = versions[
+            next(
+                (place + 1 for place, version in enumerate(versions) if (version.key, version.id) == (marker, after)), 0
+            ) :
+        ]
     page, more = versions[:1000], len(versions) > 1000
     entries = "".join(
         f"<Version><Key>{escape(v.key)}</Key><VersionId>{v.id}</VersionId><IsLatest>{str(v.latest).lower()}</IsLatest><LastModified>{v.modified}</LastModified>"
         f"<ETag>{escape(v.etag)}</ETag><Size>{v.size}</Size></Version>"
         for v in page
     )
-    following = f"<NextKeyMarker>{escape(page[-1].key)}</NextKeyMarker><NextVersionIdMarker>{page[-1].id}</NextVersionIdMarker>" if more else ""
+    following = (
+        f"<NextKeyMarker>{escape(page[-1].key)}</NextKeyMarker><NextVersionIdMarker>{page[-1].id}</NextVersionIdMarker>"
+        if more
+        else ""
+    )
     return f"<ListVersionsResult><IsTruncated>{str(more).lower()}</IsTruncated>{following}{entries}</ListVersionsResult>".encode()

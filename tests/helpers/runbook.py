@@ -39,7 +39,8 @@ class Runbook:
         for each in sorted(found, key=lambda each: each.created):
             self.names.setdefault(each.certificate_id, "abcdefgh"[len(self.names)])
         return ", ".join(
-            f"{self.names[each.certificate_id]} {each.status}" for each in [*found[:1], *sorted(found[1:], key=lambda each: self.names[each.certificate_id])]
+            f"{self.names[each.certificate_id]} {each.status}"
+            for each in [*found[:1], *sorted(found[1:], key=lambda each: self.names[each.certificate_id])]
         )
 
     def id_of(self, name):
@@ -76,7 +77,11 @@ BEGUN = {
     "no rotation": [],
     "while a rotation lasts": [Runbook.rotate],
     "while a rotation is stopped": [Runbook.stop_a_rotation],
-    "after a rotation": [Runbook.rotate, lambda book: life.retire(book.fleet, book.aws), lambda book: book.names.clear()],
+    "after a rotation": [
+        Runbook.rotate,
+        lambda book: life.retire(book.fleet, book.aws),
+        lambda book: book.names.clear(),
+    ],
 }
 """What went before, by the table's first column."""
 

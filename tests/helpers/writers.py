@@ -55,7 +55,9 @@ def purge(raw, lake):
 
 def look(raw, lake):
     missing = importlib.import_module(LOOK).look(raw, lake, RULE, HOUR).uncompacted
-    Ledger(lake.store, lake.prefix, RULE).judge(LATER, {HOUR: {UNCOMPACTED: Verdict(f"{missing} messages" if missing else "", missing)}})
+    Ledger(lake.store, lake.prefix, RULE).judge(
+        LATER, {HOUR: {UNCOMPACTED: Verdict(f"{missing} messages" if missing else "", missing)}}
+    )
 
 
 def read(_, lake, reads=20):
@@ -64,7 +66,9 @@ def read(_, lake, reads=20):
     for _ in range(reads):
         current = Lake.current(lake.store, lake.prefix)
         files = [opened(lake.store, part).read(["_key", "_version"]) for part in current.parts(RULE, HOUR)]
-        rows = [row for file in files for row in zip(file["_key"].to_pylist(), file["_version"].to_pylist(), strict=True)]
+        rows = [
+            row for file in files for row in zip(file["_key"].to_pylist(), file["_version"].to_pylist(), strict=True)
+        ]
         assert len(rows) == len(set(rows)), "a row is there twice"
         assert seen <= set(rows), "rows have vanished"
         seen = set(rows)
@@ -80,7 +84,9 @@ class Writers:
         self._modules = modules
 
     def __enter__(self):
-        self._process = subprocess.Popen([sys.executable, __file__, *self._modules], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, *self._modules], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         return self
 
     def __exit__(self, *_):

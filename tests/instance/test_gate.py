@@ -21,7 +21,9 @@ def answered(method, path, headers, *, query="", kind="http", hosts=None):
     async def send(message):
         said.append(message.get("status", message.get("code")))
 
-    pairs = [(name.encode(), value.encode()) for name, value in (headers.items() if isinstance(headers, dict) else headers)]
+    pairs = [
+        (name.encode(), value.encode()) for name, value in (headers.items() if isinstance(headers, dict) else headers)
+    ]
     scope = {"type": kind, "method": method, "path": path, "query_string": query.encode(), "headers": pairs}
     asyncio.run((Gate(app, hosts) if hosts else Gate(app))(scope, None, send))
     return said[0]
@@ -29,7 +31,11 @@ def answered(method, path, headers, *, query="", kind="http", hosts=None):
 
 PASSED = {
     "the UI's page": ("GET", "/", OWN | {"sec-fetch-site": "none"}),
-    "a link to it from elsewhere": ("GET", "/runs", OWN | {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}),
+    "a link to it from elsewhere": (
+        "GET",
+        "/runs",
+        OWN | {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"},
+    ),
     "GraphiQL": ("GET", "/graphql", OWN | {"sec-fetch-mode": "navigate"}),
     "the page's own question": ("POST", "/graphql", PAGE | JSON),
     "a program's question": ("POST", "/graphql", OWN | {"content-type": "application/json; charset=utf-8"}),
@@ -52,7 +58,11 @@ REFUSED = {
     "no type": ("POST", "/graphql", OWN),
     "GET by an image": ("GET", "/graphql", OWN | {"sec-fetch-site": "same-origin", "sec-fetch-mode": "no-cors"}),
     "another method": ("PUT", "/graphql", OWN | {"sec-fetch-site": "cross-site"} | JSON),
-    "an asset reported from elsewhere": ("POST", "/report_asset_materialization/a", OWN | {"sec-fetch-site": "same-site"}),
+    "an asset reported from elsewhere": (
+        "POST",
+        "/report_asset_materialization/a",
+        OWN | {"sec-fetch-site": "same-site"},
+    ),
     "below a path": ("POST", "/dagster/graphql", OWN | {"content-type": "text/plain"}),
 }
 
@@ -76,7 +86,10 @@ def test_no_question_is_taken_from_an_address(method, mode):
 def test_a_websocket_is_opened_for_the_own_page_alone():
     assert answered("GET", "/graphql", PAGE, kind="websocket") == 200
     assert answered("GET", "/graphql", OWN | {"origin": "https://evil.example"}, kind="websocket") == 1008
-    assert answered("GET", "/graphql", {"host": "evil.example", "origin": "https://evil.example"}, kind="websocket") == 1008
+    assert (
+        answered("GET", "/graphql", {"host": "evil.example", "origin": "https://evil.example"}, kind="websocket")
+        == 1008
+    )
 
 
 def test_a_deployment_names_the_host_under_which_it_is_reached():

@@ -53,7 +53,12 @@ def test_the_history_of_a_check_is_asked_for_by_what_it_said():
     assert {said.SUCCEEDED, said.FAILED} < set(said)
     with dg.DagsterInstance.ephemeral() as instance:
         key = dg.AssetCheckKey(dg.AssetKey("a"), "c")
-        assert instance.event_log_storage.get_asset_check_execution_history(key, limit=1, status={said.SUCCEEDED, said.FAILED}) == []
+        assert (
+            instance.event_log_storage.get_asset_check_execution_history(
+                key, limit=1, status={said.SUCCEEDED, said.FAILED}
+            )
+            == []
+        )
 
 
 def test_a_code_location_has_a_name():
@@ -62,11 +67,14 @@ def test_a_code_location_has_a_name():
 
 def test_dagster_yaml_names_an_artifact_storage_that_is_opened_from_its_configuration(tmp_path):
     assert issubclass(internals.LocalArtifactStorage, dg._serdes.ConfigurableClass)
-    made = internals.ConfigurableClassData("fleet_pipeline.instance.artifacts", "PrivateArtifactStorage", f"base_dir: {tmp_path}\n").rehydrate(
-        as_type=internals.LocalArtifactStorage
-    )
+    made = internals.ConfigurableClassData(
+        "fleet_pipeline.instance.artifacts", "PrivateArtifactStorage", f"base_dir: {tmp_path}\n"
+    ).rehydrate(as_type=internals.LocalArtifactStorage)
     assert made.base_dir == str(tmp_path)
-    assert InstanceRef.from_dir(str(tmp_path)).local_artifact_storage_data.class_name == internals.LocalArtifactStorage.__name__
+    assert (
+        InstanceRef.from_dir(str(tmp_path)).local_artifact_storage_data.class_name
+        == internals.LocalArtifactStorage.__name__
+    )
 
 
 def test_dagster_dev_has_the_command_and_the_function_by_which_it_starts_the_webserver():

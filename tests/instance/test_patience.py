@@ -16,7 +16,10 @@ from dagster._serdes import ConfigurableClass
 
 CODE = JobPythonOrigin("work", RepositoryPythonOrigin(sys.executable, ModuleCodePointer(__name__, "work")))
 REPOSITORY = Path(__file__).parents[2]
-CONFIGURATIONS = [path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "dagster.yaml", *sorted((REPOSITORY / "deploy").glob("dagster.*.yaml")))]
+CONFIGURATIONS = [
+    path.relative_to(REPOSITORY).as_posix()
+    for path in (REPOSITORY / "dagster.yaml", *sorted((REPOSITORY / "deploy").glob("dagster.*.yaml")))
+]
 
 
 class OfABusyMachine(RunLauncher, ConfigurableClass):
@@ -49,8 +52,12 @@ def test_a_run_whose_code_server_does_not_answer_goes_back_into_the_queue(name):
     coordinator = yaml.safe_load((REPOSITORY / name).read_text())["run_coordinator"]
     launcher = {"module": __name__, "class": OfABusyMachine.__name__}
     with dg.instance_for_test({"run_coordinator": coordinator, "run_launcher": launcher}) as instance:
-        origin = RemoteJobOrigin(RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("ours"), "__repository__"), work.name)
-        run = instance.create_run_for_job(work, status=dg.DagsterRunStatus.QUEUED, remote_job_origin=origin, job_code_origin=CODE)
+        origin = RemoteJobOrigin(
+            RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("ours"), "__repository__"), work.name
+        )
+        run = instance.create_run_for_job(
+            work, status=dg.DagsterRunStatus.QUEUED, remote_job_origin=origin, job_code_origin=CODE
+        )
         instance.report_dagster_event(dg.DagsterEvent(dg.DagsterEventType.RUN_ENQUEUED.value, work.name), run.run_id)
         QueuedRunCoordinatorDaemon(1)._dequeue_run(instance, None, run, instance.get_concurrency_config(), 0.0)
         assert instance.get_run_by_id(run.run_id).status is dg.DagsterRunStatus.QUEUED

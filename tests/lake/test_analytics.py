@@ -34,7 +34,10 @@ def lake(request):
 def send(raw, lake, hour, offset_ms, rule="rule1", *, client=None, body=None, **message):
     """Let one message arrive and be compacted."""
     of = FLEET.rule(rule)
-    raw.put(of.raw_key(RawName(hour.start_ms + offset_ms, str(uuid.uuid4()), client)), json.dumps(message).encode() if body is None else body)
+    raw.put(
+        of.raw_key(RawName(hour.start_ms + offset_ms, str(uuid.uuid4()), client)),
+        json.dumps(message).encode() if body is None else body,
+    )
     compact_hour(raw, lake, of, hour)
 
 
@@ -43,7 +46,13 @@ def test_a_vehicle_is_seen_once_an_hour_whatever_rules_it_published_to(raw, lake
     send(raw, lake, TEN, 5000, "rule2", serial="A", speed_kmh=70, odometer_km=101, battery={"charge_percent": 79})
     send(raw, lake, TEN, 9000, "rule1", serial="B")
     a, b = seen(FLEET, lake, TEN).rows.to_pylist()
-    assert (a["vehicle"], a["messages"], a["speed_samples"], a["speed_mean_kmh"], a["speed_max_kmh"]) == ("A", 2, 2, 60.0, 70.0)
+    assert (a["vehicle"], a["messages"], a["speed_samples"], a["speed_mean_kmh"], a["speed_max_kmh"]) == (
+        "A",
+        2,
+        2,
+        60.0,
+        70.0,
+    )
     assert (a["last_message"] - a["first_message"]).total_seconds() == 5
     assert (a["odometer_first_km"], a["odometer_last_km"]) == (100.0, 101.0)
     assert (a["battery_max_percent"], a["battery_min_percent"], a["battery_last_percent"]) == (80.0, 79.0, 79.0)
@@ -67,7 +76,16 @@ def test_columns_of_another_kind_and_messages_that_cannot_be_read_stop_nothing(r
 def test_a_day_is_rolled_up_from_its_hours(raw, lake):
     send(raw, lake, TEN, 0, serial="A", speed_kmh=50.0, odometer_km=100.0, battery={"charge_percent": 80.0})
     for offset in (0, 1, 2):
-        send(raw, lake, ELEVEN, offset, serial="A", speed_kmh=90.0, odometer_km=140.0 + offset, battery={"charge_percent": 70.0 - offset})
+        send(
+            raw,
+            lake,
+            ELEVEN,
+            offset,
+            serial="A",
+            speed_kmh=90.0,
+            odometer_km=140.0 + offset,
+            battery={"charge_percent": 70.0 - offset},
+        )
     for hour in (TEN, ELEVEN):
         seen(FLEET, lake, hour)
     [a] = rolled_up(lake.store, DAY).rows.to_pylist()

@@ -32,10 +32,19 @@ from fleet_pipeline.model.rule import RawName, Rule
 FLEET, HOUR = Fleet(), Hour.parse("2026-11-23-07:00")
 RULE = FLEET.rules[0]
 IN_STRUCTS = Contract(form=Form("structs"))
-IN_STRUCTS = IN_STRUCTS.adding([IN_STRUCTS.column(("Position", "lat"), "double"), IN_STRUCTS.column(("Position", "at", "Time"), "string[]")])
+IN_STRUCTS = IN_STRUCTS.adding(
+    [IN_STRUCTS.column(("Position", "lat"), "double"), IN_STRUCTS.column(("Position", "at", "Time"), "string[]")]
+)
 RESERVED = Contract(form=Form("structs"))
-RESERVED = RESERVED.adding([RESERVED.column(path, "double") for path in (("select",), ("table", "date"), ("table", "from", "2%-ä"), ("odd.name", "x"))])
-LEARNT = Contract().adding([Column((f"a_{kind.replace('[]', 's').replace('(20,0)', '')}",), kind) for kind in KINDS if kind != "[]"])
+RESERVED = RESERVED.adding(
+    [
+        RESERVED.column(path, "double")
+        for path in (("select",), ("table", "date"), ("table", "from", "2%-ä"), ("odd.name", "x"))
+    ]
+)
+LEARNT = Contract().adding(
+    [Column((f"a_{kind.replace('[]', 's').replace('(20,0)', '')}",), kind) for kind in KINDS if kind != "[]"]
+)
 
 
 @pytest.fixture
@@ -44,7 +53,9 @@ def parts():
 
 
 def test_every_kind_of_column_has_a_type_in_glue_under_the_name_that_athena_sees(parts):
-    columns = table(FLEET, parts, RULE, Contract().adding([*LEARNT.columns.values(), Column(("Speed",), "double")])).columns
+    columns = table(
+        FLEET, parts, RULE, Contract().adding([*LEARNT.columns.values(), Column(("Speed",), "double")])
+    ).columns
     assert list(columns.items())[:3] == [("_key", "string"), ("_ts", "timestamp"), ("_topic", "string")]
     assert list(columns)[-1] == "_extra"
     assert {name: kind for name, kind in columns.items() if name[0] != "_"} == {
@@ -68,7 +79,11 @@ def test_projection_computes_the_very_place_of_every_hour(parts, hour):
     rule = Rule("test-rule", "Brakes_2")
     projection = table(replace(FLEET, rule_keys=("Brakes_2",)), parts, rule, Contract()).projection
     digits = int(projection["projection.hour.digits"])
-    values = {"rule": projection["projection.rule.values"], "date": f"{hour.start:%Y-%m-%d}", "hour": f"{hour.start.hour:0{digits}d}"}
+    values = {
+        "rule": projection["projection.rule.values"],
+        "date": f"{hour.start:%Y-%m-%d}",
+        "hour": f"{hour.start.hour:0{digits}d}",
+    }
     place = re.sub(r"\$\{(\w+)\}", lambda name: values[name[1]], projection["storage.location.template"])
     assert place == f"s3://{FLEET.lake_bucket}/{parts.partition(rule, hour)}"
     assert projection["projection.date.range"] == f"{FLEET.start},NOW"
@@ -81,7 +96,8 @@ def test_the_ddl_says_the_same_in_athenas_words(parts, learnt):
     wanted = table(FLEET, parts, RULE, learnt)
     parsed = sqlglot.parse_one(ddl(wanted), read="athena")
     declared = {
-        column.name: column.args["kind"].sql("hive").lower().replace(": ", ":").replace(", ", ",").replace("`", "") for column in parsed.this.expressions
+        column.name: column.args["kind"].sql("hive").lower().replace(": ", ":").replace(", ", ",").replace("`", "")
+        for column in parsed.this.expressions
     }
     assert declared == wanted.columns
     text = " ".join(ddl(wanted).split())
@@ -94,7 +110,10 @@ def test_every_name_that_a_vehicle_chose_is_quoted_in_the_ddl(parts):
     text = ddl(table(FLEET, parts, RULE, RESERVED))
     assert "`table` struct<`date`:double,`from`:struct<`2%-ä`:double>>" in text
     assert "`select` double" in text
-    odd = replace(table(FLEET, parts, RULE, Contract()), columns={"a`b": "decimal(20,0)", "s": "struct<a:decimal(20,0),b:array<double>>"})
+    odd = replace(
+        table(FLEET, parts, RULE, Contract()),
+        columns={"a`b": "decimal(20,0)", "s": "struct<a:decimal(20,0),b:array<double>>"},
+    )
     assert "`a``b` decimal(20,0),\n  `s` struct<`a`:decimal(20,0),`b`:array<double>>" in ddl(odd)
 
 
@@ -139,14 +158,21 @@ def test_the_assets_keep_the_table_in_step_with_the_recorded_schema(aws, fleet):
     def columns_after(**message):
         key = rule.raw_key(RawName(HOUR.start_ms, str(uuid.uuid4())))
         aws.s3.put_object(Bucket=fleet.bucket, Key=key, Body=json.dumps(message).encode())
-        compact_hour(S3Store(aws, fleet.bucket), Lake(S3Store(aws, fleet.lake_bucket), fleet.parquet_prefix, new_column_messages=1), rule, HOUR)
+        compact_hour(
+            S3Store(aws, fleet.bucket),
+            Lake(S3Store(aws, fleet.lake_bucket), fleet.parquet_prefix, new_column_messages=1),
+            rule,
+            HOUR,
+        )
         assert job.execute_in_process(instance=instance, asset_selection=keys).success
         found = aws.glue.get_table(DatabaseName=fleet.database, Name=rule.key)["Table"]["StorageDescriptor"]["Columns"]
         return {column["Name"]: column["Type"] for column in found if column["Name"][0] != "_"}
 
     assert columns_after(speed=1.5) == {"speed": "double"}
     assert columns_after(speed=2.5, doors={"open": [1, 2]}) == {"speed": "double", "doors_open": "array<bigint>"}
-    metadata = instance.fetch_materializations(glue_tables.key(ALONE, rule), limit=1).records[0].asset_materialization.metadata
+    metadata = (
+        instance.fetch_materializations(glue_tables.key(ALONE, rule), limit=1).records[0].asset_materialization.metadata
+    )
     assert (metadata["action"].value, metadata["fields"].value) == ("update", "columns")
     assert "doors_open" in {column.name for column in metadata["dagster/column_schema"].value.columns}
 
@@ -154,21 +180,33 @@ def test_the_assets_keep_the_table_in_step_with_the_recorded_schema(aws, fleet):
 def test_a_check_is_red_while_a_table_is_behind_the_lake_and_green_once_it_was_materialized(aws, fleet):
     for part in ("bucket", "lake_bucket"):
         reconcile(blueprint(fleet)[part].resource, aws)
-    rule, instance, repository = fleet.rules[0], dg.DagsterInstance.ephemeral(), build_definitions(fleet).get_repository_def()
+    rule, instance, repository = (
+        fleet.rules[0],
+        dg.DagsterInstance.ephemeral(),
+        build_definitions(fleet).get_repository_def(),
+    )
     parts = Lake(S3Store(aws, fleet.lake_bucket), fleet.parquet_prefix)
 
     def checked():
         done = (
             repository.get_implicit_job_def_for_assets([glue_tables.key(ALONE, rule)])
-            .get_subset(asset_selection=set(), asset_check_selection={dg.AssetCheckKey(glue_tables.key(ALONE, rule), "in_step")})
+            .get_subset(
+                asset_selection=set(), asset_check_selection={dg.AssetCheckKey(glue_tables.key(ALONE, rule), "in_step")}
+            )
             .execute_in_process(instance=instance)
         )
         (evaluation,) = done.get_asset_check_evaluations()
-        return evaluation.passed, evaluation.metadata["fields"].value if "fields" in evaluation.metadata else evaluation.description
+        return evaluation.passed, evaluation.metadata[
+            "fields"
+        ].value if "fields" in evaluation.metadata else evaluation.description
 
     def materialized():
         keys = [glue_tables.database_key(ALONE), glue_tables.key(ALONE, rule)]
-        assert repository.get_implicit_job_def_for_assets(keys).execute_in_process(instance=instance, asset_selection=keys).success
+        assert (
+            repository.get_implicit_job_def_for_assets(keys)
+            .execute_in_process(instance=instance, asset_selection=keys)
+            .success
+        )
 
     assert checked() == (True, NO_CATALOG)
     materialized()
@@ -190,8 +228,12 @@ def test_once_there_is_the_database_a_table_follows_when_its_rule_was_compacted(
 
     def asked(cursor=None):
         keys = dg.AssetSelection.assets(*(glue_tables.key(ALONE, rule) for rule in FLEET.rules))
-        result = dg.evaluate_automation_conditions(defs=definitions, instance=instance, asset_selection=keys, cursor=cursor)
-        return result.cursor, {rule.key for rule in FLEET.rules if result.get_num_requested(glue_tables.key(ALONE, rule))}
+        result = dg.evaluate_automation_conditions(
+            defs=definitions, instance=instance, asset_selection=keys, cursor=cursor
+        )
+        return result.cursor, {
+            rule.key for rule in FLEET.rules if result.get_num_requested(glue_tables.key(ALONE, rule))
+        }
 
     def compacted(hour):
         instance.report_runless_asset_event(dg.AssetMaterialization(parquet.key(ALONE, RULE), partition=hour))

@@ -53,14 +53,20 @@ def rows(lake, folder):
         if name.endswith(".parquet"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(body)
-    return ds.dataset(folder / "lake/v1", partitioning="hive").to_table().to_pylist() if (folder / "lake").exists() else []
+    return (
+        ds.dataset(folder / "lake/v1", partitioning="hive").to_table().to_pylist() if (folder / "lake").exists() else []
+    )
 
 
 def test_every_message_of_the_hour_is_one_row_with_what_its_key_says(raw, lake, tmp_path):
     payload = b'{"speed": 12.5, "position": {"lat": 48.1, "lon": 11.6}}'
     name = key(1500, client="test-thing-297468ABCDEF")
     raw.put(name, payload)
-    for outside in (RULE.raw_key(RawName(HOUR.start_ms - 1, str(uuid.uuid4()))), RULE.raw_key(RawName(HOUR.end_ms)), "test-rule/rule10/1795428000000"):
+    for outside in (
+        RULE.raw_key(RawName(HOUR.start_ms - 1, str(uuid.uuid4()))),
+        RULE.raw_key(RawName(HOUR.end_ms)),
+        "test-rule/rule10/1795428000000",
+    ):
         raw.put(outside, payload)
     compacted = compact(raw, lake)
     [row] = rows(lake, tmp_path)
@@ -89,7 +95,13 @@ def test_a_finished_hour_is_not_written_to_again(raw, lake):
         raw.put(key(offset), b'{"a": 1}')
     first, second = compact(raw, lake), compact(raw, lake)
     assert (first.rows_added, first.put_requests) == (50, 2)
-    assert (second.rows_before, second.rows_added, second.rows, second.put_requests, second.parts_added) == (50, 0, 50, 0, ())
+    assert (second.rows_before, second.rows_added, second.rows, second.put_requests, second.parts_added) == (
+        50,
+        0,
+        50,
+        0,
+        (),
+    )
 
 
 def test_late_messages_are_added_as_one_more_part(raw, lake, tmp_path):
@@ -122,12 +134,19 @@ def test_without_versions_an_overwritten_key_is_one_more_row(lake):
 
 
 def test_keys_that_no_rule_would_have_written_are_counted_and_never_read(raw, lake):
-    forged = [f"{RULE.raw_prefix}{HOUR.start_ms + 5}{rest}" for rest in ("/x", "-", "-x", "0", ".parquet", "-../../claim-certificate/claim.pem")]
+    forged = [
+        f"{RULE.raw_prefix}{HOUR.start_ms + 5}{rest}"
+        for rest in ("/x", "-", "-x", "0", ".parquet", "-../../claim-certificate/claim.pem")
+    ]
     for name in forged:
         raw.put(name, b'{"speed": 1}')
     raw.put(key(3), b"{}")
     compacted = compact(raw, lake)
-    assert (compacted.raw_versions, compacted.foreign_keys, sorted(compacted.foreign_examples)) == (1, len(forged), sorted(forged))
+    assert (compacted.raw_versions, compacted.foreign_keys, sorted(compacted.foreign_examples)) == (
+        1,
+        len(forged),
+        sorted(forged),
+    )
     assert raw.requests["GET"] == 1
 
 
@@ -164,14 +183,22 @@ def test_pyarrow_duckdb_pandas_and_polars_read_the_same_rows(raw, lake, tmp_path
     files = f"{tmp_path}/lake/v1/**/*.parquet"
     query = f"SELECT count(*), sum(speed), count(late) FROM read_parquet('{files}', hive_partitioning=true, union_by_name=true) WHERE rule='rule1' AND hour=10"
     assert duckdb.sql(query).fetchone() == (21, 220.0, 1)
-    assert pd.read_parquet(tmp_path / "lake/v1", filters=[("_ts", ">=", pd.Timestamp(HOUR.start_ms + 10, unit="ms", tz="UTC"))]).speed.sum() == 175.0
+    assert (
+        pd.read_parquet(
+            tmp_path / "lake/v1", filters=[("_ts", ">=", pd.Timestamp(HOUR.start_ms + 10, unit="ms", tz="UTC"))]
+        ).speed.sum()
+        == 175.0
+    )
     lazy = pl.scan_parquet(files, hive_partitioning=True, missing_columns="insert", extra_columns="ignore")
     assert lazy.filter(pl.col("date") == pl.date(2026, 11, 23)).select(pl.col("speed").sum()).collect().item() == 220.0
 
 
 @pytest.mark.parametrize("learnt", [True, False], ids=["learnt", "pinned"])
 def test_duckdb_pandas_and_polars_read_ids_of_64_bits_as_they_were_sent(raw, tmp_path, learnt):
-    lake, sent = Lake(DictStore(), "lake", form=Form(numbers="exact" if learnt else "double")), [2**63, 2**64 - 1, 2**53 + 1, -(2**63), 7]
+    lake, sent = (
+        Lake(DictStore(), "lake", form=Form(numbers="exact" if learnt else "double")),
+        [2**63, 2**64 - 1, 2**53 + 1, -(2**63), 7],
+    )
     if not learnt:
         lake.pin(RULE, Contract(form=lake.form).adding([Column(("id",), DECIMAL), Column(("ids",), f"{DECIMAL}[]")]))
     for offset, number in enumerate([*sent, *sent[:2]]):
@@ -182,7 +209,9 @@ def test_duckdb_pandas_and_polars_read_ids_of_64_bits_as_they_were_sent(raw, tmp
     files, numbers = f"{tmp_path}/lake/v1/**/*.parquet", [Decimal(number) for number in [*sent, *sent[:2]]]
     pairs = [(number, [number]) for number in numbers]
     assert duckdb.sql(f"SELECT id, ids FROM read_parquet('{files}') ORDER BY _key").fetchall() == pairs
-    assert duckdb.sql(f"SELECT count(*) FROM read_parquet('{files}') WHERE id = 18446744073709551615").fetchone() == (2,)
+    assert duckdb.sql(f"SELECT count(*) FROM read_parquet('{files}') WHERE id = 18446744073709551615").fetchone() == (
+        2,
+    )
     frame = pd.read_parquet(tmp_path / "lake/v1").sort_values("_key")
     assert [(one, [*several]) for one, several in zip(frame.id, frame.ids, strict=True)] == pairs
     assert pl.scan_parquet(files).sort("_key").select("id", "ids").collect().rows() == pairs
@@ -207,11 +236,17 @@ def test_a_message_too_large_for_aws_iot_is_a_row_without_payload_and_never_down
 
 
 def test_rows_say_of_a_key_what_the_rule_reads_out_of_it(raw, lake, tmp_path):
-    names = [RawName(HOUR.start_ms + 1), RawName(HOUR.start_ms + 2, str(uuid.uuid4())), RawName(HOUR.start_ms + 3, str(uuid.uuid4()), "a:b_c-1")]
+    names = [
+        RawName(HOUR.start_ms + 1),
+        RawName(HOUR.start_ms + 2, str(uuid.uuid4())),
+        RawName(HOUR.start_ms + 3, str(uuid.uuid4()), "a:b_c-1"),
+    ]
     for name in names:
         raw.put(RULE.raw_key(name), b"{}")
     compact(raw, lake)
-    assert [(row["_ts"].timestamp() * 1000, row["_client_id"]) for row in rows(lake, tmp_path)] == [(name.millis, name.client_id) for name in names]
+    assert [(row["_ts"].timestamp() * 1000, row["_client_id"]) for row in rows(lake, tmp_path)] == [
+        (name.millis, name.client_id) for name in names
+    ]
 
 
 def test_a_part_says_what_it_is_and_can_be_searched_by_time(raw, lake):
@@ -221,11 +256,16 @@ def test_a_part_says_what_it_is_and_can_be_searched_by_time(raw, lake):
     file = pq.ParquetFile(io.BytesIO(lake.store.objects[f"{PARTITION}part-00000.parquet"][0][1]))
     facts = json.loads(file.metadata.metadata[b"fleet_pipeline"])
     assert (facts["rule"], facts["hour"], facts["rows"], facts["contract"]) == ("rule1", HOUR.partition_key, 100, 0)
-    columns = {file.metadata.row_group(0).column(place).path_in_schema: file.metadata.row_group(0).column(place) for place in range(file.metadata.num_columns)}
+    columns = {
+        file.metadata.row_group(0).column(place).path_in_schema: file.metadata.row_group(0).column(place)
+        for place in range(file.metadata.num_columns)
+    }
     assert {column.compression for column in columns.values()} == {"ZSTD"}
     assert columns["_ts"].statistics.max - columns["_ts"].statistics.min == timedelta(milliseconds=99)
     assert columns["speed"].has_column_index
-    assert [sorted_by.column_index for sorted_by in file.metadata.row_group(0).sorting_columns] == [file.schema_arrow.get_field_index("_ts")]
+    assert [sorted_by.column_index for sorted_by in file.metadata.row_group(0).sorting_columns] == [
+        file.schema_arrow.get_field_index("_ts")
+    ]
 
 
 def test_row_groups_of_large_messages_have_fewer_rows(raw, lake):

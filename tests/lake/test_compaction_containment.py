@@ -73,7 +73,9 @@ def test_a_message_at_which_reading_fails_in_a_way_that_nobody_foresaw_is_a_row_
         return read
 
     def write(sheet, messages, of=Sheet.write):
-        return of(sheet, ((status, {}["unforeseen"] if "poison" in message else message) for status, message in messages))
+        return of(
+            sheet, ((status, {}["unforeseen"] if "poison" in message else message) for status, message in messages)
+        )
 
     for name in ("judged", "judged_elements") if place == "judged" else ():
         monkeypatch.setattr(rows_of_blocks, name, failing(getattr(rows_of_blocks, name)))
@@ -84,17 +86,33 @@ def test_a_message_at_which_reading_fails_in_a_way_that_nobody_foresaw_is_a_row_
         raw.put(key(number), b'{"poison":1}' if number == 4 else b'{"speed":12.5}')
     compact_hour(raw, lake, RULE, HOUR)
     table = rows(lake, tmp_path)
-    assert [(row["_status"], row["speed"]) for row in table] == [*[("ok", 12.5)] * 4, ("defect", None), *[("ok", 12.5)] * 4]
+    assert [(row["_status"], row["speed"]) for row in table] == [
+        *[("ok", 12.5)] * 4,
+        ("defect", None),
+        *[("ok", 12.5)] * 4,
+    ]
     assert table[4]["_payload"] == b'{"poison":1}'
     assert "a defect of fleet_pipeline" in caplog.text
 
 
-USED_UP = {errno.ENOSPC: "TMPDIR", errno.EDQUOT: "TMPDIR", errno.EFBIG: "TMPDIR", errno.ENOMEM: "memory", errno.EMFILE: "ulimit -n", errno.ENFILE: "ulimit -n"}
+USED_UP = {
+    errno.ENOSPC: "TMPDIR",
+    errno.EDQUOT: "TMPDIR",
+    errno.EFBIG: "TMPDIR",
+    errno.ENOMEM: "memory",
+    errno.EMFILE: "ulimit -n",
+    errno.ENFILE: "ulimit -n",
+}
 
 
-@pytest.mark.parametrize("error", [MemoryError(), *(OSError(number, os.strerror(number)) for number in USED_UP)], ids=repr)
+@pytest.mark.parametrize(
+    "error", [MemoryError(), *(OSError(number, os.strerror(number)) for number in USED_UP)], ids=repr
+)
 def test_what_a_machine_has_no_more_of_is_said_with_what_helps_and_may_be_there_later(error):
-    with pytest.raises(NoRoom, match=USED_UP.get(getattr(error, "errno", None), "memory")) as no_room, contained("hour"):
+    with (
+        pytest.raises(NoRoom, match=USED_UP.get(getattr(error, "errno", None), "memory")) as no_room,
+        contained("hour"),
+    ):
         raise error
     assert no_room.value.retryable
 
@@ -216,7 +234,13 @@ def test_a_record_of_columns_that_cannot_be_used_is_named_and_nothing_is_written
 
 
 def test_stray_objects_among_parts_records_and_generations_are_passed_over(raw, lake):
-    for stray in ("_current/notes.txt", "_current/v2", "_coming/", "_schema/v1/rule=rule1/README", "_schema/v1/rule=rule1/0.json"):
+    for stray in (
+        "_current/notes.txt",
+        "_current/v2",
+        "_coming/",
+        "_schema/v1/rule=rule1/README",
+        "_schema/v1/rule=rule1/0.json",
+    ):
         lake.store.put(f"lake/{stray}", b"x")
     for folder in ("date=2026-13-45/hour=10", "date=2026-11-23/hour=77", "date=2026-11-23"):
         lake.store.put(f"lake/v1/rule=rule1/{folder}/part-00000.parquet", b"x")
@@ -232,7 +256,9 @@ def test_a_folder_that_a_killed_process_left_is_removed_and_that_of_a_living_one
     script = "import os, sys\nfrom fleet_pipeline.lake.workplace import workplace\nwith workplace() as folder:\n    print(folder, flush=True)\n    sys.stdin.read()\n"
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     (tmp_path / "fleet-pipeline-of-somebody").mkdir()
-    with subprocess.Popen([sys.executable, "-c", script], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", script], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         left = Path(process.stdout.readline().strip())
         assert left.stat().st_mode & 0o077 == 0
         with workplace():
@@ -257,5 +283,7 @@ def test_hours_within_each_other_and_in_threads_leave_the_garbage_collector_as_i
 
 def parquet(table, rows=None):
     body = io.BytesIO()
-    pq.write_table(table if rows is None else table.replace_schema_metadata({"fleet_pipeline": json.dumps({"rows": rows})}), body)
+    pq.write_table(
+        table if rows is None else table.replace_schema_metadata({"fleet_pipeline": json.dumps({"rows": rows})}), body
+    )
     return body.getvalue()

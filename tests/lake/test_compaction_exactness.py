@@ -14,7 +14,16 @@ from test_compaction import RULE, key
 from fleet_pipeline.aws.store import Version
 from fleet_pipeline.lake.contract import COLUMNS, DECIMAL, Contract
 from fleet_pipeline.lake.learning import Evidence
-from fleet_pipeline.lake.payload import DEPTH, DIGITS, ELEMENT_BYTES, ELEMENTS, FEW_ELEMENTS, Status, judged, judged_elements
+from fleet_pipeline.lake.payload import (
+    DEPTH,
+    DIGITS,
+    ELEMENT_BYTES,
+    ELEMENTS,
+    FEW_ELEMENTS,
+    Status,
+    judged,
+    judged_elements,
+)
 from fleet_pipeline.lake.rows import blocks, conformed
 from fleet_pipeline.model.form import Form
 
@@ -60,7 +69,21 @@ NUMBERS = [
     "100000000000000000000.5",
 ]
 NAMES = ["speed", "Speed", "a", "b", "a_b", "x.y", "", "_key", "hour", "a b", 'q"', "\\u0061b", "at", "at:lat", "é"]
-TEXTS = ['"x"', '""', '"10:00, 11"', '": "', '"\\u0000"', '"\\\\"', '"[1,2]"', '"{\\"k\\": 1}"', '"5"', '"null"', '"\\ud83d\\ude97"', '"-0"', '"nan"']
+TEXTS = [
+    '"x"',
+    '""',
+    '"10:00, 11"',
+    '": "',
+    '"\\u0000"',
+    '"\\\\"',
+    '"[1,2]"',
+    '"{\\"k\\": 1}"',
+    '"5"',
+    '"null"',
+    '"\\ud83d\\ude97"',
+    '"-0"',
+    '"nan"',
+]
 
 
 def _text(chance, depth=0):
@@ -83,7 +106,14 @@ def _object(chance, depth=0):
     names = chance.sample(NAMES, chance.randrange(1, 6))
     if chance.random() < 0.02:
         names.append(names[0])
-    return "{" + comma.join(f"{json.dumps(name) if name[:1] != chr(92) else chr(34) + name + chr(34)}{colon}{_text(chance, depth)}" for name in names) + "}"
+    return (
+        "{"
+        + comma.join(
+            f"{json.dumps(name) if name[:1] != chr(92) else chr(34) + name + chr(34)}{colon}{_text(chance, depth)}"
+            for name in names
+        )
+        + "}"
+    )
 
 
 class _Twice(Exception):
@@ -188,7 +218,15 @@ LEARNING = {
     "three messages": {"needed": 3},
     "fifty messages": {"needed": 50},
     "two columns an hour": {"needed": 1, "most": 2},
-    "a contract": {"pinned": [(("speed",), DECIMAL), (("a",), f"{DECIMAL}[]"), (("b",), "json"), (("at",), "int64"), (("é",), "string[]")]},
+    "a contract": {
+        "pinned": [
+            (("speed",), DECIMAL),
+            (("a",), f"{DECIMAL}[]"),
+            (("b",), "json"),
+            (("at",), "int64"),
+            (("é",), "string[]"),
+        ]
+    },
 }
 """What decides which fields are columns. Hour by hour, a table of the first kinds gets more of them."""
 
@@ -198,8 +236,14 @@ LEARNING = {
 @pytest.mark.parametrize("numbers", ["double", "exact"])
 @pytest.mark.parametrize("learning", LEARNING)
 def test_a_row_gives_its_message_back_number_by_number(numbers, nested, arrays, learning):
-    chance, form = random.Random(f"{numbers} {nested} {arrays} {learning}"), Form(nested_objects=nested, arrays=arrays, numbers=numbers)
-    texts = [[_object(chance) for _ in range(chance.choice([1, 1, 2, 3]) if arrays == "elements" else 1)] for _ in range(MESSAGES)]
+    chance, form = (
+        random.Random(f"{numbers} {nested} {arrays} {learning}"),
+        Form(nested_objects=nested, arrays=arrays, numbers=numbers),
+    )
+    texts = [
+        [_object(chance) for _ in range(chance.choice([1, 1, 2, 3]) if arrays == "elements" else 1)]
+        for _ in range(MESSAGES)
+    ]
     payloads = [("[" + ",".join(some) + "]" if arrays == "elements" else some[0]).encode() for some in texts]
     read = 0
     element = 0
@@ -264,14 +308,25 @@ def test_a_number_has_a_longest_length_of_ours_and_a_text_of_digits_has_none():
 def test_fields_are_counted_by_their_paths_and_those_of_an_array_once():
     records = [{f"f{number}": number for number in range(11)} for _ in range(91)]
     assert judged(json.dumps({"records": records}).encode())[0] is Status.OK
-    assert judged(json.dumps({"records": [{f"f{number}": 1} for number in range(1001)]}).encode())[0] is Status.TOO_MANY_FIELDS
+    assert (
+        judged(json.dumps({"records": [{f"f{number}": 1} for number in range(1001)]}).encode())[0]
+        is Status.TOO_MANY_FIELDS
+    )
 
 
 def test_an_array_is_put_aside_as_a_value_and_never_as_its_text():
     [first, second] = [row for row, _ in _rows([b'{"a":"text"}', b'{"a":[1,"a",{"k":1.50}]}'], Form())]
     assert (first["a"], first["_extra"]) == ("text", None)
-    assert (second["a"], second["_status"], json.loads(second["_extra"])) == (None, "partial", {"a": [1, "a", {"k": 1.5}]})
-    made = next(blocks(RULE, [Version(key(1), "v", 1, "e", "m", latest=True)], [b'{"a":[1,{"k":9007199254740993.0}]}'], Contract()))
+    assert (second["a"], second["_status"], json.loads(second["_extra"])) == (
+        None,
+        "partial",
+        {"a": [1, "a", {"k": 1.5}]},
+    )
+    made = next(
+        blocks(
+            RULE, [Version(key(1), "v", 1, "e", "m", latest=True)], [b'{"a":[1,{"k":9007199254740993.0}]}'], Contract()
+        )
+    )
     strings = Contract().adding([Contract().column(("a",), "string")])
     assert conformed(made, strings)["_extra"].to_pylist() == ['{"a":[1,{"k":9007199254740993.0}]}']
     assert conformed(made, strings)["a"].to_pylist() == pa.array([None], pa.string()).to_pylist()
@@ -284,7 +339,13 @@ LENIENT = Form(lenient_numbers="on")
 def test_a_bare_nan_costs_its_own_field_where_numbers_are_lenient(spelt):
     payloads = [b'{"speed":1.5,"n":2.0}', f'{{"speed":{spelt},"n":2.50,"t":"nan, {spelt}","d":[1,{spelt}]}}'.encode()]
     row = [row for row, _ in _rows(payloads, LENIENT)][-1]
-    assert (row["speed"], row["n"], row["t"], row["_status"], json.loads(row["_extra"])["speed"]) == (None, 2.5, f"nan, {spelt}", "partial", spelt)
+    assert (row["speed"], row["n"], row["t"], row["_status"], json.loads(row["_extra"])["speed"]) == (
+        None,
+        2.5,
+        f"nan, {spelt}",
+        "partial",
+        spelt,
+    )
     assert judged(payloads[1]) == (Status.MALFORMED, {})
 
 
@@ -301,7 +362,19 @@ NO_LENIENT_NUMBERS = [
 ]
 
 
-@pytest.mark.parametrize("payload", [b'{"a":nanx}', b'{"a":xnan}', b'{"a":nan,"b":9e9990}', b"{nan:1}", b'{"a":1e999}', b'{"a":nan', b"{", *NO_LENIENT_NUMBERS])
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b'{"a":nanx}',
+        b'{"a":xnan}',
+        b'{"a":nan,"b":9e9990}',
+        b"{nan:1}",
+        b'{"a":1e999}',
+        b'{"a":nan',
+        b"{",
+        *NO_LENIENT_NUMBERS,
+    ],
+)
 def test_lenient_numbers_make_nothing_else_readable(payload):
     assert judged(payload, lenient=True) == (Status.MALFORMED, {})
 
@@ -309,7 +382,12 @@ def test_lenient_numbers_make_nothing_else_readable(payload):
 @pytest.mark.parametrize("arrays", ["whole", "elements"])
 def test_an_integer_that_is_minus_zero_is_itself_beside_a_bare_nan(arrays):
     form = Form(lenient_numbers="on", arrays=arrays, several_objects="on")
-    rows = [row for row, _ in _rows([b'{"b":1.5}', b'{"a":nan,"b":-0}', b'{"a":nan,"b":-0.0,"c":1e-0}', b'[{"a":nan},{"b":-0}]'], form)]
+    rows = [
+        row
+        for row, _ in _rows(
+            [b'{"b":1.5}', b'{"a":nan,"b":-0}', b'{"a":nan,"b":-0.0,"c":1e-0}', b'[{"a":nan},{"b":-0}]'], form
+        )
+    ]
     assert [row["b"] for row in rows[:3]] == [1.5, None, -0.0]
     assert json.loads(rows[1]["_extra"], parse_int=str) == {"a": "nan", "b": "-0"}
     if arrays == "elements":
@@ -323,7 +401,12 @@ def test_a_name_said_twice_is_found_beside_a_bare_nan():
 def test_several_objects_in_one_message_are_a_row_each_where_that_is_chosen():
     form = Form(several_objects="on")
     rows = [row for row, _ in _rows([b'{"a":"}{"}{"a":"2"}', b'{"a":"3"}\n{"a":"4"}\r\n'], form)]
-    assert [(row["a"], row["_payload"] is None) for row in rows] == [("}{", False), ("2", True), ("3", False), ("4", True)]
+    assert [(row["a"], row["_payload"] is None) for row in rows] == [
+        ("}{", False),
+        ("2", True),
+        ("3", False),
+        ("4", True),
+    ]
     for payload, status in {
         b'{"a":1}{"a":1,"a":2}': Status.DUPLICATE_NAMES,
         b'{"a":"x y"}\r\n {"\\u0061":1.50}\n{"a":1,"\\u0061":2}': Status.DUPLICATE_NAMES,
@@ -351,7 +434,9 @@ def test_objects_are_rows_each_unless_they_are_many_and_too_short_to_say_anythin
         assert judged_elements((says + joint).encode() * count, several=True)[0] == [Status.OK] * count
     assert judged_elements(b"[" + b",".join([b'{"a":1}'] * count) + b"]")[0] == [Status.OK] * count
     many = count > FEW_ELEMENTS * ELEMENT_BYTES // (ELEMENT_BYTES - 2)
-    assert judged_elements(b"{}" * count, several=True)[0] == ([Status.TOO_MANY_ELEMENTS] if many else [Status.OK] * count)
+    assert judged_elements(b"{}" * count, several=True)[0] == (
+        [Status.TOO_MANY_ELEMENTS] if many else [Status.OK] * count
+    )
 
 
 DOUBLES = Form(numbers="double")
@@ -359,12 +444,20 @@ DOUBLES = Form(numbers="double")
 
 def test_integers_in_the_first_hour_do_not_keep_decimals_out_of_the_next():
     rows = [row for row, _ in _rows([b'{"speed":0,"d":[2]}', b'{"speed":12.5,"d":[2.5,null,3]}'], DOUBLES)]
-    assert [(row["speed"], row["d"], row["_status"]) for row in rows] == [(0.0, [2.0], "ok"), (12.5, [2.5, None, 3.0], "ok")]
+    assert [(row["speed"], row["d"], row["_status"]) for row in rows] == [
+        (0.0, [2.0], "ok"),
+        (12.5, [2.5, None, 3.0], "ok"),
+    ]
     assert {type(row["speed"]) for row in rows} == {float}
 
 
 def test_an_integer_that_no_double_is_goes_aside_and_its_neighbours_do_not():
-    rows = [row for row, _ in _rows([b'{"n":1}', b'{"n":2}', b'{"n":9007199254740993}', b'{"n":18446744073709551616}', b'{"n":3}'], DOUBLES)]
+    rows = [
+        row
+        for row, _ in _rows(
+            [b'{"n":1}', b'{"n":2}', b'{"n":9007199254740993}', b'{"n":18446744073709551616}', b'{"n":3}'], DOUBLES
+        )
+    ]
     assert [(row["n"], row["_extra"]) for row in rows] == [
         (1.0, None),
         (2.0, None),
@@ -375,7 +468,10 @@ def test_an_integer_that_no_double_is_goes_aside_and_its_neighbours_do_not():
 
 
 def test_a_table_whose_record_says_nothing_of_numbers_keeps_its_integers():
-    record = Contract.of_json(b'{"pinned":false,"form":{"nested_objects":"columns","arrays":"whole"},"columns":[{"name":"a","path":["a"],"kind":"int64"}]}', 0)
+    record = Contract.of_json(
+        b'{"pinned":false,"form":{"nested_objects":"columns","arrays":"whole"},"columns":[{"name":"a","path":["a"],"kind":"int64"}]}',
+        0,
+    )
     versions = [Version(key(1), "v", 1, "e", "m", latest=True)]
     [block] = blocks(RULE, versions, [b'{"a":5,"b":7,"c":[1]}'], record)
     grown = record.adding(block.evidence.columns(record, 1))
@@ -385,7 +481,10 @@ def test_a_table_whose_record_says_nothing_of_numbers_keeps_its_integers():
 
 @pytest.mark.parametrize("nested", ["columns", "structs"])
 def test_a_message_of_a_thousand_new_names_does_not_keep_others_out_of_recorded_columns(nested):
-    normal, poison = b'{"speed":1.5,"at":{"lat":48.1}}', json.dumps({f"f{number}": number for number in range(1000)}).encode()
+    normal, poison = (
+        b'{"speed":1.5,"at":{"lat":48.1}}',
+        json.dumps({f"f{number}": number for number in range(1000)}).encode(),
+    )
     rows = [row for row, _ in _rows([normal, normal, poison, normal], Form(nested_objects=nested))]
     lat = [row["at_lat"] if nested == "columns" else row["at"]["lat"] for row in (rows[0], rows[1], rows[3])]
     assert (lat, rows[3]["speed"], rows[3]["_status"]) == ([48.1] * 3, 1.5, "ok")
@@ -399,7 +498,9 @@ def test_blanks_between_what_is_written_hide_no_name_and_no_spelling(blank):
     assert judged(spaced('{"a":1,"b":[1.5,2]}')) == (Status.OK, {"a": 1, "b": [1.5, 2]})
     assert judged(spaced('{"a":"x y","b":"one two"}')) == (Status.OK, {"a": "x y", "b": "one two"})
     assert judged(spaced('{"a":"x y","a":1}')) == judged(spaced('{"a":1,"a":1}')) == (Status.DUPLICATE_NAMES, {})
-    assert [type(judged(spaced(text))[1]["a"]) for text in ('{"a":-0,"b":1}', '{"a":9007199254740993.0,"b":"x y"}')] == [msgspec.Raw] * 2
+    assert [
+        type(judged(spaced(text))[1]["a"]) for text in ('{"a":-0,"b":1}', '{"a":9007199254740993.0,"b":"x y"}')
+    ] == [msgspec.Raw] * 2
 
 
 LONG, NESTED, TWICE = b"7" * (DIGITS + 1), b"[" * (DEPTH + 1) + b"]" * (DEPTH + 1), b'{"a":1,"a":2}'
@@ -451,4 +552,7 @@ NESTED_NAMES = {
 
 @pytest.mark.parametrize("path", NESTED_NAMES, ids=".".join)
 def test_which_nested_fields_may_have_a_column(path):
-    assert tuple(Contract(form=Form(nested_objects=nested)).takes(path) for nested in ("columns", "structs")) == NESTED_NAMES[path]
+    assert (
+        tuple(Contract(form=Form(nested_objects=nested)).takes(path) for nested in ("columns", "structs"))
+        == NESTED_NAMES[path]
+    )

@@ -31,7 +31,11 @@ def feed(raw, count, seed):
     """Put messages as a fleet would: one in ten meets another in its key, one in twenty is hostile."""
     chance, hostile = random.Random(seed), [payload for payload, _ in HOSTILE.values() if len(payload) < 2000]
     for number in range(count):
-        payload = chance.choice(hostile) if chance.random() < 0.05 else json.dumps({"number": number, "speed": chance.random() * 99}).encode()
+        payload = (
+            chance.choice(hostile)
+            if chance.random() < 0.05
+            else json.dumps({"number": number, "speed": chance.random() * 99}).encode()
+        )
         raw.put(key(chance.randrange(count * 5), bare=True), payload)
 
 

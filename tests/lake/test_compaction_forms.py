@@ -61,17 +61,31 @@ def test_nested_objects_become_structs_that_are_null_where_all_of_their_fields_a
     ]
     assert (
         structs.contract(RULE).schema
-        == pq.read_schema(next(tmp_path.rglob("*.parquet"))).remove_metadata().remove(0).empty_table().select(["position", "speed"]).schema
+        == pq.read_schema(next(tmp_path.rglob("*.parquet")))
+        .remove_metadata()
+        .remove(0)
+        .empty_table()
+        .select(["position", "speed"])
+        .schema
     )
 
 
 def test_a_field_is_a_struct_or_a_value_for_good_and_has_one_spelling(raw, structs, tmp_path):
     raw.put(key(1), b'{"a": {"b": 1}, "c": 2, "Door": {"open": true}}')
     compact(raw, structs)
-    raw.put(key(2), b'{"a": 5, "c": {"d": 6}, "door": {"open": false}, "x.y": 7, "g": {"a.b": 8, "a:b": 9, "": 10, "hour": 11}}')
+    raw.put(
+        key(2),
+        b'{"a": 5, "c": {"d": 6}, "door": {"open": false}, "x.y": 7, "g": {"a.b": 8, "a:b": 9, "": 10, "hour": 11}}',
+    )
     assert compact(raw, structs).statuses == {"partial": 1}
     row = rows(structs, tmp_path)[-1]
-    assert json.loads(row["_extra"]) == {"a": 5, "c": {"d": 6}, "door": {"open": False}, "x.y": 7, "g": {"a.b": 8, "a:b": 9, "": 10}}
+    assert json.loads(row["_extra"]) == {
+        "a": 5,
+        "c": {"d": 6},
+        "door": {"open": False},
+        "x.y": 7,
+        "g": {"a.b": 8, "a:b": 9, "": 10},
+    }
     assert structs.contract(RULE).schema.field("g").type == pa.struct([("hour", pa.int64())])
 
 
@@ -81,7 +95,11 @@ def test_fields_of_structs_have_statistics(raw, structs, tmp_path):
     compact(raw, structs)
     rows(structs, tmp_path)
     group = pq.ParquetFile(next(tmp_path.rglob("*.parquet"))).metadata.row_group(0)
-    [lat] = [group.column(place) for place in range(group.num_columns) if group.column(place).path_in_schema == "position.lat"]
+    [lat] = [
+        group.column(place)
+        for place in range(group.num_columns)
+        if group.column(place).path_in_schema == "position.lat"
+    ]
     assert (lat.statistics.min, lat.statistics.max, lat.has_column_index) == (0.0, 9.5, True)
 
 
@@ -92,12 +110,17 @@ def test_pyarrow_duckdb_pandas_and_polars_read_structs_that_grew(raw, structs, t
     compact(raw, structs)
     rows(structs, tmp_path)
     expected = [(48.1, None, 7, None), (2.5, 500.5, None, 0.5)]
-    widest = max(ds.dataset(tmp_path / "lake/v1").get_fragments(), key=lambda file: file.metadata.num_columns).physical_schema
+    widest = max(
+        ds.dataset(tmp_path / "lake/v1").get_fragments(), key=lambda file: file.metadata.num_columns
+    ).physical_schema
     lake = ds.dataset(tmp_path / "lake/v1", schema=widest, partitioning="hive")
     read = [row["position"] for row in lake.to_table(columns=["position"]).to_pylist()]
     assert [(p["lat"], p["alt"], p["gps"]["sats"], p["gps"]["hdop"]) for p in read] == expected
     assert lake.count_rows(filter=ds.field("position", "alt") > 500) == 1
-    assert [position["alt"] for position in pd.read_parquet(tmp_path / "lake/v1", schema=widest).position] == [None, 500.5]
+    assert [position["alt"] for position in pd.read_parquet(tmp_path / "lake/v1", schema=widest).position] == [
+        None,
+        500.5,
+    ]
     files = f"{tmp_path}/lake/v1/**/*.parquet"
     query = f"SELECT position.lat, position.alt, position.gps.sats, position.gps.hdop FROM read_parquet('{files}', hive_partitioning=true, union_by_name=true)"
     assert duckdb.sql(f"{query} ORDER BY _ts").fetchall() == expected
@@ -131,7 +154,13 @@ def test_an_array_of_objects_is_a_row_for_each_and_the_first_has_the_bytes(raw, 
     raw.put(name, BATCH)
     raw.put(key(2), b'{"speed": 4}')
     done = compact(raw, elements)
-    assert (done.raw_versions, done.held, done.rows, done.complete, done.statuses) == (2, 2, 4, True, {"ok": 3, "partial": 1})
+    assert (done.raw_versions, done.held, done.rows, done.complete, done.statuses) == (
+        2,
+        2,
+        4,
+        True,
+        {"ok": 3, "partial": 1},
+    )
     read = rows(elements, tmp_path)
     assert [(row["speed"], row["at_lat"], row["_extra"]) for row in read] == [
         (1, None, None),
@@ -142,7 +171,9 @@ def test_an_array_of_objects_is_a_row_for_each_and_the_first_has_the_bytes(raw, 
     assert [row["_payload"] for row in read] == [BATCH, None, None, b'{"speed": 4}']
     version = read[0]["_version"]
     assert [row["_version"] for row in read[:3]] == [version, f"{version}-0001", f"{version}-0002"]
-    assert {(row["_key"], row["_client_id"], row["_ts"]) for row in read[:3]} == {(name, "test-thing-297468ABCDEF", read[0]["_ts"])}
+    assert {(row["_key"], row["_client_id"], row["_ts"]) for row in read[:3]} == {
+        (name, "test-thing-297468ABCDEF", read[0]["_ts"])
+    }
 
 
 @pytest.mark.parametrize(
@@ -157,7 +188,10 @@ def test_an_array_of_objects_is_a_row_for_each_and_the_first_has_the_bytes(raw, 
         (b'[{"a": 1}', {"malformed": 1}),
         (b'[{"a": ' + b"[" * 40 + b"]" * 40 + b"}]", {"too_deep": 1}),
         (b"[" + b"{}," * ELEMENTS + b"{}]", {"too_many_elements": 1}),
-        (json.dumps([{f"f{number}": 1 for number in range(FIELDS + 1)}, {"a": 1}]).encode(), {"too_many_fields": 1, "ok": 1}),
+        (
+            json.dumps([{f"f{number}": 1 for number in range(FIELDS + 1)}, {"a": 1}]).encode(),
+            {"too_many_fields": 1, "ok": 1},
+        ),
         (json.dumps([{"a": number} for number in range(FIELDS + 1)]).encode(), {"ok": FIELDS + 1}),
         (b"", {"empty": 1}),
         (b"[" * (1024 * 1024 + 1), {"too_large": 1}),
@@ -175,7 +209,12 @@ def test_only_an_array_of_objects_is_taken_apart_and_within_bounds(raw, elements
 
 def test_a_flood_of_elements_is_made_into_rows_a_block_at_a_time_and_no_array_is_parted():
     payloads = [b"[" + b'{"a":1},' * (ELEMENTS - 1) + b'{"a":1}]', b"{}"] * 3
-    origins = [pa.array([None] * 6, HEAD.field(name).type) if name != "_version" else pa.array([f"{row:016x}" for row in range(6)]) for name in ORIGINS]
+    origins = [
+        pa.array([None] * 6, HEAD.field(name).type)
+        if name != "_version"
+        else pa.array([f"{row:016x}" for row in range(6)])
+        for name in ORIGINS
+    ]
     made = [block.table for block in typed_again(origins, payloads, Contract(form=ELEMENTWISE))]
     assert sum(each.num_rows for each in made) == 3 * ELEMENTS + 3
     assert all(each.num_rows <= BLOCK_ROWS + ELEMENTS for each in made)
@@ -270,7 +309,12 @@ def test_a_record_keeps_its_form_and_one_without_it_is_of_the_first(raw, element
     record = elements.contract(RULE)
     assert (record.form, record.number, len(record.columns)) == (ELEMENTWISE, 0, 0)
     assert Contract.of_json(record.to_json(), 0) == record
-    assert Contract.of_json(b'{"pinned": false, "columns": [{"name": "a_b", "path": ["a", "b"], "kind": "int64"}]}', 3).form == Form()
+    assert (
+        Contract.of_json(
+            b'{"pinned": false, "columns": [{"name": "a_b", "path": ["a", "b"], "kind": "int64"}]}', 3
+        ).form
+        == Form()
+    )
 
 
 def test_a_pin_can_choose_neither_the_form_nor_a_kind_that_there_is_not(structs):
@@ -281,13 +325,17 @@ def test_a_pin_can_choose_neither_the_form_nor_a_kind_that_there_is_not(structs)
     assert list(pinned.columns) == ["a.b"]
     for path, kind in ((("a",), "double"), (("A", "c"), "double"), (("d",), "float")):
         column = empty.column(path, kind)
-        with pytest.raises(ContractBroken, match=rf"\+ {column.name} {kind}: there is no such kind, or the name is another field's"):
+        with pytest.raises(
+            ContractBroken, match=rf"\+ {column.name} {kind}: there is no such kind, or the name is another field's"
+        ):
             structs.pin(RULE, replace(pinned, columns={**pinned.columns, column.name: column}))
 
 
 def test_parts_that_say_nothing_of_versions_have_one_in_each_row():
     body, columns = io.BytesIO(), pa.schema([("_version", pa.string())])
-    pq.write_table(pa.table([["a" * 16, "b" * 16]], columns.with_metadata({"fleet_pipeline": json.dumps({"rows": 2})})), body)
+    pq.write_table(
+        pa.table([["a" * 16, "b" * 16]], columns.with_metadata({"fleet_pipeline": json.dumps({"rows": 2})})), body
+    )
     store = DictStore()
     store.put("part", body.getvalue())
     assert opened(store, Part("part", len(body.getvalue())), columns).versions == 2

@@ -83,7 +83,9 @@ def test_beside_many_generations_each_is_compacted_once(raw, lake):
     before = raw.requests["GET"], lake.store.requests.total()
     raw.put(key(20), b'{"speed": 1.5}')
     assert compact(raw, lake).rows_added == 1
-    assert raw.requests["GET"] - before[0] == 1 + 10 * 11  # the new message here, and all of them in each that has none yet
+    assert (
+        raw.requests["GET"] - before[0] == 1 + 10 * 11
+    )  # the new message here, and all of them in each that has none yet
     asked = lake.store.requests.total() - before[1]
     again = lake.store.requests.total()
     compact(raw, lake)
@@ -101,7 +103,9 @@ def test_a_generation_that_is_begun_just_before_a_part_is_written_gets_its_messa
         lake.store.name, lake.store.happens = "lake/v1/", lambda: seen.append(held(new))
 
     lake.store.name, lake.store.happens = "lake/_schema/v1/", begun  # the last request before the part's own
-    lake.store.objects = {name: held for name, held in lake.store.objects.items() if not name.startswith("lake/_schema")}
+    lake.store.objects = {
+        name: held for name, held in lake.store.objects.items() if not name.startswith("lake/_schema")
+    }
     assert compact(raw, lake).complete
     assert seen == [11]
 

@@ -124,17 +124,24 @@ def test_one_bad_message_costs_its_neighbours_nothing(tmp_path):
     done = compact_hour(raw, lake, RULE, HOUR)
     table = rows(lake, tmp_path)
     assert done.rows == 2 * len(HOSTILE)
-    assert sorted(row["_payload"] for row in table) == sorted([*(payload for payload, _ in HOSTILE.values()), *[b'{"speed":12.5}'] * len(HOSTILE)])
+    assert sorted(row["_payload"] for row in table) == sorted(
+        [*(payload for payload, _ in HOSTILE.values()), *[b'{"speed":12.5}'] * len(HOSTILE)]
+    )
     assert [row["speed"] for row in table if row["_payload"] == b'{"speed":12.5}'] == [12.5] * len(HOSTILE)
 
 
 def test_a_flood_of_names_stays_within_the_columns_there_may_be():
     sheet = Sheet(Contract(), 300)
-    sheet.write((Status.OK, {f"f{row}_{field}": {"x": field, "y": {"z": field}} for field in range(20)}) for row in range(300))
+    sheet.write(
+        (Status.OK, {f"f{row}_{field}": {"x": field, "y": {"z": field}} for field in range(20)}) for row in range(300)
+    )
     found = sheet.arrays()
     contract = Contract().adding(sheet.evidence.columns(Contract(), 1))
     assert len(contract.columns) == COLUMNS
-    assert sum(len(array) - array.null_count for _, array in found) + sum(_leaves(aside) for aside in sheet.aside.values()) == 300 * 40
+    assert (
+        sum(len(array) - array.null_count for _, array in found) + sum(_leaves(aside) for aside in sheet.aside.values())
+        == 300 * 40
+    )
 
 
 @given(st.binary(max_size=200) | st.text(max_size=100).map(str.encode))
@@ -147,13 +154,24 @@ def test_any_bytes_have_a_status(payload):
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "A", "b", "a_b", "", "_key", "hour"]), inner, max_size=4),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["a", "A", "b", "a_b", "", "_key", "hour"]), inner, max_size=4)
+    ),
     max_leaves=10,
 )
 
 
-@given(st.lists(st.dictionaries(st.sampled_from(["a", "b", "c"]), JSON, max_size=3), min_size=1, max_size=8), st.integers(1, 8), st.sampled_from(FORMS))
+@given(
+    st.lists(st.dictionaries(st.sampled_from(["a", "b", "c"]), JSON, max_size=3), min_size=1, max_size=8),
+    st.integers(1, 8),
+    st.sampled_from(FORMS),
+)
 @settings(max_examples=400, deadline=None)
 def test_no_value_of_any_message_is_lost_or_changed_on_its_way_into_columns(messages, cut, form):
     """In blocks of any size: what a column holds is equal to what the message said, and all else is in `_extra`."""
@@ -176,8 +194,13 @@ def test_no_value_of_any_message_is_lost_or_changed_on_its_way_into_columns(mess
 def test_values_that_are_equal_in_the_columns_kind_go_in_and_no_others():
     recorded = Contract({"i": Column(("i",), "int64"), "d": Column(("d",), "double")})
     sheet = Sheet(recorded, 3)
-    sheet.write((Status.OK, message) for message in [{"i": 5.0, "d": 5}, {"i": 5.5, "d": 2**53 + 1}, {"i": True, "d": "5"}])
-    assert {column.name: array.to_pylist() for column, array in sheet.arrays()} == {"i": [5, None, None], "d": [5.0, None, None]}
+    sheet.write(
+        (Status.OK, message) for message in [{"i": 5.0, "d": 5}, {"i": 5.5, "d": 2**53 + 1}, {"i": True, "d": "5"}]
+    )
+    assert {column.name: array.to_pylist() for column, array in sheet.arrays()} == {
+        "i": [5, None, None],
+        "d": [5.0, None, None],
+    }
     assert sheet.aside == {1: {"i": 5.5, "d": 2**53 + 1}, 2: {"i": True, "d": "5"}}
 
 

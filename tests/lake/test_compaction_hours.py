@@ -64,7 +64,11 @@ def test_processes_tell_how_far_their_hours_are(s3, compaction):
     for place in range(2 * BLOCK_ROWS):
         s3.buckets["raw"].put(key(place), b'{"a": 1}')
     told = []
-    dict(compact_hours(compaction, [HOUR], processes=1, on_progress=lambda hour, progress: told.append((hour, progress.objects))))
+    dict(
+        compact_hours(
+            compaction, [HOUR], processes=1, on_progress=lambda hour, progress: told.append((hour, progress.objects))
+        )
+    )
     assert (HOUR, BLOCK_ROWS) in told
     assert {hour for hour, _ in told} == {HOUR}
 

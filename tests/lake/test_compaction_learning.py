@@ -36,7 +36,10 @@ def sent(lake, messages, hour=HOUR):
     """Compact one more hour of these messages, and return what was done."""
     raw = DictStore()
     for place, message in enumerate(messages):
-        raw.put(RULE.raw_key(RawName(hour.start_ms + place, f"00000000-0000-4000-8000-{place:012d}")), json.dumps(message).encode())
+        raw.put(
+            RULE.raw_key(RawName(hour.start_ms + place, f"00000000-0000-4000-8000-{place:012d}")),
+            json.dumps(message).encode(),
+        )
     return compact_hour(raw, lake, RULE, hour)
 
 
@@ -46,7 +49,9 @@ def kinds(lake):
 
 @pytest.mark.parametrize("place", [0, 1500, 3000], ids=["head", "middle", "end"])
 @pytest.mark.parametrize("nested", ["columns", "structs"])
-def test_one_message_of_a_thousand_new_names_makes_no_column_wherever_it_stands_in_a_tables_first_hour(lake, place, nested):
+def test_one_message_of_a_thousand_new_names_makes_no_column_wherever_it_stands_in_a_tables_first_hour(
+    lake, place, nested
+):
     lake = replace(lake, form=Form(numbers="double", nested_objects=nested))
     messages = [NORMAL] * 3000
     messages.insert(place, WORST)
@@ -120,7 +125,12 @@ def test_an_hour_of_several_parts_adds_no_more_than_one_of_one_part(lake, tmp_pa
     into = Appending(lake, RULE, HOUR, tmp_path, lake.contract(RULE))
     for part in range(3):
         payloads = [json.dumps({f"{part}_{number}": 1 for number in range(900)}).encode()] * 4
-        for block in blocks(RULE, [Version(key(4 * part + place), "v", 1, "e", "m", latest=True) for place in range(4)], payloads, into.contract):
+        for block in blocks(
+            RULE,
+            [Version(key(4 * part + place), "v", 1, "e", "m", latest=True) for place in range(4)],
+            payloads,
+            into.contract,
+        ):
             into.add(block)
         into.commit()
     assert (len(into.added), len(kinds(lake))) == (3, COLUMNS // 2)
@@ -132,7 +142,10 @@ def test_an_hour_that_is_compacted_again_and_again_adds_no_more_than_once(lake):
     for late in range(4):
         for place in range(4):
             names = {f"{late}_{number}": 1 for number in range(900)}
-            raw.put(RULE.raw_key(RawName(HOUR.next.start_ms + 10 * late + place, f"00000000-0000-4000-8000-{place:012d}")), json.dumps(names).encode())
+            raw.put(
+                RULE.raw_key(RawName(HOUR.next.start_ms + 10 * late + place, f"00000000-0000-4000-8000-{place:012d}")),
+                json.dumps(names).encode(),
+            )
         assert compact_hour(raw, lake, RULE, HOUR.next).rows_added == 4
         assert len(kinds(lake)) == 3 + (COLUMNS - 3 + 1) // 2
     sent(lake, [{"new": 1}] * 4, HOUR.next.next)
@@ -140,10 +153,19 @@ def test_an_hour_that_is_compacted_again_and_again_adds_no_more_than_once(lake):
 
 
 def test_two_that_compact_an_hour_at_once_add_no_more_than_one(lake, tmp_path):
-    both = [Appending(lake, RULE, HOUR, tmp_path / name, lake.contract(RULE)) for name in ("one", "other") if not (tmp_path / name).mkdir()]
+    both = [
+        Appending(lake, RULE, HOUR, tmp_path / name, lake.contract(RULE))
+        for name in ("one", "other")
+        if not (tmp_path / name).mkdir()
+    ]
     for place, into in enumerate(both):
         payloads = [json.dumps({f"{place}_{number}": 1 for number in range(900)}).encode()] * 4
-        for block in blocks(RULE, [Version(key(4 * place + each), "v", 1, "e", "m", latest=True) for each in range(4)], payloads, into.contract):
+        for block in blocks(
+            RULE,
+            [Version(key(4 * place + each), "v", 1, "e", "m", latest=True) for each in range(4)],
+            payloads,
+            into.contract,
+        ):
             into.add(block)
     for into in both:
         into.commit()
@@ -174,7 +196,9 @@ def test_a_rewrite_that_learns_may_fill_all_columns_and_one_with_a_contract_take
     for hour in (HOUR, HOUR.next):
         seen.add(learnt(lake, new.contract(RULE), RULE, hour))
     assert len(new.record(RULE, seen, new.form, most=COLUMNS).columns) == COLUMNS
-    pinned.pin(RULE, Contract(form=lake.form).adding([Contract().column((name,), "double") for name in ("speed", "a1")]))
+    pinned.pin(
+        RULE, Contract(form=lake.form).adding([Contract().column((name,), "double") for name in ("speed", "a1")])
+    )
     assert rewrite_hour(lake, pinned, RULE, HOUR).complete
     assert {*kinds(pinned)} == {"speed", "a1"}
 
@@ -206,7 +230,10 @@ def test_a_tie_of_kinds_settles_no_column_and_the_next_hour_does(lake, one, othe
     sent(lake, tied)
     assert kinds(lake) == ({"b": "int64"} if other != {} else {"b": "int64", "a": "int64"})
     rows = read(lake, "part-00000")
-    assert [json.loads(row["_extra"] or "{}").get("a", row.get("a")) for row in rows] == [one, other if other != {} else None]
+    assert [json.loads(row["_extra"] or "{}").get("a", row.get("a")) for row in rows] == [
+        one,
+        other if other != {} else None,
+    ]
     sent(lake, [*tied, tied[0]] * 3, HOUR.next)
     assert "a" in kinds(lake)
 
@@ -214,14 +241,19 @@ def test_a_tie_of_kinds_settles_no_column_and_the_next_hour_does(lake, one, othe
 @pytest.mark.parametrize("recorded", [True, False])
 def test_a_field_of_any_frequency_has_its_values_in_its_own_rows(lake, recorded):
     shares = [1, 2, 3, 7, 8, 9, 20, 63, 64, 65, 500, 4000]
-    messages = [{f"of_{share}": f"{share} {place}" for share in shares if place % share == 0} for place in range(BLOCK_ROWS)]
+    messages = [
+        {f"of_{share}": f"{share} {place}" for share in shares if place % share == 0} for place in range(BLOCK_ROWS)
+    ]
     late = [{f"of_{share}": "x" for share in shares if place >= BLOCK_ROWS - 9 * share} for place in range(BLOCK_ROWS)]
     if recorded:
         sent(lake, messages[:1] * 3)
         assert len(kinds(lake)) == len(shares)
     sent(lake, messages + late, HOUR.next)
     rows = read(lake, "hour=11/part-00000")
-    found = [{name: row[name] for name in kinds(lake) if row[name] is not None} | json.loads(row["_extra"] or "{}") for row in rows]
+    found = [
+        {name: row[name] for name in kinds(lake) if row[name] is not None} | json.loads(row["_extra"] or "{}")
+        for row in rows
+    ]
     assert found == messages + late
     assert [row["_extra"] for row in rows if row["_extra"]] == []
 
@@ -301,7 +333,9 @@ def test_exact_numbers_learn_decimals_where_ids_need_them_and_their_messages_are
     assert sent(lake, messages).statuses == {"ok": 6}
     assert kinds(lake) == {"id": DECIMAL, "n": "int64", "ids": f"{DECIMAL}[]"}
     assert [int(row["id"]) for row in read(lake, "part-00000")] == UINT64 * 2
-    assert [[int(each) for each in row["ids"]] for row in read(lake, "part-00000")] == [[number] for number in UINT64 * 2]
+    assert [[int(each) for each in row["ids"]] for row in read(lake, "part-00000")] == [
+        [number] for number in UINT64 * 2
+    ]
 
 
 def test_one_id_beyond_int64_does_not_make_a_column_of_integers_one_of_decimals(lake):

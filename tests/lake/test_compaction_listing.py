@@ -50,7 +50,11 @@ def test_a_seam_loses_and_doubles_nothing_wherever_it_falls(page, stretch):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(_offsets, st.booleans(), st.sampled_from(FOREIGN)), max_size=150), st.integers(1, 4), st.integers(2, 4))
+@given(
+    st.lists(st.tuples(_offsets, st.booleans(), st.sampled_from(FOREIGN)), max_size=150),
+    st.integers(1, 4),
+    st.integers(2, 4),
+)
 def test_stretches_together_are_what_one_listing_says(messages, page, stretch):
     store = DictStore(page=page)
     for offset, bare, foreign in messages:

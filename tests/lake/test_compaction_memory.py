@@ -37,7 +37,9 @@ print(json.dumps({"grown_mb": peak_mb() - before, "raw_bytes": done.raw_bytes, "
 
 @pytest.mark.whole
 def test_an_hour_of_messages_that_grow_thirtyfold_once_parsed_takes_no_more_than_others():
-    done = subprocess.run([sys.executable, "-c", HOSTILE, Path(__file__).parents[2]], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", HOSTILE, Path(__file__).parents[2]], capture_output=True, text=True, check=True
+    )
     found = json.loads(done.stdout)
     assert found["raw_bytes"] > 20_000_000
     assert found["statuses"] == {"ok": 160}

@@ -33,11 +33,23 @@ class Table(DictStore):
     def rows(self, generation=None):
         """The messages of a generation, or of that which readers use, by key and bytes."""
         parts = f"lake/v{generation or self.current}/"
-        return Counter(row for name in [*self.objects] if name.startswith(parts) and name.endswith(".parquet") for row in self._rows(name))
+        return Counter(
+            row
+            for name in [*self.objects]
+            if name.startswith(parts) and name.endswith(".parquet")
+            for row in self._rows(name)
+        )
 
     @property
     def current(self):
-        return max((int(name.removeprefix("lake/_current/v")) for name in [*self.objects] if name.startswith("lake/_current/v")), default=1)
+        return max(
+            (
+                int(name.removeprefix("lake/_current/v"))
+                for name in [*self.objects]
+                if name.startswith("lake/_current/v")
+            ),
+            default=1,
+        )
 
     def _rows(self, name):
         if name not in self._read:  # parts never change
@@ -69,7 +81,9 @@ class Raw(DictStore):
         for version in versions:
             held = [body for each, body in self.objects.get(version.key, []) if each.id == version.id]
             self.deleted += len(held)
-            self.wrong += [f"{version.key} was deleted without a row" for body in held if (version.key, body) not in rows]
+            self.wrong += [
+                f"{version.key} was deleted without a row" for body in held if (version.key, body) not in rows
+            ]
             if held:
                 super().delete([version])
 
@@ -91,10 +105,24 @@ class Siege:
             compact(self.s3.url(AT_ONCE + 1))
             rows = self.table.rows()
             faults = sum(sum(door.faults.values()) for door in self.s3.doors)
-        wrong = [*self.raw.wrong, *self.table.wrong, *[f"{row} is there {rows[row]} times" for row in self.raw.sent | rows if rows[row] != self.raw.sent[row]]]
+        wrong = [
+            *self.raw.wrong,
+            *self.table.wrong,
+            *[f"{row} is there {rows[row]} times" for row in self.raw.sent | rows if rows[row] != self.raw.sent[row]],
+        ]
         overwritten = [name for name, held in self.table.objects.items() if len(held) > 1]
-        figures = {"versions": self.raw.sent.total(), "deleted": self.raw.deleted, "generations": self.table.current, "faults": faults}
-        return figures | {"kills": dict(self.killed), "ended": dict(self.ended), "gave up": dict(self.gave_up), "wrong": wrong + overwritten}
+        figures = {
+            "versions": self.raw.sent.total(),
+            "deleted": self.raw.deleted,
+            "generations": self.table.current,
+            "faults": faults,
+        }
+        return figures | {
+            "kills": dict(self.killed),
+            "ended": dict(self.ended),
+            "gave up": dict(self.gave_up),
+            "wrong": wrong + overwritten,
+        }
 
     def _beset(self, kills, versions):
         doors, busy = self.s3.doors[:AT_ONCE], {}
@@ -116,7 +144,10 @@ class Siege:
         door.chance, door.kill_at = self.chance, None
         way = self.draw.choice(["at a request", "at a moment", "not"]) if killed_too else "not"
         if way == "at a request":
-            door.kill_at = (self.draw.choice([self.draw.randrange(15), self.draw.randrange(100)]), self.draw.choice(["before", "after"]))
+            door.kill_at = (
+                self.draw.choice([self.draw.randrange(15), self.draw.randrange(100)]),
+                self.draw.choice(["before", "after"]),
+            )
         pid = self.writers.start(f"http://127.0.0.1:{door.port}", door, deed)
         process = os.pidfd_open(pid)  # names this process even after its end
         timer = Timer(self.draw.random() * MOMENT_S, self._kill, [process])

@@ -40,11 +40,17 @@ def with_pyarrow(root):
 def with_duckdb(root):
     files = f"read_parquet('{root}/lake/v1/**/*.parquet', hive_partitioning=true, union_by_name=true)"
     with duckdb.connect() as connection:
-        return connection.execute(f"SELECT count(*), count(DISTINCT _key) FROM {files} WHERE rule = '{RULE.key}'").fetchone()
+        return connection.execute(
+            f"SELECT count(*), count(DISTINCT _key) FROM {files} WHERE rule = '{RULE.key}'"
+        ).fetchone()
 
 
 @pytest.mark.spark
-@pytest.mark.parametrize(("form", "altitude"), [(Form(), "position_alt"), (Form("structs", "elements"), "position.alt")], ids=["columns", "structs"])
+@pytest.mark.parametrize(
+    ("form", "altitude"),
+    [(Form(), "position_alt"), (Form("structs", "elements"), "position.alt")],
+    ids=["columns", "structs"],
+)
 def test_spark_reads_the_lake_by_its_partitions_and_pushes_predicates_down(spark, form, altitude, tmp_path):
     raw, lake = DictStore(), Lake(Folder(tmp_path), "lake", form=form)
     high = b'{"speed": 3, "position": {"alt": 500.5}, "tags": ["a"]}'

@@ -117,13 +117,21 @@ class Model:
         """Whether a row is there twice, or the reader's next file is not the one that it listed."""
         twice = sum(map(len, world.parts)) > len(frozenset().union(*world.parts))
         torn = world.listed is not None and any(
-            place >= len(world.parts) or world.parts[place] != rows for place, rows in enumerate(world.listed) if place >= world.read
+            place >= len(world.parts) or world.parts[place] != rows
+            for place, rows in enumerate(world.listed)
+            if place >= world.read
         )
         return twice or torn
 
     def wrong_at_the_end(self, world):
         """Whether a row is missing or doubled after one more run, which nothing disturbs; or was missing although its writer had finished."""
-        acknowledged = {row for chunks, answers in zip(self.writers, world.answers, strict=True) if answers is not None for chunk in chunks for row in chunk}
+        acknowledged = {
+            row
+            for chunks, answers in zip(self.writers, world.answers, strict=True)
+            if answers is not None
+            for chunk in chunks
+            for row in chunk
+        }
         if not acknowledged <= frozenset().union(*world.parts):
             return True
         parts, answers = world.parts, ()

@@ -48,7 +48,9 @@ def test_an_hour_that_holds_every_version_with_its_bytes_passes_verification(raw
 def test_what_is_missing_altered_or_double_in_the_lake_is_found(raw, lake):
     compact(raw, lake)
     table = pq.read_table(io.BytesIO(lake.store.objects[PART][0][1]))
-    changed = table.set_column(table.schema.get_field_index("_payload"), "_payload", [[b"forged", *table["_payload"].to_pylist()[1:]]])
+    changed = table.set_column(
+        table.schema.get_field_index("_payload"), "_payload", [[b"forged", *table["_payload"].to_pylist()[1:]]]
+    )
     for rows, fault in ((table.slice(1), "missing"), (changed, "altered")):
         lake.store.put(PART, written(rows))
         found = verify_hour(raw, lake, RULE, HOUR)
@@ -103,7 +105,11 @@ def test_a_forecast_says_what_a_run_then_reads_and_writes(raw, lake):
     compact(raw, lake)
     raw.put(key(1), b'{"late": true}')
     forecast, done = forecast_hour(raw, lake, RULE, HOUR), compact(raw, lake)
-    assert (forecast.raw_versions, forecast.missing, forecast.rows) == (done.raw_versions, done.rows_added, done.rows_before)
+    assert (forecast.raw_versions, forecast.missing, forecast.rows) == (
+        done.raw_versions,
+        done.rows_added,
+        done.rows_before,
+    )
     assert forecast.put_requests == len(done.parts_added)
     assert forecast_hour(raw, lake, RULE, HOUR).put_requests == 0
 
@@ -115,9 +121,18 @@ def test_recorded_columns_keep_their_kind_and_what_does_not_fit_is_counted(lake)
     raw.put(key(2), b'{"speed": 12.5, "name": 7, "new": [1.5]}')
     late = compact(raw, replace(lake, new_column_messages=1))
     assert late.statuses == {"partial": 1}
-    assert {column.name: column.kind for column in lake.contract(RULE).columns.values()} == {"name": "string", "speed": "int64", "new": "double[]"}
+    assert {column.name: column.kind for column in lake.contract(RULE).columns.values()} == {
+        "name": "string",
+        "speed": "int64",
+        "new": "double[]",
+    }
     [row] = read(lake, "part-00001")
-    assert (row["speed"], row["name"], row["new"], json.loads(row["_extra"])) == (None, None, [1.5], {"speed": 12.5, "name": 7})
+    assert (row["speed"], row["name"], row["new"], json.loads(row["_extra"])) == (
+        None,
+        None,
+        [1.5],
+        {"speed": 12.5, "name": 7},
+    )
 
 
 def test_within_the_first_hour_integers_widen_to_doubles(lake):
@@ -135,10 +150,17 @@ def test_a_record_survives_its_text():
 
 
 def test_two_who_record_at_once_end_with_the_columns_of_both(lake):
-    one, other = (Evidence(2, {(name,): Counter({kind: 2}), ("both",): Counter({kind: 2})}) for name, kind in (("a", "int64"), ("b", "string")))
+    one, other = (
+        Evidence(2, {(name,): Counter({kind: 2}), ("both",): Counter({kind: 2})})
+        for name, kind in (("a", "int64"), ("b", "string"))
+    )
     lake.record(RULE, one, lake.form)
     recorded = lake.record(RULE, other, lake.form)
-    assert {name: column.kind for name, column in recorded.columns.items()} == {"a": "int64", "both": "int64", "b": "string"}
+    assert {name: column.kind for name, column in recorded.columns.items()} == {
+        "a": "int64",
+        "both": "int64",
+        "b": "string",
+    }
     assert lake.record(RULE, other, lake.form) == lake.contract(RULE) == recorded
 
 
@@ -191,10 +213,17 @@ def test_the_lake_names_the_hours_that_it_holds(raw, lake):
 
 def written(table):
     body = io.BytesIO()
-    pq.write_table(table.replace_schema_metadata({"fleet_pipeline": json.dumps({"rows": table.num_rows, "versions": table.num_rows})}), body)
+    pq.write_table(
+        table.replace_schema_metadata(
+            {"fleet_pipeline": json.dumps({"rows": table.num_rows, "versions": table.num_rows})}
+        ),
+        body,
+    )
     return body.getvalue()
 
 
 def read(lake, part):
-    [body] = [versions[0][1] for name, versions in lake.store.objects.items() if name.startswith(lake.root) and part in name]
+    [body] = [
+        versions[0][1] for name, versions in lake.store.objects.items() if name.startswith(lake.root) and part in name
+    ]
     return pq.read_table(io.BytesIO(body)).to_pylist()

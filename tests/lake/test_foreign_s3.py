@@ -33,7 +33,9 @@ from fleet_pipeline.model.errors import OverwritesUnasked
 
 pytestmark = [
     pytest.mark.foreign,
-    pytest.mark.skipif("FOREIGN_S3" not in os.environ, reason="no foreign object store runs: make foreign-s3 starts two"),
+    pytest.mark.skipif(
+        "FOREIGN_S3" not in os.environ, reason="no foreign object store runs: make foreign-s3 starts two"
+    ),
 ]
 OBJECTS = int(os.environ.get("FOREIGN_OBJECTS", "2500"))
 LATER = HOUR.end + timedelta(days=1)
@@ -59,7 +61,10 @@ def bucket(foreign):
 def put(store, objects):
     """Write as a rule does: over whatever a key held."""
     store._transfers.patience_s = 60  # asked for a second time, a write without a condition would be a second version
-    wanted = (Request(f"{store._root}{name}", kind="PUT", body=body, payload_hash=hashlib.sha256(body).hexdigest()) for name, body in objects)
+    wanted = (
+        Request(f"{store._root}{name}", kind="PUT", body=body, payload_hash=hashlib.sha256(body).hexdigest())
+        for name, body in objects
+    )
     assert {answer.status for _, answer in store._transfers.all(wanted)} == {200}
 
 
@@ -67,7 +72,10 @@ def messages(count, seed):
     chance, hostile = random.Random(seed), [payload for payload, _ in HOSTILE.values() if len(payload) < 2000]
     for number in range(count):
         odd = chance.random() < 0.05
-        yield key(chance.randrange(3_600_000)), chance.choice(hostile) if odd else json.dumps({"number": number, "speed": chance.random() * 99}).encode()
+        yield (
+            key(chance.randrange(3_600_000)),
+            chance.choice(hostile) if odd else json.dumps({"number": number, "speed": chance.random() * 99}).encode(),
+        )
 
 
 def rows(lake):
@@ -80,7 +88,9 @@ def rows(lake):
 
 def test_an_hour_goes_its_whole_way_and_its_rows_are_what_was_put(bucket):
     raw, lake = bucket(versioned=True), Lake(bucket(versioned=False), "lake")
-    if os.environ["FOREIGN_S3"] == "moto":  # 5.2.5 leaves out the first key at or after a marker: give it the marker itself
+    if (
+        os.environ["FOREIGN_S3"] == "moto"
+    ):  # 5.2.5 leaves out the first key at or after a marker: give it the marker itself
         raw.put_new(f"{RULE.raw_prefix}{HOUR.start_ms - 1}.", b"")
     sent, began = list(messages(OBJECTS, 1)), time.monotonic()
     put(raw, sent)
@@ -117,7 +127,9 @@ def test_every_version_of_every_key_is_listed_whatever_pages_they_lie_on(bucket)
     assert [version.key for version in found] == [name for name in names for _ in range(3)]
     assert sum(version.latest for version in found) == 699
     assert Counter(body for _, body in raw.bodies(found)) == {b"0": 700, b"1": 700, b"2": 700}
-    assert [version.key for page in raw.versions("a/", after=names[3], until=names[6]) for version in page] == [name for name in names[4:6] for _ in range(3)]
+    assert [version.key for page in raw.versions("a/", after=names[3], until=names[6]) for version in page] == [
+        name for name in names[4:6] for _ in range(3)
+    ]
 
 
 def test_keys_come_back_as_they_were_whatever_they_are_made_of(bucket):
@@ -140,14 +152,19 @@ def _put_by_botocore(store, name):
     return True
 
 
-@pytest.mark.skipif(os.environ.get("FOREIGN_S3") == "moto", reason="moto 5.2.5 looks and writes without a lock: two writers may both be answered 200")
+@pytest.mark.skipif(
+    os.environ.get("FOREIGN_S3") == "moto",
+    reason="moto 5.2.5 looks and writes without a lock: two writers may both be answered 200",
+)
 def test_of_many_writers_of_one_key_one_wins_and_its_bytes_stay(foreign, bucket):
     lake = bucket(versioned=False)
     lake.prove()
     with ThreadPoolExecutor(8) as pool:
         stores = [S3Store(foreign, lake.bucket) for _ in range(8)]
         for number in range(20):
-            won = list(pool.map(lambda place, name=f"part-{number}": stores[place].put_new(name, b"%d" % place), range(8)))
+            won = list(
+                pool.map(lambda place, name=f"part-{number}": stores[place].put_new(name, b"%d" % place), range(8))
+            )
             assert sum(won) == 1
             assert lake.read(f"part-{number}", 0, 1) == b"%d" % won.index(True)
 
@@ -162,7 +179,9 @@ def test_a_bucket_is_refused_exactly_if_it_writes_twice_what_may_be_written_once
         with pytest.raises(OverwritesUnasked):
             lake.prove()
         assert [version for page in lake.versions("_") for version in page] == []
-    print(f"\n{os.environ['FOREIGN_S3']}: If-None-Match is {'obeyed' if obeys else 'ignored'}, {'versioned' if versioned else 'no versions'}")  # noqa: T201
+    print(  # noqa: T201
+        f"\n{os.environ['FOREIGN_S3']}: If-None-Match is {'obeyed' if obeys else 'ignored'}, {'versioned' if versioned else 'no versions'}"
+    )
 
 
 def _obeys(foreign, name):

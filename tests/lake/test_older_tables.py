@@ -88,7 +88,11 @@ def test_what_that_version_counted_is_what_verification_finds(raw, lake):
 
 
 def test_later_hours_and_late_messages_are_added_and_no_row_or_column_changes(raw, lake, rule):
-    before, columns, objects = {hour: rows(lake, rule, hour) for hour in HOURS}, kinds(lake, rule), dict(lake.store.objects)
+    before, columns, objects = (
+        {hour: rows(lake, rule, hour) for hour in HOURS},
+        kinds(lake, rule),
+        dict(lake.store.objects),
+    )
     for hour in HOURS:
         done = compact_hour(raw, lake, rule, hour)
         assert (done.complete, done.rows_added, len(done.parts_added)) == (True, LATE[hour], min(1, LATE[hour]))

@@ -39,7 +39,11 @@ def kinds(lake, rule):
 def test_a_table_has_the_columns_that_are_said_from_its_first_row_and_takes_no_others(lake):
     rule = rule_of(columns={"speed": "double", "at.lat": "double"})
     sent(lake, rule, *[{"speed": 1, "at": {"lat": 48.1}, "new": 1}] * 5)
-    assert (kinds(lake, rule), lake.contract(rule).pinned, lake.contract(rule).number) == ({"speed": "double", "at_lat": "double"}, True, 0)
+    assert (kinds(lake, rule), lake.contract(rule).pinned, lake.contract(rule).number) == (
+        {"speed": "double", "at_lat": "double"},
+        True,
+        0,
+    )
     row = read(lake, "part-00000")[0]
     assert (row["speed"], row["at_lat"], json.loads(row["_extra"])) == (1.0, 48.1, {"new": 1})
     sent(lake, rule, {"speed": 2}, hour=HOUR.next)

@@ -41,11 +41,19 @@ def account(fleet, local_aws):
     aws = Aws(fleet.region, fleet.account, local_aws.url)
     for name in ("bucket", "lake_bucket"):
         reconcile(blueprint(fleet)[name].resource, aws)
-    raw, lake, [rule, *_] = S3Store(aws, fleet.bucket), Lake(S3Store(aws, fleet.lake_bucket), fleet.parquet_prefix), fleet.rules
+    raw, lake, [rule, *_] = (
+        S3Store(aws, fleet.bucket),
+        Lake(S3Store(aws, fleet.lake_bucket), fleet.parquet_prefix),
+        fleet.rules,
+    )
     for hour, more in zip(HOURS, ({}, {"door": EVIL}), strict=True):
         for second in range(3):
             body = json.dumps({"serial": SERIAL, "speed_kmh": 1.5, **more})
-            aws.s3.put_object(Bucket=fleet.bucket, Key=rule.raw_key(RawName(hour.start_ms + 1000 * second, str(uuid.uuid4()))), Body=body)
+            aws.s3.put_object(
+                Bucket=fleet.bucket,
+                Key=rule.raw_key(RawName(hour.start_ms + 1000 * second, str(uuid.uuid4()))),
+                Body=body,
+            )
         compact_hour(raw, lake, rule, hour)
         seen(fleet, lake, hour)
     return aws
@@ -58,15 +66,21 @@ def answer(account, fleet, sql, **days):
 def test_each_rule_is_a_view_and_messages_are_all_of_them(account, fleet):
     found = tables(connect(account, fleet))
     assert set(found) == {"rule1", "rule2", "rule3", "messages", "vehicles_hourly"}
-    assert {("door", "VARCHAR"), ("rule", "VARCHAR"), ("date", "VARCHAR"), ("hour", "INTEGER")} <= set(found["messages"])
-    assert answer(account, fleet, "SELECT date, hour, count(*) AS n, count(door) AS doors FROM messages GROUP BY ALL ORDER BY ALL") == [
+    assert {("door", "VARCHAR"), ("rule", "VARCHAR"), ("date", "VARCHAR"), ("hour", "INTEGER")} <= set(
+        found["messages"]
+    )
+    assert answer(
+        account, fleet, "SELECT date, hour, count(*) AS n, count(door) AS doors FROM messages GROUP BY ALL ORDER BY ALL"
+    ) == [
         {"date": "2026-11-23", "hour": 23, "n": 3, "doors": 0},
         {"date": "2026-11-24", "hour": 0, "n": 3, "doors": 3},
     ]
 
 
 def test_a_rule_without_parts_has_no_rows_and_can_be_asked(account, fleet):
-    assert answer(account, fleet, "SELECT count(*) AS n FROM rule3 WHERE date = '2026-11-23' AND _status = 'ok'") == [{"n": 0}]
+    assert answer(account, fleet, "SELECT count(*) AS n FROM rule3 WHERE date = '2026-11-23' AND _status = 'ok'") == [
+        {"n": 0}
+    ]
 
 
 def test_days_from_and_to_are_both_included(account, fleet):
@@ -92,7 +106,9 @@ def test_the_last_revision_of_a_vehicles_table_counts(account, fleet):
 
 
 def test_a_wrong_question_says_which_tables_there_are(account, fleet):
-    with pytest.raises(QueryRefused, match=r"message2[\s\S]*The tables are: messages, rule1, rule2, rule3, vehicles_hourly"):
+    with pytest.raises(
+        QueryRefused, match=r"message2[\s\S]*The tables are: messages, rule1, rule2, rule3, vehicles_hourly"
+    ):
         answer(account, fleet, "SELECT 1 FROM message2")
 
 
@@ -137,8 +153,13 @@ def test_a_file_holds_every_row_and_is_there_when_it_is_whole(suffix, account, f
 
 
 def test_a_file_of_an_unknown_kind_or_place_is_refused(account, fleet, command, tmp_path):
-    assert "must end with .parquet, .csv or .json" in command(fleet, "query", "--out", str(tmp_path / "x.xlsx"), "SELECT 1")[1]
-    assert "No such file or directory" in command(fleet, "query", "--out", str(tmp_path / "no" / "x.csv"), "SELECT 1")[1]
+    assert (
+        "must end with .parquet, .csv or .json"
+        in command(fleet, "query", "--out", str(tmp_path / "x.xlsx"), "SELECT 1")[1]
+    )
+    assert (
+        "No such file or directory" in command(fleet, "query", "--out", str(tmp_path / "no" / "x.csv"), "SELECT 1")[1]
+    )
 
 
 def test_without_a_question_the_tables_are_named(account, fleet, command):
@@ -162,9 +183,22 @@ def test_an_account_without_a_lake_says_what_makes_one(make_fleet, command):
 
 def test_the_shell_answers_until_it_is_left_and_survives_a_mistake(account, fleet, tmp_path):
     typed = "SELECT nonsense;\nSELECT count(*) AS n\nFROM rule1;\nSELECT 1 AS no_row_at_all WHERE false;\n.nothing\n.tables\n.quit\n"
-    given = {"FLEET_ACCOUNT": fleet.account, "FLEET_BUCKET": fleet.bucket, "FLEET_HOME": fleet.home, "COLUMNS": "200", "PATH": "/usr/bin:/bin"}
+    given = {
+        "FLEET_ACCOUNT": fleet.account,
+        "FLEET_BUCKET": fleet.bucket,
+        "FLEET_HOME": fleet.home,
+        "COLUMNS": "200",
+        "PATH": "/usr/bin:/bin",
+    }
     shell = subprocess.run(
-        [sys.executable, "-m", "fleet_pipeline", "shell"], input=typed, env=given, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-m", "fleet_pipeline", "shell"],
+        input=typed,
+        env=given,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert shell.returncode == 0, shell.stderr
     assert "nonsense" in shell.stdout

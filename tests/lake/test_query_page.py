@@ -150,7 +150,13 @@ def run(here, engine, question):
 def test_the_page_asks_five_questions_in_five_engines():
     assert len(QUESTIONS) == 5
     for question in QUESTIONS:
-        assert {engine for heading, engine in EXAMPLES if heading == question} == {"Athena", "DuckDB", "pandas", "Polars", "Spark"}
+        assert {engine for heading, engine in EXAMPLES if heading == question} == {
+            "Athena",
+            "DuckDB",
+            "pandas",
+            "Polars",
+            "Spark",
+        }
 
 
 @pytest.mark.parametrize("engine", ["DuckDB", "pandas", "Polars"])
@@ -164,7 +170,9 @@ def test_the_page_opens_the_lake_as_fleet_connect_does(engine):
 def test_the_first_answer_counts_every_message(by_duckdb, lake):
     counted = fetched(by_duckdb.execute(*EXAMPLES[QUESTIONS[0], "DuckDB"]))
     assert sum(messages for *_, messages in counted) == 91
-    assert {(rule, hour) for rule, hour, _ in counted} == {(f"rule{number}", hour) for number in (1, 2, 3) for hour in (9, 10)}
+    assert {(rule, hour) for rule, hour, _ in counted} == {
+        (f"rule{number}", hour) for number in (1, 2, 3) for hour in (9, 10)
+    }
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
@@ -196,7 +204,9 @@ def test_spark_gives_the_same_answers(spark, lake, here, by_duckdb, tmp_path):
         for block in [*EXAMPLES[OPENING, "Spark"], *EXAMPLES[question, "Spark"]]:
             exec(compile(block, "docs/query.md: Spark", "exec"), names)
         rows = [json.loads(text) for text in names["answer"].toJSON().collect()]
-        assert [spelled(row.values()) for row in rows] == [spelled(row) for row in fetched(by_duckdb.execute(*EXAMPLES[question, "DuckDB"]))]
+        assert [spelled(row.values()) for row in rows] == [
+            spelled(row) for row in fetched(by_duckdb.execute(*EXAMPLES[question, "DuckDB"]))
+        ]
 
 
 def spelled(row):

@@ -31,7 +31,11 @@ RULE = FLEET.rules[0]
 UUID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 NAME = f"1795442400123-{UUID}"
 KEY = f"errors/rule1/{NAME}"
-FAILURE = {"failedAction": "S3Action", "failedResource": "bucket", "errorMessage": f"Access Denied, key test-rule/rule1/{NAME}"}
+FAILURE = {
+    "failedAction": "S3Action",
+    "failedResource": "bucket",
+    "errorMessage": f"Access Denied, key test-rule/rule1/{NAME}",
+}
 
 
 def document(payload=b"{}", **other):
@@ -121,13 +125,20 @@ def bucket_with(count):
 
 
 def payloads(bucket):
-    return sorted(body for key, versions in bucket.objects.items() if key.startswith("test-rule/") for _, body in versions)
+    return sorted(
+        body for key, versions in bucket.objects.items() if key.startswith("test-rule/") for _, body in versions
+    )
 
 
 def test_every_report_comes_back_once_and_a_second_replay_finds_none():
     bucket = bucket_with(2500)
     first = bucket.replay()
-    assert (first.returned, first.already, first.hours, first.strange) == (2500, 0, (Hour.of_millis(1795442400000),), ("errors/rule1/notes.txt",))
+    assert (first.returned, first.already, first.hours, first.strange) == (
+        2500,
+        0,
+        (Hour.of_millis(1795442400000),),
+        ("errors/rule1/notes.txt",),
+    )
     assert bucket.replay() == Replayed(0, 0, (), ("errors/rule1/notes.txt",))
     assert payloads(bucket) == sorted(str(number).encode() for number in range(2500))
 
@@ -143,7 +154,9 @@ def test_stopped_at_any_call_the_next_replay_makes_no_doubles(stopped_after):
     assert payloads(bucket) == [b"0", b"1", b"2", b"3", b"4"]
 
 
-FURTHER = RuleTable(key="rule1", actions=({"sqs": {"queueUrl": "https://sqs/1/q"}}, {"s3": {"bucketName": "copies", "key": "k"}}))
+FURTHER = RuleTable(
+    key="rule1", actions=({"sqs": {"queueUrl": "https://sqs/1/q"}}, {"s3": {"bucketName": "copies", "key": "k"}})
+)
 SQS = {"failedAction": "SqsAction", "failedResource": "https://sqs/1/q", "errorMessage": "no such queue"}
 COPY = {"failedAction": "S3Action", "failedResource": "copies", "errorMessage": "Access Denied"}
 
@@ -188,7 +201,9 @@ def test_a_message_that_a_rule_could_not_write_comes_back_and_becomes_one_row(fl
     for resource in resources(blueprint(fleet)):
         reconcile(resource, aws)
     claim = read_claim(fleet, aws)
-    vehicle = register(fleet, account.broker, Identity(claim.certificate_pem, claim.private_key), "297468000001", tmp_path)
+    vehicle = register(
+        fleet, account.broker, Identity(claim.certificate_pem, claim.private_key), "297468000001", tmp_path
+    )
     aws.iam.delete_role_policy(RoleName=fleet.rule_role_name, PolicyName="iotCoreRolePolicy")
     with connected(account.broker, Folder(vehicle.folder).read(), vehicle.thing_name) as connection:
         connection.publish(rule.ingest[0], b'{"speed_kmh": 48.2}')

@@ -87,7 +87,9 @@ def test_a_rule_that_selects_all_writes_the_payloads_own_bytes(aws, bucket, rule
 def test_a_rule_that_selects_fields_writes_them_as_json(aws, bucket, rule, publish):
     rule("raw/one", sql="SELECT a, topic() AS topic FROM 'raw/one'")
     publish(b'{"a": 1, "b": 2}')
-    assert {key: json.loads(body) for key, body in objects(aws, bucket).items()} == {"raw/one": {"a": 1, "topic": "raw/one"}}
+    assert {key: json.loads(body) for key, body in objects(aws, bucket).items()} == {
+        "raw/one": {"a": 1, "topic": "raw/one"}
+    }
 
 
 def test_the_key_of_an_object_is_evaluated_for_each_message(aws, bucket, rule, publish):
@@ -109,7 +111,9 @@ def test_basic_ingest_reaches_the_rule_under_the_topic_after_its_name(aws, bucke
 def test_actions_of_other_kinds_are_carried_out_as_before(aws, bucket, role, rule, publish):
     rule("${topic()}")
     republish = {"roleArn": role, "topic": "raw/one", "qos": 1}
-    aws.iot.create_topic_rule(ruleName="two", topicRulePayload={"sql": "SELECT * FROM 'raw/two'", "actions": [{"republish": republish}]})
+    aws.iot.create_topic_rule(
+        ruleName="two", topicRulePayload={"sql": "SELECT * FROM 'raw/two'", "actions": [{"republish": republish}]}
+    )
     publish(b'{"a": 1}', topic="raw/two")
     assert objects(aws, bucket) == {"raw/one": b'{"a": 1}'}
 
@@ -120,7 +124,9 @@ def test_a_bucket_with_versions_keeps_what_a_rule_overwrites(aws, bucket, rule, 
     publish(b"1")
     publish(b"2")
     versions = aws.s3.list_object_versions(Bucket=bucket)["Versions"]
-    assert {aws.s3.get_object(Bucket=bucket, Key="raw/one", VersionId=each["VersionId"])["Body"].read() for each in versions} == {b"1", b"2"}
+    assert {
+        aws.s3.get_object(Bucket=bucket, Key="raw/one", VersionId=each["VersionId"])["Body"].read() for each in versions
+    } == {b"1", b"2"}
 
 
 def test_what_a_rule_may_not_write_reaches_its_error_action_with_aws_error_document(aws, bucket, rule, publish):
@@ -163,7 +169,12 @@ def test_an_expression_that_has_no_value_fails_the_action(aws, bucket, rule, pub
 @pytest.fixture
 def vehicle(aws, fleet, local_aws):
     """May connect as car, and publish to raw/one of its own account."""
-    return Vehicle(aws, local_aws, ("iot:Connect", fleet.arn("iot", "client/car")), ("iot:Publish", fleet.arn("iot", "topic/raw/one")))
+    return Vehicle(
+        aws,
+        local_aws,
+        ("iot:Connect", fleet.arn("iot", "client/car")),
+        ("iot:Publish", fleet.arn("iot", "topic/raw/one")),
+    )
 
 
 def test_a_message_that_a_vehicle_got_acknowledged_is_in_s3_under_its_client_id(aws, bucket, rule, vehicle):
@@ -199,7 +210,10 @@ def handshake(local_aws):
     context.maximum_version = ssl.TLSVersion.TLSv1_2
 
     def shake():
-        with socket.create_connection(("127.0.0.1", local_aws.mqtt_port), timeout=10) as plain, context.wrap_socket(plain, server_hostname="localhost"):
+        with (
+            socket.create_connection(("127.0.0.1", local_aws.mqtt_port), timeout=10) as plain,
+            context.wrap_socket(plain, server_hostname="localhost"),
+        ):
             pass
 
     return context, shake
@@ -220,7 +234,12 @@ def test_a_client_with_a_certificate_is_let_in(handshake, vehicle, tmp_path):
 
 
 def test_an_unsigned_web_socket_is_refused(local_aws):
-    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Protocol": "mqtt"}
+    upgrade = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Protocol": "mqtt",
+    }
     connection = http.client.HTTPConnection(urlsplit(local_aws.url).netloc, timeout=10)
     connection.request("GET", "/mqtt", headers={**upgrade, "Sec-WebSocket-Key": base64.b64encode(b"k" * 16).decode()})
     assert connection.getresponse().status == 403
@@ -228,7 +247,11 @@ def test_an_unsigned_web_socket_is_refused(local_aws):
 
 
 def test_the_server_listens_on_the_loopback_address_alone(local_aws):
-    listening = {each.laddr for each in psutil.Process(local_aws.pid).net_connections("inet") if each.status == psutil.CONN_LISTEN}
+    listening = {
+        each.laddr
+        for each in psutil.Process(local_aws.pid).net_connections("inet")
+        if each.status == psutil.CONN_LISTEN
+    }
     assert {address.ip for address in listening} == {"127.0.0.1"}
     assert local_aws.mqtt_port in {address.port for address in listening}
 
@@ -308,7 +331,12 @@ def calling(aws, fleet):
         aws.iam.put_role_policy(RoleName="caller", PolicyName="calls", PolicyDocument=allowing((list(actions), "*")))
         code = {"ZipFile": package.getvalue()}
         aws.functions.create_function(
-            FunctionName="caller", Runtime="python3.13", Handler="function.handler", Role=fleet.role_arn("caller"), Code=code, Timeout=5
+            FunctionName="caller",
+            Runtime="python3.13",
+            Handler="function.handler",
+            Role=fleet.role_arn("caller"),
+            Code=code,
+            Timeout=5,
         )
 
         def call(service, name, **arguments):
@@ -325,7 +353,11 @@ def test_a_function_reaches_the_things_of_its_own_account_where_only_the_first_o
     call = calling("iot:DescribeThing", "iot:UpdateThing")
     found = call("iot", "describe_thing", thingName="car")
     assert found["thingArn"] == f"arn:aws:iot:{aws.region}:{aws.account}:thing/car"
-    taking = {"thingName": "car", "attributePayload": {"attributes": {"replacement": ""}, "merge": True}, "expectedVersion": found["version"]}
+    taking = {
+        "thingName": "car",
+        "attributePayload": {"attributes": {"replacement": ""}, "merge": True},
+        "expectedVersion": found["version"],
+    }
     assert "error" not in call("iot", "update_thing", **taking)
     assert call("iot", "update_thing", **taking) == {"error": "VersionConflictException"}
     assert call("iot", "describe_thing", thingName="car")["attributes"] == {"kept": "1"}
@@ -346,7 +378,10 @@ def test_a_function_reads_an_object_in_a_bucket_that_takes_tls_only(aws, bucket,
 def test_a_function_reads_an_item_from_dynamodb(aws, calling):
     key = {"AttributeName": "serial"}
     aws.dynamodb.create_table(
-        TableName="serials", AttributeDefinitions=[{**key, "AttributeType": "S"}], KeySchema=[{**key, "KeyType": "HASH"}], BillingMode="PAY_PER_REQUEST"
+        TableName="serials",
+        AttributeDefinitions=[{**key, "AttributeType": "S"}],
+        KeySchema=[{**key, "KeyType": "HASH"}],
+        BillingMode="PAY_PER_REQUEST",
     )
     item = {"serial": {"S": "297468ABCDEF"}}
     aws.dynamodb.put_item(TableName="serials", Item=item)
@@ -359,14 +394,19 @@ def test_a_function_may_do_what_its_role_allows_and_no_more(aws, calling):
     aws.iot.create_thing(thingName="car")
     call = calling("iot:DescribeThing")
     assert call("iot", "describe_thing", thingName="car")["thingName"] == "car"
-    assert "AccessDenied" in call("iot", "update_thing", thingName="car", attributePayload={"attributes": {"a": "1"}})["error"]
+    assert (
+        "AccessDenied"
+        in call("iot", "update_thing", thingName="car", attributePayload={"attributes": {"a": "1"}})["error"]
+    )
 
 
 def test_neither_private_keys_nor_payloads_are_in_the_log(aws, local_aws):
     everything = (("iot:*", "*"),)
     vehicle = Vehicle(aws, local_aws, *everything)
     with vehicle.connected() as connection:
-        options = mqtt_request_response.ClientOptions(max_request_response_subscriptions=2, max_streaming_subscriptions=1, operation_timeout_in_seconds=10)
+        options = mqtt_request_response.ClientOptions(
+            max_request_response_subscriptions=2, max_streaming_subscriptions=1, operation_timeout_in_seconds=10
+        )
         identity = iotidentity.IotIdentityClientV2(connection, options)
         made = identity.create_keys_and_certificate(iotidentity.CreateKeysAndCertificateRequest()).result(10)
     vehicle.publish("raw/one", b"payload-to-look-for")

@@ -117,7 +117,10 @@ def test_a_server_that_was_killed_comes_back_with_its_objects_and_lets_its_vehic
     after = start(home)
     assert after == replace(before, pid=after.pid)
     assert after.ca_path.read_text() == ca
-    assert [aws.s3.get_object(Bucket="kept", Key="one", VersionId=each)["Body"].read() for each in versions] == [b"1", b"2"]
+    assert [aws.s3.get_object(Bucket="kept", Key="one", VersionId=each)["Body"].read() for each in versions] == [
+        b"1",
+        b"2",
+    ]
     assert aws.s3.get_object(Bucket="kept", Key="one")["Body"].read() == b"2"
     vehicle.publish("raw/one", b"{}")
 
@@ -167,7 +170,12 @@ def test_a_server_whose_folder_was_deleted_ends_and_does_not_make_it_anew(home):
 
 
 def test_the_environment_of_whoever_starts_it_does_not_change_the_server(home, monkeypatch):
-    for name, value in {"AUTH": "false", "SERVICES": "sqs", "AWS_ENDPOINT_URL": "http://127.0.0.1:9", "IOT_MTLS_ENABLED": "0"}.items():
+    for name, value in {
+        "AUTH": "false",
+        "SERVICES": "sqs",
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+        "IOT_MTLS_ENABLED": "0",
+    }.items():
         monkeypatch.setenv(name, value)
     with urllib.request.urlopen(f"{start(home).url}/_ministack/health", timeout=10) as answer:
         said = json.load(answer)

@@ -8,7 +8,12 @@ from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.partitions import AWS, PARTITIONS
 
 BOTOCORES = botocore.session.get_session().get_component("data_loader").load_data("partitions")["partitions"]
-REGIONS = [(partition["id"], region) for partition in BOTOCORES for region in partition["regions"] if not region.endswith("-global")]
+REGIONS = [
+    (partition["id"], region)
+    for partition in BOTOCORES
+    for region in partition["regions"]
+    if not region.endswith("-global")
+]
 
 
 @pytest.mark.parametrize(("partition", "region"), REGIONS)
@@ -21,10 +26,14 @@ def test_every_region_that_botocore_knows_is_taken_and_its_arns_and_hosts_are_it
 
 
 def test_the_domains_are_botocores():
-    assert {each.name: each.domain for each in (AWS, *PARTITIONS.values())} == {each["id"]: each["outputs"]["dnsSuffix"] for each in BOTOCORES}
+    assert {each.name: each.domain for each in (AWS, *PARTITIONS.values())} == {
+        each["id"]: each["outputs"]["dnsSuffix"] for each in BOTOCORES
+    }
 
 
 def test_a_page_of_the_console_is_named_where_there_is_one():
-    assert Fleet(region="cn-north-1").console_url("s3/buckets/b") == "https://cn-north-1.console.amazonaws.cn/s3/buckets/b"
+    assert (
+        Fleet(region="cn-north-1").console_url("s3/buckets/b") == "https://cn-north-1.console.amazonaws.cn/s3/buckets/b"
+    )
     assert Fleet(region="us-gov-west-1").console_url("s3") == "https://us-gov-west-1.console.amazonaws-us-gov.com/s3"
     assert Fleet(region="us-iso-east-1").console_url("s3") is None

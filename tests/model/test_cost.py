@@ -43,7 +43,9 @@ def test_a_publish_is_metered_in_steps_of_five_kibibytes():
 def test_looks_are_paid_for_by_how_far_back_they_go():
     seldom = replace(FLEET, look_back_hours=1, sweep_days=1)
     listed = "S3: list them, looks included"
-    assert month(Delivery())[listed] == pytest.approx(2_592_000 * 51 * 0.005 / 1000)  # listed at compaction, 36 times by looks, 14 by sweeps
+    assert month(Delivery())[listed] == pytest.approx(
+        2_592_000 * 51 * 0.005 / 1000
+    )  # listed at compaction, 36 times by looks, 14 by sweeps
     assert Delivery().month(Workload(10_000), PRICES, seldom)[listed] == pytest.approx(2_592_000 * 8 * 0.005 / 1000)
 
 
@@ -57,7 +59,9 @@ def test_vehicles_that_are_seldom_online_cost_less():
 
 
 def test_storage_grows_with_how_long_it_is_kept():
-    assert month(Delivery(), raw_days=90)["S3: keep raw objects"] == pytest.approx(3 * month(Delivery())["S3: keep raw objects"])
+    assert month(Delivery(), raw_days=90)["S3: keep raw objects"] == pytest.approx(
+        3 * month(Delivery())["S3: keep raw objects"]
+    )
     assert month(Delivery(), lake_months=0)["S3: keep the lake"] == 0
 
 
@@ -91,7 +95,10 @@ def test_prices_of_ones_own_are_taken_and_wrong_ones_named(command, tmp_path):
     shown = json.loads(command(FLEET, "cost", "--show-prices")[1])
     file.write_text(json.dumps(shown | {"rule_million": 1.5}))
     assert Prices.read(file).rule_million == 1.5
-    for wrong, said in (({"rule_million": "dear"}, "could not convert"), ({"rule_million": -1}, "rule_million must be 0 or more")):
+    for wrong, said in (
+        ({"rule_million": "dear"}, "could not convert"),
+        ({"rule_million": -1}, "rule_million must be 0 or more"),
+    ):
         file.write_text(json.dumps(shown | wrong))
         with pytest.raises(InvalidName, match=said):
             Prices.read(file)
@@ -103,7 +110,17 @@ def test_prices_of_ones_own_are_taken_and_wrong_ones_named(command, tmp_path):
         Prices.read(file)
 
 
-@pytest.mark.parametrize("arguments", [["--vehicles", "0"], ["--every", "0"], ["--bytes", "0"], ["--online", "0"], ["--online", "1.1"], ["--raw-days", "-1"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--vehicles", "0"],
+        ["--every", "0"],
+        ["--bytes", "0"],
+        ["--online", "0"],
+        ["--online", "1.1"],
+        ["--raw-days", "-1"],
+    ],
+)
 def test_what_makes_no_sense_is_refused(arguments, command):
     assert command(FLEET, "cost", *arguments)[0] == 2
 

@@ -35,8 +35,12 @@ def test_an_error_says_its_facts_in_one_sentence_and_survives_pickling(error):
 def test_the_drawing_names_every_error_and_which_may_pass_by_itself():
     drawn = dict(re.findall(r"── (\w+)(.*)", errors.__doc__))
     assert set(drawn) == {each.__name__ for each in CLASSES}
-    assert {name for name, rest in drawn.items() if "(retryable)" in rest} == {each.__name__ for each in CLASSES if each.retryable}
+    assert {name for name, rest in drawn.items() if "(retryable)" in rest} == {
+        each.__name__ for each in CLASSES if each.retryable
+    }
 
 
 def test_a_list_is_shown_as_the_variable_has_it():
-    assert "FLEET_RULE_KEYS is 'gps-data,other':" in str(errors.InvalidSetting("FLEET_RULE_KEYS", ("gps-data", "other"), "no"))
+    assert "FLEET_RULE_KEYS is 'gps-data,other':" in str(
+        errors.InvalidSetting("FLEET_RULE_KEYS", ("gps-data", "other"), "no")
+    )

@@ -46,7 +46,10 @@ CDK_NAMES = {
 
 CDK_FORMATS = {
     "hook's handler": (lambda parts: parts["hook"].handler, "lambda_function.lambda_handler"),
-    "hook role's description": (lambda parts: parts["hook_role"].description, "AWS IAM role for pre-provisioning lambda"),
+    "hook role's description": (
+        lambda parts: parts["hook_role"].description,
+        "AWS IAM role for pre-provisioning lambda",
+    ),
     "permission's statement": (lambda parts: parts["hook_permission"].statement, "InvokePermission"),
     "hook's payload version": (lambda parts: parts["provisioning_template"].payload_version, "2020-04-01"),
     "claim certificate's objects": (
@@ -73,7 +76,11 @@ def test_what_has_no_name_is_as_in_the_cdk_app(found, wanted):
 
 
 def test_a_rule_has_one_value_at_each_station_of_its_messages():
-    assert (RULE.aws_name, RULE.topic, RULE.sql) == ("test_rule_rule1", "test-rule/rule1", "SELECT * FROM 'test-rule/rule1'")
+    assert (RULE.aws_name, RULE.topic, RULE.sql) == (
+        "test_rule_rule1",
+        "test-rule/rule1",
+        "SELECT * FROM 'test-rule/rule1'",
+    )
     assert RULE.ingest[0] == "$aws/rules/test_rule_rule1/test-rule/rule1"
     assert RULE.raw_key(RawName(1672900000000)) == "test-rule/rule1/1672900000000"
     assert RULE.path(Hour.of_millis(1672900000000)) == "rule=rule1/date=2023-01-05/hour=06"
@@ -85,23 +92,39 @@ def test_a_vehicle_is_the_thing_of_its_serial():
 
 @pytest.mark.parametrize("raw_key_format", ["timestamp", "timestamp-uuid", "timestamp-uuid-client"])
 def test_what_aws_iot_makes_of_the_key_expression_is_parsed(raw_key_format):
-    said = {"${topic()}": RULE.topic, "${timestamp()}": "1672900000000", "${newuuid()}": UUID, "${clientid()}": "test-thing-297468ABC123"}
-    key = re.sub(r"\$\{\w+\(\)\}", lambda found: said[found[0]], replace(Fleet(), raw_key_format=raw_key_format).raw_key_expression)
+    said = {
+        "${topic()}": RULE.topic,
+        "${timestamp()}": "1672900000000",
+        "${newuuid()}": UUID,
+        "${clientid()}": "test-thing-297468ABC123",
+    }
+    key = re.sub(
+        r"\$\{\w+\(\)\}",
+        lambda found: said[found[0]],
+        replace(Fleet(), raw_key_format=raw_key_format).raw_key_expression,
+    )
     parsed = RULE.parse_raw_key(key)
     assert parsed is not None
     assert parsed.millis == 1672900000000
-    assert (parsed.uuid is not None, parsed.client_id is not None) == ("uuid" in raw_key_format, "client" in raw_key_format)
+    assert (parsed.uuid is not None, parsed.client_id is not None) == (
+        "uuid" in raw_key_format,
+        "client" in raw_key_format,
+    )
 
 
 def test_a_message_without_an_mqtt_client_is_parsed_although_its_key_has_one_more_slash():
     assert RULE.parse_raw_key(f"test-rule/rule1/1672900000000-{UUID}-n/a") == RawName(1672900000000, UUID, "n/a")
 
 
-rules = st.builds(Rule, st.from_regex(r"[a-zA-Z0-9_-]{1,60}", fullmatch=True), st.from_regex(r"[a-zA-Z0-9_]{1,64}", fullmatch=True))
+rules = st.builds(
+    Rule, st.from_regex(r"[a-zA-Z0-9_-]{1,60}", fullmatch=True), st.from_regex(r"[a-zA-Z0-9_]{1,64}", fullmatch=True)
+)
 millis = st.integers(0, 10**13 - 1)
 uuids = st.uuids().map(str)
 client_ids = st.from_regex(r"[a-zA-Z0-9:_-]{1,128}", fullmatch=True) | st.just("n/a")
-raw_names = st.builds(RawName, millis) | st.builds(RawName, millis, uuids) | st.builds(RawName, millis, uuids, client_ids)
+raw_names = (
+    st.builds(RawName, millis) | st.builds(RawName, millis, uuids) | st.builds(RawName, millis, uuids, client_ids)
+)
 hours = st.datetimes(datetime(2001, 9, 9, 2), datetime(2286, 11, 20, 16), timezones=st.just(UTC)).map(Hour.of)  # noqa: DTZ001 (hypothesis wants them bare)
 
 
@@ -166,11 +189,31 @@ def test_an_hour_is_the_same_whatever_the_time_zone_of_an_instant_in_it(hour, of
 
 @given(hours, hours)
 def test_hours_sort_alike_as_hours_as_partition_keys_and_as_paths(one, other):
-    assert (one < other) == (one.partition_key < other.partition_key) == (one.path < other.path) == (one.start_ms < other.start_ms)
+    assert (
+        (one < other)
+        == (one.partition_key < other.partition_key)
+        == (one.path < other.path)
+        == (one.start_ms < other.start_ms)
+    )
 
 
-HOSTILE_HOURS = ["", "2026-11-23", "2026-11-23-10", "2026-11-23-10:30", "2026-11-23-24:00", "2026-02-30-10:00", "2026-1-3-5:00", "0999-01-01-00:00"]
-HOSTILE_HOURS += [" 2026-11-23-10:00", "2026-11-23-10:00\n", "2026-11-23T10:00", "٢٠٢٦-11-23-10:00", "2026-11-23-10:00/../x"]
+HOSTILE_HOURS = [
+    "",
+    "2026-11-23",
+    "2026-11-23-10",
+    "2026-11-23-10:30",
+    "2026-11-23-24:00",
+    "2026-02-30-10:00",
+    "2026-1-3-5:00",
+    "0999-01-01-00:00",
+]
+HOSTILE_HOURS += [
+    " 2026-11-23-10:00",
+    "2026-11-23-10:00\n",
+    "2026-11-23T10:00",
+    "٢٠٢٦-11-23-10:00",
+    "2026-11-23-10:00/../x",
+]
 
 
 @pytest.mark.parametrize("text", HOSTILE_HOURS)
@@ -179,7 +222,9 @@ def test_what_is_not_a_partition_key_is_not_an_hour(text):
         Hour.parse(text)
 
 
-@pytest.mark.parametrize("start", ["2026-11-23T10:00", "2026-11-23T10:00+01:00", "2026-11-23T10:01+00:00", "2026-11-23T10:00:00.001+00:00"])
+@pytest.mark.parametrize(
+    "start", ["2026-11-23T10:00", "2026-11-23T10:00+01:00", "2026-11-23T10:01+00:00", "2026-11-23T10:00:00.001+00:00"]
+)
 def test_an_hour_is_full_and_in_utc(start):
     with pytest.raises(InvalidName):
         Hour(datetime.fromisoformat(start))
@@ -191,7 +236,18 @@ def test_a_good_serial_comes_back(serial):
 
 
 @pytest.mark.parametrize(
-    "serial", ["", "297468", "297468ABCDE", "297468" + "Z" * 27, "297469ABC123", "297468abc123", "297468ABC12\n", "297468ABC/12", "x297468ABC123"]
+    "serial",
+    [
+        "",
+        "297468",
+        "297468ABCDE",
+        "297468" + "Z" * 27,
+        "297469ABC123",
+        "297468abc123",
+        "297468ABC12\n",
+        "297468ABC/12",
+        "x297468ABC123",
+    ],
 )
 def test_a_serial_that_the_hook_would_refuse_is_refused_here(serial):
     with pytest.raises(InvalidName, match="serial"):
@@ -199,7 +255,19 @@ def test_a_serial_that_the_hook_would_refuse_is_refused_here(serial):
 
 
 @pytest.mark.parametrize(
-    "name", [("test/rule", "a"), ("", "a"), ("a" * 61, "a"), ("+", "a"), ("a", ""), ("a", "a-b"), ("a", "a" * 65), ("a", "#"), ("a", "ä"), ("a", "a\n")]
+    "name",
+    [
+        ("test/rule", "a"),
+        ("", "a"),
+        ("a" * 61, "a"),
+        ("+", "a"),
+        ("a", ""),
+        ("a", "a-b"),
+        ("a", "a" * 65),
+        ("a", "#"),
+        ("a", "ä"),
+        ("a", "a\n"),
+    ],
 )
 def test_a_rule_with_a_name_that_aws_would_not_take_cannot_be_made(name):
     with pytest.raises(InvalidName):
@@ -239,8 +307,13 @@ def test_an_arn_names_region_and_account_where_its_service_has_them():
     assert fleet.arn("s3", "bucket/key") == "arn:aws:s3:::bucket/key"
     assert fleet.role_arn("role") == "arn:aws:iam::123456789012:role/role"
     assert fleet.policy_arn("policy") == "arn:aws:iot:eu-central-1:123456789012:policy/policy"
-    assert fleet.hook_arn == "arn:aws:lambda:eu-central-1:123456789012:function:cdk-test-dev-pre-provisioning-hook-lambda"
-    assert fleet.template_arn == "arn:aws:iot:eu-central-1:123456789012:provisioningtemplate/cdk-test-dev-provision-template"
+    assert (
+        fleet.hook_arn == "arn:aws:lambda:eu-central-1:123456789012:function:cdk-test-dev-pre-provisioning-hook-lambda"
+    )
+    assert (
+        fleet.template_arn
+        == "arn:aws:iot:eu-central-1:123456789012:provisioningtemplate/cdk-test-dev-provision-template"
+    )
 
 
 words = st.from_regex(r"[a-zA-Z0-9]([a-zA-Z0-9-]{0,14}[a-zA-Z0-9])?", fullmatch=True)
@@ -263,10 +336,25 @@ NAME_LIMITS = {
 
 
 @settings(max_examples=50)
-@given(words, words, keys, st.from_regex(r"[a-zA-Z0-9_-]{1,60}", fullmatch=True), st.sampled_from(["eu-central-1", "us-gov-west-1"]))
-def test_settings_that_are_taken_give_no_name_that_aws_would_refuse(service, environment, rule_keys, raw_prefix, region):
+@given(
+    words,
+    words,
+    keys,
+    st.from_regex(r"[a-zA-Z0-9_-]{1,60}", fullmatch=True),
+    st.sampled_from(["eu-central-1", "us-gov-west-1"]),
+)
+def test_settings_that_are_taken_give_no_name_that_aws_would_refuse(
+    service, environment, rule_keys, raw_prefix, region
+):
     try:
-        fleet = Fleet(service=service, environment=environment, rule_keys=rule_keys, raw_prefix=raw_prefix, region=region, allow_list="dynamodb")
+        fleet = Fleet(
+            service=service,
+            environment=environment,
+            rule_keys=rule_keys,
+            raw_prefix=raw_prefix,
+            region=region,
+            allow_list="dynamodb",
+        )
     except InvalidSetting:
         assume(False)
     for part in blueprint(fleet).values():
@@ -276,7 +364,25 @@ def test_settings_that_are_taken_give_no_name_that_aws_would_refuse(service, env
         assert len(json.dumps(document, separators=(",", ":"))) <= POLICY_DOCUMENT_LIMIT
 
 
-VALUES = ["1", "01", "1e5", "inf", "Infinity", "nan", "null", "true", "False", "20261128", "20261128T101010", "0x1F", "0b1", "1d", "1_000", "epoch", "_"]
+VALUES = [
+    "1",
+    "01",
+    "1e5",
+    "inf",
+    "Infinity",
+    "nan",
+    "null",
+    "true",
+    "False",
+    "20261128",
+    "20261128T101010",
+    "0x1F",
+    "0b1",
+    "1d",
+    "1_000",
+    "epoch",
+    "_",
+]
 WORDS = ["rule1", "r1", "2nd", "4g", "e", "d", "x", "no", "t", "may1", "nano", "1st", "E_Bike", "date", "hour"]
 
 
@@ -301,7 +407,9 @@ def test_a_rule_key_is_a_text_to_every_reader(key, tmp_path):
 
 @pytest.mark.parametrize("key", VALUES)
 def test_a_rule_key_that_some_reader_takes_for_a_value_is_refused_unless_the_fleet_has_it_already(key):
-    with pytest.raises(InvalidSetting, match=f"take {key} for a number, a date or nothing.*FLEET_VALUES_AS_RULE_KEYS=allow"):
+    with pytest.raises(
+        InvalidSetting, match=f"take {key} for a number, a date or nothing.*FLEET_VALUES_AS_RULE_KEYS=allow"
+    ):
         Fleet(rule_keys=("rule1", key))
     assert Fleet(rule_keys=(key,), values_as_rule_keys="allow").rule(key).key == key
 
@@ -321,5 +429,9 @@ def test_the_field_that_names_the_vehicle_is_a_path():
 
 
 def test_rows_and_positions_are_shown_on_this_machine_and_in_an_account_only_when_asked_for():
-    shows = {(profile, previews): Fleet(profile=profile, previews=previews).shows_previews for profile in ("local", "aws") for previews in ("", "off", "on")}
+    shows = {
+        (profile, previews): Fleet(profile=profile, previews=previews).shows_previews
+        for profile in ("local", "aws")
+        for previews in ("", "off", "on")
+    }
     assert [key for key, shown in shows.items() if shown] == [("local", ""), ("local", "on"), ("aws", "on")]

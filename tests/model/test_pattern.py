@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from fleet_pipeline.model.pattern import LENGTH_LIMIT, Pattern
 
-TAKEN = ["[A-HJ-NPR-Z0-9]{17}", r"^AB-\d{4,6}(X|YZ)?$", "[a-z.-]{3}", r"(?:CAR|VAN)[0-9]{2,8}", r"v\.[0-9]:[0-9]", "A{1,40}A{1,40}A{1,40}B"]
+TAKEN = [
+    "[A-HJ-NPR-Z0-9]{17}",
+    r"^AB-\d{4,6}(X|YZ)?$",
+    "[a-z.-]{3}",
+    r"(?:CAR|VAN)[0-9]{2,8}",
+    r"v\.[0-9]:[0-9]",
+    "A{1,40}A{1,40}A{1,40}B",
+]
 REFUSED = {
     "(a+)+": "is not among",
     "a*": "is not among",

@@ -13,7 +13,11 @@ from fleet_pipeline.model.plain import LONGEST, fence, in_markdown, plain, plain
 def test_a_plain_text_is_one_line_of_printable_characters(said):
     shown = plain(said)
     assert shown.isprintable()
-    assert not [each for each in shown if unicodedata.bidirectional(each) in {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}]
+    assert not [
+        each
+        for each in shown
+        if unicodedata.bidirectional(each) in {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+    ]
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,10 @@ def seen_by_another_user(folder):
     """Return the files below a folder that `nobody` may read, and the folders that it may look into."""
     find = ["find", str(folder), "(", "-type", "f", "-o", "-type", "d", ")", "-readable"]
     as_nobody = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", *find]
-    return {Path(line) for line in subprocess.run(as_nobody, capture_output=True, text=True, check=False).stdout.splitlines()}
+    return {
+        Path(line)
+        for line in subprocess.run(as_nobody, capture_output=True, text=True, check=False).stdout.splitlines()
+    }
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="only root can become another user")
@@ -130,7 +133,13 @@ def test_forgetting_is_refused_while_a_demo_is_at_work(command, fleet, tmp_path,
 
 
 @pytest.mark.parametrize(
-    "arguments", [["demo", "--vehicles", "-1"], ["demo", "--messages", "0"], ["vehicle", "drive", "--vehicles", "0"], ["bulk", "start", "--vehicles", "-1"]]
+    "arguments",
+    [
+        ["demo", "--vehicles", "-1"],
+        ["demo", "--messages", "0"],
+        ["vehicle", "drive", "--vehicles", "0"],
+        ["bulk", "start", "--vehicles", "-1"],
+    ],
 )
 def test_a_number_that_makes_no_sense_is_refused_before_anything_is_done(command, fleet, arguments):
     code, said = command(fleet, *arguments)
@@ -139,7 +148,12 @@ def test_a_number_that_makes_no_sense_is_refused_before_anything_is_done(command
 
 
 @pytest.mark.parametrize(
-    ("stop", "said"), [(KeyboardInterrupt(), "interrupted"), (DagsterExecutionInterruptedError(), "interrupted"), (dg.Failure("no bucket"), "no bucket")]
+    ("stop", "said"),
+    [
+        (KeyboardInterrupt(), "interrupted"),
+        (DagsterExecutionInterruptedError(), "interrupted"),
+        (dg.Failure("no bucket"), "no bucket"),
+    ],
 )
 def test_a_demo_that_ends_early_says_where_and_what_to_do(stop, said):
     with pytest.raises(DemoStopped, match=f"ended at drive: .*{said}.* run it again"), _station("drive"):

@@ -27,7 +27,18 @@ def rule_of(**said):
 
 def test_a_table_that_says_no_more_than_its_key_is_the_rule_of_that_key():
     plain, said = Rule("test-rule", "status"), rule_of()
-    for name in ("aws_name", "topic", "sql", "raw_prefix", "known_topic", "publish", "ingest", "enabled", "contents", "columns"):
+    for name in (
+        "aws_name",
+        "topic",
+        "sql",
+        "raw_prefix",
+        "known_topic",
+        "publish",
+        "ingest",
+        "enabled",
+        "contents",
+        "columns",
+    ):
         assert getattr(said, name) == getattr(plain, name), name
     fleet = Fleet(rule_keys=(), rule_tables=(RuleTable(key="status"),))
     assert fleet.raw_key_expression_of(said) == fleet.raw_key_expression
@@ -36,11 +47,26 @@ def test_a_table_that_says_no_more_than_its_key_is_the_rule_of_that_key():
 STATUS = "test-rule/status"
 DERIVED = {
     "one vehicle a topic": ({"topic": "vehicles/+/status"}, "vehicles/+/status", STATUS, ("vehicles/V1/status",)),
-    "levels, hyphens and dots": ({"topic": "plant-7/line.2/status"}, "plant-7/line.2/status", "plant-7/line.2/status", ("plant-7/line.2/status",)),
-    "the topic of the SQL": ({"sql": "SELECT speed FROM 'vehicles/+/status' WHERE speed > 1"}, "vehicles/+/status", STATUS, ("vehicles/V1/status",)),
+    "levels, hyphens and dots": (
+        {"topic": "plant-7/line.2/status"},
+        "plant-7/line.2/status",
+        "plant-7/line.2/status",
+        ("plant-7/line.2/status",),
+    ),
+    "the topic of the SQL": (
+        {"sql": "SELECT speed FROM 'vehicles/+/status' WHERE speed > 1"},
+        "vehicles/+/status",
+        STATUS,
+        ("vehicles/V1/status",),
+    ),
     "further wildcards": ({"topic": "+/vehicles/+/#"}, "+/vehicles/+/#", STATUS, ("V1/vehicles/status/status",)),
     "everything below": ({"topic": "telemetry/#"}, "telemetry/#", STATUS, ("telemetry/V1",)),
-    "AWS's own topics": ({"topic": "$aws/things/+/shadow/update/accepted"}, "$aws/things/+/shadow/update/accepted", STATUS, ()),
+    "AWS's own topics": (
+        {"topic": "$aws/things/+/shadow/update/accepted"},
+        "$aws/things/+/shadow/update/accepted",
+        STATUS,
+        (),
+    ),
     "topics that are said": (
         {"topic": "v/+/+", "publish": ("v/{thing}/door", "v/{thing}/lamp")},
         "v/+/+",
@@ -67,7 +93,12 @@ def test_topic_raw_prefix_and_published_topics_follow_from_what_is_said(said, to
 def test_the_raw_prefix_stands_literally_in_the_key_expression_unless_it_is_the_topic(said):
     fleet = Fleet(rule_keys=(), rule_tables=(RuleTable(key="status", **said),))
     [rule] = fleet.rules
-    key = fleet.raw_key_expression_of(rule).replace("${topic()}", rule.topic).replace("${timestamp()}", "1672900000000").replace("${newuuid()}", UUID)
+    key = (
+        fleet.raw_key_expression_of(rule)
+        .replace("${topic()}", rule.topic)
+        .replace("${timestamp()}", "1672900000000")
+        .replace("${newuuid()}", UUID)
+    )
     assert rule.parse_raw_key(key) == RawName(1672900000000, UUID)
     assert rule.known_topic == (rule.topic if rule.topic == rule.raw_prefix[:-1] else None)
 
@@ -99,19 +130,55 @@ WRONG = {
     "SQL from two": ({"key": "a", "sql": "SELECT * FROM 'v' FROM 'w'"}, "rules[1].sql", "one topic filter"),
     "SQL that selects nothing": ({"key": "a", "sql": "DELETE FROM 'v'"}, "rules[1].sql", "write SELECT"),
     "SQL from a bad topic": ({"key": "a", "sql": "SELECT * FROM 'v/#/w'"}, "rules[1].sql", "at the end"),
-    "a version of SQL that there is not": ({"key": "a", "sql_version": "2020-01-01"}, "rules[1].sql_version", "no such choice"),
+    "a version of SQL that there is not": (
+        {"key": "a", "sql_version": "2020-01-01"},
+        "rules[1].sql_version",
+        "no such choice",
+    ),
     "a raw prefix with a wildcard": ({"key": "a", "raw_prefix": "v/+"}, "rules[1].raw_prefix", "telemetry/status"),
-    "a raw prefix within another": ({"key": "a", "raw_prefix": "test-rule/rule1/x"}, "rules[1].raw_prefix", "belong to rule1"),
+    "a raw prefix within another": (
+        {"key": "a", "raw_prefix": "test-rule/rule1/x"},
+        "rules[1].raw_prefix",
+        "belong to rule1",
+    ),
     "a raw prefix around others": ({"key": "a", "raw_prefix": "test-rule"}, "rules[1].raw_prefix", "belong to rule1"),
-    "the raw prefix of the table before": ({"key": "a", "topic": "first/one"}, "rules[1].raw_prefix", "belong to first"),
-    "among the claim certificate": ({"key": "a", "raw_prefix": "claim-certificate/x"}, "rules[1].raw_prefix", "something else"),
+    "the raw prefix of the table before": (
+        {"key": "a", "topic": "first/one"},
+        "rules[1].raw_prefix",
+        "belong to first",
+    ),
+    "among the claim certificate": (
+        {"key": "a", "raw_prefix": "claim-certificate/x"},
+        "rules[1].raw_prefix",
+        "something else",
+    ),
     "among the reports": ({"key": "a", "topic": "errors/x"}, "rules[1].raw_prefix", "something else"),
-    "publishing elsewhere": ({"key": "a", "topic": "v/+", "publish": ["w/{thing}"]}, "rules[1].publish[0]", "does not match"),
+    "publishing elsewhere": (
+        {"key": "a", "topic": "v/+", "publish": ["w/{thing}"]},
+        "rules[1].publish[0]",
+        "does not match",
+    ),
     "publishing to a wildcard": ({"key": "a", "topic": "v/+", "publish": ["v/+"]}, "rules[1].publish[0]", "{thing}"),
-    "publishing as AWS": ({"key": "a", "topic": "$aws/x/+", "publish": ["$aws/x/{thing}"]}, "rules[1].publish[0]", "a vehicle publishes"),
-    "two actions in one": ({"key": "a", "actions": [{"sqs": {}, "sns": {}}]}, "rules[1].actions[0]", "write one action"),
-    "an action that is a text": ({"key": "a", "actions": ["sqs"]}, "rules[1].actions[0]", "write a table; this is a text"),
-    "an action without parameters": ({"key": "a", "error_action": {"sqs": "x"}}, "rules[1].error_action", "and its parameters"),
+    "publishing as AWS": (
+        {"key": "a", "topic": "$aws/x/+", "publish": ["$aws/x/{thing}"]},
+        "rules[1].publish[0]",
+        "a vehicle publishes",
+    ),
+    "two actions in one": (
+        {"key": "a", "actions": [{"sqs": {}, "sns": {}}]},
+        "rules[1].actions[0]",
+        "write one action",
+    ),
+    "an action that is a text": (
+        {"key": "a", "actions": ["sqs"]},
+        "rules[1].actions[0]",
+        "write a table; this is a text",
+    ),
+    "an action without parameters": (
+        {"key": "a", "error_action": {"sqs": "x"}},
+        "rules[1].error_action",
+        "and its parameters",
+    ),
     "ten further actions": ({"key": "a", "actions": [{"sqs": {}}] * 10}, "rules[1].actions", "AWS IoT takes 9"),
     "a column of no kind": ({"key": "a", "columns": {"speed": "float"}}, "rules[1].columns.speed", "one of bool"),
     "a column of no field": ({"key": "a", "columns": {"a..b": "double"}}, "rules[1].columns.a..b", "dots between"),
@@ -148,7 +215,9 @@ def test_the_file_a_variable_and_what_is_shown_of_a_fleet_say_the_same_rules(tmp
     fleet = settings.read_fleet({}, file)
     assert [rule.key for rule in fleet.rules] == ["status"]
     shown = dict(settings.values(fleet))
-    assert json.loads(shown["FLEET_RULES"])[0]["actions"] == [{"sqs": {"queueUrl": "https://sqs.eu-central-1.amazonaws.com/123456789012/alarms"}}]
+    assert json.loads(shown["FLEET_RULES"])[0]["actions"] == [
+        {"sqs": {"queueUrl": "https://sqs.eu-central-1.amazonaws.com/123456789012/alarms"}}
+    ]
     assert settings.read_fleet(shown, tmp_path / "none.toml") == fleet
 
 
@@ -165,7 +234,9 @@ def test_tables_stand_beside_the_rules_of_the_keys():
 
 def test_a_rule_has_its_own_ways_with_messages_and_otherwise_the_fleets():
     rule = rule_of(numbers="exact", arrays="elements", new_column_messages=7)
-    assert rule.form(Form(numbers="double", nested_objects="structs")) == Form(numbers="exact", arrays="elements", nested_objects="structs")
+    assert rule.form(Form(numbers="double", nested_objects="structs")) == Form(
+        numbers="exact", arrays="elements", nested_objects="structs"
+    )
     assert (rule.new_column_messages(3), Rule("test-rule", "rule1").new_column_messages(3)) == (7, 3)
 
 
@@ -175,7 +246,9 @@ def test_a_pinned_column_may_be_of_every_kind_that_the_lake_knows():
 
 LEVEL = st.sampled_from(["a", "b", "+"])
 TOPICS = st.lists(LEVEL, min_size=1, max_size=4).map("/".join)
-FILTERS = st.tuples(st.lists(LEVEL, max_size=3), st.sampled_from(["#", "a", "+"])).map(lambda parts: "/".join([*parts[0], parts[1]]))
+FILTERS = st.tuples(st.lists(LEVEL, max_size=3), st.sampled_from(["#", "a", "+"])).map(
+    lambda parts: "/".join([*parts[0], parts[1]])
+)
 
 
 def matches(topic_filter, topic):
@@ -208,12 +281,20 @@ PAGE = (Path(__file__).parents[2] / "docs" / "rules.md").read_text()
 
 
 def test_the_page_on_rules_says_every_field_and_its_examples_are_read(tmp_path):
-    rows = [name for line in PAGE.splitlines() if line.startswith("| `") for name in re.findall(r"`([a-z_]+)`", line.split("|")[1])]
+    rows = [
+        name
+        for line in PAGE.splitlines()
+        if line.startswith("| `")
+        for name in re.findall(r"`([a-z_]+)`", line.split("|")[1])
+    ]
     assert {each.name for each in fields(RuleTable)} <= {*rows}
     whole, publish, rights = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     file = tmp_path / "fleet.toml"
     file.write_text(whole.replace('topic = "vehicles/+/telemetry/#"', f'topic = "vehicles/+/telemetry/#"\n{publish}'))
-    assert settings.read_fleet({}, file).rules[0].published_by("V1")[1] == "$aws/rules/test_rule_telemetry/vehicles/V1/telemetry/doors"
+    assert (
+        settings.read_fleet({}, file).rules[0].published_by("V1")[1]
+        == "$aws/rules/test_rule_telemetry/vehicles/V1/telemetry/doors"
+    )
     file.write_text(rights)
     assert settings.read_fleet({}, file).device_rights == ("shadow", "jobs", "commands")
 

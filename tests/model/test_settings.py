@@ -29,7 +29,11 @@ BAD_VARIABLES = [
     ("FLEET_SERVICE", "-cdk", "letters, digits and - inside"),
     ("FLEET_SERVICE", "cdk_test", "letters, digits and - inside"),
     ("FLEET_SERVICE", "cdk-test\n", "letters, digits and - inside"),
-    ("FLEET_SERVICE", "fourteen-chars", "'fourteen-chars-dev' has 18, because a provisioning template's name ends at 36"),
+    (
+        "FLEET_SERVICE",
+        "fourteen-chars",
+        "'fourteen-chars-dev' has 18, because a provisioning template's name ends at 36",
+    ),
     ("FLEET_ENVIRONMENT", "dev/eu", "letters, digits and - inside"),
     ("FLEET_ENVIRONMENT", "production", "may have 17 characters and 'cdk-test-production' has 19"),
     ("FLEET_APPLICATION", "iot & more", "letters, digits and - inside"),
@@ -215,7 +219,9 @@ def test_an_error_of_a_setting_survives_pickling(file):
 def test_on_aws_the_account_must_be_named_so_that_a_wrong_one_is_noticed(file):
     with pytest.raises(InvalidSetting, match="FLEET_ACCOUNT: with FLEET_PROFILE=aws, name the account"):
         settings.read_fleet({"FLEET_PROFILE": "aws"}, file)
-    assert settings.read_fleet({"FLEET_PROFILE": "aws", "FLEET_ACCOUNT": "210987654321"}, file).account == "210987654321"
+    assert (
+        settings.read_fleet({"FLEET_PROFILE": "aws", "FLEET_ACCOUNT": "210987654321"}, file).account == "210987654321"
+    )
 
 
 LONGEST = {
@@ -255,7 +261,9 @@ def test_without_any_setting_the_fleet_is_that_of_the_cdk_app_on_this_machine(fi
 
 def test_the_rule_keys_are_by_default_those_of_rule_keys_json(file):
     base = Path(settings.__file__).parent / "rule-keys.json"
-    assert settings.read_fleet({}, file).rule_keys == Fleet().rule_keys == tuple(json.loads(base.read_text())["testRules"])
+    assert (
+        settings.read_fleet({}, file).rule_keys == Fleet().rule_keys == tuple(json.loads(base.read_text())["testRules"])
+    )
 
 
 def test_the_lake_bucket_is_by_default_the_bucket_with_lake_behind(file):
@@ -284,7 +292,10 @@ def test_every_setting_says_its_meaning_and_the_reason_of_its_default():
 
 
 def test_the_documentation_lists_every_setting_exactly():
-    rows = [f"| `{name}` | {f'`{default}`' if default else '(empty)'} | {meaning} | {reason} |" for name, default, meaning, reason in settings.described()]
+    rows = [
+        f"| `{name}` | {f'`{default}`' if default else '(empty)'} | {meaning} | {reason} |"
+        for name, default, meaning, reason in settings.described()
+    ]
     assert [line for line in DOCUMENTATION.read_text().splitlines() if line.startswith("| `FLEET_")] == rows
 
 
@@ -333,7 +344,10 @@ def test_the_file_and_the_home_are_found_from_every_folder_of_a_project(tmp_path
 def test_the_search_ends_at_the_users_home(tmp_path):
     (tmp_path / "fleet.toml").touch()
     (tmp_path / "user" / "work").mkdir(parents=True)
-    assert settings.find_file({}, tmp_path / "user" / "work", tmp_path / "user") == tmp_path / "user" / "work" / "fleet.toml"
+    assert (
+        settings.find_file({}, tmp_path / "user" / "work", tmp_path / "user")
+        == tmp_path / "user" / "work" / "fleet.toml"
+    )
 
 
 def test_a_file_that_is_named_must_be_there(tmp_path):
@@ -357,8 +371,14 @@ def test_on_this_machine_the_first_day_is_that_of_aws_here(tmp_path):
 
 
 def test_in_python_settings_are_said_as_in_the_file_tables_among_them(tmp_path, file):
-    file.write_text('bucket = "acme-dev"\n[tags]\nteam = "mobility"\n[[rules]]\nkey = "status"\nsql = "SELECT * FROM \'vehicles/+/status\'"\n')
-    said = {"bucket": "acme-dev", "tags": {"team": "mobility"}, "rules": [{"key": "status", "sql": "SELECT * FROM 'vehicles/+/status'"}]}
+    file.write_text(
+        'bucket = "acme-dev"\n[tags]\nteam = "mobility"\n[[rules]]\nkey = "status"\nsql = "SELECT * FROM \'vehicles/+/status\'"\n'
+    )
+    said = {
+        "bucket": "acme-dev",
+        "tags": {"team": "mobility"},
+        "rules": [{"key": "status", "sql": "SELECT * FROM 'vehicles/+/status'"}],
+    }
     of_file = settings.read_fleet({}, file)
     of_python = settings.fleet_of(**said)
     assert (of_python.bucket, of_python.tags, of_python.rules) == (of_file.bucket, of_file.tags, of_file.rules)

@@ -6,7 +6,11 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
 PACKAGE = REPOSITORY / "fleet_pipeline"
-ROOMS = {path.stem for path in PACKAGE.iterdir() if (path.suffix == ".py" or (path / "__init__.py").exists()) and path.stem != "__init__"}
+ROOMS = {
+    path.stem
+    for path in PACKAGE.iterdir()
+    if (path.suffix == ".py" or (path / "__init__.py").exists()) and path.stem != "__init__"
+}
 
 
 def layers():

@@ -11,7 +11,12 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 def test_the_race_can_be_run_and_ours_is_complete_on_clean_and_dirty_data():
-    done = subprocess.run([sys.executable, BENCHMARKS / "run.py", "--objects", "2000", "--only", "fleet_pipeline"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, BENCHMARKS / "run.py", "--objects", "2000", "--only", "fleet_pipeline"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     runs = [json.loads(line) for line in done.stdout.splitlines()]
     slow = "dirty, 20 ms added to every answer"
     assert [run["data"] for run in runs] == ["clean", "dirty", slow, f"{slow}, 150 ms to every page"]
@@ -30,7 +35,15 @@ def test_the_memory_of_every_deed_can_be_measured_and_each_does_what_it_should()
     command = [sys.executable, BENCHMARKS / "memory.py", "--share", "0.02", "--only", "bushes"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     peaks = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [peak["deed"] for peak in peaks] == ["compaction", "forecast", "look", "verification", "late", "rewrite", "purge"]
+    assert [peak["deed"] for peak in peaks] == [
+        "compaction",
+        "forecast",
+        "look",
+        "verification",
+        "late",
+        "rewrite",
+        "purge",
+    ]
     assert all(peak["right"] for peak in peaks)
 
 

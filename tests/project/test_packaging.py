@@ -19,7 +19,18 @@ REPOSITORY = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(REPOSITORY)]
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        str(folder),
+        str(REPOSITORY),
+    ]
     subprocess.run(build, check=True, timeout=300)
     return next(folder.glob("*.whl"))
 
@@ -31,7 +42,20 @@ def installed(wheel, tmp_path_factory):
     venv.create(folder)
     packages = next(folder.glob("lib/python*/site-packages"))
     subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(packages), str(wheel)], check=True, timeout=300
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--no-index",
+            "--target",
+            str(packages),
+            str(wheel),
+        ],
+        check=True,
+        timeout=300,
     )
     (packages / "dependencies.pth").write_text("\n".join(site.getsitepackages()))
     return folder / "bin" / "python"
@@ -48,7 +72,9 @@ def test_the_wheel_holds_the_hook_byte_for_byte_and_that_the_package_is_typed(wh
 
 
 @pytest.mark.whole
-def test_an_installed_wheel_makes_a_project_that_dagster_loads_and_plans_the_same_fleet_as_the_checkout(installed, tmp_path):
+def test_an_installed_wheel_makes_a_project_that_dagster_loads_and_plans_the_same_fleet_as_the_checkout(
+    installed, tmp_path
+):
     run = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 300}
     code = "import fleet_pipeline.cloud.kinds.function as f; print(f.__file__); print(f.sha256_of(f.zipped(f.HOOK_FOLDER)))"
     where, sha256 = subprocess.run([installed, "-c", code], check=False, **run).stdout.split("\n")[:2]
@@ -56,7 +82,9 @@ def test_an_installed_wheel_makes_a_project_that_dagster_loads_and_plans_the_sam
     assert sha256 == sha256_of(zipped(HOOK_FOLDER))
     made = subprocess.run([installed, "-m", "fleet_pipeline", "init"], check=False, **run)
     assert made.returncode == 0, made.stdout + made.stderr
-    loaded = subprocess.run([installed, "-m", "dagster", "definitions", "validate", "-w", "workspace.yaml"], check=False, **run)
+    loaded = subprocess.run(
+        [installed, "-m", "dagster", "definitions", "validate", "-w", "workspace.yaml"], check=False, **run
+    )
     assert loaded.returncode == 0, loaded.stdout + loaded.stderr
     assert "Validation successful" in loaded.stdout + loaded.stderr
     try:
@@ -106,11 +134,21 @@ attributes:
 
 
 @pytest.mark.whole
-def test_from_the_wheel_dg_scaffolds_a_fleet_loads_it_beside_another_and_names_an_unknown_attribute(installed, tmp_path):
+def test_from_the_wheel_dg_scaffolds_a_fleet_loads_it_beside_another_and_names_an_unknown_attribute(
+    installed, tmp_path
+):
     def dg(*words, fails=False):
         code = "import sys; from dagster_dg_cli.cli import main; sys.argv[0] = 'dg'; main()"
         environment = {**os.environ, "PYTHONPATH": str(tmp_path), "COLUMNS": "200"}
-        done = subprocess.run([installed, "-c", code, *words], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False)
+        done = subprocess.run(
+            [installed, "-c", code, *words],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
         assert bool(done.returncode) is fails, done.stdout + done.stderr
         return done.stdout + done.stderr
 

@@ -32,7 +32,11 @@ def test_vehicles_and_seeds_share_no_message_id(other):
 def test_a_message_carries_its_id_its_serial_its_number_and_its_time():
     for number, message in enumerate(islice(journey("297468000001", 1, START), 100)):
         content = json.loads(message.payload)
-        assert (content["message_id"], content["serial"], content["sequence"]) == (message.message_id, "297468000001", number)
+        assert (content["message_id"], content["serial"], content["sequence"]) == (
+            message.message_id,
+            "297468000001",
+            number,
+        )
         assert datetime.fromisoformat(content["recorded_at"]) == START + number * INTERVAL
 
 

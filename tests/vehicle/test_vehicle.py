@@ -21,7 +21,13 @@ from fleet_pipeline.cloud.claims.certificates import read_claim
 from fleet_pipeline.cloud.documents import filled
 from fleet_pipeline.cloud.enrolment.hook_log import decisions
 from fleet_pipeline.cloud.reconcile import reconcile
-from fleet_pipeline.model.errors import ConnectionFailed, InvalidName, NotRegistered, PublishRefused, RegistrationRefused
+from fleet_pipeline.model.errors import (
+    ConnectionFailed,
+    InvalidName,
+    NotRegistered,
+    PublishRefused,
+    RegistrationRefused,
+)
 from fleet_pipeline.vehicle import registration
 from fleet_pipeline.vehicle.connection import Broker, connected
 from fleet_pipeline.vehicle.driving import drive, made_up_serials
@@ -98,16 +104,26 @@ def active_certificates(aws):
 
 def raw_objects(aws, fleet, rule):
     pages = aws.s3.get_paginator("list_objects_v2").paginate(Bucket=fleet.bucket, Prefix=rule.raw_prefix)
-    return [aws.s3.get_object(Bucket=fleet.bucket, Key=each["Key"])["Body"].read() for page in pages for each in page.get("Contents", [])]
+    return [
+        aws.s3.get_object(Bucket=fleet.bucket, Key=each["Key"])["Body"].read()
+        for page in pages
+        for each in page.get("Contents", [])
+    ]
 
 
 def test_a_vehicle_registers_and_connects_with_a_certificate_of_its_own(aws, fleet, claim, vehicle, connection):
     own = identity_of(vehicle)
     described = aws.iot.describe_certificate(certificateId=own.certificate_id)["certificateDescription"]
     principals = aws.iot.list_thing_principals(thingName=vehicle.thing_name)["principals"]
-    policies = [each["policyName"] for each in aws.iot.list_attached_policies(target=described["certificateArn"])["policies"]]
+    policies = [
+        each["policyName"] for each in aws.iot.list_attached_policies(target=described["certificateArn"])["policies"]
+    ]
     assert own.certificate_id == vehicle.certificate_id != claim.certificate_id
-    assert (described["status"], principals, policies) == ("ACTIVE", [described["certificateArn"]], [fleet.device_policy_name])
+    assert (described["status"], principals, policies) == (
+        "ACTIVE",
+        [described["certificateArn"]],
+        [fleet.device_policy_name],
+    )
     connection.publish(fleet.rules[0].ingest[0], b"{}")
 
 
@@ -140,7 +156,9 @@ def test_what_a_stopped_registration_left_behind_is_replaced(fleet, enrol, seria
 def test_a_vehicle_whose_replacement_was_allowed_is_given_a_new_certificate(aws, enrol, serial, home):
     vehicle = enrol(serial, home)
     aws.iot.update_certificate(certificateId=vehicle.certificate_id, newStatus="INACTIVE")
-    aws.iot.update_thing(thingName=vehicle.thing_name, attributePayload={"attributes": {"replacement": "allowed"}, "merge": True})
+    aws.iot.update_thing(
+        thingName=vehicle.thing_name, attributePayload={"attributes": {"replacement": "allowed"}, "merge": True}
+    )
     replaced = enrol(serial, home)
     assert replaced.certificate_id != vehicle.certificate_id
     assert identity_of(replaced).certificate_id == replaced.certificate_id
@@ -158,13 +176,18 @@ def test_a_vehicle_that_is_replaced_keeps_its_groups_its_type_and_its_other_attr
     aws.iot.update_certificate(certificateId=vehicle.certificate_id, newStatus="INACTIVE")
     assert enrol(serial, home).certificate_id != vehicle.certificate_id
     described = aws.iot.describe_thing(thingName=vehicle.thing_name)
-    assert {each["groupName"] for each in aws.iot.list_thing_groups_for_thing(thingName=vehicle.thing_name)["thingGroups"]} == groups
+    assert {
+        each["groupName"] for each in aws.iot.list_thing_groups_for_thing(thingName=vehicle.thing_name)["thingGroups"]
+    } == groups
     assert (described["thingTypeName"], described["attributes"]["colour"]) == (thing_type, "red")
 
 
 def test_a_refused_serial_leaves_no_file_no_thing_and_no_certificate_that_works(aws, enrol, home):
     before = things(aws), active_certificates(aws)
-    with pytest.raises(RegistrationRefused, match=r"'999999000001': Access Denied \(403 AccessDenied\); `fleet vehicle why --serial 999999000001` says why"):
+    with pytest.raises(
+        RegistrationRefused,
+        match=r"'999999000001': Access Denied \(403 AccessDenied\); `fleet vehicle why --serial 999999000001` says why",
+    ):
         enrol("999999000001", home)
     assert [path for path in home.rglob("*") if path.is_file()] == []
     assert (things(aws), active_certificates(aws)) == before
@@ -196,7 +219,9 @@ def certified(fleet, broker, claim):
             def registers(serial, **more):
                 parameters = {"SerialNumber": serial, **more}
                 request = RegisterThingRequest(
-                    template_name=fleet.template_name, certificate_ownership_token=made.certificate_ownership_token, parameters=parameters
+                    template_name=fleet.template_name,
+                    certificate_ownership_token=made.certificate_ownership_token,
+                    parameters=parameters,
                 )
                 try:
                     return connection.answer(aws_iot.register_thing(request)).thing_name == fleet.thing_name(serial)
@@ -215,7 +240,14 @@ def test_of_two_vehicles_that_register_with_one_serial_at_once_one_wins(aws, fle
     for _ in range(20):
         serial, together = f"297468{uuid.uuid4().hex[:12].upper()}", Barrier(2)
         with certified() as (first_id, first), certified() as (second_id, second), ThreadPoolExecutor(2) as both:
-            won = list(both.map(lambda registers, serial=serial, together=together: together.wait(10) is not None and registers(serial), (first, second)))
+            won = list(
+                both.map(
+                    lambda registers, serial=serial, together=together: (
+                        together.wait(10) is not None and registers(serial)
+                    ),
+                    (first, second),
+                )
+            )
         principals = aws.iot.list_thing_principals(thingName=fleet.thing_name(serial))["principals"]
         assert sorted(won) == [False, True]
         assert [arn.rsplit("/", 1)[1] for arn in principals] == [first_id if won[0] else second_id]
@@ -228,7 +260,9 @@ def test_a_vehicle_may_ask_again_with_the_certificate_that_it_has_registered(cer
         assert registers(serial, **{"AWS::IoT::Certificate::Id": certificate_id})
 
 
-def test_a_registration_that_died_half_way_keeps_others_away_for_a_minute_and_no_longer(aws, fleet, claim, certified, serial):
+def test_a_registration_that_died_half_way_keeps_others_away_for_a_minute_and_no_longer(
+    aws, fleet, claim, certified, serial
+):
     with certified() as (dead_id, _), certified() as (alive_id, registers):
         event = {
             "claimCertificateId": claim.certificate_id,
@@ -237,17 +271,23 @@ def test_a_registration_that_died_half_way_keeps_others_away_for_a_minute_and_no
             "clientId": "dead",
             "parameters": {"SerialNumber": serial},
         }
-        answer = aws.functions.invoke(FunctionName=fleet.hook_name, Payload=json.dumps(event).encode())["Payload"].read()
+        answer = aws.functions.invoke(FunctionName=fleet.hook_name, Payload=json.dumps(event).encode())[
+            "Payload"
+        ].read()
         assert json.loads(answer)["allowProvisioning"]
         assert not registers(serial)
         thing = fleet.thing_name(serial)
         former = aws.iot.describe_thing(thingName=thing)["attributes"][fleet.registered_by]
         aged = f"{dead_id}/{int(former.split('/')[1]) - 61}"
-        aws.iot.update_thing(thingName=thing, attributePayload={"attributes": {fleet.registered_by: aged}, "merge": True})
+        aws.iot.update_thing(
+            thingName=thing, attributePayload={"attributes": {fleet.registered_by: aged}, "merge": True}
+        )
         assert registers(serial)
         described = aws.iot.describe_thing(thingName=thing)
         assert described["attributes"] == {fleet.registered_by: claim.certificate_id}
-        assert [arn.rsplit("/", 1)[1] for arn in aws.iot.list_thing_principals(thingName=thing)["principals"]] == [alive_id]
+        assert [arn.rsplit("/", 1)[1] for arn in aws.iot.list_thing_principals(thingName=thing)["principals"]] == [
+            alive_id
+        ]
 
 
 def test_what_the_hook_reserves_becomes_what_the_template_alone_would_make(aws, fleet, enrol, serial, home):
@@ -255,17 +295,32 @@ def test_what_the_hook_reserves_becomes_what_the_template_alone_would_make(aws, 
     described = aws.iot.describe_thing(thingName=vehicle.thing_name)
     template = filled.provisioning_template(fleet)["Resources"]["thing"]["Properties"]
     assert described["attributes"].keys() == template["AttributePayload"].keys()
-    assert aws.iot.list_thing_groups_for_thing(thingName=vehicle.thing_name)["thingGroups"] == template["ThingGroups"] == []
-    assert (described.get("thingTypeName"), template.get("ThingTypeName"), template.get("BillingGroup")) == (None, None, None)
+    assert (
+        aws.iot.list_thing_groups_for_thing(thingName=vehicle.thing_name)["thingGroups"]
+        == template["ThingGroups"]
+        == []
+    )
+    assert (described.get("thingTypeName"), template.get("ThingTypeName"), template.get("BillingGroup")) == (
+        None,
+        None,
+        None,
+    )
 
 
 def test_a_claim_certificate_that_was_deleted_registers_nothing_and_the_log_says_why(aws, fleet, serial):
     deleted = aws.iot.create_keys_and_certificate(setAsActive=False)["certificateId"]
     aws.iot.delete_certificate(certificateId=deleted)
-    event = {"claimCertificateId": deleted, "certificateId": "d" * 64, "templateArn": fleet.template_arn, "parameters": {"SerialNumber": serial}}
+    event = {
+        "claimCertificateId": deleted,
+        "certificateId": "d" * 64,
+        "templateArn": fleet.template_arn,
+        "parameters": {"SerialNumber": serial},
+    }
     answer = aws.functions.invoke(FunctionName=fleet.hook_name, Payload=json.dumps(event).encode())["Payload"].read()
     assert json.loads(answer) == {"allowProvisioning": False}
-    assert [each.reason for each in decisions(fleet, aws, serial)] == ["the claim certificate was deleted, or was lent more than five minutes ago"]
+    assert [each.reason for each in decisions(fleet, aws, serial)] == [
+        "the claim certificate was deleted, or was lent more than five minutes ago"
+    ]
 
 
 ODD = {
@@ -281,9 +336,14 @@ ODD = {
 
 
 @pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
-def test_whatever_the_hook_was_asked_there_is_an_answer_why_by_client_by_serial_and_in_the_list_of_all(aws, fleet, command, odd):
+def test_whatever_the_hook_was_asked_there_is_an_answer_why_by_client_by_serial_and_in_the_list_of_all(
+    aws, fleet, command, odd
+):
     client = f"claim-{uuid.uuid4().hex}"
-    aws.functions.invoke(FunctionName=fleet.hook_name, Payload=json.dumps({"clientId": client, "templateArn": fleet.template_arn, **odd}).encode())
+    aws.functions.invoke(
+        FunctionName=fleet.hook_name,
+        Payload=json.dumps({"clientId": client, "templateArn": fleet.template_arn, **odd}).encode(),
+    )
     (decided,) = decisions(fleet, aws, client_id=client)
     assert not decided.allowed
     _, by_client = command(fleet, "vehicle", "why", "--client", client)
@@ -296,9 +356,14 @@ def test_whatever_the_hook_was_asked_there_is_an_answer_why_by_client_by_serial_
         assert decided in decisions(fleet, aws, serial)
 
 
-@pytest.mark.parametrize("serial", ["297468../../ABC", "297468*", "297468${iot:ClientId}", "297468ABCDEF\n", "297468ABC/DEF", ""])
+@pytest.mark.parametrize(
+    "serial", ["297468../../ABC", "297468*", "297468${iot:ClientId}", "297468ABCDEF\n", "297468ABC/DEF", ""]
+)
 def test_a_hostile_serial_is_refused_by_the_hook_as_aws_iot_runs_it(fleet, broker, claim, home, serial):
-    with connected(broker, claim, fleet.claim_client_prefix + "hostile") as connection, pytest.raises(RegistrationRefused, match="AccessDenied"):
+    with (
+        connected(broker, claim, fleet.claim_client_prefix + "hostile") as connection,
+        pytest.raises(RegistrationRefused, match="AccessDenied"),
+    ):
         registration._accepted(fleet, connection, {registration.SERIAL: serial}, Folder.of(home, "hostile"))
 
 
@@ -335,7 +400,10 @@ def test_a_vehicle_may_not_publish_to_a_topic_that_is_not_its_own(connection, to
 def test_the_claim_certificate_may_not_connect_as_a_vehicle_nor_publish_as_one(fleet, broker, claim, vehicle):
     with pytest.raises(ConnectionFailed, match="NOT_AUTHORIZED"), connected(broker, claim, vehicle.thing_name):
         pass
-    with connected(broker, claim, fleet.claim_client_prefix + "spy") as connection, pytest.raises(PublishRefused, match="NOT_AUTHORIZED"):
+    with (
+        connected(broker, claim, fleet.claim_client_prefix + "spy") as connection,
+        pytest.raises(PublishRefused, match="NOT_AUTHORIZED"),
+    ):
         connection.publish(fleet.rules[0].ingest[0], b"{}")
 
 
@@ -362,7 +430,14 @@ def test_vehicles_drive_again_with_other_messages(fleet, broker, vehicle):
 def test_nobody_drives_before_all_are_registered(fleet, broker, vehicle):
     heard = []
     with pytest.raises(NotRegistered, match="fleet vehicle register --serial 297468000099"):
-        drive(fleet, broker, vehicle.folder.parent.parent, [vehicle.serial, "297468000099"], 3, on_acknowledged=heard.append)
+        drive(
+            fleet,
+            broker,
+            vehicle.folder.parent.parent,
+            [vehicle.serial, "297468000099"],
+            3,
+            on_acknowledged=heard.append,
+        )
     assert heard == []
 
 
@@ -378,7 +453,13 @@ def test_what_is_no_topic_is_refused_before_it_is_sent(connection, topic):
         connection.publish(topic, b"{}")
 
 
-PAYLOADS = {"nothing": b"", "null": b"null", "no text": b"\xff\xfe\x00", "half of a JSON": b'{"a": ', "130 kB": bytes(130_000)}
+PAYLOADS = {
+    "nothing": b"",
+    "null": b"null",
+    "no text": b"\xff\xfe\x00",
+    "half of a JSON": b'{"a": ',
+    "130 kB": bytes(130_000),
+}
 
 
 @pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS)
@@ -407,7 +488,10 @@ def test_of_two_connections_of_one_vehicle_the_first_is_told_that_it_is_over(fle
 
 def test_a_broker_that_is_not_there_is_named(broker, vehicle):
     nowhere = replace(broker, port=9)
-    with pytest.raises(ConnectionFailed, match=r"localhost:9: .*CONNECTION_REFUSED"), connected(nowhere, identity_of(vehicle), vehicle.thing_name):
+    with (
+        pytest.raises(ConnectionFailed, match=r"localhost:9: .*CONNECTION_REFUSED"),
+        connected(nowhere, identity_of(vehicle), vehicle.thing_name),
+    ):
         pass
 
 
@@ -417,6 +501,14 @@ def test_no_private_key_is_shown_or_logged(enrol, claim, home, local_aws, caplog
     with pytest.raises(RegistrationRefused) as refused:
         enrol("999999000002", home)
     own = identity_of(vehicle)
-    shown = [repr(claim), repr(own), repr(vehicle), repr(refused.value), caplog.text, *capfd.readouterr(), local_aws.log_path.read_text()]
+    shown = [
+        repr(claim),
+        repr(own),
+        repr(vehicle),
+        repr(refused.value),
+        caplog.text,
+        *capfd.readouterr(),
+        local_aws.log_path.read_text(),
+    ]
     lines = [line for key in (claim.private_key, own.private_key) for line in key.splitlines()[1:-1]]
     assert [line for line in lines if any(line in text for text in shown)] == []

@@ -77,8 +77,12 @@ def test_a_hook_that_lets_everyone_in_is_seen(fleet, account, mended):
 
 def test_a_policy_that_allows_every_topic_is_seen(fleet, account, mended):
     document = blueprint(fleet)["device_policy"].resource.document
-    wide = document | {"Statement": [*document["Statement"], {"Effect": "Allow", "Action": "iot:Publish", "Resource": "*"}]}
-    account.aws.iot.create_policy_version(policyName=fleet.device_policy_name, policyDocument=json.dumps(wide), setAsDefault=True)
+    wide = document | {
+        "Statement": [*document["Statement"], {"Effect": "Allow", "Action": "iot:Publish", "Resource": "*"}]
+    }
+    account.aws.iot.create_policy_version(
+        policyName=fleet.device_policy_name, policyDocument=json.dumps(wide), setAsDefault=True
+    )
     assert wrong(fleet, account) == ["a foreign topic is refused"]
 
 
@@ -87,11 +91,17 @@ def test_a_disabled_template_is_seen(fleet, account, mended):
     assert wrong(fleet, account) == ["an allowed serial registers"]
 
 
-@pytest.mark.parametrize(("minutes", "said"), [(3, r"policy '{}' yet.*: try again after \d\d:\d\d UTC$"), (9, "NOT_AUTHORIZED$")])
-def test_in_an_account_what_fails_minutes_after_a_policy_was_changed_says_when_to_try_again(fleet, account, mended, minutes, said):
+@pytest.mark.parametrize(
+    ("minutes", "said"), [(3, r"policy '{}' yet.*: try again after \d\d:\d\d UTC$"), (9, "NOT_AUTHORIZED$")]
+)
+def test_in_an_account_what_fails_minutes_after_a_policy_was_changed_says_when_to_try_again(
+    fleet, account, mended, minutes, said
+):
     document = blueprint(fleet)["device_policy"].resource.document
     mute = document | {"Statement": document["Statement"][:1]}
-    account.aws.iot.create_policy_version(policyName=fleet.device_policy_name, policyDocument=json.dumps(mute), setAsDefault=True)
+    account.aws.iot.create_policy_version(
+        policyName=fleet.device_policy_name, policyDocument=json.dumps(mute), setAsDefault=True
+    )
     changed = datetime.now(UTC) - timedelta(minutes=minutes)
 
     def tell(parsed, **_):  # AWS on this machine does not say when a policy was changed
@@ -113,6 +123,8 @@ def test_a_serial_that_was_taken_off_the_allow_list_is_no_longer_on_it(fleet, ac
     for _ in range(2):
         allow_list.take_off(listed, account.aws, "297468000001")
     if kind == "s3":
-        assert account.aws.s3.get_object(Bucket=fleet.bucket, Key=fleet.allow_list_key)["Body"].read() == b"297468000002\n"
+        assert (
+            account.aws.s3.get_object(Bucket=fleet.bucket, Key=fleet.allow_list_key)["Body"].read() == b"297468000002\n"
+        )
     else:
         assert traces(listed, account)["serials"] == [{"serial": {"S": "297468000002"}}]

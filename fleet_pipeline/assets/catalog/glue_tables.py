@@ -1,4 +1,6 @@
-"""The lake in the AWS Glue Data Catalog: a database, and a table for each rule that has every column which the lake has recorded."""
+"""The lake in the AWS Glue Data Catalog: a database, and a table for each rule that has every column which the lake has
+recorded.
+"""
 
 import json
 from hashlib import sha256
@@ -61,21 +63,28 @@ def _database(scope: Scope) -> dg.AssetsDefinition:
     def catalog_database(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
         with reported():
             step = reconcile(wanted, scope.account(context.resources).aws)
-        return dg.MaterializeResult(metadata=_metadata(step, scope.fleet), data_version=dg.DataVersion(_digest(declared(wanted))))
+        return dg.MaterializeResult(
+            metadata=_metadata(step, scope.fleet), data_version=dg.DataVersion(_digest(declared(wanted)))
+        )
 
     return catalog_database
 
 
 def _table(scope: Scope, rule: Rule) -> dg.AssetsDefinition:
     # Who does not use Glue never makes the database, and is left alone.
-    there_is_a_database = ~dg.AutomationCondition.any_deps_missing().allow(dg.AssetSelection.assets(database_key(scope)))
+    there_is_a_database = ~dg.AutomationCondition.any_deps_missing().allow(
+        dg.AssetSelection.assets(database_key(scope))
+    )
 
     @dg.asset(
         key=key(scope, rule),
         deps=[database_key(scope), parquet.key(scope, rule)],
         group_name=scope.name(GROUP),
         kinds={"aws", "table"},
-        description=f"The table of `{rule.topic}` for Athena: no crawler, partitions are computed. Follows the columns that the lake has recorded.",
+        description=(
+            f"The table of `{rule.topic}` for Athena: no crawler, partitions are computed. Follows the columns that "
+            "the lake has recorded."
+        ),
         automation_condition=parquet.WHEN_IT_GREW & there_is_a_database,
         retry_policy=_RETRIES,
         required_resource_keys={scope.account_key},
@@ -85,7 +94,10 @@ def _table(scope: Scope, rule: Rule) -> dg.AssetsDefinition:
             aws = scope.account(context.resources).aws
             wanted = wanted_table(scope.fleet, rule, aws)
             step = reconcile(wanted, aws)
-        return dg.MaterializeResult(metadata=_metadata(step, scope.fleet) | _columns(wanted), data_version=dg.DataVersion(_digest(declared(wanted))))
+        return dg.MaterializeResult(
+            metadata=_metadata(step, scope.fleet) | _columns(wanted),
+            data_version=dg.DataVersion(_digest(declared(wanted))),
+        )
 
     return catalog_table
 

@@ -1,4 +1,7 @@
-"""What the topic rules could not write: counted and explained, one asset a rule. `fleet replay` and the job of that name put it back."""
+"""What the topic rules could not write: counted and explained, one asset a rule.
+
+`fleet replay` and the job of that name put it back.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -34,9 +37,16 @@ def _asset(scope: Scope, rule: Rule) -> dg.AssetsDefinition:
         deps=[infrastructure.key(scope, topic_rule_name(rule))],
         group_name=scope.name(GROUP),
         kinds={"s3", "json"},
-        description=f"Messages of `{rule.topic}` that the rule could not write. AWS IoT reports them here; materializing counts them and changes nothing.",
+        description=(
+            f"Messages of `{rule.topic}` that the rule could not write. AWS IoT reports them here; materializing "
+            "counts them and changes nothing."
+        ),
         metadata={"dagster/uri": f"s3://{fleet.bucket}/{fleet.report_prefix(rule)}"},
-        check_specs=[dg.AssetCheckSpec("nothing_waits", asset=key(scope, rule), description="Every message of the rule has been written.")],
+        check_specs=[
+            dg.AssetCheckSpec(
+                "nothing_waits", asset=key(scope, rule), description="Every message of the rule has been written."
+            )
+        ],
         required_resource_keys={scope.account_key},
     )
     def count(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
@@ -55,10 +65,18 @@ def _metadata(found: Waiting) -> dict[str, Any]:
         "newest": found.newest.isoformat(timespec="seconds") if found.newest else "none",
         "strange": len(found.strange),
         **({"reasons": dg.MetadataValue.table(rows)} if rows else {}),
-        **({"keys that are no reports of this rule": "\n".join(map(plain, found.strange[:10]))} if found.strange else {}),
+        **(
+            {"keys that are no reports of this rule": "\n".join(map(plain, found.strange[:10]))}
+            if found.strange
+            else {}
+        ),
     }
 
 
 def _check(found: Waiting) -> dg.AssetCheckResult:
-    description = f"{found.reports} messages were not written: mend the cause, then launch the job `replay`." if found.reports else "Nothing waits."
+    description = (
+        f"{found.reports} messages were not written: mend the cause, then launch the job `replay`."
+        if found.reports
+        else "Nothing waits."
+    )
     return dg.AssetCheckResult(passed=not found.reports, severity=dg.AssetCheckSeverity.WARN, description=description)

@@ -1,4 +1,6 @@
-"""What Dagster shows of an hour of the lake: numbers that it plots over the hours, pictures, some rows, columns and where they come from."""
+"""What Dagster shows of an hour of the lake: numbers that it plots over the hours, pictures, some rows, columns and
+where they come from.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -47,7 +49,9 @@ def _rates(fleet: Fleet, outcome: Outcome) -> dict[str, float]:
     return {
         "objects per second": round(compacted.rows_added / compacted.seconds, 1) if compacted.seconds else 0.0,
         "raw bytes per Parquet byte": round(compacted.raw_bytes / found.bytes, 2) if found.bytes else 0.0,
-        "requests, US dollars": round(fleet.requests_usd(compacted.get_requests, compacted.list_requests + compacted.put_requests), 6),
+        "requests, US dollars": round(
+            fleet.requests_usd(compacted.get_requests, compacted.list_requests + compacted.put_requests), 6
+        ),
         "requests saved by a full read": saved,
         "saved by a full read, US dollars": round(fleet.requests_usd(saved, 0), 6),
     }
@@ -58,11 +62,15 @@ def _shown(fleet: Fleet, outcome: Outcome) -> dict[str, Any]:
     found = outcome.found
     shown: dict[str, Callable[[], Any]] = {}
     if found.rows:
-        shown["messages a minute"] = lambda: dg.MetadataValue.md(bars(found.minutes, f"at most {max(found.minutes)} a minute"))
+        shown["messages a minute"] = lambda: dg.MetadataValue.md(
+            bars(found.minutes, f"at most {max(found.minutes)} a minute")
+        )
     if found.track and fleet.shows_previews:
         shown["where vehicles were"] = lambda: dg.MetadataValue.md(dots(found.track, "a sample of positions, north up"))
     if (preview := found.preview) and fleet.shows_previews:
-        shown["some rows"] = lambda: table(preview.select([name for name in preview.schema.names if name not in _NOT_IN_THE_PREVIEW]))
+        shown["some rows"] = lambda: table(
+            preview.select([name for name in preview.schema.names if name not in _NOT_IN_THE_PREVIEW])
+        )
     return attempted(shown)
 
 
@@ -72,8 +80,13 @@ def _columns(source: dg.AssetKey, contract: Contract) -> dict[str, Any]:
     kinds = [column.kind for column in contract.columns.values()]
     described = {
         "dagster/column_schema": lambda: dg.TableSchema(
-            [dg.TableColumn(name, kind, f"{in_markdown(path)} of the message") for (name, path), kind in zip(paths.items(), kinds, strict=True)]
+            [
+                dg.TableColumn(name, kind, f"{in_markdown(path)} of the message")
+                for (name, path), kind in zip(paths.items(), kinds, strict=True)
+            ]
         ),
-        "dagster/column_lineage": lambda: dg.TableColumnLineage({name: [dg.TableColumnDep(source, plain(path))] for name, path in paths.items()}),
+        "dagster/column_lineage": lambda: dg.TableColumnLineage(
+            {name: [dg.TableColumnDep(source, plain(path))] for name, path in paths.items()}
+        ),
     }
     return {name: value for name, value in attempted(described).items() if not isinstance(value, dg.TextMetadataValue)}

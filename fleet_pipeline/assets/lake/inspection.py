@@ -73,7 +73,9 @@ def inspect(fleet: Fleet, lake: Lake, rule: Rule, hour: Hour, contract: Contract
     """
     parts = lake.parts(rule, hour)
     files = [opened(lake.store, part) for part in parts]
-    wanted = _Wanted(column_of(contract, fleet.vehicle_path), *(_place(contract) if fleet.shows_previews else (None, None)))
+    wanted = _Wanted(
+        column_of(contract, fleet.vehicle_path), *(_place(contract) if fleet.shows_previews else (None, None))
+    )
     counted = _Counted(hour)
     for rows in by_key([_rows(file, wanted, fleet.thing_prefix, max(1, BATCH_ROWS // len(files))) for file in files]):
         counted.add(rows)
@@ -88,12 +90,17 @@ def inspect(fleet: Fleet, lake: Lake, rule: Rule, hour: Hour, contract: Contract
         minutes=tuple(counted.minutes[number] for number in range(60)),
         vehicles=len(counted.vehicles),
         track=tuple(counted.track.points),
-        preview=or_none("some rows", lambda: next(files[-1].batches(files[-1].schema.names, PREVIEW_ROWS), None)) if files and fleet.shows_previews else None,
+        preview=or_none("some rows", lambda: next(files[-1].batches(files[-1].schema.names, PREVIEW_ROWS), None))
+        if files and fleet.shows_previews
+        else None,
     )
 
 
 def by_key(streams: list[Iterator[pa.Table]]) -> Iterator[pa.Table]:
-    """Yield the rows of streams that are each sorted by `_key`, all rows of a key in one table. Holds a table of each stream, and a key's rows."""
+    """Yield the rows of streams that are each sorted by `_key`, all rows of a key in one table.
+
+    Holds a table of each stream, and a key's rows.
+    """
     heads = [_Head(stream) for stream in streams]
     while ahead := [head for head in heads if head.more]:
         border = min(head.last for head in ahead)
@@ -155,9 +162,13 @@ class _Counted:
         self.versions += count_versions(identities)
         self.keys += pc.count_distinct(rows["_key"]).as_py()
         self.statuses.update(_counts(rows["_status"]))
-        self.minutes.update(_counts(pc.divide(pc.subtract(rows["_ts"].cast(pa.int64()), self._hour.start_ms), _MINUTE_MS)))
+        self.minutes.update(
+            _counts(pc.divide(pc.subtract(rows["_ts"].cast(pa.int64()), self._hour.start_ms), _MINUTE_MS))
+        )
         self._named.append(pc.unique(rows["vehicle"].drop_null()))
-        if sum(map(len, self._named)) >= BATCH_ROWS:  # not each time: an hour of many parts comes in hundreds of small tables
+        if (
+            sum(map(len, self._named)) >= BATCH_ROWS
+        ):  # not each time: an hour of many parts comes in hundreds of small tables
             self._vehicles, self._named = self.vehicles, []
         self.track.add(rows.select(["latitude", "longitude"]))
 
@@ -218,8 +229,15 @@ _ROWS = pa.schema(
 
 def _place(contract: Contract) -> tuple[Column | None, Column | None]:
     """Return the columns of latitude and longitude, if there are both: the first whose last name says so."""
-    numbers = [column for column in contract.columns.values() if pa.types.is_floating(KINDS[column.kind]) or pa.types.is_integer(KINDS[column.kind])]
-    latitude, longitude = (next((each for each in numbers if each.path[-1].casefold() in names), None) for names in (_LATITUDES, _LONGITUDES))
+    numbers = [
+        column
+        for column in contract.columns.values()
+        if pa.types.is_floating(KINDS[column.kind]) or pa.types.is_integer(KINDS[column.kind])
+    ]
+    latitude, longitude = (
+        next((each for each in numbers if each.path[-1].casefold() in names), None)
+        for names in (_LATITUDES, _LONGITUDES)
+    )
     return (latitude, longitude) if latitude and longitude else (None, None)
 
 

@@ -13,14 +13,23 @@ def replay_job(scope: Scope) -> dg.JobDefinition:
     """Return the job that puts back what the rules could not write: what `fleet replay` does."""
     fleet = scope.fleet
 
-    @launched(scope, "replay_op", "replay", "Put what the rules could not write under the raw keys it would have had, once. Compaction takes it for late.")
+    @launched(
+        scope,
+        "replay_op",
+        "replay",
+        "Put what the rules could not write under the raw keys it would have had, once. Compaction takes it for late.",
+    )
     def replay_all(context: dg.OpExecutionContext) -> None:
         with reported():
             aws = scope.account(context.resources).aws
             done = {rule: replay(fleet, aws, rule) for rule in fleet.rules}
         for rule, replayed in done.items():
             for hour in replayed.hours:
-                context.log_event(dg.AssetObservation(raw.key(scope, rule), partition=hour.partition_key, metadata={"came back": "by a replay"}))
+                context.log_event(
+                    dg.AssetObservation(
+                        raw.key(scope, rule), partition=hour.partition_key, metadata={"came back": "by a replay"}
+                    )
+                )
         rows = [
             dg.TableRecord(
                 {

@@ -1,7 +1,9 @@
 """What of the raw objects is not in the lake: looked up over a bounded number of hours, never over the history.
 
-Whoever looks lists the raw keys of closed hours, which costs a request for a thousand messages, and reads the footers of their parts. A look
-compacts nothing: it says what is missing, notes what it saw of the raw objects, and the sensor `late_data` asks for the hours.
+Whoever looks lists the raw keys of closed hours, which costs a request for a thousand messages, and reads the footers
+of their parts. A look
+compacts nothing: it says what is missing, notes what it saw of the raw objects, and the sensor `late_data` asks for the
+hours.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,7 +40,8 @@ KEY = 200
 _UNCOMPACTED_HELP = "The sensor late_data asks for these hours; while it is off, materialize them by hand."
 _FRESH_HELP = "Look at the failed runs of these hours: each says what stands in the way. Then materialize them."
 _FOREIGN_HELP = (
-    "They are not read. Only the rule's role may write there, and no vehicle may choose the key: find out who does (CloudTrail), and move them elsewhere."
+    "They are not read. Only the rule's role may write there, and no vehicle may choose the key: find out who does "
+    "(CloudTrail), and move them elsewhere."
 )
 
 
@@ -76,8 +79,8 @@ class Seen:
 def look(raw_store: Store, target: Lake, rule: Rule, hour: Hour) -> Seen:
     """Return what an hour has of raw objects and of rows. Of an hour whose parts are not whole no row counts.
 
-    The sums of both sides' identities tell whether they are the same. Where they are not, because messages came late or raw objects were
-    purged, each version is looked up among the rows.
+    The sums of both sides' identities tell whether they are the same. Where they are not, because messages came late or
+    raw objects were purged, each version is looked up among the rows.
     """
     listed, fingerprint = RawHour(raw_store, rule, hour), 0
     for versions in listed.blocks():
@@ -120,9 +123,21 @@ def _checks(scope: Scope, rule: Rule) -> dg.AssetChecksDefinition:
     @dg.multi_asset_check(
         name=looking_op(scope, rule),
         specs=[
-            dg.AssetCheckSpec(UNCOMPACTED, asset=asset, description=f"Every message of the last closed hours is in the lake. If not: {_UNCOMPACTED_HELP}"),
-            dg.AssetCheckSpec(FRESH, asset=asset, description=f"No message older than FLEET_LAG_MINUTES is missing in the lake. If not: {_FRESH_HELP}"),
-            dg.AssetCheckSpec(FOREIGN, asset=asset, description=f"All keys are of the form that the rule writes. If not: {_FOREIGN_HELP}"),
+            dg.AssetCheckSpec(
+                UNCOMPACTED,
+                asset=asset,
+                description=f"Every message of the last closed hours is in the lake. If not: {_UNCOMPACTED_HELP}",
+            ),
+            dg.AssetCheckSpec(
+                FRESH,
+                asset=asset,
+                description=f"No message older than FLEET_LAG_MINUTES is missing in the lake. If not: {_FRESH_HELP}",
+            ),
+            dg.AssetCheckSpec(
+                FOREIGN,
+                asset=asset,
+                description=f"All keys are of the form that the rule writes. If not: {_FOREIGN_HELP}",
+            ),
         ],
         description="Lists the raw keys of the last closed hours and compares them with the lake.",
         can_subset=True,
@@ -135,13 +150,23 @@ def _checks(scope: Scope, rule: Rule) -> dg.AssetChecksDefinition:
         with reported():
             raw_store, target = parquet.stores(fleet, account)
             seen, failed = _seen(raw_store, target, rule, wanted)
-            faults = parquet.ledger(fleet, account, rule).judge(now, {hour: _verdicts(found) for hour, found in seen.items()})
+            faults = parquet.ledger(fleet, account, rule).judge(
+                now, {hour: _verdicts(found) for hour, found in seen.items()}
+            )
         for hour, found in seen.items():
             if found.versions:
                 log.log_event(provenance.seen(asset, hour.partition_key, found.versions, found.bytes))
-            if found.rows and not found.uncompacted and not provenance.knows(context.instance, lake, hour.partition_key, str(found.rows)):
+            if (
+                found.rows
+                and not found.uncompacted
+                and not provenance.knows(context.instance, lake, hour.partition_key, str(found.rows))
+            ):
                 log.log_event(parquet.healed(context.instance, scope, rule, hour, found.rows))
-        said = {UNCOMPACTED: _uncompacted(asset, faults, seen), FRESH: _fresh(fleet, asset, faults, now), FOREIGN: result(_OWN_KEYS, faults, {}, asset)}
+        said = {
+            UNCOMPACTED: _uncompacted(asset, faults, seen),
+            FRESH: _fresh(fleet, asset, faults, now),
+            FOREIGN: result(_OWN_KEYS, faults, {}, asset),
+        }
         # The button of one asset asks for the checks of this asset only.
         yield from (said[check.name] for check in log.selected_asset_check_keys)
         _raise(failed, len(wanted))
@@ -149,7 +174,9 @@ def _checks(scope: Scope, rule: Rule) -> dg.AssetChecksDefinition:
     return look_at_rule
 
 
-def _seen(raw_store: Store, target: Lake, rule: Rule, hours: Sequence[Hour]) -> tuple[dict[Hour, Seen], dict[Hour, FleetError]]:
+def _seen(
+    raw_store: Store, target: Lake, rule: Rule, hours: Sequence[Hour]
+) -> tuple[dict[Hour, Seen], dict[Hour, FleetError]]:
     """Return what each hour has, and why others could not be looked at: these hold up no other."""
     seen, failed = {}, {}
     for hour in hours:
@@ -164,7 +191,10 @@ def _seen(raw_store: Store, target: Lake, rule: Rule, hours: Sequence[Hour]) -> 
 def _raise(failed: Mapping[Hour, FleetError], hours: int) -> None:
     if failed:
         said = named({hour.partition_key: str(error) for hour, error in failed.items()})
-        raise dg.Failure(f"{len(failed)} of {hours} hours could not be looked at: {said}", allow_retries=any(error.retryable for error in failed.values()))
+        raise dg.Failure(
+            f"{len(failed)} of {hours} hours could not be looked at: {said}",
+            allow_retries=any(error.retryable for error in failed.values()),
+        )
 
 
 def _verdicts(found: Seen) -> dict[str, Verdict]:
@@ -184,7 +214,11 @@ def _fresh(fleet: Fleet, asset: dg.AssetKey, faults: Sequence[Fault], now: datet
     lag = now - oldest.end if oldest else timedelta(0)
     minutes = round(lag.total_seconds() / 60, 1)
     passed = lag <= timedelta(minutes=fleet.lag_minutes)
-    waiting = f"{oldest.partition_key} ended {minutes:.0f} minutes ago and is not complete in the lake" if oldest else "Nothing waits."
+    waiting = (
+        f"{oldest.partition_key} ended {minutes:.0f} minutes ago and is not complete in the lake"
+        if oldest
+        else "Nothing waits."
+    )
     return dg.AssetCheckResult(
         asset_key=asset,
         check_name=FRESH,

@@ -33,22 +33,31 @@ warnings.filterwarnings("ignore", message="Parameter `backfill_policy`", categor
 
 GROUP = "lake"
 POOL = "compaction"
-"""The pool of which a compaction takes a slot; `dagster.yaml` says how many there are. With a key prefix, a fleet has one of its own."""
+"""The pool of which a compaction takes a slot; `dagster.yaml` says how many there are.
+
+With a key prefix, a fleet has one of its own.
+"""
 
 CODE_VERSION = "1"
 """Raised when the same raw objects would give other rows."""
 
 WHEN_IT_GREW = (
-    dg.AutomationCondition.any_deps_updated().since_last_handled() & ~dg.AutomationCondition.any_deps_in_progress() & ~dg.AutomationCondition.in_progress()
+    dg.AutomationCondition.any_deps_updated().since_last_handled()
+    & ~dg.AutomationCondition.any_deps_in_progress()
+    & ~dg.AutomationCondition.in_progress()
 )
-"""When what is made from the lake is made again: for each of its partitions, not the latest only, because messages come late. That a rule has no
-rows of an hour, or failed at it, is no reason to wait."""
+"""When what is made from the lake is made again: for each of its partitions, not the latest only, because messages come
+late. That a rule has no rows of an hour, or failed at it, is no reason to wait.
+"""
 
 TELL_EVERY = 10.0
 """Seconds between two lines in the log that say how far an hour is."""
 
 RETRY = dg.RetryPolicy(max_retries=2, delay=30, backoff=dg.Backoff.EXPONENTIAL)
-"""For hours that AWS did not answer for. Each request was repeated for 40 s before, and what cannot heal is not retried at all."""
+"""For hours that AWS did not answer for.
+
+Each request was repeated for 40 s before, and what cannot heal is not retried at all.
+"""
 
 
 def lake_assets(scope: Scope) -> list[dg.AssetsDefinition]:
@@ -70,13 +79,22 @@ def stores(fleet: Fleet, account: AccountResource) -> tuple[S3Store, Lake]:
     """Return where raw objects lie and where Parquet does: a bucket that overwrites nothing unasked."""
     lake = S3Store(account.aws, fleet.lake_bucket)
     lake.prove()
-    return S3Store(account.aws, fleet.bucket), Lake.current(lake, fleet.parquet_prefix, fleet.form, fleet.new_column_messages)
+    return S3Store(account.aws, fleet.bucket), Lake.current(
+        lake, fleet.parquet_prefix, fleet.form, fleet.new_column_messages
+    )
 
 
 def healed(instance: dg.DagsterInstance, scope: Scope, rule: Rule, hour: Hour, rows: int) -> dg.AssetMaterialization:
-    """Return what Dagster is told of an hour that was compacted without it, by `fleet compact`: what is made from the lake then follows."""
-    tags = provenance.own(CODE_VERSION, str(rows)) | provenance.of(instance, raw.key(scope, rule), is_external=True, partition=hour.partition_key)
-    metadata: dict[str, Any] = {"dagster/partition_row_count": rows, "compacted": "without Dagster, by a command; seen by a look"}
+    """Return what Dagster is told of an hour that was compacted without it, by `fleet compact`: what is made from the
+    lake then follows.
+    """
+    tags = provenance.own(CODE_VERSION, str(rows)) | provenance.of(
+        instance, raw.key(scope, rule), is_external=True, partition=hour.partition_key
+    )
+    metadata: dict[str, Any] = {
+        "dagster/partition_row_count": rows,
+        "compacted": "without Dagster, by a command; seen by a look",
+    }
     return dg.AssetMaterialization(key(scope, rule), partition=hour.partition_key, metadata=metadata, tags=tags)
 
 
@@ -86,7 +104,12 @@ def ledger(fleet: Fleet, account: AccountResource, rule: Rule) -> Ledger:
 
 
 def _asset(scope: Scope, rule: Rule) -> dg.AssetsDefinition:
-    fleet, asset, source, bucket = scope.fleet, key(scope, rule), raw.key(scope, rule), infrastructure.key(scope, "lake_bucket")
+    fleet, asset, source, bucket = (
+        scope.fleet,
+        key(scope, rule),
+        raw.key(scope, rule),
+        infrastructure.key(scope, "lake_bucket"),
+    )
 
     @dg.asset(
         key=asset,
@@ -105,7 +128,9 @@ def _asset(scope: Scope, rule: Rule) -> dg.AssetsDefinition:
         output_required=False,
         required_resource_keys={scope.account_key},
     )
-    def compact(context: dg.AssetExecutionContext) -> Iterator[dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckResult]:
+    def compact(
+        context: dg.AssetExecutionContext,
+    ) -> Iterator[dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckResult]:
         account = scope.account(context.resources)
         with reported():
             work = _Work(fleet, rule, *stores(fleet, account), context.log)
@@ -120,9 +145,13 @@ def _asset(scope: Scope, rule: Rule) -> dg.AssetsDefinition:
             # Rows are only ever added, so their number names the content of an hour.
             tags = provenance.own(CODE_VERSION, str(compacted.rows)) | of_bucket
             tags |= provenance.of(context.instance, source, is_external=True, partition=partition)
-            yield dg.AssetMaterialization(asset, partition=partition, metadata=hour_metadata(scope, rule, outcome, work.learnt), tags=tags)
+            yield dg.AssetMaterialization(
+                asset, partition=partition, metadata=hour_metadata(scope, rule, outcome, work.learnt), tags=tags
+            )
         with reported():
-            faults = ledger(fleet, account, rule).judge(datetime.now(UTC), verdicts.judged(fleet, work.outcomes, work.failed))
+            faults = ledger(fleet, account, rule).judge(
+                datetime.now(UTC), verdicts.judged(fleet, work.outcomes, work.failed)
+            )
         yield from verdicts.results(faults, len(work.outcomes) + len(work.failed))
         work.raise_failure(len(context.partition_keys))
 
@@ -143,7 +172,9 @@ class _Work:
         hour, before = Hour.parse(partition), self.learnt
         try:
             with contained(f"{self._rule.key} {partition}"):
-                compacted = compact_hour(self._raw, self._lake, self._rule, hour, on_progress=_Told(self._log, partition))
+                compacted = compact_hour(
+                    self._raw, self._lake, self._rule, hour, on_progress=_Told(self._log, partition)
+                )
                 if compacted.schema != before.schema:
                     self.learnt = self._lake.contract(self._rule)
                 found = inspect(self._fleet, self._lake, self._rule, hour, self.learnt)
@@ -157,7 +188,8 @@ class _Work:
         """Raise what ends the run, if an hour failed, naming each; retried only if one of them may heal."""
         if self.failed:
             raise dg.Failure(
-                f"{len(self.failed)} of {hours} hours failed: {verdicts.named({hour: plain(error) for hour, error in self.failed.items()})}",
+                f"{len(self.failed)} of {hours} hours failed: "
+                f"{verdicts.named({hour: plain(error) for hour, error in self.failed.items()})}",
                 metadata={"failed hours": "\n".join(self.failed)},
                 allow_retries=any(error.retryable for error in self.failed.values()),
             )
@@ -182,7 +214,11 @@ def _to_do(context: dg.AssetExecutionContext) -> list[str]:
     if not context.retry_number:
         return list(context.partition_keys)
     done = context.instance.all_logs(context.run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
-    finished = {entry.get_dagster_event().partition for entry in done if entry.get_dagster_event().asset_key == context.asset_key}
+    finished = {
+        entry.get_dagster_event().partition
+        for entry in done
+        if entry.get_dagster_event().asset_key == context.asset_key
+    }
     return [partition for partition in context.partition_keys if partition not in finished]
 
 

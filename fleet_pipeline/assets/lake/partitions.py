@@ -14,7 +14,9 @@ from fleet_pipeline.model.hour import Hour
 warnings.filterwarnings("ignore", message="Parameter `allow_nonexistent_upstream_partitions`", category=dg.BetaWarning)
 
 CLOSED_HOURS, LATE_HOURS = {"dagster/priority": "10"}, {"dagster/priority": "5"}
-"""Tags by which runs leave the queue: hours that have just closed, and looks, first; then hours that got late messages; then backfills."""
+"""Tags by which runs leave the queue: hours that have just closed, and looks, first; then hours that got late messages;
+then backfills.
+"""
 
 RECORDS = 1000
 """Materializations that are looked at, newest first, to tell which hours were compacted before they had ended."""
@@ -29,7 +31,9 @@ def hours(fleet: Fleet) -> dg.HourlyPartitionsDefinition:
 
 
 def closed_hours(fleet: Fleet, now: datetime, count: int) -> list[Hour]:
-    """Return the last hours that ended at least the grace time ago, oldest first: at most `count`, and none before the fleet's start."""
+    """Return the last hours that ended at least the grace time ago, oldest first: at most `count`, and none before the
+    fleet's start.
+    """
     running = Hour.of(now - timedelta(minutes=fleet.grace_minutes))
     first = Hour(datetime.fromisoformat(fleet.start).replace(tzinfo=UTC))
     closed = (Hour(running.start - timedelta(hours=ago)) for ago in range(count, 0, -1))
@@ -54,9 +58,15 @@ def untouched(instance: dg.DagsterInstance, asset: dg.AssetKey, fleet: Fleet, am
     made = instance.fetch_materializations(wanted, limit=RECORDS).records
     closed = timedelta(minutes=fleet.grace_minutes)
     final = {
-        record.partition_key for record in made if record.partition_key and record.timestamp >= (Hour.parse(record.partition_key).end + closed).timestamp()
+        record.partition_key
+        for record in made
+        if record.partition_key and record.timestamp >= (Hour.parse(record.partition_key).end + closed).timestamp()
     }
-    early = {hour for hour, status in statuses.items() if status is dg.AssetPartitionStatus.MATERIALIZED and hour.partition_key not in final}
+    early = {
+        hour
+        for hour, status in statuses.items()
+        if status is dg.AssetPartitionStatus.MATERIALIZED and hour.partition_key not in final
+    }
     return [hour for hour, status in statuses.items() if status is None or hour in early]
 
 
@@ -66,16 +76,22 @@ def idle(instance: dg.DagsterInstance, asset: dg.AssetKey, fleet: Fleet, among: 
     return [hour for hour, status in statuses.items() if status is not dg.AssetPartitionStatus.IN_PROGRESS]
 
 
-def _statuses(instance: dg.DagsterInstance, asset: dg.AssetKey, fleet: Fleet, among: Iterable[Hour]) -> dict[Hour, dg.AssetPartitionStatus | None]:
+def _statuses(
+    instance: dg.DagsterInstance, asset: dg.AssetKey, fleet: Fleet, among: Iterable[Hour]
+) -> dict[Hour, dg.AssetPartitionStatus | None]:
     wanted = list(among)
     known = instance.get_status_by_partition(asset, [hour.partition_key for hour in wanted], hours(fleet)) or {}
     return {hour: known.get(hour.partition_key) for hour in wanted}
 
 
 def run_requests(
-    wanted: Mapping[dg.AssetKey, Iterable[Hour]], checks: Mapping[dg.AssetKey, Sequence[dg.AssetCheckKey]], occasion: str, tags: Mapping[str, str]
+    wanted: Mapping[dg.AssetKey, Iterable[Hour]],
+    checks: Mapping[dg.AssetKey, Sequence[dg.AssetCheckKey]],
+    occasion: str,
+    tags: Mapping[str, str],
 ) -> Iterator[dg.RunRequest]:
-    """Yield one run for each stretch of hours without a gap, the newest first; assets that want the same stretch share it. They make these checks only.
+    """Yield one run for each stretch of hours without a gap, the newest first; assets that want the same stretch share
+    it. They make these checks only.
 
     The run key is made of the occasion and of what is wanted: asked twice on one occasion, Dagster starts one run.
     """
@@ -88,7 +104,13 @@ def run_requests(
         own = [check for asset in assets for check in checks[asset]]
         run_key = f"{occasion} {first.partition_key}...{last.partition_key} {names}"
         if first == last:
-            yield dg.RunRequest(run_key, partition_key=first.partition_key, asset_selection=assets, asset_check_keys=own, tags=dict(tags))
+            yield dg.RunRequest(
+                run_key,
+                partition_key=first.partition_key,
+                asset_selection=assets,
+                asset_check_keys=own,
+                tags=dict(tags),
+            )
         else:
             of_range = range_tags(first.partition_key, last.partition_key)
             yield dg.RunRequest(run_key, asset_selection=assets, asset_check_keys=own, tags={**tags, **of_range})

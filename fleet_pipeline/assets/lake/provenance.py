@@ -1,4 +1,5 @@
-"""By which tags Dagster knows of what an hour was made, so that it shows as out of date when more raw objects were seen.
+"""By which tags Dagster knows of what an hour was made, so that it shows as out of date when more raw objects were
+seen.
 
 Events that are yielded by hand, one an hour, carry no such tags by themselves.
 """
@@ -34,8 +35,12 @@ def own(code_version: str, data_version: str) -> dict[str, str]:
     return {CODE_VERSION_TAG: code_version, DATA_VERSION_TAG: data_version}
 
 
-def of(instance: dg.DagsterInstance, asset: dg.AssetKey, *, is_external: bool = False, partition: str | None = None) -> dict[str, str]:
-    """Return the tags that say of which state of an asset, or of one of its partitions, something was made: of the last that Dagster knows."""
+def of(
+    instance: dg.DagsterInstance, asset: dg.AssetKey, *, is_external: bool = False, partition: str | None = None
+) -> dict[str, str]:
+    """Return the tags that say of which state of an asset, or of one of its partitions, something was made: of the last
+    that Dagster knows.
+    """
     record = instance.get_latest_data_version_record(asset, is_external, partition)
     version = extract_data_version_from_entry(record.event_log_entry) if record else None
     name = asset.to_user_string()

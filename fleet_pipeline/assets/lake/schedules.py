@@ -16,7 +16,12 @@ LOOK_CRON = "*/10 * * * *"
 SWEEP_CRON = "40 3 * * *"
 """Once a day, when little else happens in Europe."""
 
-AT_WORK = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+AT_WORK = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
 """Statuses of a run that will end, or that run monitoring ends."""
 
 
@@ -34,15 +39,24 @@ def _compact(scope: Scope) -> dg.ScheduleDefinition:
         cron_schedule=f"{fleet.grace_minutes} * * * *",
         execution_timezone="UTC",
         default_status=scope.schedule_status(by_itself=scope.is_local),
-        description=f"Compacts each hour {fleet.grace_minutes} minutes after its end, and what was missed in the {fleet.catch_up_hours} hours before.",
+        description=(
+            f"Compacts each hour {fleet.grace_minutes} minutes after its end, and what was missed in the "
+            f"{fleet.catch_up_hours} hours before."
+        ),
         required_resource_keys={scope.account_key},
     )
     def compact_closed_hours(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
         if not scope.account(context.resources).opened.has_bucket(fleet.lake_bucket):
-            return dg.SkipReason(f"There is no bucket {fleet.lake_bucket} yet: run the job provision, or `fleet apply`.")
+            return dg.SkipReason(
+                f"There is no bucket {fleet.lake_bucket} yet: run the job provision, or `fleet apply`."
+            )
         closed = closed_hours(fleet, context.scheduled_execution_time, fleet.catch_up_hours)
         # Hours that failed are left to the sensor late_data, which gives up after some attempts.
-        wanted = {key: untouched(context.instance, key, fleet, closed) for rule in fleet.rules if (key := parquet.key(scope, rule))}
+        wanted = {
+            key: untouched(context.instance, key, fleet, closed)
+            for rule in fleet.rules
+            if (key := parquet.key(scope, rule))
+        }
         requests = run_requests(wanted, parquet.own_checks(scope), "closed", CLOSED_HOURS)
         return list(requests) or dg.SkipReason("Every closed hour is compacted, or a run is at it.")
 
@@ -73,7 +87,9 @@ def _looking(scope: Scope, name: str, cron: str, back: timedelta) -> dg.Schedule
         if not scope.account(context.resources).opened.has_bucket(scope.fleet.lake_bucket):
             return dg.SkipReason(f"There is no bucket {scope.fleet.lake_bucket} yet.")
         if context.instance.get_runs_count(dg.RunsFilter(tags={SCHEDULE_NAME_TAG: name}, statuses=AT_WORK)):
-            return dg.SkipReason("The look before is not over yet. Where that is usual, set FLEET_LOOK_BACK_HOURS lower.")
+            return dg.SkipReason(
+                "The look before is not over yet. Where that is usual, set FLEET_LOOK_BACK_HOURS lower."
+            )
         ops = {looking_op(scope, rule): Look(hours=hours) for rule in scope.fleet.rules}
         return dg.RunRequest(run_config=dg.RunConfig(ops=ops), tags=CLOSED_HOURS)
 

@@ -1,4 +1,6 @@
-"""What happens because something was seen: late messages bring their hour into the lake, and a run whose process is gone is ended."""
+"""What happens because something was seen: late messages bring their hour into the lake, and a run whose process is
+gone is ended.
+"""
 
 import json
 from datetime import UTC, datetime
@@ -31,7 +33,10 @@ def _late_data(scope: Scope) -> dg.SensorDefinition:
         job_name=scope.name("compact"),
         minimum_interval_seconds=INTERVAL_S,
         default_status=scope.sensor_status(by_itself=scope.is_local),
-        description=f"Asks for the hours of which a look found messages that are not in the lake, at most {ATTEMPTS} times each. It lists nothing itself.",
+        description=(
+            f"Asks for the hours of which a look found messages that are not in the lake, at most {ATTEMPTS} times "
+            "each. It lists nothing itself."
+        ),
         required_resource_keys={scope.account_key},
     )
     def late_data(context: dg.SensorEvaluationContext) -> dg.SensorResult:
@@ -46,7 +51,9 @@ def _late_data(scope: Scope) -> dg.SensorDefinition:
             seen[rule.key] = evaluation.id
             hours = idle(context.instance, parquet.key(scope, rule), fleet, _hours(evaluation))
             if hours:
-                wanted[parquet.key(scope, rule)] = parquet.ledger(fleet, account, rule).ask(UNCOMPACTED, hours, ATTEMPTS)
+                wanted[parquet.key(scope, rule)] = parquet.ledger(fleet, account, rule).ask(
+                    UNCOMPACTED, hours, ATTEMPTS
+                )
             looks.append(str(evaluation.id))
         requests = run_requests(wanted, parquet.own_checks(scope), f"late data of looks {', '.join(looks)}", LATE_HOURS)
         return dg.SensorResult(run_requests=list(requests), cursor=json.dumps(seen))
@@ -59,9 +66,11 @@ def _hours(evaluation: Evaluation) -> list[Hour]:
 
 
 def _lost_runs(scope: Scope, own: Own) -> dg.SensorDefinition:
-    """Return the sensor that ends runs which were killed together with Dagster, so that they are started again and their hours are free.
+    """Return the sensor that ends runs which were killed together with Dagster, so that they are started again and
+    their hours are free.
 
-    The launchers for ECS and Kubernetes are asked by Dagster's run monitoring; its default launcher, which starts processes here, cannot tell.
+    The launchers for ECS and Kubernetes are asked by Dagster's run monitoring; its default launcher, which starts
+    processes here, cannot tell.
     """
 
     @dg.sensor(
@@ -77,7 +86,9 @@ def _lost_runs(scope: Scope, own: Own) -> dg.SensorDefinition:
         running = [record for record in started if own.has(record.dagster_run, context.code_location_origin)]
         lost = [record.dagster_run for record in running if _is_lost(context.instance, record)]
         for run in lost:
-            context.instance.report_run_failed(run, "The run's process is gone: it was killed, or the machine was started anew.")
+            context.instance.report_run_failed(
+                run, "The run's process is gone: it was killed, or the machine was started anew."
+            )
         return dg.SkipReason(f"{len(lost)} of {len(running)} running runs had lost their process.")
 
     return lost_runs

@@ -1,6 +1,8 @@
-"""The checks that a compaction makes of its own work, in its own run: what must hold of every hour, and what to do where it does not.
+"""The checks that a compaction makes of its own work, in its own run: what must hold of every hour, and what to do
+where it does not.
 
-One result a run and not one an hour: Dagster takes 25 ms of CPU to record one, and a backfill has thousands of hours. What a result says is
+One result a run and not one an hour: Dagster takes 25 ms of CPU to record one, and a backfill has thousands of hours.
+What a result says is
 of all hours: the verdict of each is kept in the lake's ledger, where only who judged that hour may change it.
 """
 
@@ -78,12 +80,16 @@ def _collisions(_: Fleet, outcome: Outcome) -> str:
 
 def _columns(_: Fleet, outcome: Outcome) -> str:
     said = [f"new columns {', '.join(outcome.new_columns)}"] if outcome.new_columns else []
-    return "; ".join(said + ([f"{outcome.found.set_aside} rows have values that fit no column"] if outcome.found.set_aside else []))
+    return "; ".join(
+        said + ([f"{outcome.found.set_aside} rows have values that fit no column"] if outcome.found.set_aside else [])
+    )
 
 
 def _unreadable(fleet: Fleet, outcome: Outcome) -> str:
     unreadable, rows = outcome.found.unreadable, outcome.found.rows
-    return f"{unreadable} of {rows} messages cannot be read" if 100 * unreadable > fleet.quarantine_percent * rows else ""
+    return (
+        f"{unreadable} of {rows} messages cannot be read" if 100 * unreadable > fleet.quarantine_percent * rows else ""
+    )
 
 
 def _files(_: Fleet, outcome: Outcome) -> str:
@@ -104,35 +110,40 @@ CRITERIA = (
         "No two rows of an hour have the same key and version.",
         ERROR,
         _unique,
-        "Someone else wrote into the lake: find out who in CloudTrail, and remove that part's version. Until then read DISTINCT ON (_key, _version).",
+        "Someone else wrote into the lake: find out who in CloudTrail, and remove that part's version. Until then "
+        "read DISTINCT ON (_key, _version).",
     ),
     Criterion(
         "collisions_are_recovered",
         "Messages that shared a raw key have a row each.",
         ERROR,
         _collisions,
-        "Versioning of the raw bucket was off when they came, or old versions were removed. FLEET_RAW_KEY_FORMAT=timestamp-uuid makes collisions impossible.",
+        "Versioning of the raw bucket was off when they came, or old versions were removed. "
+        "FLEET_RAW_KEY_FORMAT=timestamp-uuid makes collisions impossible.",
     ),
     Criterion(
         "columns_are_as_before",
         "Messages bring no new columns, and their values fit those that there are.",
         WARN,
         _columns,
-        "Nothing is lost: values without a column are in _extra. Ask who changed the vehicles' messages; a new kind of a known field needs a new name.",
+        "Nothing is lost: values without a column are in _extra. Ask who changed the vehicles' messages; a new "
+        "kind of a known field needs a new name.",
     ),
     Criterion(
         "messages_are_readable",
         "The share of unreadable messages stays below FLEET_QUARANTINE_PERCENT.",
         WARN,
         _unreadable,
-        "SELECT _status, _client_id, _payload FROM the hour WHERE _status NOT IN ('ok', 'partial') shows which vehicles send them.",
+        "SELECT _status, _client_id, _payload FROM the hour WHERE _status NOT IN ('ok', 'partial') shows which "
+        "vehicles send them.",
     ),
     Criterion(
         "files_are_few",
         f"An hour has at most {FILES} files, none above 1 GiB.",
         WARN,
         _files,
-        "Late messages made many small parts; readers get slower. Compact less often while an hour runs, or rewrite the table as a new generation.",
+        "Late messages made many small parts; readers get slower. Compact less often while an hour runs, or "
+        "rewrite the table as a new generation.",
     ),
 )
 """All that is judged of an hour that was compacted."""
@@ -142,20 +153,33 @@ GAP = Criterion(
     "The parts of an hour are numbered from 0 without a gap, and are what was written.",
     ERROR,
     lambda *_: "",
-    "The lake's bucket keeps versions: remove the delete marker, or the object that is no part, and materialize the hour again.",
+    "The lake's bucket keeps versions: remove the delete marker, or the object that is no part, and materialize "
+    "the hour again.",
 )
 """Judged of the hours that failed: a compaction refuses an hour with a gap."""
 
 
 def specs(asset: dg.AssetKey) -> list[dg.AssetCheckSpec]:
     """Return the checks of a rule's Parquet that its own run makes."""
-    return [dg.AssetCheckSpec(each.name, asset=asset, description=f"{each.promise} If not: {each.remedy}") for each in (*CRITERIA, GAP)]
+    return [
+        dg.AssetCheckSpec(each.name, asset=asset, description=f"{each.promise} If not: {each.remedy}")
+        for each in (*CRITERIA, GAP)
+    ]
 
 
-def judged(fleet: Fleet, outcomes: Sequence[Outcome], failed: Mapping[str, FleetError]) -> dict[Hour, dict[str, Verdict]]:
-    """Return what a run has to say of its hours. Of the criteria that it could not judge, because an hour failed, it says nothing."""
+def judged(
+    fleet: Fleet, outcomes: Sequence[Outcome], failed: Mapping[str, FleetError]
+) -> dict[Hour, dict[str, Verdict]]:
+    """Return what a run has to say of its hours.
+
+    Of the criteria that it could not judge, because an hour failed, it says nothing.
+    """
     said = {outcome.hour: _of_hour(fleet, outcome) for outcome in outcomes}
-    return said | {Hour.parse(hour): {GAP.name: Verdict(plain(error, SENTENCE))} for hour, error in failed.items() if isinstance(error, DAMAGE)}
+    return said | {
+        Hour.parse(hour): {GAP.name: Verdict(plain(error, SENTENCE))}
+        for hour, error in failed.items()
+        if isinstance(error, DAMAGE)
+    }
 
 
 def _of_hour(fleet: Fleet, outcome: Outcome) -> dict[str, Verdict]:
@@ -169,7 +193,9 @@ def results(faults: Sequence[Fault], hours: int) -> Iterator[dg.AssetCheckResult
     return (result(criterion, faults, {"hours judged": hours}) for criterion in (*CRITERIA, GAP))
 
 
-def result(criterion: Criterion, faults: Sequence[Fault], metadata: Mapping[str, Any], asset: dg.AssetKey | None = None) -> dg.AssetCheckResult:
+def result(
+    criterion: Criterion, faults: Sequence[Fault], metadata: Mapping[str, Any], asset: dg.AssetKey | None = None
+) -> dg.AssetCheckResult:
     """Return what a check says of a rule: red as long as any hour breaks it, with the hours and since when."""
     red = [fault for fault in faults if fault.criterion == criterion.name]
     return dg.AssetCheckResult(
@@ -177,7 +203,9 @@ def result(criterion: Criterion, faults: Sequence[Fault], metadata: Mapping[str,
         check_name=criterion.name,
         passed=not red,
         severity=criterion.severity,
-        description=f"{named({fault.hour: _sentence(fault) for fault in red})}. {criterion.remedy}" if red else criterion.promise,
+        description=f"{named({fault.hour: _sentence(fault) for fault in red})}. {criterion.remedy}"
+        if red
+        else criterion.promise,
         metadata={
             **metadata,
             "hours that break it": len(red),
@@ -188,7 +216,11 @@ def result(criterion: Criterion, faults: Sequence[Fault], metadata: Mapping[str,
 
 
 def _sentence(fault: Fault) -> str:
-    left = f", left to a person after {fault.attempts} attempts: materialize the hour to ask again" if fault.attempts >= ATTEMPTS else ""
+    left = (
+        f", left to a person after {fault.attempts} attempts: materialize the hour to ask again"
+        if fault.attempts >= ATTEMPTS
+        else ""
+    )
     return f"{in_markdown(fault.said)} (since {fault.since:%Y-%m-%d %H:%M} UTC{left})"
 
 

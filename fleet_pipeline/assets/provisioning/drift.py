@@ -1,7 +1,8 @@
 """Whether AWS still holds what the settings want, one check for each resource. A plan is all of them at once.
 
-Nothing in AWS is changed. What Dagster knows is: where someone else has changed a resource, its new state is recorded, so that what stands
-on it shows as out of date. (Dagster looks at materializations only; a red check alone would leave everything downstream green.)
+Nothing in AWS is changed. What Dagster knows is: where someone else has changed a resource, its new state is recorded,
+so that what stands on it shows as out of date. (Dagster looks at materializations only; a red check alone would leave
+everything downstream green.)
 """
 
 import json
@@ -21,11 +22,15 @@ from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.plain import in_markdown, plain
 
 CHANGED_BY_OTHERS = "changed-by-others"
-"""The code version under which a foreign change is recorded: it is none of ours, so the asset itself shows as out of date too."""
+"""The code version under which a foreign change is recorded: it is none of ours, so the asset itself shows as out of
+date too.
+"""
 
 
 def drift_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
-    """Return a check for each provisioning asset, which is red when AWS differs from the settings or holds something foreign."""
+    """Return a check for each provisioning asset, which is red when AWS differs from the settings or holds something
+    foreign.
+    """
     return [_check(name, part.resource, scope) for name, part in shown(scope.fleet).items()]
 
 
@@ -34,7 +39,10 @@ def _check(name: str, resource: Resource, scope: Scope) -> dg.AssetChecksDefinit
         asset=infrastructure.key(scope, name),
         name="drift",
         required_resource_keys={scope.account_key},
-        description=f"AWS holds the {resource.kind} `{resource.name}` as the settings want it, and nothing foreign beside it. Changes nothing in AWS.",
+        description=(
+            f"AWS holds the {resource.kind} `{resource.name}` as the settings want it, and nothing foreign beside it. "
+            "Changes nothing in AWS."
+        ),
     )
     def drift(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         with reported():
@@ -73,26 +81,40 @@ def _sentence(step: Step, foreign: Sequence[Finding], *, by_others: bool) -> str
         Action.REPLACE: _remedy(by_others=by_others),
     }
     said = [str(step.refusal) if step.refusal else remedies[step.action], *map(in_markdown, foreign)]
-    return "\n\n".join([*said, *([infrastructure.fenced(difference(step.changes))] if step.live and step.changes else [])])
+    return "\n\n".join(
+        [*said, *([infrastructure.fenced(difference(step.changes))] if step.live and step.changes else [])]
+    )
 
 
 def _remedy(*, by_others: bool) -> str:
     if by_others:
         return (
-            "Someone changed it outside this fleet: ask whom CloudTrail names (see `who`), then materialize the asset to put it back, or change the settings."
+            "Someone changed it outside this fleet: ask whom CloudTrail names (see `who`), then materialize the asset "
+            "to put it back, or change the settings."
         )
     return "The settings have changed since it was applied: materialize the asset."
 
 
 def _metadata(step: Step, foreign: Sequence[Finding], fleet: Fleet) -> dict[str, Any]:
-    rows = [dg.TableRecord({"field": change.field, "in AWS": _cell(change.found), "wanted": _cell(change.wanted)}) for change in step.changes]
+    rows = [
+        dg.TableRecord({"field": change.field, "in AWS": _cell(change.found), "wanted": _cell(change.wanted)})
+        for change in step.changes
+    ]
     return {
         "action": str(step.action),
         "fields": _fields(step) or "none",
-        **infrastructure.console(fleet, "who", f"cloudtrailv2/home?region={fleet.region}#/events?ResourceName={step.wanted.name}"),
+        **infrastructure.console(
+            fleet, "who", f"cloudtrailv2/home?region={fleet.region}#/events?ResourceName={step.wanted.name}"
+        ),
         **infrastructure.console(fleet, "console", (step.live or step.wanted).console_path()),
-        **({"plan": dg.MetadataValue.table(rows), "difference": infrastructure.in_diff(difference(step.changes))} if rows else {}),
-        **({"foreign": dg.MetadataValue.md("\n".join(f"- {in_markdown(each)}" for each in foreign))} if foreign else {}),
+        **(
+            {"plan": dg.MetadataValue.table(rows), "difference": infrastructure.in_diff(difference(step.changes))}
+            if rows
+            else {}
+        ),
+        **(
+            {"foreign": dg.MetadataValue.md("\n".join(f"- {in_markdown(each)}" for each in foreign))} if foreign else {}
+        ),
     }
 
 

@@ -1,4 +1,6 @@
-"""Whether the cloud side withstands what it must: its settings, its policies put to the attacks, and a virtual vehicle that tries."""
+"""Whether the cloud side withstands what it must: its settings, its policies put to the attacks, and a virtual vehicle
+that tries.
+"""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -39,7 +41,9 @@ def _settings(name: str, resource: Resource, scope: Scope) -> dg.AssetChecksDefi
         with reported():
             live = look(resource, scope.account(context.resources).aws).live
         found = list(findings(live, scope.fleet, datetime.now(UTC).date())) if live else []
-        return dg.AssetCheckResult(passed=not found, description=_sentences(found) or "Nothing to say.", metadata={"findings": len(found)})
+        return dg.AssetCheckResult(
+            passed=not found, description=_sentences(found) or "Nothing to say.", metadata={"findings": len(found)}
+        )
 
     return hardened
 
@@ -47,15 +51,27 @@ def _settings(name: str, resource: Resource, scope: Scope) -> dg.AssetChecksDefi
 def _attacks(name: str, policy: Resource, scope: Scope) -> dg.AssetChecksDefinition:
     deeds = deeds_of(scope.fleet, policy.name)
     hostile = sum(not deed.legitimate for deed in deeds)
-    what = f"The policy, as it is in AWS, allows all of {len(deeds) - hostile} legitimate deeds and none of {hostile} attacks."
+    what = (
+        f"The policy, as it is in AWS, allows all of {len(deeds) - hostile} legitimate deeds and none of {hostile} "
+        "attacks."
+    )
 
-    @dg.asset_check(asset=infrastructure.key(scope, name), name="attacks", description=what, required_resource_keys={scope.account_key})
+    @dg.asset_check(
+        asset=infrastructure.key(scope, name),
+        name="attacks",
+        description=what,
+        required_resource_keys={scope.account_key},
+    )
     def attacks(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         with reported():
             aws = scope.account(context.resources).aws
             live = look(policy, aws).live
             wrong = wrongly_judged(scope.fleet, aws, live) if isinstance(live, IotPolicy) else [MISSING]
-        return dg.AssetCheckResult(passed=not wrong, description=_sentences(wrong) or "As it should be.", metadata={"tried": len(deeds), "wrong": len(wrong)})
+        return dg.AssetCheckResult(
+            passed=not wrong,
+            description=_sentences(wrong) or "As it should be.",
+            metadata={"tried": len(deeds), "wrong": len(wrong)},
+        )
 
     return attacks
 
@@ -64,7 +80,10 @@ MISSING = Finding("missing", "there is no such policy", "materialize the asset")
 
 
 def _virtual_vehicle(scope: Scope) -> dg.AssetChecksDefinition:
-    what = "A virtual vehicle registers and publishes; a foreign serial, a takeover and a foreign topic are refused. It leaves nothing behind."
+    what = (
+        "A virtual vehicle registers and publishes; a foreign serial, a takeover and a foreign topic are refused. It "
+        "leaves nothing behind."
+    )
 
     @dg.asset_check(
         asset=infrastructure.key(scope, "claim_attachment"),
@@ -76,7 +95,11 @@ def _virtual_vehicle(scope: Scope) -> dg.AssetChecksDefinition:
     def virtual_vehicle(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         with reported():
             trials = tried(scope.fleet, scope.account(context.resources).opened)
-        return dg.AssetCheckResult(passed=all(trial.so for trial in trials), description=_wrong(trials) or "As it should be.", metadata=_table(trials))
+        return dg.AssetCheckResult(
+            passed=all(trial.so for trial in trials),
+            description=_wrong(trials) or "As it should be.",
+            metadata=_table(trials),
+        )
 
     return virtual_vehicle
 
@@ -86,9 +109,14 @@ def _sentences(found: Sequence[Finding]) -> str:
 
 
 def _wrong(trials: Sequence[Trial]) -> str:
-    return "\n".join(f"- wrong: this is not so: {trial.what} ({in_markdown(trial.said)})" for trial in trials if not trial.so)
+    return "\n".join(
+        f"- wrong: this is not so: {trial.what} ({in_markdown(trial.said)})" for trial in trials if not trial.so
+    )
 
 
 def _table(trials: Sequence[Trial]) -> dict[str, Any]:
-    rows = [dg.TableRecord({"trial": trial.what, "as it should be": trial.so, "said": plain(trial.said)}) for trial in trials]
+    rows = [
+        dg.TableRecord({"trial": trial.what, "as it should be": trial.so, "said": plain(trial.said)})
+        for trial in trials
+    ]
     return {"trials": dg.MetadataValue.table(rows)}

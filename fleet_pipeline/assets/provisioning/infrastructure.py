@@ -65,7 +65,10 @@ def _asset(name: str, part: Part, scope: Scope) -> dg.AssetsDefinition:
         deps=[key(scope, other) for other in part.after],
         group_name=scope.name(part.group),
         kinds={"aws", _SERVICES.get(resource.kind, "iot")},
-        description=f"The {resource.kind} `{resource.name}`. Materializing brings it to what the settings want; a second time changes nothing.",
+        description=(
+            f"The {resource.kind} `{resource.name}`. Materializing brings it to what the settings want; a second time "
+            "changes nothing."
+        ),
         code_version=wanted_version(resource),
         metadata={"document": dg.MetadataValue.json(declared(resource))},
         retry_policy=dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL),
@@ -76,7 +79,9 @@ def _asset(name: str, part: Part, scope: Scope) -> dg.AssetsDefinition:
             step = reconcile(resource, scope.account(context.resources).aws, permit=scope.lock(context.resources).take)
         context.log.info("%s: %s", step.title, _done(step))
         live = step.live or resource
-        return dg.MaterializeResult(metadata=_metadata(step, live, scope.fleet), data_version=dg.DataVersion(live_version(live)))
+        return dg.MaterializeResult(
+            metadata=_metadata(step, live, scope.fleet), data_version=dg.DataVersion(live_version(live))
+        )
 
     return materialize
 
@@ -99,7 +104,9 @@ def console(fleet: Fleet, what: str, path: str) -> dict[str, dg.MetadataValue[An
 
 
 def _done(step: Step) -> str:
-    return {Action.CREATE: "created", Action.UPDATE: "updated", Action.REPLACE: "replaced"}.get(step.action, "unchanged")
+    return {Action.CREATE: "created", Action.UPDATE: "updated", Action.REPLACE: "replaced"}.get(
+        step.action, "unchanged"
+    )
 
 
 def _digest(value: Any) -> str:

@@ -28,5 +28,11 @@ def last_evaluation(instance: dg.DagsterInstance, check: dg.AssetCheckKey) -> Ev
     """Return what a check said last, or None while it has said nothing. One that is being asked is as it was."""
     for record in instance.event_log_storage.get_asset_check_execution_history(check, limit=1, status=_SAID):
         if isinstance(said := record.evaluation, dg.AssetCheckEvaluation):
-            return Evaluation(record.id, said.passed, said.severity, said.description or "", {name: value.value for name, value in said.metadata.items()})
+            return Evaluation(
+                record.id,
+                said.passed,
+                said.severity,
+                said.description or "",
+                {name: value.value for name, value in said.metadata.items()},
+            )
     return None

@@ -1,7 +1,7 @@
 """How errors end a run: ours as one sentence, retried only where another try may succeed; all of them as inert text.
 
-Dagster keeps an error with those that it came from, shows them in its UI and writes them to the terminal and to the run's log. What stands in
-them comes from AWS, Parquet or DuckDB, which quote what vehicles sent.
+Dagster keeps an error with those that it came from, shows them in its UI and writes them to the terminal and to the
+run's log. What stands in them comes from AWS, Parquet or DuckDB, which quote what vehicles sent.
 """
 
 import traceback
@@ -16,11 +16,16 @@ from fleet_pipeline.model.plain import plain, plain_traceback
 
 @contextmanager
 def reported() -> Iterator[None]:
-    """Turn a FleetError into a dg.Failure that says the same and allows retries when the error does. What nobody foresaw ends the run as it is, inert."""
+    """Turn a FleetError into a dg.Failure that says the same and allows retries when the error does.
+
+    What nobody foresaw ends the run as it is, inert.
+    """
     try:
         yield
     except FleetError as error:
-        raise dg.Failure(str(error), metadata={"error": type(error).__name__}, allow_retries=error.retryable) from _inert(error)
+        raise dg.Failure(
+            str(error), metadata={"error": type(error).__name__}, allow_retries=error.retryable
+        ) from _inert(error)
     except dg.Failure:
         raise
     except Exception as error:
@@ -32,10 +37,16 @@ def reported() -> Iterator[None]:
 
 
 class Quoted(Exception):
-    """An error that others raised, whose message or origin had characters that a terminal obeys: its traceback, as a text."""
+    """An error that others raised, whose message or origin had characters that a terminal obeys: its traceback, as a
+    text.
+    """
 
 
 def _inert(error: Exception) -> Exception:
     """Return an error itself when Dagster can show it and its origins as they are, or else a text in its place."""
     shown = plain_traceback(error)
-    return error if shown == "".join(traceback.format_exception(error)) else Quoted(f"{type(error).__name__}: {plain(error)}\n{shown}")
+    return (
+        error
+        if shown == "".join(traceback.format_exception(error))
+        else Quoted(f"{type(error).__name__}: {plain(error)}\n{shown}")
+    )

@@ -1,6 +1,7 @@
 """Pictures for Dagster's UI, as Markdown. Pure.
 
-The UI draws an image of a text shorter than a thousand characters by itself; a longer one hides behind a link. So each is one SVG path.
+The UI draws an image of a text shorter than a thousand characters by itself; a longer one hides behind a link. So each
+is one SVG path.
 """
 
 import math
@@ -26,15 +27,25 @@ _BOX = (150, 75)
 
 
 def bars(values: Sequence[int], title: str) -> str:
-    """Return a bar for each of at most sixty numbers, the largest as high as the picture. They touch: their outline is half as long as they are."""
+    """Return a bar for each of at most sixty numbers, the largest as high as the picture.
+
+    They touch: their outline is half as long as they are.
+    """
     most = max(values, default=0) or 1
     heights = [math.ceil(value * _HEIGHT / most) for value in values[:MOST_BARS]]
-    path = f"M0 {_HEIGHT}" + "".join(f"v{before - height}h{_STEP}" for before, height in pairwise([0, *heights])) + f"V{_HEIGHT}z"
+    path = (
+        f"M0 {_HEIGHT}"
+        + "".join(f"v{before - height}h{_STEP}" for before, height in pairwise([0, *heights]))
+        + f"V{_HEIGHT}z"
+    )
     return _image(title, (_STEP * len(heights), _HEIGHT), f'<path d="{path}" fill="{_COLOUR}"/>')
 
 
 def dots(points: Sequence[tuple[float, float]], title: str) -> str:
-    """Return a dot for each of some places (latitude, longitude), north up, at most fifty of them and spread over all. What is no place on Earth has none."""
+    """Return a dot for each of some places (latitude, longitude), north up, at most fifty of them and spread over all.
+
+    What is no place on Earth has none.
+    """
     places = [point for point in points if on_earth(*point)]
     shown = places[:: max(1, math.ceil(len(places) / MOST_DOTS))]
     path = "".join(f"M{x} {y}h0" for x, y in _placed(shown))
@@ -42,8 +53,12 @@ def dots(points: Sequence[tuple[float, float]], title: str) -> str:
 
 
 def on_earth(latitude: float | None, longitude: float | None) -> bool:
-    """Whether two numbers, of which a vehicle may have sent any, are degrees of a place: neither missing nor infinite, NaN or beyond a pole."""
-    return latitude is not None and longitude is not None and abs(latitude) <= MOST_NORTH and abs(longitude) <= MOST_EAST
+    """Whether two numbers, of which a vehicle may have sent any, are degrees of a place: neither missing nor infinite,
+    NaN or beyond a pole.
+    """
+    return (
+        latitude is not None and longitude is not None and abs(latitude) <= MOST_NORTH and abs(longitude) <= MOST_EAST
+    )
 
 
 def _placed(points: Sequence[tuple[float, float]]) -> list[tuple[int, int]]:
@@ -54,10 +69,16 @@ def _placed(points: Sequence[tuple[float, float]]) -> list[tuple[int, int]]:
     east = max((longitude for _, longitude in points), default=0.0)
     narrower = math.cos(math.radians((north + south) / 2))
     scale = min((_BOX[0] - 4) / (((east - west) * narrower) or 1e-9), (_BOX[1] - 4) / ((north - south) or 1e-9), 1e6)
-    return [(2 + round((longitude - west) * narrower * scale), 2 + round((north - latitude) * scale)) for latitude, longitude in points]
+    return [
+        (2 + round((longitude - west) * narrower * scale), 2 + round((north - latitude) * scale))
+        for latitude, longitude in points
+    ]
 
 
 def _image(title: str, size: tuple[int, int], drawing: str) -> str:
     width, height = size
-    svg = f'<svg xmlns="http://www.w3.org/2000/svg" width="{2 * width}" height="{2 * height}" viewBox="0 0 {width} {height}">{drawing}</svg>'
+    svg = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{2 * width}" height="{2 * height}" viewBox="0 0 {width} '
+        f'{height}">{drawing}</svg>'
+    )
     return f"![{title}](data:image/svg+xml;base64,{b64encode(svg.encode()).decode()})"

@@ -1,4 +1,6 @@
-"""One fleet among other things in Dagster: the names under which its definitions are found, and which runs are its own."""
+"""One fleet among other things in Dagster: the names under which its definitions are found, and which
+runs are its own.
+"""
 
 import re
 from collections.abc import Iterable
@@ -19,14 +21,17 @@ from fleet_pipeline.resources.lock import LockResource
 class Scope:
     """A fleet, and how its definitions are told from others in the same Dagster.
 
-    The prefix stands before every asset key, and before the name of every job, schedule, sensor, group, pool, op and resource. Without one the
-    names are those of the fleet that has a Dagster of its own. Raises InvalidName for a prefix that Dagster would refuse in one of these places.
+    The prefix stands before every asset key, and before the name of every job, schedule, sensor, group, pool, op and
+    resource. Without one the names are those of the fleet that has a Dagster of its own. Raises InvalidName for a
+    prefix that Dagster would refuse in one of these places.
     """
 
     fleet: Fleet
     prefix: tuple[str, ...] = ()
     automation: bool | None = None
-    """Whether schedules and sensors run from the start; None leaves it to the fleet's settings, and these to each of them."""
+    """Whether schedules and sensors run from the start; None leaves it to the fleet's settings, and these to each of
+    them.
+    """
     executor: dg.ExecutorDefinition | None = field(default=None, compare=False)
     """How the steps of our jobs are run; None leaves it to the code location."""
 
@@ -34,7 +39,9 @@ class Scope:
         """Refuse a prefix that is no name."""
         for part in self.prefix:
             if not re.fullmatch(r"[A-Za-z0-9_]+", part):
-                raise InvalidName("key prefix", part, "use a-z, A-Z, 0-9 and _ (Dagster's names of jobs and groups allow no others)")
+                raise InvalidName(
+                    "key prefix", part, "use a-z, A-Z, 0-9 and _ (Dagster's names of jobs and groups allow no others)"
+                )
 
     def key(self, *path: str) -> dg.AssetKey:
         """Return the key of an asset of this fleet."""
@@ -95,12 +102,21 @@ class Own:
     checks: frozenset[dg.AssetCheckKey]
 
     @classmethod
-    def of(cls, jobs: Iterable[Any], assets: Iterable[dg.AssetsDefinition | dg.AssetSpec], checks: Iterable[dg.AssetChecksDefinition]) -> "Own":
+    def of(
+        cls,
+        jobs: Iterable[Any],
+        assets: Iterable[dg.AssetsDefinition | dg.AssetSpec],
+        checks: Iterable[dg.AssetChecksDefinition],
+    ) -> "Own":
         """Return what these definitions are: the checks that assets make themselves are among them."""
         made = list(assets)
         keys = frozenset(key for each in made for key in ([each.key] if isinstance(each, dg.AssetSpec) else each.keys))
         within = (key for each in made if isinstance(each, dg.AssetsDefinition) for key in each.check_keys)
-        return cls(frozenset(job.name for job in jobs), keys, frozenset([*within, *(key for each in checks for key in each.check_keys)]))
+        return cls(
+            frozenset(job.name for job in jobs),
+            keys,
+            frozenset([*within, *(key for each in checks for key in each.check_keys)]),
+        )
 
     def has(self, run: dg.DagsterRun, here: CodeLocationOrigin | None) -> bool:
         """Whether a run is of this fleet: of one of its jobs, or of some of its assets or checks."""

@@ -1,4 +1,6 @@
-"""What Dagster shows beside a result: rows as a table of inert text, and the frame that keeps a picture from failing what it shows."""
+"""What Dagster shows beside a result: rows as a table of inert text, and the frame that keeps a picture from failing
+what it shows.
+"""
 
 import logging
 import math
@@ -24,7 +26,10 @@ _LOG = logging.getLogger(__name__)
 
 def attempted(shown: dict[str, Callable[[], Any]]) -> dict[str, Any]:
     """Return what can be shown, by name; of what cannot, that it cannot, with the traceback in the log."""
-    return {name: dg.MetadataValue.text(NOT_SHOWN) if (made := or_none(name, make)) is None else made for name, make in shown.items()}
+    return {
+        name: dg.MetadataValue.text(NOT_SHOWN) if (made := or_none(name, make)) is None else made
+        for name, make in shown.items()
+    }
 
 
 def or_none(name: str, make: Callable[[], T]) -> T | None:
@@ -32,7 +37,8 @@ def or_none(name: str, make: Callable[[], T]) -> T | None:
     try:
         return make()
     except Exception as error:  # noqa: BLE001 (the next comment says why)
-        # The outermost frame of a picture: the rows that it shows are written, and whatever a vehicle sent, their hour is done.
+        # The outermost frame of a picture: the rows that it shows are written, and whatever a vehicle sent, their hour
+        # is done.
         _LOG.error("%s %s: %s", name, NOT_SHOWN, plain_traceback(error))
         return None
 
@@ -45,7 +51,12 @@ def table(rows: pa.Table) -> dg.TableMetadataValue:
 
 def cell(value: Any) -> str | float | bool | None:
     """Return a value as a table of Dagster's takes it: what JSON or JavaScript would not carry unchanged is a text."""
-    if value is None or isinstance(value, bool) or (isinstance(value, int) and abs(value) <= EXACT) or (isinstance(value, float) and math.isfinite(value)):
+    if (
+        value is None
+        or isinstance(value, bool)
+        or (isinstance(value, int) and abs(value) <= EXACT)
+        or (isinstance(value, float) and math.isfinite(value))
+    ):
         return value
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M:%S}"

@@ -1,6 +1,7 @@
 """What compaction needs of an object store, in four methods; `S3Store` is Amazon S3 and everything that speaks like it.
 
-A key may hold several versions, and every version counts. Nothing here overwrites: a new object appears under a free key or not at all.
+A key may hold several versions, and every version counts. Nothing here overwrites: a new object appears under a free
+key or not at all.
 """
 
 from collections import Counter
@@ -23,7 +24,9 @@ class Store(Protocol):
         ...
 
     def versions(self, prefix: str, after: str = "", until: str = "") -> Iterator[list[Version]]:
-        """Yield pages of the versions of all keys with a prefix, in the order of keys, newest first, where `after` < key < `until`."""
+        """Yield pages of the versions of all keys with a prefix, in the order of keys, newest first, where `after` <
+        key < `until`.
+        """
         ...
 
     def bodies(self, versions: Iterable[Version | None]) -> Iterator[tuple[int, bytes]]:
@@ -38,7 +41,10 @@ class Store(Protocol):
         ...
 
     def put_new(self, key: str, body: bytes | Path) -> bool:
-        """Write an object if its key is free, and say whether it was. False may mean that an earlier try of the same call took it."""
+        """Write an object if its key is free, and say whether it was.
+
+        False may mean that an earlier try of the same call took it.
+        """
         ...
 
 

@@ -1,7 +1,8 @@
 """Whether the bytes that came are those that were written.
 
-The ETag of an object is the MD5 of its bytes where it was written whole and without a key of KMS or of the client's: so are all objects
-that a rule of AWS IoT writes, and most answers need nothing else. For others S3 is asked for the checksum that it keeps.
+The ETag of an object is the MD5 of its bytes where it was written whole and without a key of KMS or of the client's: so
+are all objects that a rule of AWS IoT writes, and most answers need nothing else. For others S3 is asked for the
+checksum that it keeps.
 Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html
 """
 
@@ -23,7 +24,8 @@ _CHECKSUMS: dict[str, Callable[[bytes], bytes]] = {
 
 
 def damaged(body: bytes, etag: str, headers: Mapping[str, str]) -> str:
-    """Say what shows that a body, whose MD5 is not its ETag, is not the object's; nothing when it is, or when nothing can show it.
+    """Say what shows that a body, whose MD5 is not its ETag, is not the object's; nothing when it is, or when nothing
+    can show it.
 
     `headers` are the answer's, by lower-case name.
     """
@@ -35,6 +37,11 @@ def damaged(body: bytes, etag: str, headers: Mapping[str, str]) -> str:
 
 
 def _no_digest(etag: str, headers: Mapping[str, str]) -> bool:
-    """Say whether an ETag is something else than the MD5 of the bytes: of an upload in parts, or of an encrypted object."""
-    by_key = headers.get("x-amz-server-side-encryption", "").startswith("aws:") or "x-amz-server-side-encryption-customer-algorithm" in headers
+    """Say whether an ETag is something else than the MD5 of the bytes: of an upload in parts, or of an encrypted
+    object.
+    """
+    by_key = (
+        headers.get("x-amz-server-side-encryption", "").startswith("aws:")
+        or "x-amz-server-side-encryption-customer-algorithm" in headers
+    )
     return "-" in etag or by_key

@@ -28,16 +28,26 @@ _ENTRY = re.compile(
     '<ETag>(?:&quot;|")([^<&"]*)(?:&quot;|")</ETag>(?:<Checksum[A-Z][a-z]+>[^<]*</Checksum[A-Z][a-z]+>)*<Size>([0-9]+)</Size>'
 )
 """A version as S3 writes it, in the order in which S3 writes it."""
-_FIELDS = [re.compile(f"<{name}>([^<]*)</{name}>") for name in ("Key", "VersionId", "IsLatest", "LastModified", "ETag", "Size")]
+_FIELDS = [
+    re.compile(f"<{name}>([^<]*)</{name}>") for name in ("Key", "VersionId", "IsLatest", "LastModified", "ETag", "Size")
+]
 _DOMAIN = "|".join(re.escape(partition.domain) for partition in (AWS, *PARTITIONS.values()))
 _S3 = re.compile(rf"s3[a-z0-9.-]*\.({_DOMAIN})")
 _AMAZONS = re.compile(rf"\.({_DOMAIN})$")
 _PLAIN = re.compile(r"[A-Za-z0-9_./-]*")
 _PROOF_KEY = "_create-only"
-"""The object that proves what a write on a condition is worth here. Readers of tables pass over names that begin with `_`."""
-_PROOF = b"Written on the condition that it does not exist, by each process of fleet_pipeline that writes here: a store that takes it twice overwrites.\n"
+"""The object that proves what a write on a condition is worth here.
+
+Readers of tables pass over names that begin with `_`.
+"""
+_PROOF = (
+    b"Written on the condition that it does not exist, by each process of fleet_pipeline that writes here: a store "
+    b"that takes it twice overwrites.\n"
+)
 _proven: set[tuple[str, str]] = set()
-"""Buckets, by address and name, that were seen to refuse such a write: once for each process, as a bucket's versioning may be changed."""
+"""Buckets, by address and name, that were seen to refuse such a write: once for each process, as a bucket's versioning
+may be changed.
+"""
 _ROOT = re.compile(r"(<\?xml[^>]*\?>\s*)?<List(Bucket)?VersionsResult[\s>]")
 _NAMED = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
 _REFERENCE = re.compile(r"&(#[0-9]+|#[xX][0-9a-fA-F]+|amp|lt|gt|quot|apos);")
@@ -46,7 +56,10 @@ _request, _version = maker(Request), maker(Version)
 
 
 class S3Store:
-    """One bucket. Every request names the account that must own it. A store serves one thread; its listings may each have their own."""
+    """One bucket.
+
+    Every request names the account that must own it. A store serves one thread; its listings may each have their own.
+    """
 
     def __init__(self, aws: Aws, bucket: str, patience_s: float = PATIENCE_S) -> None:
         self.bucket = bucket
@@ -61,13 +74,17 @@ class S3Store:
 
     @property
     def requests(self) -> Counter[str]:
-        """How many requests were sent so far, by kind (GET, LIST, PUT, DELETE), repeated ones included: S3 charges by them."""
+        """How many requests were sent so far, by kind (GET, LIST, PUT, DELETE), repeated ones included: S3 charges by
+        them.
+        """
         return sum((transfers.sent for transfers in self._connected), Counter())
 
     def versions(self, prefix: str, after: str = "", until: str = "") -> Iterator[list[Version]]:
-        """Yield pages of the versions of all keys with a prefix, in the order of keys, newest first, where `after` < key < `until`.
+        """Yield pages of the versions of all keys with a prefix, in the order of keys, newest first, where `after` <
+        key < `until`.
 
-        Costs one request for a thousand versions within the limits, whatever lies outside them. Deletions are passed over.
+        Costs one request for a thousand versions within the limits, whatever lies outside them. Deletions are passed
+        over.
         """
         marker = {"key-marker": after} if after else {}
         with self._lister() as transfers:
@@ -90,34 +107,47 @@ class S3Store:
         None among the versions has no place: it says that the next one is to be asked for after another body has come.
         """
         places = count()
-        for request, answer in self._transfers.all(version and self._get(next(places), version) for version in versions):
-            yield request.mark, answer.body if answer.status in GOOD else self._done(answer, f"read {unquote_plus(request.path)}")
+        for request, answer in self._transfers.all(
+            version and self._get(next(places), version) for version in versions
+        ):
+            yield (
+                request.mark,
+                answer.body if answer.status in GOOD else self._done(answer, f"read {unquote_plus(request.path)}"),
+            )
 
     def read(self, key: str, start: int, stop: int) -> bytes:
-        """Return the bytes `[start, stop)` of an object. Raises AwsUnavailable where it was replaced since this store read other bytes of it."""
+        """Return the bytes `[start, stop)` of an object.
+
+        Raises AwsUnavailable where it was replaced since this store read other bytes of it.
+        """
         before = self._etags.pop(key, "")
         headers = {"range": f"bytes={start}-{stop - 1}"} | ({"if-match": before} if before else {})
-        answer = self._transfers.one(Request(self._root + _quoted(key), headers=headers, expected_bytes=stop - start, span=(start, stop)))
+        answer = self._transfers.one(
+            Request(self._root + _quoted(key), headers=headers, expected_bytes=stop - start, span=(start, stop))
+        )
         body, etag = self._done(answer, f"read {key}"), answer.headers.get("etag", "")
         if before and etag != before:
-            raise AwsUnavailable(f"read {key} in bucket {self.bucket}", "Replaced", "it was replaced between two reads of it")
+            raise AwsUnavailable(
+                f"read {key} in bucket {self.bucket}", "Replaced", "it was replaced between two reads of it"
+            )
         self._etags[key] = etag
         return body
 
     def put_new(self, key: str, body: bytes | Path) -> bool:
         """Write an object if its key is free, and say whether it was.
 
-        False may also mean that it was this very body: S3 wrote it, its answer was lost, and the repeated request found the key taken.
-        Raises OverwritesUnasked, and writes nothing, where `prove` does.
+        False may also mean that it was this very body: S3 wrote it, its answer was lost, and the repeated request found
+        the key taken. Raises OverwritesUnasked, and writes nothing, where `prove` does.
         """
         self.prove()
         return _written(self._put(key, body))
 
     def prove(self) -> None:
-        """Return when this bucket refuses to write an object whose key is taken, if that is asked for; raise OverwritesUnasked otherwise.
+        """Return when this bucket refuses to write an object whose key is taken, if that is asked for; raise
+        OverwritesUnasked otherwise.
 
-        Amazon S3 does. Elsewhere an object, `_create-only`, is written on that condition: once where it is there already, and then it stays;
-        twice where it was not. Asked again in the same process, nothing is sent.
+        Amazon S3 does. Elsewhere an object, `_create-only`, is written on that condition: once where it is there
+        already, and then it stays; twice where it was not. Asked again in the same process, nothing is sent.
         """
         if (self._base, self.bucket) in _proven or amazons(self._base):
             return
@@ -128,22 +158,33 @@ class S3Store:
         _proven.add((self._base, self.bucket))
 
     def _put(self, key: str, body: bytes | Path) -> Answer:
-        """Return the answer to a write on the condition that its key is free: that it was written, or that the condition does not hold."""
-        put = Request(self._root + _quoted(key), kind="PUT", headers={"if-none-match": "*"}, body=body, payload_hash=_sha256(body))
+        """Return the answer to a write on the condition that its key is free: that it was written, or that the
+        condition does not hold.
+        """
+        put = Request(
+            self._root + _quoted(key), kind="PUT", headers={"if-none-match": "*"}, body=body, payload_hash=_sha256(body)
+        )
         answer = self._transfers.one(put)
         if _written(answer):
             self._done(answer, f"write {key}")
         return answer
 
     def _forget(self, *proofs: Answer) -> None:
-        """Delete what a proof that failed has written, where that is allowed: it is of no use, and would be one more with each process."""
+        """Delete what a proof that failed has written, where that is allowed: it is of no use, and would be one more
+        with each process.
+        """
         for version in {answer.headers.get("x-amz-version-id", "") for answer in proofs}:
             with suppress(AwsRefused):
-                self._transfers.one(Request(self._root + _PROOF_KEY, _query({"versionId": version} if version else {}), kind="DELETE"))
+                self._transfers.one(
+                    Request(self._root + _PROOF_KEY, _query({"versionId": version} if version else {}), kind="DELETE")
+                )
 
     def delete(self, versions: Iterable[Version]) -> None:
         """Remove these very versions for good. One that is gone already is no error."""
-        wanted = (Request(self._root + _quoted(version.key), _query({"versionId": version.id}), kind="DELETE") for version in versions)
+        wanted = (
+            Request(self._root + _quoted(version.key), _query({"versionId": version.id}), kind="DELETE")
+            for version in versions
+        )
         for request, answer in self._transfers.all(wanted):
             self._done(answer, f"delete {unquote_plus(request.path)}")
 
@@ -164,7 +205,16 @@ class S3Store:
         fetched = partial(self._credentials, fresh=True)
         signer = Signer(self._credentials(), self._aws.region, urlsplit(self._base).netloc, owner, fetched=fetched)
         proxy = "" if self._aws.endpoint_url else proxy_of(self._base)
-        self._connected.append(Transfers(self._base, signer, ca_bundle(self._aws), proxy=proxy, elsewhere=self._elsewhere, patience_s=self._patience_s))
+        self._connected.append(
+            Transfers(
+                self._base,
+                signer,
+                ca_bundle(self._aws),
+                proxy=proxy,
+                elsewhere=self._elsewhere,
+                patience_s=self._patience_s,
+            )
+        )
         return self._connected[-1]
 
     def _elsewhere(self, region: str) -> str:
@@ -174,10 +224,16 @@ class S3Store:
         return address(endpoint, self.bucket)[0]
 
     def _credentials(self, *, fresh: bool = False) -> Credentials:
-        """Return credentials, from where they come from if they must be fresh: a session keeps those that it found first."""
+        """Return credentials, from where they come from if they must be fresh: a session keeps those that it found
+        first.
+        """
         found = (replace(self._aws) if fresh else self._aws).session.get_credentials()
         if found is None:
-            raise AwsRefused(f"let anyone use {self.bucket}", "NoCredentials", "no credentials were found; set AWS_PROFILE or AWS_ACCESS_KEY_ID")
+            raise AwsRefused(
+                f"let anyone use {self.bucket}",
+                "NoCredentials",
+                "no credentials were found; set AWS_PROFILE or AWS_ACCESS_KEY_ID",
+            )
         return found
 
     def _get(self, place: int, version: Version) -> Request:
@@ -194,7 +250,11 @@ class S3Store:
         text = answer.body.decode(errors="replace")
         code, message = (_text(name, text) for name in ("Code", "Message"))
         kind = AwsUnavailable if answer.status == PRECONDITION_FAILED or code in GONE else AwsRefused
-        raise kind(f"{deed} in bucket {self.bucket}", code or str(answer.status), (message or "no reason given") + _remedy(answer, text))
+        raise kind(
+            f"{deed} in bucket {self.bucket}",
+            code or str(answer.status),
+            (message or "no reason given") + _remedy(answer, text),
+        )
 
 
 def _written(answer: Answer) -> bool:
@@ -203,7 +263,9 @@ def _written(answer: Answer) -> bool:
 
 
 def ca_bundle(aws: Aws) -> str:
-    """Return the file of the certificate authorities that botocore trusts: AWS_CA_BUNDLE, the profile's, REQUESTS_CA_BUNDLE, or its own."""
+    """Return the file of the certificate authorities that botocore trusts: AWS_CA_BUNDLE, the profile's,
+    REQUESTS_CA_BUNDLE, or its own.
+    """
     configured = aws.session._session.get_config_variable("ca_bundle")  # noqa: SLF001 (boto3 has no other way to the profile's)
     return str(configured or os.environ.get("REQUESTS_CA_BUNDLE") or get_cert_path(verify=True))
 
@@ -220,13 +282,18 @@ def _remedy(answer: Answer, text: str) -> str:
     if answer.elsewhere:
         named = _text("Endpoint", text) or urlsplit(answer.headers.get("location", "")).netloc
         there = " in ".join(filter(None, (named, answer.region))) or "another endpoint"
-        remedy = "set FLEET_REGION to the bucket's region, or AWS_ENDPOINT_URL_S3 to your store's address (that of a redirect is never followed)"
+        remedy = (
+            "set FLEET_REGION to the bucket's region, or AWS_ENDPOINT_URL_S3 to your store's address (that of a "
+            "redirect is never followed)"
+        )
         return f"; the bucket is served by {there}: {remedy}"
     return ""
 
 
 def address(endpoint: str, bucket: str) -> tuple[str, str]:
-    """Return where a bucket is, and the path of its root: a host of its own at S3, below the endpoint where that is someone else's or a VPC's."""
+    """Return where a bucket is, and the path of its root: a host of its own at S3, below the endpoint where that is
+    someone else's or a VPC's.
+    """
     scheme, host, *_ = urlsplit(endpoint)
     return (f"{scheme}://{bucket}.{host}", "/") if _S3.fullmatch(host) else (endpoint.rstrip("/"), f"/{bucket}/")
 
@@ -246,7 +313,10 @@ class Page:
         """Where the next page begins; nothing when this one is the last."""
 
     def read(self, body: bytes) -> str:
-        """Say what an answer lacks, or nothing once it was read. What is not whole is no page, least of all the last one."""
+        """Say what an answer lacks, or nothing once it was read.
+
+        What is not whole is no page, least of all the last one.
+        """
         try:
             page = body.decode().strip()
         except UnicodeDecodeError:
@@ -254,7 +324,9 @@ class Page:
         if lacks := _unlike_a_page(page):
             return lacks
         entries, versions = _ENTRY.findall(page), page.count("<Version>")
-        if not len(entries) == versions == page.count("</Version>") == page.count("<Key>"):  # there are deletions, or the order is another
+        if (
+            not len(entries) == versions == page.count("</Version>") == page.count("<Key>")
+        ):  # there are deletions, or the order is another
             if lacks := _unlike_entries(page):
                 return lacks
             entries = entries if len(entries) == versions else _in_any_order(page)
@@ -267,7 +339,10 @@ def _versions(page: str, entries: list[tuple[str, ...]]) -> list[Version]:
     if "%" in names or "+" in names or "&" in names:
         name = _names(page)
         entries = [(name(key), _unescaped(number), *others) for key, number, *others in entries]
-    return [_version((key, number, int(size), f'"{etag}"', modified, latest == "true")) for key, number, latest, modified, etag, size in entries]
+    return [
+        _version((key, number, int(size), f'"{etag}"', modified, latest == "true"))
+        for key, number, latest, modified, etag, size in entries
+    ]
 
 
 def _unlike_a_page(page: str) -> str:
@@ -286,8 +361,18 @@ def _unlike_entries(page: str) -> str:
     """Say which field some entry lacks, or nothing: counted rather than read."""
     versions = page.count("<Version>")
     named = versions + page.count("<DeleteMarker>")
-    wanted = {"Version": versions, "ETag": versions, "Size": versions, "Key": named, "VersionId": named, "IsLatest": named, "LastModified": named}
-    lacking = [name for name, times in wanted.items() if not page.count(f"<{name}>") == page.count(f"</{name}>") == times]
+    wanted = {
+        "Version": versions,
+        "ETag": versions,
+        "Size": versions,
+        "Key": named,
+        "VersionId": named,
+        "IsLatest": named,
+        "LastModified": named,
+    }
+    lacking = [
+        name for name, times in wanted.items() if not page.count(f"<{name}>") == page.count(f"</{name}>") == times
+    ]
     return f"a page with a version that lacks {', '.join(lacking)}" if lacking else ""
 
 
@@ -302,16 +387,24 @@ def _next(page: str) -> dict[str, str]:
     """Return where the next page begins; nothing when this one is the last."""
     if _text("IsTruncated", page) != "true":
         return {}
-    return {"key-marker": _names(page)(_text("NextKeyMarker", page)), "version-id-marker": _text("NextVersionIdMarker", page)}
+    return {
+        "key-marker": _names(page)(_text("NextKeyMarker", page)),
+        "version-id-marker": _text("NextVersionIdMarker", page),
+    }
 
 
 def _names(page: str) -> Callable[[str], str]:
-    """Return how the page writes keys. S3 encodes them as asked, so that any character may come; not every server does."""
+    """Return how the page writes keys.
+
+    S3 encodes them as asked, so that any character may come; not every server does.
+    """
     return (lambda key: unquote_plus(_unescaped(key))) if _text("EncodingType", page) == "url" else _unescaped
 
 
 def _text(name: str, xml: str) -> str:
-    found = f"<{name}>" in xml and re.search(f"<{name}>([^<]*)</{name}>", xml)  # to find a text alone is faster, and a page is long
+    found = f"<{name}>" in xml and re.search(
+        f"<{name}>([^<]*)</{name}>", xml
+    )  # to find a text alone is faster, and a page is long
     return _unescaped(found[1]) if found else ""
 
 

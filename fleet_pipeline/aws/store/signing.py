@@ -15,7 +15,10 @@ from typing import Any
 from botocore.credentials import Credentials
 
 UNSIGNED = "UNSIGNED-PAYLOAD"
-"""Stands for the hash of a body that is not hashed. A request without a body says so too: S3 takes it, and it saves a hash."""
+"""Stands for the hash of a body that is not hashed.
+
+A request without a body says so too: S3 takes it, and it saves a hash.
+"""
 
 RENEWAL_S = 60.0
 """A signing date is used this long. S3 takes dates that are up to 15 minutes old."""
@@ -48,20 +51,31 @@ class Signer:
     _outer: Any = field(default=None, repr=False)
     _plain: tuple[str, str, list[str]] = field(default=("", "", []), repr=False)
 
-    def headers(self, method: str, path: str, query: str = "", extra: dict[str, str] | None = None, payload: str = UNSIGNED) -> list[str]:
-        """Return the lines that a request needs. Path and query are encoded, the query's parameters sorted, extra's names in lower case."""
+    def headers(
+        self, method: str, path: str, query: str = "", extra: dict[str, str] | None = None, payload: str = UNSIGNED
+    ) -> list[str]:
+        """Return the lines that a request needs.
+
+        Path and query are encoded, the query's parameters sorted, extra's names in lower case.
+        """
         if self.clock() >= self._until:
             self._renew()
         lines, names, sent = self._plain if payload == UNSIGNED and not extra else self._headers(extra or {}, payload)
         request = sha256(f"{method}\n{path}\n{query}\n{lines}\n{names}\n{payload}".encode()).hexdigest()
-        # HMAC by RFC 2104 from the key's two digests, begun once: half the time of hmac.digest, which begins them each time.
+        # HMAC by RFC 2104 from the key's two digests, begun once: half the time of hmac.digest, which begins them each
+        # time.
         inner, outer = self._inner.copy(), self._outer.copy()
         inner.update(f"{self._to_sign}{request}".encode())
         outer.update(inner.digest())
-        return [f"authorization: AWS4-HMAC-SHA256 Credential={self._identity}, SignedHeaders={names}, Signature={outer.hexdigest()}", *sent]
+        signature = outer.hexdigest()
+        stated = f"Credential={self._identity}, SignedHeaders={names}, Signature={signature}"
+        return [f"authorization: AWS4-HMAC-SHA256 {stated}", *sent]
 
     def expire(self, number: int) -> None:
-        """Fetch credentials anew, as S3 does not take those of this number. Nothing happens where that was done since."""
+        """Fetch credentials anew, as S3 does not take those of this number.
+
+        Nothing happens where that was done since.
+        """
         if number != self.number:
             return
         if self.fetched:
@@ -80,7 +94,12 @@ class Signer:
 
     def _headers(self, extra: dict[str, str], payload: str) -> tuple[str, str, list[str]]:
         """Return headers as they are signed, their names, and as they are sent."""
-        signed = {"host": self.host, "x-amz-content-sha256": payload, "x-amz-date": self._date} | self.constant | self._token | extra
+        signed = (
+            {"host": self.host, "x-amz-content-sha256": payload, "x-amz-date": self._date}
+            | self.constant
+            | self._token
+            | extra
+        )
         names = sorted(signed)
         sent = [f"{name}: {signed[name]}" for name in names if name != "host"]
         return "".join(f"{name}:{signed[name]}\n" for name in names), ";".join(names), sent

@@ -1,4 +1,5 @@
-"""Many HTTP requests at once over libcurl, from one thread: signed, paced, and repeated until they are answered in full.
+"""Many HTTP requests at once over libcurl, from one thread: signed, paced, and repeated until they are answered in
+full.
 
 It knows requests and answers; what they mean to S3 is the business of `s3.py`.
 """
@@ -27,13 +28,21 @@ from fleet_pipeline.aws.store.versions import maker
 from fleet_pipeline.model.errors import AwsRefused, AwsUnavailable
 
 LIMIT_S = 60.0
-"""Seconds of waiting after which a request has been answered or is given up, whatever the server does. A large body adds the time that its bytes took."""
+"""Seconds of waiting after which a request has been answered or is given up, whatever the server does.
+
+A large body adds the time that its bytes took.
+"""
 
 ATTEMPTS = 10
-"""Most tries of one request. With the waits below they span about 20 s, longer than S3 takes to split a prefix that got hot."""
+"""Most tries of one request.
+
+With the waits below they span about 20 s, longer than S3 takes to split a prefix that got hot.
+"""
 
 FEW_ATTEMPTS = 4
-"""Most tries where another answer is hoped for once, and no more: the credentials were made anew, a version is said to be gone."""
+"""Most tries where another answer is hoped for once, and no more: the credentials were made anew, a version is said to
+be gone.
+"""
 
 PAUSE_S = 0.1
 """Mean wait before the second try; it doubles with each. AWS: exponential back-off with full jitter."""
@@ -45,7 +54,9 @@ SETTLING_S = 0.5
 """Seconds that a smaller window is given to show its effect."""
 
 PATIENCE_S = 5.0
-"""A first try that takes longer is given up and asked anew (S3's performance guide advises it); each try has twice the patience, within the limit."""
+"""A first try that takes longer is given up and asked anew (S3's performance guide advises it); each try has twice the
+patience, within the limit.
+"""
 
 LARGE_BYTES = 1 << 20
 """A larger body may take longer than a try's patience, as long as it moves."""
@@ -54,7 +65,10 @@ SLOWEST_BYTES_PER_S = 65_536
 """A large body that moves slower for a try's patience is given up."""
 
 LONGEST_PAGE_BYTES = 8 << 20
-"""More than a thousand versions with keys of 1,024 bytes take, each escaped. A body that goes on is cut off and asked for anew."""
+"""More than a thousand versions with keys of 1,024 bytes take, each escaped.
+
+A body that goes on is cut off and asked for anew.
+"""
 
 GOOD = {200, 204, 206}
 """Statuses of a request that was carried out."""
@@ -90,11 +104,16 @@ _PASSING_CODES = {
 """Codes that may pass by themselves although their status is 3xx or 4xx."""
 
 _HOPELESS = {1, 3, 58, 59, 60, 66, 77, 82, 83}
-"""libcurl's codes of what no other try mends: an address that is none, certificates that cannot be read or are not trusted.
-Source: https://curl.se/libcurl/c/libcurl-errors.html"""
+"""libcurl's codes of what no other try mends: an address that is none, certificates that cannot be read or are not
+trusted.
+Source: https://curl.se/libcurl/c/libcurl-errors.html
+"""
 
 REDIRECTS = {301, 302, 303, 307, 308}
-"""Statuses that send a request elsewhere. No Location is ever followed: who redirects must not choose who is given a signed request."""
+"""Statuses that send a request elsewhere.
+
+No Location is ever followed: who redirects must not choose who is given a signed request.
+"""
 
 _OTHER_REGION = {"AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect"}
 """Codes of a refusal that may name the bucket's region. Source: botocore's S3RegionRedirectorv2."""
@@ -110,7 +129,10 @@ _SERVER_TIME = re.compile(rb"<ServerTime>([^<]*)</ServerTime>")
 
 
 class Request(NamedTuple):
-    """One request. A tuple rather than a dataclass: a hundred thousand of them are made in an hour's work, at a third of the cost."""
+    """One request.
+
+    A tuple rather than a dataclass: a hundred thousand of them are made in an hour's work, at a third of the cost.
+    """
 
     path: str
     query: str = ""
@@ -146,7 +168,9 @@ class Answer(NamedTuple):
     status: int
     body: bytes
     headers: Mapping[str, str] = {}
-    """By lower-case name, where they were kept: each line costs a call, so those of a first try of a small GET are not."""
+    """By lower-case name, where they were kept: each line costs a call, so those of a first try of a
+    small GET are not.
+    """
 
     @property
     def code(self) -> str:
@@ -179,7 +203,10 @@ class Try(NamedTuple):
     credentials: int
     """Which credentials signed it, by number."""
     refused: int
-    """How many of its tries were answered by a refusal of which another answer is hoped for a few times. What else went wrong is not counted here."""
+    """How many of its tries were answered by a refusal of which another answer is hoped for a few times.
+
+    What else went wrong is not counted here.
+    """
 
     @property
     def small(self) -> bool:
@@ -199,7 +226,9 @@ _NO_HEADERS: Mapping[str, str] = {}
 
 @dataclass(slots=True)
 class Window:
-    """How many requests may be in flight: more while the client waits for the network, half as many when S3 says SlowDown."""
+    """How many requests may be in flight: more while the client waits for the network, half as many when S3 says
+    SlowDown.
+    """
 
     size: int = 16
     most: int = 256
@@ -207,7 +236,10 @@ class Window:
     _waits: int = 0
 
     def idle(self) -> None:
-        """Grow: nothing had landed and there was time to wait. By an eighth; once S3 has asked to slow down, by one in as many waits as fly."""
+        """Grow: nothing had landed and there was time to wait.
+
+        By an eighth; once S3 has asked to slow down, by one in as many waits as fly.
+        """
         self._waits += 1
         if self._slowed_at is None:
             self.size = min(self.most, self.size + 1 + self.size // 8)
@@ -242,20 +274,28 @@ class Transfers:
     _careful_idle: list[Any] = field(default_factory=list)
     """Handles that keep the headers of what they read."""
     _chunks: dict[Any, list[bytes]] = field(default_factory=dict)
-    """What came so far of each answer. Not attributes of the handles: pycurl looks those up at the price of an exception."""
+    """What came so far of each answer.
+
+    Not attributes of the handles: pycurl looks those up at the price of an exception.
+    """
     _sources: dict[Any, Any] = field(default_factory=dict)
     _headers: dict[Any, list[bytes]] = field(default_factory=dict)
     _careful: bool = False
     """Whether every body is asked for with a checksum: an ETag here was no digest of its object's bytes."""
     _waited_s: float = 0.0
-    """Seconds that were spent on the network so far. What whoever asked does with an answer is not the server's time."""
+    """Seconds that were spent on the network so far.
+
+    What whoever asked does with an answer is not the server's time.
+    """
 
     def one(self, request: Request) -> Answer:
         """Return the answer to a single request. Raises AwsUnavailable when it had all its tries."""
         return next(self.all([request]))[1]
 
     def all(self, requests: Iterable[Request | None]) -> Iterator[tuple[Request, Answer]]:
-        """Yield every request with its answer, as they land. None among them asks to wait for another answer before the next.
+        """Yield every request with its answer, as they land.
+
+        None among them asks to wait for another answer before the next.
 
         Raises AwsUnavailable when a request had all its tries.
         """
@@ -306,9 +346,13 @@ class Transfers:
             extra = (headers or {}) | _CHECKED if careful else headers
             handle.setopt(pycurl.HTTPHEADER, self.signer.headers("GET", path, query, extra))
         else:
-            handle.setopt(pycurl.HTTPHEADER, [*self.signer.headers(kind, path, query, headers, request.payload_hash), "Expect:"])
+            handle.setopt(
+                pycurl.HTTPHEADER, [*self.signer.headers(kind, path, query, headers, request.payload_hash), "Expect:"]
+            )
             self._write(handle, request)
-        _limit(handle, request.size, min(self.patience_s * (1 << tried.attempt), max(0.05, tried.ends - self._waited_s)))
+        _limit(
+            handle, request.size, min(self.patience_s * (1 << tried.attempt), max(0.05, tried.ends - self._waited_s))
+        )
         return handle
 
     def _handle(self) -> Any:
@@ -329,7 +373,9 @@ class Transfers:
         """Make a handle send the body, which is read anew at each try."""
         handle.setopt(pycurl.CUSTOMREQUEST, request.kind)
         if request.kind == "PUT":
-            source = self._sources[handle] = request.body.open("rb") if isinstance(request.body, Path) else io.BytesIO(request.body)
+            source = self._sources[handle] = (
+                request.body.open("rb") if isinstance(request.body, Path) else io.BytesIO(request.body)
+            )
             handle.setopt(pycurl.UPLOAD, 1)
             handle.setopt(pycurl.READFUNCTION, source.read)
             handle.setopt(pycurl.INFILESIZE_LARGE, request.size)
@@ -407,7 +453,11 @@ class Transfers:
         """Have a request sent again after a while, or raise what it met."""
         request, code = tried.request, answer.code if answer.status not in GOOD else ""
         if curl_code in _HOPELESS:
-            raise AwsRefused(f"answer {request}", f"curl {curl_code}", f"{problem}; trust and proxies are AWS_CA_BUNDLE, HTTPS_PROXY and NO_PROXY")
+            raise AwsRefused(
+                f"answer {request}",
+                f"curl {curl_code}",
+                f"{problem}; trust and proxies are AWS_CA_BUNDLE, HTTPS_PROXY and NO_PROXY",
+            )
         if code in STALE:
             self._renew(tried, answer)
         if answer.region:
@@ -419,7 +469,10 @@ class Transfers:
         pause = random.uniform(0, min(LONGEST_PAUSE_S, PAUSE_S * 2 ** (tried.attempt + 1)))  # noqa: S311 (jitter)
         if tried.attempt + 1 == ATTEMPTS or self._waited_s + pause >= tried.ends:
             raise AwsUnavailable(f"answer {request}", str(answer.status or "no answer"), problem)
-        waiting.later(tried._replace(attempt=tried.attempt + 1, careful=True, refused=tried.refused + _refuses(tried, answer)), pause)
+        waiting.later(
+            tried._replace(attempt=tried.attempt + 1, careful=True, refused=tried.refused + _refuses(tried, answer)),
+            pause,
+        )
 
     def _move(self, region: str) -> None:
         """Send what follows to the bucket's region, signed for it."""
@@ -430,7 +483,10 @@ class Transfers:
     def _renew(self, tried: Try, answer: Answer) -> None:
         """Fetch other credentials once for all requests that met the same refusal."""
         if tried.refused + 1 == FEW_ATTEMPTS:
-            why = "the credentials were fetched anew and are refused still: log in again (aws sso login), or renew what AWS_PROFILE or the AWS_ variables name"
+            why = (
+                "the credentials were fetched anew and are refused still: log in again (aws sso login), or renew what "
+                "AWS_PROFILE or the AWS_ variables name"
+            )
             raise AwsRefused(f"answer {tried.request}", answer.code, why)
         self.signer.expire(tried.credentials)
 
@@ -475,13 +531,17 @@ def _passing(tried: Try, answer: Answer) -> str:
     """Say why an answer that is no good one may be another next time, or nothing."""
     nowhere = answer.elsewhere and not (answer.region or tried.plain)  # headers of a plain one were not read
     hoped = _refuses(tried, answer) and tried.refused + 1 < FEW_ATTEMPTS and not nowhere
-    if not (not answer.status or passes(answer.status) or answer.code in _PASSING_CODES or answer.code in STALE or hoped):
+    if not (
+        not answer.status or passes(answer.status) or answer.code in _PASSING_CODES or answer.code in STALE or hoped
+    ):
         return ""
     return answer.body.decode(errors="replace")[:500] or "no reason given"
 
 
 def _refuses(tried: Try, answer: Answer) -> bool:
-    """Say whether an answer is a refusal of which another is hoped for, a few times: other credentials, another region, a version that is there after all."""
+    """Say whether an answer is a refusal of which another is hoped for, a few times: other credentials, another region,
+    a version that is there after all.
+    """
     gone = answer.code in GONE and tried.request.kind == "GET"
     return answer.status not in GOOD and (gone or answer.elsewhere or answer.code in STALE)
 
@@ -492,18 +552,27 @@ def _unlike_a_range(span: tuple[int, int], answer: Answer) -> str:
     said = answer.headers.get("content-range", "")
     if said.startswith(f"bytes {start}-{stop - 1}/") or (answer.status == WHOLE and not said and not start):
         return ""
-    return f"bytes {start}-{stop - 1} were asked for, and those that came are {said or 'not said to be of a range'} (status {answer.status})"
+    return (
+        f"bytes {start}-{stop - 1} were asked for, and those that came are {said or 'not said to be of a range'} "
+        f"(status {answer.status})"
+    )
 
 
 def _unlike_a_write(request: Request, answer: Answer) -> str:
     """Say what a good answer to a PUT or a DELETE has or lacks that S3's has not or has; nothing when it is as S3's."""
     if answer.body.strip():
         return f"a success with a body that S3 does not send: {answer.body[:200].decode(errors='replace')}"
-    return "a success without an ETag, which S3 always sends" if request.kind == "PUT" and "etag" not in answer.headers else ""
+    return (
+        "a success without an ETag, which S3 always sends"
+        if request.kind == "PUT" and "etag" not in answer.headers
+        else ""
+    )
 
 
 def _named(lines: list[bytes]) -> dict[str, str]:
-    """Return headers by lower-case name: those of the last answer, where a proxy or `100 Continue` sent others before."""
+    """Return headers by lower-case name: those of the last answer, where a proxy or `100 Continue`
+    sent others before.
+    """
     starts = [place for place, line in enumerate(lines) if line.startswith(b"HTTP/")]
     pairs = (line.decode("latin-1").partition(":") for line in lines[starts[-1] + 1 if starts else 0 :])
     return {name.strip().lower(): value.strip() for name, colon, value in pairs if colon}

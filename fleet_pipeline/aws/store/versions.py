@@ -24,5 +24,7 @@ class Version(NamedTuple):
 
 
 def maker(of: type[_T]) -> Callable[[tuple[Any, ...]], _T]:
-    """Return what makes a named tuple out of all its fields, in their order: in a quarter of the time that a call by its name takes."""
+    """Return what makes a named tuple out of all its fields, in their order: in a quarter of the time that a call by
+    its name takes.
+    """
     return partial(tuple.__new__, of)

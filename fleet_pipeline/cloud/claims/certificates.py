@@ -1,7 +1,7 @@
 """The claim certificates as they are: the one that is given out, and those before it that are not yet retired.
 
-A certificate has no name of its own. The one that is given out is the one whose PEM lies in the bucket (its id is the SHA-256 of its
-DER); all of them are the targets of the claim policy.
+A certificate has no name of its own. The one that is given out is the one whose PEM lies in the bucket (its id is the
+SHA-256 of its DER); all of them are the targets of the claim policy.
 """
 
 from collections.abc import Iterator
@@ -40,12 +40,18 @@ class Claims:
     @classmethod
     def of(cls, fleet: Fleet) -> Self:
         """Return those of a fleet's settings."""
-        keys = SecretKeys(fleet.prefix, fleet.bucket, fleet.kms_key_arn, fleet.tags) if fleet.claim_key_store == "secretsmanager" else S3Keys(fleet.bucket)
+        keys = (
+            SecretKeys(fleet.prefix, fleet.bucket, fleet.kms_key_arn, fleet.tags)
+            if fleet.claim_key_store == "secretsmanager"
+            else S3Keys(fleet.bucket)
+        )
         return cls(fleet.bucket, fleet.arn("iot", "cert"), fleet.claim_policy_name, keys, fleet.claim_keys == "own")
 
     @property
     def kms_key(self) -> str:
-        """The ARN of the KMS key that encrypts the private keys' secrets; empty for a key of AWS's, and where they lie in the bucket."""
+        """The ARN of the KMS key that encrypts the private keys' secrets; empty for a key of AWS's, and where they lie
+        in the bucket.
+        """
         return self.keys.kms_key
 
     @property
@@ -75,7 +81,10 @@ class Held:
 
 
 def read_claim(fleet: Fleet, aws: Aws) -> Claim:
-    """Return the claim certificate with its private key, as a vehicle's maker would fetch it. Raises NoClaimCertificate."""
+    """Return the claim certificate with its private key, as a vehicle's maker would fetch it.
+
+    Raises NoClaimCertificate.
+    """
     claims = Claims.of(fleet)
     with doing("give out the claim certificate"):
         pem = stored_pem(aws, fleet.bucket)
@@ -118,7 +127,9 @@ def set_status(aws: Aws, certificate: str, wanted: Any) -> None:
 
 
 def delete_versions(aws: Aws, bucket: str, prefix: str, *, noncurrent_only: bool = False) -> None:
-    """Delete every version and delete marker below a prefix, oldest first; or only those that are not the current ones."""
+    """Delete every version and delete marker below a prefix, oldest first; or only those that are not
+    the current ones.
+    """
     for page in aws.s3.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=prefix):
         entries: list[Any] = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
         for entry in reversed(entries):
@@ -131,7 +142,11 @@ def _ids(claims: Claims, aws: Aws, current: str | None) -> Iterator[str]:
         yield current
     with absent("ResourceNotFoundException"):
         for page in aws.iot.get_paginator("list_targets_for_policy").paginate(policyName=claims.policy_name):
-            yield from (target.rsplit("/", 1)[1] for target in page["targets"] if ":cert/" in target and not target.endswith(f"/{current}"))
+            yield from (
+                target.rsplit("/", 1)[1]
+                for target in page["targets"]
+                if ":cert/" in target and not target.endswith(f"/{current}")
+            )
 
 
 def _held(aws: Aws, certificate: str, *, current: bool) -> Held | None:

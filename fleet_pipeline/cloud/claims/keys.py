@@ -1,7 +1,7 @@
 """Where the private keys of claim certificates lie: beside the certificate in S3, or in Secrets Manager.
 
-A key is found by its public key and not by its place: while a rotation lasts there are two, and a key is stored before its certificate
-exists. `pem` is a certificate or a public key, whichever the caller has.
+A key is found by its public key and not by its place: while a rotation lasts there are two, and a key is stored before
+its certificate exists. `pem` is a certificate or a public key, whichever the caller has.
 """
 
 import hashlib
@@ -10,7 +10,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key, load_pem_public_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
 
 from fleet_pipeline.aws.clients import Aws, absent
 from fleet_pipeline.cloud import encryption
@@ -63,12 +68,17 @@ class KeyStore(Protocol):
         """Say whether keys lie where they were kept before, and are to be moved."""
 
     def gather(self, aws: Aws) -> None:
-        """Move what was left behind: each key is deleted there once it is proved to be kept here. Stopped at any moment, the next run moves the rest."""
+        """Move what was left behind: each key is deleted there once it is proved to be kept here.
+
+        Stopped at any moment, the next run moves the rest.
+        """
 
 
 @dataclass(frozen=True)
 class S3Keys:
-    """One object, whose versions are the keys: the newest is the one that is given out, older ones are of certificates not yet retired."""
+    """One object, whose versions are the keys: the newest is the one that is given out, older ones are of certificates
+    not yet retired.
+    """
 
     bucket: str
 
@@ -142,15 +152,18 @@ class S3Keys:
         """Yield the id and the key of each version."""
         for page in aws.s3.get_paginator("list_object_versions").paginate(Bucket=self.bucket, Prefix=PRIVATE_KEY):
             for each in page.get("Versions", []):
-                yield each["VersionId"], aws.s3.get_object(Bucket=self.bucket, Key=PRIVATE_KEY, VersionId=each["VersionId"])["Body"].read()
+                yield (
+                    each["VersionId"],
+                    aws.s3.get_object(Bucket=self.bucket, Key=PRIVATE_KEY, VersionId=each["VersionId"])["Body"].read(),
+                )
 
 
 @dataclass(frozen=True)
 class SecretKeys:
     """A secret for each key, so that the key of a retired certificate can be deleted: versions of one secret cannot.
 
-    It is named by the digest of the public key. Versions before this one named it by the certificate's id; such a secret is found too, and
-    so is a key that still lies in the data bucket.
+    It is named by the digest of the public key. Versions before this one named it by the certificate's id; such a
+    secret is found too, and so is a key that still lies in the data bucket.
     """
 
     prefix: str
@@ -167,7 +180,9 @@ class SecretKeys:
         """Make the key's secret. One that is there holds this very key, as its name says."""
         with absent("ResourceExistsException"):
             tags: Any = {"Tags": tagging.spelled(dict(self.tags))} if self.tags else {}
-            aws.secrets.create_secret(Name=self._names(pem)[0], SecretString=private_key, **self._encryption(aws), **tags)
+            aws.secrets.create_secret(
+                Name=self._names(pem)[0], SecretString=private_key, **self._encryption(aws), **tags
+            )
 
     def get(self, aws: Aws, pem: str) -> str | None:
         """Return what the key's secret holds, or else the data bucket, or None."""
@@ -189,10 +204,14 @@ class SecretKeys:
         self._former.delete(aws, pem)
 
     def encrypted_by(self, aws: Aws, pem: str) -> str:
-        """Return the KMS key of the key's secret; nothing for a secret with a key of AWS's, and where no key is wanted."""
+        """Return the KMS key of the key's secret; nothing for a secret with a key of AWS's, and where
+        no key is wanted.
+        """
         for name in self._names(pem) if self.kms_key else ():
             with absent("ResourceNotFoundException"):
-                return encryption.compared(aws, self.kms_key, aws.secrets.describe_secret(SecretId=name).get("KmsKeyId") or "")
+                return encryption.compared(
+                    aws, self.kms_key, aws.secrets.describe_secret(SecretId=name).get("KmsKeyId") or ""
+                )
         return ""
 
     def encrypt(self, aws: Aws, pem: str) -> None:
@@ -219,14 +238,21 @@ class SecretKeys:
         return any(_public_of(key) for _, key in self._former.versions(aws))
 
     def gather(self, aws: Aws) -> None:
-        """Move each key from the data bucket. Raises AwsUnavailable, and leaves the key where it is, while its secret does not give it back."""
+        """Move each key from the data bucket.
+
+        Raises AwsUnavailable, and leaves the key where it is, while its secret does not give it back.
+        """
         for version, key in list(self._former.versions(aws)):
             public = _public_of(key)
             if public is None:
                 continue
             self.put(aws, public, key.decode())
             if not fits(public, (self._secret(aws, public) or "").encode()):
-                raise AwsUnavailable("move the claim certificate's key", "NotYetVisible", "its secret does not give it back, so it stays in the bucket")
+                raise AwsUnavailable(
+                    "move the claim certificate's key",
+                    "NotYetVisible",
+                    "its secret does not give it back, so it stays in the bucket",
+                )
             self._former.delete_version(aws, version)
 
     def _encryption(self, aws: Aws) -> Any:
@@ -243,14 +269,18 @@ class SecretKeys:
         return None
 
     def _names(self, pem: str) -> list[str]:
-        digest = hashlib.sha256(_public_key(pem).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+        digest = hashlib.sha256(
+            _public_key(pem).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        ).hexdigest()
         ids = [digest, certificate_id(pem)] if "BEGIN CERTIFICATE" in pem else [digest]
         return [f"{self.prefix}/claim-certificate/{each}" for each in ids]
 
 
 def certificate_id(certificate_pem: str) -> str:
     """Return AWS IoT's id of a certificate: the SHA-256 of its DER."""
-    return hashlib.sha256(x509.load_pem_x509_certificate(certificate_pem.encode()).public_bytes(Encoding.DER)).hexdigest()
+    return hashlib.sha256(
+        x509.load_pem_x509_certificate(certificate_pem.encode()).public_bytes(Encoding.DER)
+    ).hexdigest()
 
 
 def fits(pem: str, private_key: bytes) -> bool:

@@ -1,4 +1,6 @@
-"""What becomes of a claim certificate: replaced while the old one still works, retired, revoked, or lent for five minutes."""
+"""What becomes of a claim certificate: replaced while the old one still works, retired, revoked, or lent for five
+minutes.
+"""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -7,11 +9,28 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from fleet_pipeline.aws.clients import Aws, absent, doing
-from fleet_pipeline.cloud.claims.certificates import CERTIFICATE, FOLDER, Claim, Claims, Held, delete_versions, held, set_status, status
+from fleet_pipeline.cloud.claims.certificates import (
+    CERTIFICATE,
+    FOLDER,
+    Claim,
+    Claims,
+    Held,
+    delete_versions,
+    held,
+    set_status,
+    status,
+)
 from fleet_pipeline.cloud.claims.making import finish, replace_current
 from fleet_pipeline.cloud.reconcile import patiently
 from fleet_pipeline.cloud.spreading import Sleep, delete_certificate
-from fleet_pipeline.model.errors import AwsUnavailable, ClaimNotRetired, ClaimStillNeeded, InvalidName, NoClaimCertificate, WhichClaim
+from fleet_pipeline.model.errors import (
+    AwsUnavailable,
+    ClaimNotRetired,
+    ClaimStillNeeded,
+    InvalidName,
+    NoClaimCertificate,
+    WhichClaim,
+)
 from fleet_pipeline.model.fleet import Fleet
 
 LENT_FOR = timedelta(minutes=5)
@@ -31,8 +50,8 @@ class RegisteredBy:
 def rotate(fleet: Fleet, aws: Aws, *, sleep: Sleep = time.sleep) -> str:
     """Give out a new claim certificate beside the old one, which works until it is retired; return the new one's id.
 
-    A rotation that was stopped is finished, and no other begun. Raises NoClaimCertificate when there is none to replace, ClaimNotRetired while
-    the current one works and an older one, too.
+    A rotation that was stopped is finished, and no other begun. Raises NoClaimCertificate when there is none to
+    replace, ClaimNotRetired while the current one works and an older one, too.
     """
     given_out = patiently(lambda: _rotated(fleet, aws), sleep)
     patiently(lambda: _check_shown(aws, given_out), sleep)  # until then a retirement would find that nothing works
@@ -57,13 +76,17 @@ def _rotated(fleet: Fleet, aws: Aws) -> str:
 def _check_shown(aws: Aws, certificate_id: str) -> None:
     with doing("show the new claim certificate"):
         if status(aws, certificate_id) is None:
-            raise AwsUnavailable("show the new claim certificate", "NotYetVisible", f"AWS IoT does not know {certificate_id} yet")
+            raise AwsUnavailable(
+                "show the new claim certificate", "NotYetVisible", f"AWS IoT does not know {certificate_id} yet"
+            )
 
 
 def retire(fleet: Fleet, aws: Aws, certificate_id: str = "", *, sleep: Sleep = time.sleep) -> list[str]:
-    """Deactivate and delete the former claim certificates, or the one that is named, with their keys; return their ids, none the second time.
+    """Deactivate and delete the former claim certificates, or the one that is named, with their keys; return their ids,
+    none the second time.
 
-    Raises ClaimStillNeeded when only a former one works and none is named, InvalidName for one that is no former claim certificate of this fleet.
+    Raises ClaimStillNeeded when only a former one works and none is named, InvalidName for one that is no former claim
+    certificate of this fleet.
     """
     gone: list[str] = []
     patiently(lambda: _retire(fleet, aws, certificate_id, gone, sleep), sleep)
@@ -76,11 +99,15 @@ def _retire(fleet: Fleet, aws: Aws, certificate_id: str, gone: list[str], sleep:
     with doing("retire the former claim certificates"):
         finish(claims, aws)
         found = [each for each in held(claims, aws) if each.certificate_id not in gone]
-        retired = [] if certificate_id in gone else _named(found, certificate_id) if certificate_id else _all_former(found)
+        retired = (
+            [] if certificate_id in gone else _named(found, certificate_id) if certificate_id else _all_former(found)
+        )
         for each in retired:
             delete(claims, aws, each, sleep)
             gone.append(each.certificate_id)
-        if len(retired) == len([each for each in found if not each.current]):  # otherwise keys of others are among the versions
+        if len(retired) == len(
+            [each for each in found if not each.current]
+        ):  # otherwise keys of others are among the versions
             delete_versions(aws, claims.bucket, f"{FOLDER}/", noncurrent_only=True)
 
 
@@ -95,7 +122,11 @@ def _all_former(found: Sequence[Held]) -> list[Held]:
 def _named(found: Sequence[Held], certificate_id: str) -> list[Held]:
     former_ones = [each for each in found if not each.current]
     if certificate_id not in {each.certificate_id for each in former_ones}:
-        raise InvalidName("former claim certificate", certificate_id, f"there are {', '.join(each.certificate_id for each in former_ones) or 'none'}")
+        raise InvalidName(
+            "former claim certificate",
+            certificate_id,
+            f"there are {', '.join(each.certificate_id for each in former_ones) or 'none'}",
+        )
     return [each for each in former_ones if each.certificate_id == certificate_id]
 
 
@@ -109,7 +140,9 @@ def former(claims: Claims, aws: Aws) -> list[Held]:
 
 
 def delete(claims: Claims, aws: Aws, each: Held, sleep: Sleep = time.sleep) -> None:
-    """Deactivate, forget the key, delete: stopped anywhere, the policy still names the certificate, and the next run goes on."""
+    """Deactivate, forget the key, delete: stopped anywhere, the policy still names the certificate, and the next run
+    goes on.
+    """
     set_status(aws, each.certificate_id, "INACTIVE")
     claims.keys.delete(aws, each.certificate_pem)
     with absent("ResourceNotFoundException"):
@@ -117,17 +150,23 @@ def delete(claims: Claims, aws: Aws, each: Held, sleep: Sleep = time.sleep) -> N
 
 
 def revoke(fleet: Fleet, aws: Aws, certificate_id: str = "") -> str:
-    """Revoke a claim certificate, or the only one that works, and return its id: AWS IoT ends its connections and the hook refuses it from now on.
+    """Revoke a claim certificate, or the only one that works, and return its id: AWS IoT ends its connections and the
+    hook refuses it from now on.
 
-    It stays, so that nothing makes a new one by itself, and is not activated again. Raises NoClaimCertificate when there is none, WhichClaim when
-    several work and none is named, InvalidName for a certificate that is no claim certificate of this fleet.
+    It stays, so that nothing makes a new one by itself, and is not activated again. Raises NoClaimCertificate when
+    there is none, WhichClaim when several work and none is named, InvalidName for a certificate that is no claim
+    certificate of this fleet.
     """
     claims = Claims.of(fleet)
     with doing("revoke a claim certificate"):
         found = held(claims, aws)
         revoked = certificate_id or _only_one(fleet, found)
         if revoked not in {each.certificate_id for each in found}:
-            raise InvalidName("claim certificate", revoked, f"this fleet has {', '.join(each.certificate_id for each in found) or 'none'}")
+            raise InvalidName(
+                "claim certificate",
+                revoked,
+                f"this fleet has {', '.join(each.certificate_id for each in found) or 'none'}",
+            )
         set_status(aws, revoked, "REVOKED")
         return revoked
 
@@ -143,17 +182,23 @@ def _only_one(fleet: Fleet, found: Sequence[Held]) -> str:
 
 
 def registered_with(fleet: Fleet, aws: Aws, certificate_id: str, since: datetime) -> Iterator[RegisteredBy]:
-    """Yield what was registered with a claim certificate and has a certificate made since then: what a thief of the key may have registered."""
+    """Yield what was registered with a claim certificate and has a certificate made since then: what a thief of the key
+    may have registered.
+    """
     with doing("list what was registered with a claim certificate"):
-        pages = aws.iot.get_paginator("list_things").paginate(attributeName=fleet.registered_by, attributeValue=certificate_id)
+        pages = aws.iot.get_paginator("list_things").paginate(
+            attributeName=fleet.registered_by, attributeValue=certificate_id
+        )
         for thing in (thing["thingName"] for page in pages for thing in page["things"]):
             yield from (each for each in _certificates(aws, thing) if each.created >= since)
 
 
 def temporary(fleet: Fleet, aws: Aws) -> Claim:
-    """Return a claim certificate for one trusted person, such as a mechanic: it works for five minutes and no list of AWS IoT names it.
+    """Return a claim certificate for one trusted person, such as a mechanic: it works for five minutes and no list of
+    AWS IoT names it.
 
-    The hook believes that it was lent because of an object with its id; without one, it would be a certificate that was deleted.
+    The hook believes that it was lent because of an object with its id; without one, it would be a certificate that was
+    deleted.
     """
     with doing("give out a temporary claim certificate"):
         _forget_lent(fleet, aws)
@@ -165,7 +210,9 @@ def temporary(fleet: Fleet, aws: Aws) -> Claim:
 def _forget_lent(fleet: Fleet, aws: Aws) -> None:
     """Delete what told the hook of certificates that no longer work."""
     over = datetime.now(UTC) - LENT_FOR
-    for page in aws.s3.get_paginator("list_object_versions").paginate(Bucket=fleet.bucket, Prefix=fleet.temporary_claims_prefix):
+    for page in aws.s3.get_paginator("list_object_versions").paginate(
+        Bucket=fleet.bucket, Prefix=fleet.temporary_claims_prefix
+    ):
         entries: list[Any] = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
         for each in entries:
             if each["LastModified"] < over:

@@ -1,13 +1,17 @@
 """How a claim certificate comes to be, so that none is ever left behind that works and that nobody knows of.
 
-A certificate has no name, and the account may be full of other people's. So what is about to be made is written down first, in an
-object that only one can create: the intent. With a key of our own it names the public key, and every certificate of that key is ours:
+A certificate has no name, and the account may be full of other people's. So what is about to be made is written down
+first, in an
+object that only one can create: the intent. With a key of our own it names the public key, and every certificate of
+that key is ours:
 
-    intent → key stored → certificate of that key, inactive → its PEM into the intent → policy → active → PEM in its place → intent dropped
+    intent → key stored → certificate of that key, inactive → its PEM into the intent → policy → active → PEM in its
+    place → intent dropped
 
-Whoever finds an intent finishes it, whatever stopped the one before: forwards once the key is stored, and otherwise backwards.
-A key of AWS's (`FLEET_CLAIM_KEYS=aws`) comes with its certificate and is stored after it. Killed between the two, it leaves an inactive
-certificate that cannot be told from another team's: it is noted in `LEFT` and reported, never deleted.
+Whoever finds an intent finishes it, whatever stopped the one before: forwards once the key is stored, and otherwise
+backwards. A key of AWS's (`FLEET_CLAIM_KEYS=aws`) comes with its certificate and is stored after it. Killed between the
+two, it leaves an inactive certificate that cannot be told from another team's: it is noted in `LEFT` and reported,
+never deleted.
 """
 
 import json
@@ -51,7 +55,9 @@ LOOKBACK_S = 900
 
 @dataclass(frozen=True)
 class Intent:
-    """What is being made: since when; of which key, or with a key of AWS's beside which certificates; and in the end which certificate it is."""
+    """What is being made: since when; of which key, or with a key of AWS's beside which certificates; and in the end
+    which certificate it is.
+    """
 
     attempt: str
     since: float
@@ -73,12 +79,18 @@ class Intent:
 
 
 def create(claims: Claims, aws: Aws) -> None:
-    """Put a new certificate in its place, inactive and without a policy. What was begun before is finished, and not begun twice."""
+    """Put a new certificate in its place, inactive and without a policy.
+
+    What was begun before is finished, and not begun twice.
+    """
     _put_in_place(claims, aws, _made(claims, aws))
 
 
 def replace_current(claims: Claims, aws: Aws) -> str:
-    """Put a new certificate in the place of the current one, which keeps working; return its id. The new one works before it is given out."""
+    """Put a new certificate in the place of the current one, which keeps working; return its id.
+
+    The new one works before it is given out.
+    """
     intent = _made(claims, aws)
     aws.iot.attach_policy(policyName=claims.policy_name, target=claims.arn(intent.certificate_id))
     set_status(aws, intent.certificate_id, "ACTIVE")
@@ -87,7 +99,8 @@ def replace_current(claims: Claims, aws: Aws) -> str:
 
 
 def finish(claims: Claims, aws: Aws) -> str | None:
-    """Finish what was stopped, forwards once the new key is stored and otherwise backwards; return the id that is given out if it came by it.
+    """Finish what was stopped, forwards once the new key is stored and otherwise backwards; return the id that is given
+    out if it came by it.
 
     A certificate that was revoked meanwhile is not given out: it becomes a former one, and stays revoked.
     """
@@ -124,7 +137,10 @@ def _goes_on(claims: Claims, aws: Aws, intent: Intent) -> bool:
 
 
 def abandon(claims: Claims, aws: Aws) -> None:
-    """Undo what was begun, however far it had come: neither its certificate nor its key is left. Nothing happens when nothing was begun."""
+    """Undo what was begun, however far it had come: neither its certificate nor its key is left.
+
+    Nothing happens when nothing was begun.
+    """
     intent = read(claims, aws)
     if intent is None:
         return
@@ -164,7 +180,13 @@ def _of_own_key(claims: Claims, aws: Aws, intent: Intent) -> Intent:
     """Make the certificate of the intent's key, or find the one that was made."""
     _check_still_ours(claims, aws, intent)
     ours = [each["certificateId"] for each in _ours(claims, aws, intent)]
-    pem = _pem(aws, ours[0]) if ours else aws.iot.create_certificate_from_csr(certificateSigningRequest=intent.request, setAsActive=False)["certificatePem"]
+    pem = (
+        _pem(aws, ours[0])
+        if ours
+        else aws.iot.create_certificate_from_csr(certificateSigningRequest=intent.request, setAsActive=False)[
+            "certificatePem"
+        ]
+    )
     told = replace(intent, certificate_pem=pem)
     try:
         _check_still_ours(claims, aws, intent)
@@ -175,10 +197,15 @@ def _of_own_key(claims: Claims, aws: Aws, intent: Intent) -> Intent:
 
 
 def _yield_to_another(claims: Claims, aws: Aws, ours: Intent) -> None:
-    """Delete our certificate, unless who took the intent over has not decided yet which one to use: they look for ours, and delete it if not."""
+    """Delete our certificate, unless who took the intent over has not decided yet which one to use: they look for ours,
+    and delete it if not.
+    """
     found = read(claims, aws)
     same = found is not None and found.public_key == ours.public_key
-    chosen = {stored_certificate_id(aws, claims.bucket), found.certificate_id if found and found.certificate_pem else None}
+    chosen = {
+        stored_certificate_id(aws, claims.bucket),
+        found.certificate_id if found and found.certificate_pem else None,
+    }
     if ours.certificate_id in chosen or (same and found is not None and not found.certificate_pem):
         return
     with absent("ResourceNotFoundException"):
@@ -199,7 +226,9 @@ def _of_a_key_of_aws(claims: Claims, aws: Aws, intent: Intent) -> Intent:
         with absent("ResourceNotFoundException"):  # who took the intent over may have deleted it already
             aws.iot.delete_certificate(certificateId=told.certificate_id)
         raise
-    _sweep(claims, aws, intent, but=told.certificate_id)  # a call that was repeated because its answer was lost makes two
+    _sweep(
+        claims, aws, intent, but=told.certificate_id
+    )  # a call that was repeated because its answer was lost makes two
     return written
 
 
@@ -207,7 +236,12 @@ def _own_key() -> tuple[str, str, str]:
     """Return a new private key, its public key, and a request for a certificate that is signed with it."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "claim certificate")])
-    request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+    request = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(subject)
+        .sign(key, hashes.SHA256())
+        .public_bytes(Encoding.PEM)
+    )
     private = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
     public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     return private.decode(), public.decode(), request.decode()
@@ -218,7 +252,14 @@ def _put_in_place(claims: Claims, aws: Aws, intent: Intent) -> None:
     for key, text in ((PUBLIC_KEY, intent.public_key), (CERTIFICATE, intent.certificate_pem)):
         aws.s3.put_object(Bucket=claims.bucket, Key=key, Body=text.encode())
     if intent.own_key:
-        _delete(aws, [each["certificateId"] for each in _ours(claims, aws, intent) if each["certificateId"] != intent.certificate_id])
+        _delete(
+            aws,
+            [
+                each["certificateId"]
+                for each in _ours(claims, aws, intent)
+                if each["certificateId"] != intent.certificate_id
+            ],
+        )
     _drop(claims, aws)
 
 
@@ -289,17 +330,28 @@ def _check_still_ours(claims: Claims, aws: Aws, intent: Intent) -> Intent:
     """Return the intent that is there if it is this one; otherwise someone else is at work. Raises AwsUnavailable."""
     found = read(claims, aws)
     if found is None or replace(found, etag="") != replace(intent, etag=""):
-        raise AwsUnavailable("make a claim certificate", "ClaimBusy", f"someone else is making one at this moment (s3://{claims.bucket}/{INTENT})")
+        raise AwsUnavailable(
+            "make a claim certificate",
+            "ClaimBusy",
+            f"someone else is making one at this moment (s3://{claims.bucket}/{INTENT})",
+        )
     return found
 
 
 def _sweep(claims: Claims, aws: Aws, intent: Intent, *, but: str = "") -> None:
-    """Delete the certificates that the intent has left, and their keys. What may be ours and may be another's is noted, and stays."""
+    """Delete the certificates that the intent has left, and their keys.
+
+    What may be ours and may be another's is noted, and stays.
+    """
     ours = [each["certificateId"] for each in _ours(claims, aws, intent) if each["certificateId"] != but]
     if not intent.own_key:
         for each in ours:
             claims.keys.delete(aws, _pem(aws, each))
-        _note(claims, aws, [each["certificateId"] for each in _idle(claims, aws, intent) if each["certificateId"] not in {*ours, but}])
+        _note(
+            claims,
+            aws,
+            [each["certificateId"] for each in _idle(claims, aws, intent) if each["certificateId"] not in {*ours, but}],
+        )
     _delete(aws, ours)
 
 
@@ -322,9 +374,15 @@ def _ours(claims: Claims, aws: Aws, intent: Intent) -> list[Any]:
 
 
 def _idle(claims: Claims, aws: Aws, intent: Intent) -> list[Any]:
-    """Return the certificates newer than the intent that are inactive, stand on nothing and are not given out: anybody's."""
+    """Return the certificates newer than the intent that are inactive, stand on nothing and are not given out:
+    anybody's.
+    """
     known = {*intent.before, stored_certificate_id(aws, claims.bucket)}
-    newer = [each for each in _since(aws, intent.since) if each["certificateId"] not in known and each["status"] == "INACTIVE"]
+    newer = [
+        each
+        for each in _since(aws, intent.since)
+        if each["certificateId"] not in known and each["status"] == "INACTIVE"
+    ]
     return [each for each in newer if _is_unused(aws, each["certificateArn"])]
 
 
@@ -354,7 +412,10 @@ def _is_unused(aws: Aws, arn: str) -> bool:
 
 
 def _since(aws: Aws, since: float) -> Iterator[Any]:
-    """Yield the certificates made since then. AWS IoT lists the newest first, and a fleet has many: so not all pages are read."""
+    """Yield the certificates made since then.
+
+    AWS IoT lists the newest first, and a fleet has many: so not all pages are read.
+    """
     for page in aws.iot.get_paginator("list_certificates").paginate(ascendingOrder=False):
         newer = [each for each in page["certificates"] if each["creationDate"].timestamp() >= since]
         yield from newer

@@ -1,8 +1,10 @@
-"""Further actions of topic rules: what AWS IoT must be allowed so that it can take them, by kind, each on its own target. Pure.
+"""Further actions of topic rules: what AWS IoT must be allowed so that it can take them, by kind, each on its own
+target. Pure.
 
-An action that names no role is given the fleet's own, `{service}-{environment}-rule-actions-role`. Of kinds whose right cannot be told from the
-action, the role must be said. What has no role at all stands under rights elsewhere: a function under its own policy, Kafka under its VPC
-destination. Sources: AWS IoT Core Developer Guide, iot-rule-actions and a page for each action; Service Authorization Reference.
+An action that names no role is given the fleet's own, `{service}-{environment}-rule-actions-role`. Of kinds whose right
+cannot be told from the action, the role must be said. What has no role at all stands under rights elsewhere: a function
+under its own policy, Kafka under its VPC destination. Sources: AWS IoT Core Developer Guide, iot-rule-actions and a
+page for each action; Service Authorization Reference.
 """
 
 import re
@@ -23,21 +25,37 @@ _ITEM = {"INSERT": "PutItem", "UPDATE": "UpdateItem", "DELETE": "DeleteItem"}
 def completed(fleet: Fleet, action: Mapping[str, Any]) -> dict[str, Any]:
     """Return an action with the fleet's own role, where it names none and the right to it is known."""
     [(kind, spec)] = action.items()
-    return {kind: {"roleArn": fleet.role_arn(fleet.rule_actions_role_name), **spec}} if _rights(fleet, action) else {kind: spec}
+    return (
+        {kind: {"roleArn": fleet.role_arn(fleet.rule_actions_role_name), **spec}}
+        if _rights(fleet, action)
+        else {kind: spec}
+    )
 
 
 def action_rights(fleet: Fleet) -> list[Document]:
-    """Return what the fleet's own role for further actions may do: a statement for each kind of action, on the targets of the rules' actions."""
+    """Return what the fleet's own role for further actions may do: a statement for each kind of action, on the targets
+    of the rules' actions.
+    """
     targets: dict[tuple[str, ...], set[str]] = {}
     for action in _actions(fleet):
         for verbs, arn in _rights(fleet, action):
             targets.setdefault(verbs, set()).add(arn)
-    return [{"Effect": "Allow", "Action": [*verbs], "Resource": "*" if "*" in arns else sorted(arns)} for verbs, arns in sorted(targets.items())]
+    return [
+        {"Effect": "Allow", "Action": [*verbs], "Resource": "*" if "*" in arns else sorted(arns)}
+        for verbs, arns in sorted(targets.items())
+    ]
 
 
 def given_roles(fleet: Fleet) -> list[str]:
-    """Return the roles that actions name: they are others', and whoever makes the rules must be allowed to pass them."""
-    roles = {spec["roleArn"] for action in _actions(fleet) for spec in action.values() if isinstance(spec.get("roleArn"), str)}
+    """Return the roles that actions name: they are others', and whoever makes the rules must be
+    allowed to pass them.
+    """
+    roles = {
+        spec["roleArn"]
+        for action in _actions(fleet)
+        for spec in action.values()
+        if isinstance(spec.get("roleArn"), str)
+    }
     return sorted(roles)
 
 
@@ -55,7 +73,11 @@ def _rights(fleet: Fleet, action: Mapping[str, Any]) -> list[Right]:
         return []
     try:
         return [(verbs, _up_to_template(arn)) for verbs, arn in RIGHTS[kind](fleet, spec) if arn]
-    except (KeyError, TypeError, AttributeError):  # a parameter is missing or of another type, as the check against AWS's model says
+    except (
+        KeyError,
+        TypeError,
+        AttributeError,
+    ):  # a parameter is missing or of another type, as the check against AWS's model says
         return []
 
 
@@ -66,7 +88,11 @@ def _up_to_template(arn: str) -> str:
 
 def _queue(fleet: Fleet, url: str) -> str:
     found = _QUEUE.fullmatch(url)
-    return f"arn:{fleet.partition}:sqs:{found['region'] or fleet.region}:{found['account']}:{found['name']}" if found else ""
+    return (
+        f"arn:{fleet.partition}:sqs:{found['region'] or fleet.region}:{found['account']}:{found['name']}"
+        if found
+        else ""
+    )
 
 
 def _documents(fleet: Fleet, spec: Mapping[str, Any]) -> list[Right]:
@@ -80,7 +106,12 @@ def _object(fleet: Fleet, spec: Mapping[str, Any]) -> list[Right]:
 
 
 def _logs(fleet: Fleet, spec: Mapping[str, Any]) -> list[Right]:
-    return [(("logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"), fleet.arn("logs", f"log-group:{spec['logGroupName']}:*"))]
+    return [
+        (
+            ("logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"),
+            fleet.arn("logs", f"log-group:{spec['logGroupName']}:*"),
+        )
+    ]
 
 
 def _delivery(fleet: Fleet, spec: Mapping[str, Any]) -> list[Right]:
@@ -94,21 +125,33 @@ def _records(fleet: Fleet, spec: Mapping[str, Any]) -> list[Right]:
 
 
 RIGHTS: Mapping[str, Callable[[Fleet, Mapping[str, Any]], list[Right]]] = {
-    "cloudwatchAlarm": lambda fleet, spec: [(("cloudwatch:SetAlarmState",), fleet.arn("cloudwatch", f"alarm:{spec['alarmName']}"))],
+    "cloudwatchAlarm": lambda fleet, spec: [
+        (("cloudwatch:SetAlarmState",), fleet.arn("cloudwatch", f"alarm:{spec['alarmName']}"))
+    ],
     "cloudwatchLogs": _logs,
     "cloudwatchMetric": lambda _, __: [(("cloudwatch:PutMetricData",), "*")],  # AWS takes no resource for it
-    "dynamoDB": lambda fleet, spec: [((f"dynamodb:{_ITEM[spec.get('operation', 'INSERT')]}",), fleet.arn("dynamodb", f"table/{spec['tableName']}"))],
-    "dynamoDBv2": lambda fleet, spec: [(("dynamodb:PutItem",), fleet.arn("dynamodb", f"table/{spec['putItem']['tableName']}"))],
+    "dynamoDB": lambda fleet, spec: [
+        ((f"dynamodb:{_ITEM[spec.get('operation', 'INSERT')]}",), fleet.arn("dynamodb", f"table/{spec['tableName']}"))
+    ],
+    "dynamoDBv2": lambda fleet, spec: [
+        (("dynamodb:PutItem",), fleet.arn("dynamodb", f"table/{spec['putItem']['tableName']}"))
+    ],
     "elasticsearch": _documents,
     "firehose": _delivery,
     "kinesis": lambda fleet, spec: [(("kinesis:PutRecord",), fleet.arn("kinesis", f"stream/{spec['streamName']}"))],
-    "location": lambda fleet, spec: [(("geo:BatchUpdateDevicePosition",), fleet.arn("geo", f"tracker/{spec['trackerName']}"))],
+    "location": lambda fleet, spec: [
+        (("geo:BatchUpdateDevicePosition",), fleet.arn("geo", f"tracker/{spec['trackerName']}"))
+    ],
     "openSearch": _documents,
-    "republish": lambda fleet, spec: [(("iot:Publish",), fleet.arn("iot", f"topic/{re.sub(r'^[$]{2}', '$', spec['topic'])}"))],
+    "republish": lambda fleet, spec: [
+        (("iot:Publish",), fleet.arn("iot", f"topic/{re.sub(r'^[$]{2}', '$', spec['topic'])}"))
+    ],
     "s3": _object,
     "sns": lambda _, spec: [(("sns:Publish",), spec["targetArn"])],
     "sqs": lambda fleet, spec: [(("sqs:SendMessage",), _queue(fleet, spec["queueUrl"]))],
-    "stepFunctions": lambda fleet, spec: [(("states:StartExecution",), fleet.arn("states", f"stateMachine:{spec['stateMachineName']}"))],
+    "stepFunctions": lambda fleet, spec: [
+        (("states:StartExecution",), fleet.arn("states", f"stateMachine:{spec['stateMachineName']}"))
+    ],
     "timestream": _records,
 }
 """The kinds whose right can be told from the action."""

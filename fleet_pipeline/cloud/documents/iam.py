@@ -1,15 +1,24 @@
-"""What the people and machines around a fleet may do: IAM policies for the roles that this package runs as, and does not make itself.
+"""What the people and machines around a fleet may do: IAM policies for the roles that this package runs as, and does
+not make itself.
 
-Least privilege: each names this fleet's resources and no others. None may delete a message or a part of the lake, but for the virtual
-vehicle's: it removes its own messages. What a provisioner makes stays within a boundary that it cannot change: without one, whoever makes
-roles and functions makes an administrator. Source: IAM User Guide, access_policies_boundaries (delegating responsibility to others).
+Least privilege: each names this fleet's resources and no others. None may delete a message or a part of the lake, but
+for the virtual vehicle's: it removes its own messages. What a provisioner makes stays within a boundary that it cannot
+change: without one, whoever makes roles and functions makes an administrator. Source: IAM User Guide,
+access_policies_boundaries (delegating responsibility to others).
 """
 
 from collections.abc import Callable, Mapping
 
 from fleet_pipeline.cloud.documents.actions import action_rights, given_roles
 from fleet_pipeline.cloud.documents.device import device_policy_names
-from fleet_pipeline.cloud.documents.filled import Document, filled_in, into_groups, key_rights, reaching_the_network, telling_of_failures
+from fleet_pipeline.cloud.documents.filled import (
+    Document,
+    filled_in,
+    into_groups,
+    key_rights,
+    reaching_the_network,
+    telling_of_failures,
+)
 from fleet_pipeline.model.errors import InvalidSetting
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.names import log_of
@@ -25,38 +34,57 @@ VIRTUAL = "VIRTUAL"
 
 
 def boundary_policy(fleet: Fleet) -> Document:
-    """The most that any role of the fleet may do, whatever its own policies say: what the blueprint's roles need together."""
+    """The most that any role of the fleet may do, whatever its own policies say: what the blueprint's roles need
+    together.
+    """
     return _with(
         filled_in("boundary-policy", fleet, _names(fleet)),
         action_rights(fleet),
         key_rights(fleet, "TheFleetsKey", ("Decrypt", "GenerateDataKey"), "s3", "dynamodb"),
         telling_of_failures(fleet),
         reaching_the_network(fleet, any_of_them=True),
-        into_groups(fleet, "CreateThing", "AddThingToBillingGroup", "AddThingToThingGroup", "UpdateThingGroupsForThing"),
+        into_groups(
+            fleet, "CreateThing", "AddThingToBillingGroup", "AddThingToThingGroup", "UpdateThingGroupsForThing"
+        ),
     )
 
 
 def compaction_policy(fleet: Fleet) -> Document:
     """Who compacts reads messages, adds to the lake, and keeps the lake's tables in step."""
-    return _with(filled_in("compaction-policy", fleet, _names(fleet)), key_rights(fleet, "TheFleetsKey", ("Decrypt", "GenerateDataKey"), "s3"))
+    return _with(
+        filled_in("compaction-policy", fleet, _names(fleet)),
+        key_rights(fleet, "TheFleetsKey", ("Decrypt", "GenerateDataKey"), "s3"),
+    )
 
 
 def replay_policy(fleet: Fleet) -> Document:
     """Who replays reads what the rules could not write, puts it back among the messages, and hides its report."""
-    return _with(filled_in("replay-policy", fleet, _names(fleet)), key_rights(fleet, "TheFleetsKey", ("Decrypt", "GenerateDataKey"), "s3"))
+    return _with(
+        filled_in("replay-policy", fleet, _names(fleet)),
+        key_rights(fleet, "TheFleetsKey", ("Decrypt", "GenerateDataKey"), "s3"),
+    )
 
 
 def virtual_vehicle_policy(fleet: Fleet) -> Document:
-    """Who runs the virtual vehicle reads the claim certificate's key, and removes the thing, the certificates and the messages that it made."""
+    """Who runs the virtual vehicle reads the claim certificate's key, and removes the thing, the certificates and the
+    messages that it made.
+    """
     document = filled_in("virtual-vehicle-policy", fleet, _names(fleet))
     secrets, table = fleet.claim_key_store == "secretsmanager", fleet.allow_list == "dynamodb"
     services = ("s3", *(["secretsmanager"] if secrets else []), *(["dynamodb"] if table else []))
     verbs = ("Decrypt", *(["GenerateDataKey"] if fleet.allow_list == "s3" else []))  # it writes nothing else
-    return _with(document, _its_line_of_the_allow_list(fleet), _reading_the_secret(fleet), key_rights(fleet, "TheFleetsKey", verbs, *services))
+    return _with(
+        document,
+        _its_line_of_the_allow_list(fleet),
+        _reading_the_secret(fleet),
+        key_rights(fleet, "TheFleetsKey", verbs, *services),
+    )
 
 
 def provisioner_policies(fleet: Fleet) -> dict[str, Document]:
-    """Who provisions makes, changes and removes the fleet's resources, and reads no message. In parts: together they are longer than AWS takes.
+    """Who provisions makes, changes and removes the fleet's resources, and reads no message.
+
+    In parts: together they are longer than AWS takes.
 
     Raises InvalidSetting where the fleet has no boundary.
     """
@@ -66,8 +94,13 @@ def provisioner_policies(fleet: Fleet) -> dict[str, Document]:
 def roles_policy(fleet: Fleet) -> Document:
     """Roles within the boundary. Raises InvalidSetting where the fleet has none."""
     if not fleet.boundary_arn:
-        way = "make the policy that `fleet iam boundary` prints, and set FLEET_ROLE_BOUNDARY=own, or to the ARN of a boundary of your company's"
-        raise InvalidSetting("FLEET_ROLE_BOUNDARY", None, f"whoever makes roles without a boundary can become an administrator: {way}")
+        way = (
+            "make the policy that `fleet iam boundary` prints, and set FLEET_ROLE_BOUNDARY=own, or to the ARN of a "
+            "boundary of your company's"
+        )
+        raise InvalidSetting(
+            "FLEET_ROLE_BOUNDARY", None, f"whoever makes roles without a boundary can become an administrator: {way}"
+        )
     passed = given_roles(fleet)
     to_iot = {"Condition": {"StringEquals": {"iam:PassedToService": "iot.amazonaws.com"}}}
     given = [_allowed("RolesThatActionsName", "iam", ("PassRole",), passed) | to_iot] if passed else []
@@ -79,17 +112,37 @@ def roles_policy(fleet: Fleet) -> Document:
 
 
 def functions_policy(fleet: Fleet) -> Document:
-    """The functions that run as the roles, and their logs; type and groups of the vehicles' things, for which what names them has no room."""
-    logs = [fleet.arn("logs", f"log-group:{log_of(name)}{end}") for name in (fleet.hook_name, fleet.just_in_time_name) for end in ("", ":*")]
+    """The functions that run as the roles, and their logs; type and groups of the vehicles' things, for which what
+    names them has no room.
+    """
+    logs = [
+        fleet.arn("logs", f"log-group:{log_of(name)}{end}")
+        for name in (fleet.hook_name, fleet.just_in_time_name)
+        for end in ("", ":*")
+    ]
     tagged = ("ListTagsForResource", "TagResource") if fleet.tags else ()
-    verbs = (*(("AssociateKmsKey",) if fleet.kms_key else ()), "CreateLogGroup", *tagged, *(("PutRetentionPolicy",) if fleet.log_retention_days else ()))
+    verbs = (
+        *(("AssociateKmsKey",) if fleet.kms_key else ()),
+        "CreateLogGroup",
+        *tagged,
+        *(("PutRetentionPolicy",) if fleet.log_retention_days else ()),
+    )
     made = [_allowed("EncryptedLogs" if fleet.kms_key else "Logs", "logs", verbs, logs)] if fleet.makes_logs else []
     functions = [fleet.arn("lambda", f"function:{name}") for name in (fleet.hook_name, fleet.just_in_time_name)]
     seen = ("DescribeSecurityGroups", "DescribeSubnets", "DescribeVpcs")
     network = [_allowed("FindTheNetwork", "ec2", seen, "*")] if fleet.hook_subnets else []
-    reserved = [_allowed("ReserveConcurrency", "lambda", ("PutFunctionConcurrency",), functions)] if fleet.hook_concurrency else []
+    reserved = (
+        [_allowed("ReserveConcurrency", "lambda", ("PutFunctionConcurrency",), functions)]
+        if fleet.hook_concurrency
+        else []
+    )
     return _with(
-        filled_in("provisioner-functions-policy", fleet, _names(fleet)), made, reserved, _what_things_are(fleet), network, _attaching_the_checks_policies(fleet)
+        filled_in("provisioner-functions-policy", fleet, _names(fleet)),
+        made,
+        reserved,
+        _what_things_are(fleet),
+        network,
+        _attaching_the_checks_policies(fleet),
     )
 
 
@@ -97,30 +150,52 @@ def things_policy(fleet: Fleet) -> Document:
     """Everything in AWS IoT."""
     document = filled_in("provisioner-things-policy", fleet, _names(fleet))
     [without_resource] = [each for each in document["Statement"] if each["Sid"] == "WhatHasNoResource"]
-    without_resource["Action"] += [f"iot:{verb}" for verb in (*(_PROOF if fleet.own_ca != "none" else ()), *(_BULK if fleet.bulk_registration == "on" else ()))]
+    without_resource["Action"] += [
+        f"iot:{verb}"
+        for verb in (*(_PROOF if fleet.own_ca != "none" else ()), *(_BULK if fleet.bulk_registration == "on" else ()))
+    ]
     ca = [_allowed("OwnCa", "iot", _CA, fleet.arn("iot", "cacert/*"))] if fleet.own_ca != "none" else []
     return _with(document, ca, _former(fleet))
 
 
 def storage_policy(fleet: Fleet) -> Document:
-    """Buckets, and what lies in them beside messages; the allow-list's table, the claim certificate's keys, the lake's database."""
-    table = ("AllowList", (*_TABLE, *(("UpdateTable",) if fleet.kms_key else ()))) if fleet.allow_list == "dynamodb" else ("FormerAllowList", _FORMER_TABLE)
+    """Buckets, and what lies in them beside messages; the allow-list's table, the claim certificate's keys, the lake's
+    database.
+    """
+    table = (
+        ("AllowList", (*_TABLE, *(("UpdateTable",) if fleet.kms_key else ())))
+        if fleet.allow_list == "dynamodb"
+        else ("FormerAllowList", _FORMER_TABLE)
+    )
     further = (*(("UpdateSecret",) if fleet.kms_key else ()), *(("TagResource",) if fleet.tags else ()))
-    secrets = [_allowed("ClaimKeys", "secretsmanager", (*_SECRETS, *further), _secrets(fleet))] if fleet.claim_key_store == "secretsmanager" else []
+    secrets = (
+        [_allowed("ClaimKeys", "secretsmanager", (*_SECRETS, *further), _secrets(fleet))]
+        if fleet.claim_key_store == "secretsmanager"
+        else []
+    )
     allow_list = _allowed(table[0], "dynamodb", table[1], fleet.arn("dynamodb", f"table/{fleet.allow_list_table}"))
     document, made = (
         filled_in("provisioner-storage-policy", fleet, _names(fleet)),
         [name for name in (fleet.bucket, fleet.lake_bucket) if name not in fleet.given],
     )
     document["Statement"] = [each for each in document["Statement"] if each["Resource"]]
-    given = [_allowed("GivenBuckets", "s3", _SEEN_OF_A_BUCKET, [fleet.arn("s3", name) for name in fleet.given])] if fleet.given else []
+    given = (
+        [_allowed("GivenBuckets", "s3", _SEEN_OF_A_BUCKET, [fleet.arn("s3", name) for name in fleet.given])]
+        if fleet.given
+        else []
+    )
     buckets = [fleet.arn("s3", name) for name in made]
-    logged = [_allowed("AccessLogs", "s3", ("GetBucketLogging", "PutBucketLogging"), buckets)] if fleet.access_log_bucket and buckets else []
+    logged = (
+        [_allowed("AccessLogs", "s3", ("GetBucketLogging", "PutBucketLogging"), buckets)]
+        if fleet.access_log_bucket and buckets
+        else []
+    )
     return _with(document, given, secrets, [allow_list], _making_what_is_encrypted(fleet), logged)
 
 
 def key_policy(fleet: Fleet) -> Document:
-    """What the policy of the KMS key must say, beside what lets its administrators administer it: IAM policies of the account decide, and logs are encrypted.
+    """What the policy of the KMS key must say, beside what lets its administrators administer it: IAM policies of the
+    account decide, and logs are encrypted.
 
     Raises InvalidSetting where no key is chosen.
     """
@@ -128,7 +203,9 @@ def key_policy(fleet: Fleet) -> Document:
         raise InvalidSetting("FLEET_KMS_KEY", None, "set it to the key whose policy is wanted")
     document = filled_in("key-policy", fleet, _names(fleet))
     asked, through, logs = document["Statement"]
-    through["Condition"]["StringEquals"]["kms:ViaService"] = [fleet.endpoint(each) for each in ("s3", "dynamodb", "secretsmanager")]
+    through["Condition"]["StringEquals"]["kms:ViaService"] = [
+        fleet.endpoint(each) for each in ("s3", "dynamodb", "secretsmanager")
+    ]
     for each in (asked, through):
         each["Principal"] = {"AWS": fleet.arn("iam", "root")}
     logs["Principal"] = {"Service": fleet.endpoint("logs")}
@@ -145,7 +222,8 @@ PROVISIONER: Mapping[str, Callable[[Fleet], Document]] = {
 
 
 def _names(fleet: Fleet) -> dict[str, str | list[str]]:
-    # A role's name is unique in an account, whatever its path; the path itself, 36 times over, would not fit into a managed policy.
+    # A role's name is unique in an account, whatever its path; the path itself, 36 times over, would not fit into a
+    # managed policy.
     anywhere = "" if fleet.role_path == "/" else "*/"
     return {
         "bucket": fleet.bucket,
@@ -161,7 +239,12 @@ def _names(fleet: Fleet) -> dict[str, str | list[str]]:
         "thing-prefix": fleet.thing_prefix,
         "virtual": VIRTUAL,
         "topic-rules": [*_rule_names(fleet), *([fleet.just_in_time_rule_name] if fleet.own_ca == "jitr" else [])],
-        "own-prefixes": ["allow-list", "claim-certificate", "provisioning", *([fleet.bulk_prefix] if fleet.bulk_registration == "on" else [])],
+        "own-prefixes": [
+            "allow-list",
+            "claim-certificate",
+            "provisioning",
+            *([fleet.bulk_prefix] if fleet.bulk_registration == "on" else []),
+        ],
         "database": fleet.database,
         "registration-policy": fleet.registration_policy_arn,
         "boundary": fleet.boundary_arn,
@@ -175,26 +258,46 @@ def _names(fleet: Fleet) -> dict[str, str | list[str]]:
 
 
 def _rule_names(fleet: Fleet) -> list[str]:
-    """Return the names of the fleet's rules, or what they begin with where all of them would make the document too long."""
+    """Return the names of the fleet's rules, or what they begin with where all of them would make the document too
+    long.
+    """
     names = [rule.aws_name for rule in fleet.rules]
-    return names if sum(len(fleet.arn("iot", f"rule/{name}")) for name in names) <= RULE_ARNS_LIMIT else [f"{fleet.rule_prefix}*"]
+    return (
+        names
+        if sum(len(fleet.arn("iot", f"rule/{name}")) for name in names) <= RULE_ARNS_LIMIT
+        else [f"{fleet.rule_prefix}*"]
+    )
 
 
 def _former(fleet: Fleet) -> list[Document]:
     """Return what is needed to find and delete what other settings made in AWS IoT: by the fleet's tag."""
-    tagged = {"Condition": {"StringEquals": {f"aws:ResourceTag/{key}": value for key, value in fleet.all_tags.items() if key.endswith(":stack")}}}
+    tagged = {
+        "Condition": {
+            "StringEquals": {
+                f"aws:ResourceTag/{key}": value for key, value in fleet.all_tags.items() if key.endswith(":stack")
+            }
+        }
+    }
     return [
         _allowed("FormerRules", "iot", ("DeleteTopicRule", "GetTopicRule"), fleet.arn("iot", "rule/*")) | tagged,
-        *([_allowed("FormerCa", "iot", _FORMER_CA, fleet.arn("iot", "cacert/*")) | tagged] if fleet.own_ca == "none" else []),
+        *(
+            [_allowed("FormerCa", "iot", _FORMER_CA, fleet.arn("iot", "cacert/*")) | tagged]
+            if fleet.own_ca == "none"
+            else []
+        ),
     ]
 
 
 def _attaching_the_checks_policies(fleet: Fleet) -> list[Document]:
-    """Return the right to give the functions' roles the policies of the company's check, and no others, within the boundary."""
+    """Return the right to give the functions' roles the policies of the company's check, and no others, within the
+    boundary.
+    """
     if not fleet.hook_policies:
         return []
     anywhere = "" if fleet.role_path == "/" else "*/"
-    roles = [fleet.arn("iam", f"role/{anywhere}{name}") for name in (fleet.hook_role_name, fleet.just_in_time_role_name)]
+    roles = [
+        fleet.arn("iam", f"role/{anywhere}{name}") for name in (fleet.hook_role_name, fleet.just_in_time_role_name)
+    ]
     within = {
         "ArnEquals": {"iam:PolicyARN": [*fleet.hook_policies]},
         **({"StringEquals": {"iam:PermissionsBoundary": fleet.boundary_arn}} if fleet.boundary_arn else {}),
@@ -223,14 +326,29 @@ def _what_things_are(fleet: Fleet) -> list[Document]:
 
 def _its_line_of_the_allow_list(fleet: Fleet) -> list[Document]:
     if fleet.allow_list == "s3":
-        return [_allowed("AllowList", "s3", ("GetObject", "PutObject"), fleet.arn("s3", f"{fleet.bucket}/{fleet.allow_list_key}"))]
+        return [
+            _allowed(
+                "AllowList", "s3", ("GetObject", "PutObject"), fleet.arn("s3", f"{fleet.bucket}/{fleet.allow_list_key}")
+            )
+        ]
     if fleet.allow_list == "dynamodb":
-        return [_allowed("AllowList", "dynamodb", ("DeleteItem", "PutItem"), fleet.arn("dynamodb", f"table/{fleet.allow_list_table}"))]
+        return [
+            _allowed(
+                "AllowList",
+                "dynamodb",
+                ("DeleteItem", "PutItem"),
+                fleet.arn("dynamodb", f"table/{fleet.allow_list_table}"),
+            )
+        ]
     return []
 
 
 def _reading_the_secret(fleet: Fleet) -> list[Document]:
-    return [_allowed("ClaimKeys", "secretsmanager", ("GetSecretValue",), _secrets(fleet))] if fleet.claim_key_store == "secretsmanager" else []
+    return (
+        [_allowed("ClaimKeys", "secretsmanager", ("GetSecretValue",), _secrets(fleet))]
+        if fleet.claim_key_store == "secretsmanager"
+        else []
+    )
 
 
 def _making_what_is_encrypted(fleet: Fleet) -> list[Document]:
@@ -238,12 +356,28 @@ def _making_what_is_encrypted(fleet: Fleet) -> list[Document]:
     return [
         *key_rights(fleet, "SeeTheFleetsKey", ("DescribeKey",)),
         *key_rights(fleet, "TheFleetsKey", ("Decrypt", "GenerateDataKey"), *services),
-        *key_rights(fleet, "TheFleetsKeyForTheTable", _KEY_OF_A_TABLE if fleet.allow_list == "dynamodb" else ("Decrypt",), "dynamodb"),
+        *key_rights(
+            fleet,
+            "TheFleetsKeyForTheTable",
+            _KEY_OF_A_TABLE if fleet.allow_list == "dynamodb" else ("Decrypt",),
+            "dynamodb",
+        ),
     ]
 
 
-_KEY_OF_A_TABLE = ("CreateGrant", "Decrypt", "Encrypt", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "ReEncryptFrom", "ReEncryptTo")
-"""What DynamoDB asks KMS for in the name of who makes a table. Source: Amazon DynamoDB Developer Guide, encryption.usagenotes."""
+_KEY_OF_A_TABLE = (
+    "CreateGrant",
+    "Decrypt",
+    "Encrypt",
+    "GenerateDataKey",
+    "GenerateDataKeyWithoutPlaintext",
+    "ReEncryptFrom",
+    "ReEncryptTo",
+)
+"""What DynamoDB asks KMS for in the name of who makes a table.
+
+Source: Amazon DynamoDB Developer Guide, encryption.usagenotes.
+"""
 
 _SEEN_OF_A_BUCKET = (
     "GetBucketLocation",
@@ -255,7 +389,16 @@ _SEEN_OF_A_BUCKET = (
     "ListBucket",
     "ListBucketVersions",
 )
-_TABLE = ("CreateTable", "DeleteItem", "DeleteTable", "DescribeTable", "ListTagsOfResource", "PutItem", "Scan", "TagResource")
+_TABLE = (
+    "CreateTable",
+    "DeleteItem",
+    "DeleteTable",
+    "DescribeTable",
+    "ListTagsOfResource",
+    "PutItem",
+    "Scan",
+    "TagResource",
+)
 _SECRETS = ("CreateSecret", "DeleteSecret", "DescribeSecret", "GetSecretValue")
 _CA = ("DeleteCACertificate", "DescribeCACertificate", "TagResource", "UpdateCACertificate")
 _FORMER_CA = ("DeleteCACertificate", "DescribeCACertificate", "UpdateCACertificate")
@@ -269,7 +412,10 @@ def _secrets(fleet: Fleet) -> str:
 
 
 def _with(document: Document, *further: list[Document]) -> Document:
-    return {**document, "Statement": [*document["Statement"], *(statement for statements in further for statement in statements)]}
+    return {
+        **document,
+        "Statement": [*document["Statement"], *(statement for statements in further for statement in statements)],
+    }
 
 
 def _allowed(sid: str, service: str, verbs: tuple[str, ...], resource: str | list[str]) -> Document:

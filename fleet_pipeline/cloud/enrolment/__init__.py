@@ -1,1 +1,3 @@
-"""Which vehicles may come in, and which did: lists of serials, bulk registration, what the hook wrote of its decisions."""
+"""Which vehicles may come in, and which did: lists of serials, bulk registration, what the hook wrote
+of its decisions.
+"""

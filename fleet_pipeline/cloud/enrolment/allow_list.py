@@ -20,7 +20,10 @@ _LINES = re.compile(r"[^\r\n]*(?:\r\n|\r|\n|\Z)")
 
 @dataclass(frozen=True)
 class AllowListTable:
-    """A table with the key `serial`, paid by request. `kms_key` is the ARN of the KMS key that encrypts it; empty: one of AWS's, or whichever it has."""
+    """A table with the key `serial`, paid by request.
+
+    `kms_key` is the ARN of the KMS key that encrypts it; empty: one of AWS's, or whichever it has.
+    """
 
     kind: ClassVar[str] = "DynamoDB table"
     fixed: ClassVar[frozenset[str]] = frozenset({"key"})
@@ -41,7 +44,11 @@ class AllowListTable:
             table: Any = aws.dynamodb.describe_table(TableName=self.name)["Table"]
             pages = aws.dynamodb.get_paginator("list_tags_of_resource").paginate(ResourceArn=self.arn)
             tags = [tag for page in pages for tag in page["Tags"]]
-            kms_key = encryption.compared(aws, self.kms_key, table.get("SSEDescription", {}).get("KMSMasterKeyArn", "")) if self.kms_key else ""
+            kms_key = (
+                encryption.compared(aws, self.kms_key, table.get("SSEDescription", {}).get("KMSMasterKeyArn", ""))
+                if self.kms_key
+                else ""
+            )
             key = "+".join(each["AttributeName"] for each in table["KeySchema"])
             return replace(self, key=key, tags=tagging.found(self.tags, tags), kms_key=kms_key)
         return None
@@ -71,16 +78,31 @@ class AllowListTable:
         aws.dynamodb.delete_table(TableName=self.name)
 
     def _encrypted(self, aws: Aws) -> Any:
-        return {"SSESpecification": {"Enabled": True, "SSEType": "KMS", "KMSMasterKeyId": encryption.usable(aws, self.kms_key)}} if self.kms_key else {}
+        return (
+            {
+                "SSESpecification": {
+                    "Enabled": True,
+                    "SSEType": "KMS",
+                    "KMSMasterKeyId": encryption.usable(aws, self.kms_key),
+                }
+            }
+            if self.kms_key
+            else {}
+        )
 
     def _wait(self, aws: Aws) -> None:
         aws.dynamodb.get_waiter("table_exists").wait(TableName=self.name, WaiterConfig={"Delay": 1})
 
 
 def add(fleet: Fleet, aws: Aws, serial: str) -> None:
-    """Put a serial on the list that the settings choose; a second time changes nothing. Raises InvalidSetting when there is no list."""
+    """Put a serial on the list that the settings choose; a second time changes nothing.
+
+    Raises InvalidSetting when there is no list.
+    """
     if fleet.allow_list == "none":
-        raise InvalidSetting("FLEET_ALLOW_LIST", fleet.allow_list, "there is no list to put a serial on; choose s3 or dynamodb")
+        raise InvalidSetting(
+            "FLEET_ALLOW_LIST", fleet.allow_list, "there is no list to put a serial on; choose s3 or dynamodb"
+        )
     with doing(f"put {serial!r} on the allow-list"):
         if fleet.allow_list == "dynamodb":
             aws.dynamodb.put_item(TableName=fleet.allow_list_table, Item={"serial": {"S": serial}})
@@ -100,14 +122,19 @@ def take_off(fleet: Fleet, aws: Aws, serial: str) -> None:
 def allow_replacement(fleet: Fleet, aws: Aws, serial: str) -> None:
     """Let the hook give an existing thing a new certificate once; the hook takes the permission back as it uses it."""
     with doing(f"allow a replacement of {serial!r}"):
-        aws.iot.update_thing(thingName=fleet.thing_name(serial), attributePayload={"attributes": {"replacement": "allowed"}, "merge": True})
+        aws.iot.update_thing(
+            thingName=fleet.thing_name(serial),
+            attributePayload={"attributes": {"replacement": "allowed"}, "merge": True},
+        )
 
 
 def counted(aws: Aws, table: str) -> str:
     """Return in words how many serials a table holds; empty for none, and when there is no such table."""
     with doing(f"count the serials of {table}"), absent("ResourceNotFoundException"):
         count = 0
-        for page in aws.dynamodb.get_paginator("scan").paginate(TableName=table, Select="COUNT", PaginationConfig={"PageSize": MANY}):
+        for page in aws.dynamodb.get_paginator("scan").paginate(
+            TableName=table, Select="COUNT", PaginationConfig={"PageSize": MANY}
+        ):
             count += page["Count"]
             if count > MANY:
                 return f"more than {MANY} serials of the allow-list"
@@ -124,7 +151,10 @@ class Listed:
 
 
 def read(fleet: Fleet, aws: Aws) -> Listed:
-    """Return what the hook reads on the list; nothing when there is none. Raises InvalidSetting when the settings choose no list."""
+    """Return what the hook reads on the list; nothing when there is none.
+
+    Raises InvalidSetting when the settings choose no list.
+    """
     if fleet.allow_list == "none":
         raise InvalidSetting("FLEET_ALLOW_LIST", fleet.allow_list, "there is no list to read; choose s3 or dynamodb")
     with doing("read the allow-list"):
@@ -193,4 +223,6 @@ def _edit_object(fleet: Fleet, aws: Aws, edit: Callable[[str], str]) -> None:
         text = serial_list.module().decoded(body)
     edited = edit(text)
     if edited != text:
-        aws.s3.put_object(Bucket=fleet.bucket, Key=fleet.allow_list_key, Body=edited.encode(codec, "surrogateescape"), **condition)
+        aws.s3.put_object(
+            Bucket=fleet.bucket, Key=fleet.allow_list_key, Body=edited.encode(codec, "surrogateescape"), **condition
+        )

@@ -1,4 +1,6 @@
-"""Bulk registration: AWS IoT registers every vehicle of a file, as one task, and reports what it did and what it could not do."""
+"""Bulk registration: AWS IoT registers every vehicle of a file, as one task, and reports what it did and what it could
+not do.
+"""
 
 import hashlib
 import json
@@ -34,12 +36,18 @@ class Task:
 def start(fleet: Fleet, aws: Aws, requests: Mapping[str, str]) -> str:
     """Start the registration of vehicles, a request for a certificate (CSR) by serial, and return the task's id.
 
-    AWS IoT runs one task of an account at a time. A vehicle that is a thing already is an error in the report; nothing of it is changed.
-    Raises InvalidSetting unless bulk registration is on.
+    AWS IoT runs one task of an account at a time. A vehicle that is a thing already is an error in the report; nothing
+    of it is changed. Raises InvalidSetting unless bulk registration is on.
     """
     if fleet.bulk_registration == "off":
-        raise InvalidSetting("FLEET_BULK_REGISTRATION", fleet.bulk_registration, "set it to on and run `fleet apply`: AWS IoT needs a role of its own for it")
-    body = "".join(json.dumps({"SerialNumber": fleet.serial(serial), "CSR": csr}) + "\n" for serial, csr in requests.items()).encode()
+        raise InvalidSetting(
+            "FLEET_BULK_REGISTRATION",
+            fleet.bulk_registration,
+            "set it to on and run `fleet apply`: AWS IoT needs a role of its own for it",
+        )
+    body = "".join(
+        json.dumps({"SerialNumber": fleet.serial(serial), "CSR": csr}) + "\n" for serial, csr in requests.items()
+    ).encode()
     key = f"{fleet.bulk_prefix}/{hashlib.sha256(body).hexdigest()[:16]}.json"
     with doing("start a bulk registration"):
         aws.s3.put_object(Bucket=fleet.bucket, Key=key, Body=body)

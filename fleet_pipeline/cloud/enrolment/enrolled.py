@@ -1,7 +1,10 @@
-"""The certificates that carry one of our policies, and their things: those of registered vehicles, and the claim certificates.
+"""The certificates that carry one of our policies, and their things: those of registered vehicles, and the claim
+certificates.
 
-Registered vehicles are known by the device policy: things of several fleets in one account may be named alike. A listing of AWS IoT may be
-seconds old, and a detachment may take as long: so nothing here trusts a listing to have become empty, and what is refused meanwhile is waited for.
+Registered vehicles are known by the device policy: things of several fleets in one account may be named alike. A
+listing of AWS IoT may be
+seconds old, and a detachment may take as long: so nothing here trusts a listing to have become empty, and what is
+refused meanwhile is waited for.
 """
 
 import time
@@ -14,10 +17,15 @@ from fleet_pipeline.cloud.spreading import Sleep, delete_certificate, once_detac
 from fleet_pipeline.model.fleet import Fleet
 
 LEAVING = "fleet_pipeline_leaving"
-"""Attribute of a thing that is about to be deleted. Without it, a thing whose removal was stopped would no longer be known as ours."""
+"""Attribute of a thing that is about to be deleted.
+
+Without it, a thing whose removal was stopped would no longer be known as ours.
+"""
 
 BATCH = 100
-"""Certificates that are detached before the first of them is deleted, so that AWS IoT's delays pass beside each other."""
+"""Certificates that are detached before the first of them is deleted, so that AWS IoT's delays pass
+beside each other.
+"""
 
 _CERTIFICATE = ":cert/"
 
@@ -37,7 +45,9 @@ def certificates(aws: Aws, policy: str) -> Iterator[str]:
 
 
 def others(aws: Aws, policy: str) -> list[str]:
-    """Return what carries a policy and is no certificate, such as a thing group: this package puts its policies on certificates only."""
+    """Return what carries a policy and is no certificate, such as a thing group: this package puts its policies on
+    certificates only.
+    """
     return [each for each in _targets(aws, policy) if _CERTIFICATE not in each]
 
 
@@ -58,9 +68,11 @@ def policies(aws: Aws, target: str) -> list[str]:
 
 
 def remove_certificates(fleet: Fleet, aws: Aws, policy: str, sleep: Sleep = time.sleep) -> Removed:
-    """Delete every certificate that carries a policy, and its things where they are named as ours and have no certificate of others.
+    """Delete every certificate that carries a policy, and its things where they are named as ours and have no
+    certificate of others.
 
-    Stopped at any moment, the next run deletes the rest: the policy leaves a certificate together with the certificate, and last.
+    Stopped at any moment, the next run deletes the rest: the policy leaves a certificate together with the certificate,
+    and last.
     """
     gone, leaving, count = set[str](), set[str](), 0
     while batch := list(islice((each for each in certificates(aws, policy) if each not in gone), BATCH)):
@@ -90,12 +102,17 @@ def _targets(aws: Aws, policy: str) -> Iterator[str]:
 
 
 def _take_from_things(fleet: Fleet, aws: Aws, arn: str, policy: str) -> set[str]:
-    """Take a certificate from its things; return those named as ours. One that is about to be deleted is marked before it is no longer known."""
+    """Take a certificate from its things; return those named as ours.
+
+    One that is about to be deleted is marked before it is no longer known.
+    """
     found = things(aws, arn)
     for thing in found:
         with doing(f"take {thing!r} from {arn}"), absent("ResourceNotFoundException"):
             if thing.startswith(fleet.thing_prefix) and not _others(aws, thing, policy):
-                aws.iot.update_thing(thingName=thing, attributePayload={"attributes": {LEAVING: fleet.prefix}, "merge": True})
+                aws.iot.update_thing(
+                    thingName=thing, attributePayload={"attributes": {LEAVING: fleet.prefix}, "merge": True}
+                )
             aws.iot.detach_thing_principal(thingName=thing, principal=arn)
     return {thing for thing in found if thing.startswith(fleet.thing_prefix)}
 

@@ -1,4 +1,6 @@
-"""A further device policy, where one document does not hold what a vehicle may do: every vehicle that has the first policy has this one too."""
+"""A further device policy, where one document does not hold what a vehicle may do: every vehicle that has the first
+policy has this one too.
+"""
 
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
@@ -10,7 +12,9 @@ from fleet_pipeline.cloud.kinds.iot_policy import IotPolicy
 
 @dataclass(frozen=True)
 class FurtherDevicePolicy:
-    """A policy by name, and how many vehicles' certificates `lack` it: a template attaches it to those that register from now on, an apply to all others."""
+    """A policy by name, and how many vehicles' certificates `lack` it: a template attaches it to those that register
+    from now on, an apply to all others.
+    """
 
     kind: ClassVar[str] = "further device policy"
     fixed: ClassVar[frozenset[str]] = frozenset()

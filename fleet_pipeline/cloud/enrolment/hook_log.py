@@ -1,4 +1,6 @@
-"""Why a vehicle was let in or not: what the hook, and the function of just-in-time registration, wrote of their decisions."""
+"""Why a vehicle was let in or not: what the hook, and the function of just-in-time registration, wrote of their
+decisions.
+"""
 
 import json
 import re
@@ -20,7 +22,11 @@ _SHOWN = 200
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """One answer. `serial` and `client_id` are as the hook shows them: a text in quotation marks, and words for what was no text or missing."""
+    """One answer.
+
+    `serial` and `client_id` are as the hook shows them: a text in quotation marks, and words for what was no text or
+    missing.
+    """
 
     at: datetime
     allowed: bool
@@ -29,8 +35,12 @@ class Decided:
     client_id: str
 
 
-def decisions(fleet: Fleet, aws: Aws, serial: str | None = None, client_id: str | None = None, *, since: datetime = EVER) -> list[Decided]:
-    """Return what was decided about a serial, about a client id, or about all, oldest first; empty when nobody was asked, or AWS has not yet stored the log."""
+def decisions(
+    fleet: Fleet, aws: Aws, serial: str | None = None, client_id: str | None = None, *, since: datetime = EVER
+) -> list[Decided]:
+    """Return what was decided about a serial, about a client id, or about all, oldest first; empty when nobody was
+    asked, or AWS has not yet stored the log.
+    """
     wanted = {name: _shown(text) for name, text in (("serial", serial), ("clientId", client_id)) if text is not None}
     functions = (fleet.hook_name, *([fleet.just_in_time_name] if fleet.own_ca == "jitr" else []))
     with doing("show the hook's log"):
@@ -38,14 +48,20 @@ def decisions(fleet: Fleet, aws: Aws, serial: str | None = None, client_id: str 
 
 
 def _of(aws: Aws, function: str, wanted: dict[str, str], since: datetime) -> Iterator[Decided]:
-    asked: Any = {"logGroupName": log_of(function), "filterPattern": _pattern(wanted), "startTime": int(since.timestamp() * 1000)}
+    asked: Any = {
+        "logGroupName": log_of(function),
+        "filterPattern": _pattern(wanted),
+        "startTime": int(since.timestamp() * 1000),
+    }
     with absent("ResourceNotFoundException"):
         pages = aws.logs.get_paginator("filter_log_events").paginate(**asked)
         for event in (event for page in pages for event in page["events"]):
             line = _line(event["message"])
             if line and all(line.get(name) == shown for name, shown in wanted.items()):
                 at = datetime.fromtimestamp(event["timestamp"] / 1000, UTC)
-                yield Decided(at, line["allowed"], line["reason"], line.get("serial", "missing"), line.get("clientId", "missing"))
+                yield Decided(
+                    at, line["allowed"], line["reason"], line.get("serial", "missing"), line.get("clientId", "missing")
+                )
 
 
 def _shown(text: str) -> str:
@@ -53,7 +69,10 @@ def _shown(text: str) -> str:
 
 
 def _pattern(wanted: dict[str, str]) -> str:
-    """Return what CloudWatch is to look for: the longest word of each text. It sends too much rather than too little; the rest is compared here."""
+    """Return what CloudWatch is to look for: the longest word of each text.
+
+    It sends too much rather than too little; the rest is compared here.
+    """
     words = [max(re.findall(r"[0-9A-Za-z]+", text), key=len, default="") for text in wanted.values()]
     return " ".join(json.dumps(word) for word in words if word)
 

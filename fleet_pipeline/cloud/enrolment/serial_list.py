@@ -1,4 +1,6 @@
-"""The allow-list's text as the hook reads it: the hook's own file, as it is not part of this package but of the function's code."""
+"""The allow-list's text as the hook reads it: the hook's own file, as it is not part of this package but of the
+function's code.
+"""
 
 import importlib.util
 import sys

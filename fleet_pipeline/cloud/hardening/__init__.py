@@ -1,1 +1,3 @@
-"""What the cloud side must withstand: deeds that policies must and must not allow, and settings of resources that invite trouble."""
+"""What the cloud side must withstand: deeds that policies must and must not allow, and settings of resources that
+invite trouble.
+"""

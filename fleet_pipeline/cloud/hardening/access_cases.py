@@ -1,7 +1,7 @@
 """Who may do what to what: legitimate deeds and attacks, for the two policies that devices are given.
 
-Sources of the attacks: AWS IoT Device Defender's audit checks for policies, AWS IoT Core Developer Guide (basic-policy-variables,
-iot-basic-ingest), and the policies of the CDK app, which allow most of them.
+Sources of the attacks: AWS IoT Device Defender's audit checks for policies, AWS IoT Core Developer Guide
+(basic-policy-variables, iot-basic-ingest), and the policies of the CDK app, which allow most of them.
 """
 
 import re
@@ -23,7 +23,10 @@ OWN, OTHER = "297468OWN001", "297468OTHER1"
 
 @dataclass(frozen=True, slots=True)
 class Deed:
-    """Something that a holder of a certificate tries, and whether AWS IoT is to allow it. `resource` is what follows the account in the ARN."""
+    """Something that a holder of a certificate tries, and whether AWS IoT is to allow it.
+
+    `resource` is what follows the account in the ARN.
+    """
 
     title: str
     connection: Connection
@@ -40,9 +43,17 @@ def device_deeds(fleet: Fleet, serial: str = OWN) -> tuple[Deed, ...]:
     published = [(rule, place, topic) for rule in fleet.rules for place, topic in enumerate(rule.published_by(own))]
     return (
         Deed("connects as its own thing", vehicle, "iot:Connect", f"client/{own}", legitimate=True),
-        *(Deed(f"publishes to {_named(rule, place)}", vehicle, "iot:Publish", f"topic/{topic}", legitimate=True) for rule, place, topic in published),
         *(
-            Deed(f"publishes to {_named(rule, place)} as another vehicle", vehicle, "iot:Publish", f"topic/{rule.published_by(other)[place]}")
+            Deed(f"publishes to {_named(rule, place)}", vehicle, "iot:Publish", f"topic/{topic}", legitimate=True)
+            for rule, place, topic in published
+        ),
+        *(
+            Deed(
+                f"publishes to {_named(rule, place)} as another vehicle",
+                vehicle,
+                "iot:Publish",
+                f"topic/{rule.published_by(other)[place]}",
+            )
             for rule, place, topic in published
             if rule.published_by(other)[place] != topic
         ),
@@ -50,26 +61,47 @@ def device_deeds(fleet: Fleet, serial: str = OWN) -> tuple[Deed, ...]:
         Deed("connects as a client of the back end", Connection("dashboard", own), "iot:Connect", "client/dashboard"),
         Deed("connects as the wildcard client", plus, "iot:Connect", "client/+"),
         Deed("connects with a certificate of no thing", Connection(own), "iot:Connect", f"client/{own}"),
-        Deed("publishes to another rule of the account", vehicle, "iot:Publish", f"topic/$aws/rules/billing/{first.topic}"),
+        Deed(
+            "publishes to another rule of the account",
+            vehicle,
+            "iot:Publish",
+            f"topic/$aws/rules/billing/{first.topic}",
+        ),
         Deed("publishes over the claim certificate", vehicle, "iot:Publish", f"{ingest}/claim-certificate/claim.pem"),
-        Deed("publishes another rule's topic by this rule", vehicle, "iot:Publish", f"{ingest}/{fleet.raw_prefix}/other"),
-        *(Deed(f"publishes below the topic of {_named(rule, place)}", vehicle, "iot:Publish", f"topic/{topic}/x") for rule, place, topic in published[:1]),
+        Deed(
+            "publishes another rule's topic by this rule", vehicle, "iot:Publish", f"{ingest}/{fleet.raw_prefix}/other"
+        ),
+        *(
+            Deed(f"publishes below the topic of {_named(rule, place)}", vehicle, "iot:Publish", f"topic/{topic}/x")
+            for rule, place, topic in published[:1]
+        ),
         Deed("publishes without a topic", vehicle, "iot:Publish", f"{ingest}/"),
         *(Deed("retains a message", vehicle, "iot:RetainPublish", f"topic/{topic}") for _, _, topic in published[:1]),
         Deed("hears what clients publish to their own topics", plus, "iot:Subscribe", "topicfilter/+"),
         Deed("asks for further certificates", vehicle, "iot:Publish", "topic/$aws/certificates/create/json"),
-        Deed("registers another vehicle", vehicle, "iot:Publish", f"topic/$aws/provisioning-templates/{fleet.template_name}/provision/json"),
+        Deed(
+            "registers another vehicle",
+            vehicle,
+            "iot:Publish",
+            f"topic/$aws/provisioning-templates/{fleet.template_name}/provision/json",
+        ),
         Deed("hears everything", vehicle, "iot:Subscribe", "topicfilter/#"),
         Deed("hears the other vehicles", vehicle, "iot:Receive", f"topic/{first.topic}"),
         Deed("changes another vehicle's shadow", vehicle, "iot:Publish", f"topic/$aws/things/{other}/shadow/update"),
         Deed("takes another vehicle's jobs", vehicle, "iot:Publish", f"topic/$aws/things/{other}/jobs/start-next"),
-        Deed("answers another vehicle's command", vehicle, "iot:Publish", f"topic/$aws/commands/things/{other}/executions/1/response/json"),
+        Deed(
+            "answers another vehicle's command",
+            vehicle,
+            "iot:Publish",
+            f"topic/$aws/commands/things/{other}/executions/1/response/json",
+        ),
         *_added_deeds(fleet, vehicle, other),
     )
 
 
 def _added_deeds(fleet: Fleet, vehicle: Connection, other: str) -> Iterator[Deed]:
-    """Yield the deeds that statements of the settings are about: each on the vehicle's own, and the same on another vehicle's, which is an attack.
+    """Yield the deeds that statements of the settings are about: each on the vehicle's own, and the same on another
+    vehicle's, which is an attack.
 
     Conditions that cannot be judged here are left to AWS IoT: the policy's check says so.
     """
@@ -80,7 +112,9 @@ def _added_deeds(fleet: Fleet, vehicle: Connection, other: str) -> Iterator[Deed
                 mine, theirs = (_filled(resource, name).split(":", 5)[5] for name in (own, other))
                 with suppress(CannotJudge):
                     legitimate = allows(whole, action, fleet.arn("iot", mine), vehicle)
-                    yield Deed(f"{_VERBS[action]} {mine.partition('/')[2]}", vehicle, action, mine, legitimate=legitimate)
+                    yield Deed(
+                        f"{_VERBS[action]} {mine.partition('/')[2]}", vehicle, action, mine, legitimate=legitimate
+                    )
                     if theirs != mine:
                         yield Deed(f"{_VERBS[action]} {theirs.partition('/')[2]}", vehicle, action, theirs)
 
@@ -92,13 +126,21 @@ _VERBS = {
     "iot:Subscribe": "awaits",
     "iot:Receive": "hears",
 }
-_KINDS = {"client": {"iot:Connect"}, "topic": {"iot:Publish", "iot:RetainPublish", "iot:Receive"}, "topicfilter": {"iot:Subscribe"}}
+_KINDS = {
+    "client": {"iot:Connect"},
+    "topic": {"iot:Publish", "iot:RetainPublish", "iot:Receive"},
+    "topicfilter": {"iot:Subscribe"},
+}
 
 
 def _asked(statement: dict[str, Any], resource: str) -> list[str]:
     """Return the actions of a statement that are done to this kind of resource."""
     possible = _KINDS.get(resource.split(":", 5)[-1].partition("/")[0], set())
-    return [each for each in _VERBS if each in possible and any(fnmatchcase(each.lower(), said.lower()) for said in _listed(statement["Action"]))]
+    return [
+        each
+        for each in _VERBS
+        if each in possible and any(fnmatchcase(each.lower(), said.lower()) for said in _listed(statement["Action"]))
+    ]
 
 
 def _filled(resource: str, thing: str) -> str:
@@ -117,27 +159,53 @@ def _named(rule: Rule, place: int) -> str:
 
 def claim_deeds(fleet: Fleet) -> tuple[Deed, ...]:
     """Return what a vehicle does with the claim certificate, and what someone who has stolen it would try."""
-    requests = ("certificates/create", "certificates/create-from-csr", f"provisioning-templates/{fleet.template_name}/provision")
+    requests = (
+        "certificates/create",
+        "certificates/create-from-csr",
+        f"provisioning-templates/{fleet.template_name}/provision",
+    )
     topics = [f"$aws/{request}/{spelling}" for request in requests for spelling in ("json", "cbor")]
     create = topics[0]
     claimant, other, first = Connection(f"{fleet.claim_client_prefix}{OWN}"), fleet.thing_name(OTHER), fleet.rules[0]
     answers = [
-        Deed(f"{verb} {topic.removeprefix('$aws/')} {answer}", claimant, action, f"{kind}/{topic}/{answer}", legitimate=True)
+        Deed(
+            f"{verb} {topic.removeprefix('$aws/')} {answer}",
+            claimant,
+            action,
+            f"{kind}/{topic}/{answer}",
+            legitimate=True,
+        )
         for verb, action, kind in (("awaits", "iot:Subscribe", "topicfilter"), ("hears", "iot:Receive", "topic"))
         for topic in topics
         for answer in ("accepted", "rejected")
     ]
     return (
         Deed("connects", claimant, "iot:Connect", f"client/{claimant.client_id}", legitimate=True),
-        *(Deed(f"asks by {topic.removeprefix('$aws/')}", claimant, "iot:Publish", f"topic/{topic}", legitimate=True) for topic in topics),
+        *(
+            Deed(f"asks by {topic.removeprefix('$aws/')}", claimant, "iot:Publish", f"topic/{topic}", legitimate=True)
+            for topic in topics
+        ),
         *answers,
         Deed("connects as a vehicle and so cuts it off", Connection(other), "iot:Connect", f"client/{other}"),
         Deed("connects as the wildcard client", Connection("+"), "iot:Connect", "client/+"),
-        *(Deed("publishes messages", claimant, "iot:Publish", f"topic/{topic}") for topic in first.published_by(other)[:1]),
+        *(
+            Deed("publishes messages", claimant, "iot:Publish", f"topic/{topic}")
+            for topic in first.published_by(other)[:1]
+        ),
         Deed("publishes to the rule's topic itself", claimant, "iot:Publish", f"topic/{first.topic}"),
-        Deed("registers by another template", claimant, "iot:Publish", "topic/$aws/provisioning-templates/other/provision/json"),
+        Deed(
+            "registers by another template",
+            claimant,
+            "iot:Publish",
+            "topic/$aws/provisioning-templates/other/provision/json",
+        ),
         Deed("asks in another spelling", claimant, "iot:Publish", "topic/$aws/certificates/create/yaml"),
-        Deed("hears all answers to those who ask for a certificate", claimant, "iot:Subscribe", "topicfilter/$aws/certificates/create/+/accepted"),
+        Deed(
+            "hears all answers to those who ask for a certificate",
+            claimant,
+            "iot:Subscribe",
+            "topicfilter/$aws/certificates/create/+/accepted",
+        ),
         Deed("hears what everyone asks for", claimant, "iot:Subscribe", f"topicfilter/{create}"),
         Deed("retains a request", claimant, "iot:RetainPublish", f"topic/{create}"),
         Deed("forges an answer", claimant, "iot:Publish", f"topic/{create}/accepted"),
@@ -149,4 +217,8 @@ def claim_deeds(fleet: Fleet) -> tuple[Deed, ...]:
 
 def misjudged(fleet: Fleet, document: dict[str, Any], deeds: Iterable[Deed]) -> list[Deed]:
     """Return the deeds that a policy judges wrongly: attacks that it allows, and legitimate ones that it does not."""
-    return [deed for deed in deeds if allows(document, deed.action, fleet.arn("iot", deed.resource), deed.connection) != deed.legitimate]
+    return [
+        deed
+        for deed in deeds
+        if allows(document, deed.action, fleet.arn("iot", deed.resource), deed.connection) != deed.legitimate
+    ]

@@ -25,17 +25,30 @@ def misjudged_by_aws(fleet: Fleet, aws: Aws, policy: str) -> list[Deed] | None:
             return list(_misjudged(fleet, aws, arn, [deed for deed in claim_deeds(fleet) if deed.action in _TYPES]))
         for thing in enrolled.things(aws, arn):
             deeds = device_deeds(fleet, thing.removeprefix(fleet.thing_prefix))
-            return list(_misjudged(fleet, aws, arn, [deed for deed in deeds if deed.action in _TYPES and deed.connection.thing]))
+            return list(
+                _misjudged(fleet, aws, arn, [deed for deed in deeds if deed.action in _TYPES and deed.connection.thing])
+            )
     return None
 
 
 def _misjudged(fleet: Fleet, aws: Aws, principal: str, deeds: Iterable[Deed]) -> Iterator[Deed]:
     for client_id, asked in _questions(deeds):
-        infos: Any = [{"actionType": _TYPES[deed.action], "resources": [fleet.arn("iot", deed.resource)]} for deed in asked]
+        infos: Any = [
+            {"actionType": _TYPES[deed.action], "resources": [fleet.arn("iot", deed.resource)]} for deed in asked
+        ]
         with doing(f"test what {principal} may do"):
-            results = aws.iot.test_authorization(principal=principal, clientId=client_id, authInfos=infos)["authResults"]
-        decided = {(each["authInfo"]["actionType"], each["authInfo"]["resources"][0]): each["authDecision"] == "ALLOWED" for each in results}
-        yield from (deed for deed, info in zip(asked, infos, strict=True) if decided[info["actionType"], info["resources"][0]] != deed.legitimate)
+            results = aws.iot.test_authorization(principal=principal, clientId=client_id, authInfos=infos)[
+                "authResults"
+            ]
+        decided = {
+            (each["authInfo"]["actionType"], each["authInfo"]["resources"][0]): each["authDecision"] == "ALLOWED"
+            for each in results
+        }
+        yield from (
+            deed
+            for deed, info in zip(asked, infos, strict=True)
+            if decided[info["actionType"], info["resources"][0]] != deed.legitimate
+        )
 
 
 def _questions(deeds: Iterable[Deed]) -> Iterator[tuple[str, list[Deed]]]:

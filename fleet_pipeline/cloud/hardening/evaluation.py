@@ -1,8 +1,10 @@
-"""What AWS would allow under a policy document: enough of its evaluation for our documents and for those of the CDK app.
+"""What AWS would allow under a policy document: enough of its evaluation for our documents and for those of the CDK
+app.
 
-A condition or an element that is not known here is an error (CannotJudge), never an answer. Where AWS's documentation leaves something open, the
-attacker gets it: every client id counts as the name of a thing. Sources: AWS IoT Core Developer Guide, basic-policy-variables,
-thing-policy-variables, pub-sub-policy; IAM User Guide, reference_policies_evaluation-logic.
+A condition or an element that is not known here is an error (CannotJudge), never an answer. Where AWS's documentation
+leaves something open, the
+attacker gets it: every client id counts as the name of a thing. Sources: AWS IoT Core Developer Guide,
+basic-policy-variables, thing-policy-variables, pub-sub-policy; IAM User Guide, reference_policies_evaluation-logic.
 """
 
 import re
@@ -34,7 +36,9 @@ class Connection:
 def allows(document: dict[str, Any], action: str, arn: str, connection: Connection | None = None) -> bool:
     """Say whether a statement allows the action on the resource and none denies it."""
     variables = connection.variables if connection else {}
-    effects = {statement["Effect"] for statement in document["Statement"] if _speaks_of(statement, action, arn, variables)}
+    effects = {
+        statement["Effect"] for statement in document["Statement"] if _speaks_of(statement, action, arn, variables)
+    }
     return effects == {"Allow"}
 
 
@@ -65,7 +69,15 @@ def _listed(said: str | list[str]) -> list[str]:
 
 
 def _pattern(text: str, variables: dict[str, str]) -> re.Pattern[str]:
-    """Compile a pattern: `*` and `?` are wild, MQTT's `+` and `#` are not, and a variable's value is taken letter by letter."""
+    """Compile a pattern: `*` and `?` are wild, MQTT's `+` and `#` are not, and a variable's value is taken
+    letter by letter.
+    """
     pieces = re.split(r"(\$\{[^}]*\}|[*?])", text)
     wild = {"*": ".*", "?": "."}
-    return re.compile("".join(wild.get(piece) or re.escape(_value(variables, piece[2:-1]) if piece.startswith("${") else piece) for piece in pieces), re.DOTALL)
+    return re.compile(
+        "".join(
+            wild.get(piece) or re.escape(_value(variables, piece[2:-1]) if piece.startswith("${") else piece)
+            for piece in pieces
+        ),
+        re.DOTALL,
+    )

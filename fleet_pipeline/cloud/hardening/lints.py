@@ -1,4 +1,7 @@
-"""Settings of resources that invite trouble, each with the reason and the remedy. Pure: what is looked at was read before."""
+"""Settings of resources that invite trouble, each with the reason and the remedy.
+
+Pure: what is looked at was read before.
+"""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -24,7 +27,10 @@ RUNTIME_ENDS: Mapping[str, date] = {
     "python3.13": date(2029, 6, 30),
     "python3.14": date(2029, 6, 30),
 }
-"""When AWS stops patching a runtime; those that are not named here have ended or are unknown. Source: AWS Lambda Developer Guide, lambda-runtimes."""
+"""When AWS stops patching a runtime; those that are not named here have ended or are unknown.
+
+Source: AWS Lambda Developer Guide, lambda-runtimes.
+"""
 
 NOTICE = timedelta(days=180)
 """How long before its end a runtime is reported: time enough for a release and a roll-out."""
@@ -58,7 +64,9 @@ def _policy(policy: IotPolicy | FurtherDevicePolicy, _fleet: Fleet, _today: date
             and any(_is_wide(each, statement) for each in _listed(statement, "Resource"))
         ):
             yield Finding(
-                "wide Connect", "a client that takes another vehicle's client id ends its connection", "allow ${iot:Connection.Thing.ThingName}, or a prefix"
+                "wide Connect",
+                "a client that takes another vehicle's client id ends its connection",
+                "allow ${iot:Connection.Thing.ThingName}, or a prefix",
             )
 
 
@@ -66,63 +74,110 @@ def _policy(policy: IotPolicy | FurtherDevicePolicy, _fleet: Fleet, _today: date
 def _role(role: Role, _fleet: Fleet, _today: date) -> Iterator[Finding]:
     for statement in _statements(role.trust):
         keys = {key.lower() for block in statement.get("Condition", {}).values() for key in block}
-        if "iot.amazonaws.com" in _listed(statement.get("Principal", {}), "Service") and not {"aws:sourcearn", "aws:sourceaccount"} <= keys:
+        if (
+            "iot.amazonaws.com" in _listed(statement.get("Principal", {}), "Service")
+            and not {"aws:sourcearn", "aws:sourceaccount"} <= keys
+        ):
             yield Finding(
-                "no SourceArn", "AWS IoT of another account could be made to act as this role", "set aws:SourceArn and aws:SourceAccount in its trust"
+                "no SourceArn",
+                "AWS IoT of another account could be made to act as this role",
+                "set aws:SourceArn and aws:SourceAccount in its trust",
             )
 
 
 @findings.register
 def _permission(permission: InvokePermission, _fleet: Fleet, _today: date) -> Iterator[Finding]:
     if not permission.source_arn or not permission.source_account:
-        yield Finding("no SourceArn", "AWS IoT of another account could be made to invoke the hook", "give the permission our template's ARN and our account")
+        yield Finding(
+            "no SourceArn",
+            "AWS IoT of another account could be made to invoke the hook",
+            "give the permission our template's ARN and our account",
+        )
 
 
 @findings.register
 def _function(function: Function, _fleet: Fleet, today: date) -> Iterator[Finding]:
     end = RUNTIME_ENDS.get(function.runtime)
     if end is None or end - today < NOTICE:
-        when = f"AWS stops patching {function.runtime} on {end}" if end else f"{function.runtime} has ended, or is not known here"
-        yield Finding("runtime near its end", when, f"set FLEET_HOOK_RUNTIME={max(RUNTIME_ENDS, key=lambda name: int(name.split('.')[1]))}")
+        when = (
+            f"AWS stops patching {function.runtime} on {end}"
+            if end
+            else f"{function.runtime} has ended, or is not known here"
+        )
+        yield Finding(
+            "runtime near its end",
+            when,
+            f"set FLEET_HOOK_RUNTIME={max(RUNTIME_ENDS, key=lambda name: int(name.split('.')[1]))}",
+        )
     if function.timeout_s > HOOK_LIMIT_S:
-        yield Finding("slow hook", f"AWS IoT waits {HOOK_LIMIT_S} s for the hook, whatever its timeout says", f"set the timeout to {HOOK_LIMIT_S} s")
+        yield Finding(
+            "slow hook",
+            f"AWS IoT waits {HOOK_LIMIT_S} s for the hook, whatever its timeout says",
+            f"set the timeout to {HOOK_LIMIT_S} s",
+        )
 
 
 @findings.register
 def _topic_rule(rule: TopicRule, fleet: Fleet, _today: date) -> Iterator[Finding]:
     if not rule.error_action:
-        yield Finding("no errorAction", "what the rule cannot write is lost without a trace", "give the rule an error action that writes elsewhere")
+        yield Finding(
+            "no errorAction",
+            "what the rule cannot write is lost without a trace",
+            "give the rule an error action that writes elsewhere",
+        )
     if rule.sql_version != "2016-03-23":
-        yield Finding("old SQL version", f"{rule.sql_version} does not read arrays at the top of a message", "set awsIotSqlVersion to 2016-03-23")
+        yield Finding(
+            "old SQL version",
+            f"{rule.sql_version} does not read arrays at the top of a message",
+            "set awsIotSqlVersion to 2016-03-23",
+        )
     declared = next((each for each in fleet.rules if each.aws_name == rule.name), None)
     if rule.disabled and (declared is None or declared.enabled):
         yield Finding("disabled", "messages to the rule are lost", "enable the rule")
     topic, source = declared.topic if declared else None, source_of(rule.sql)
     if topic and source and not within(source, topic):
-        yield Finding("FROM never matches", f"vehicles publish to {topic!r} and the rule reads {source!r}", f"select FROM '{topic}'")
+        yield Finding(
+            "FROM never matches",
+            f"vehicles publish to {topic!r} and the rule reads {source!r}",
+            f"select FROM '{topic}'",
+        )
 
 
 @findings.register
 def _bucket(bucket: Bucket, _fleet: Fleet, _today: date) -> Iterator[Finding]:
     if not bucket.versioned:
-        yield Finding("unversioned", "of two messages of one key the earlier is lost, and a deletion is for good", "enable versioning")
+        yield Finding(
+            "unversioned",
+            "of two messages of one key the earlier is lost, and a deletion is for good",
+            "enable versioning",
+        )
     if bucket.encryption == "none":
         yield Finding("unencrypted", "objects lie in clear on AWS's disks", "enable server-side encryption (SSE-S3)")
     if bucket.own_kms_key and not bucket.own_kms_key.endswith("alias/aws/s3"):
         why = "AWS IoT writes as the rules' role, which has no right to that key: messages are lost"
         yield Finding("encrypted with a key that the rules may not use", why, f"set FLEET_KMS_KEY={bucket.own_kms_key}")
     if not bucket.public_access_blocked:
-        yield Finding("open to the public", "a single wrong policy would publish every message and the claim key", "block public access, all four ways")
+        yield Finding(
+            "open to the public",
+            "a single wrong policy would publish every message and the claim key",
+            "block public access, all four ways",
+        )
     if not any(_denies_plain_http(statement) for statement in _statements(bucket.policy)):
         yield Finding("no TLS", "requests over plain HTTP are served", "deny s3:* where aws:SecureTransport is false")
 
 
 @findings.register
 def _given_bucket(given: GivenBucket, fleet: Fleet, today: date) -> Iterator[Finding]:
-    """Yield what its owner should do otherwise: what makes it unfit, and what would be a finding about a bucket of ours."""
+    """Yield what its owner should do otherwise: what makes it unfit, and what would be a finding about a bucket of
+    ours.
+    """
     yield from (Finding("not as the fleet needs it", "the fleet does not change it", needed) for needed in given.unfit)
     if given.bucket is not None:
-        yield from (replace(each, fix=f"its owner: {each.fix}") for each in findings(given.bucket, fleet, today) if not given.unfit)
+        yield from (
+            replace(each, fix=f"its owner: {each.fix}")
+            for each in findings(given.bucket, fleet, today)
+            if not given.unfit
+        )
 
 
 def _statements(document: dict[str, Any]) -> list[dict[str, Any]]:
@@ -136,7 +191,10 @@ def _listed(said: Any, name: str) -> list[str]:
 
 
 def _covers(statement: dict[str, Any], action: str) -> bool:
-    return any(re.fullmatch(re.escape(each).replace(r"\*", ".*"), action, re.IGNORECASE) for each in _listed(statement, "Action"))
+    return any(
+        re.fullmatch(re.escape(each).replace(r"\*", ".*"), action, re.IGNORECASE)
+        for each in _listed(statement, "Action")
+    )
 
 
 def _is_wide(resource: str, statement: dict[str, Any]) -> bool:
@@ -148,4 +206,8 @@ def _is_wide(resource: str, statement: dict[str, Any]) -> bool:
 
 def _denies_plain_http(statement: dict[str, Any]) -> bool:
     secure = statement.get("Condition", {}).get("Bool", {}).get("aws:SecureTransport")
-    return statement.get("Effect") == "Deny" and _listed(statement, "Action") == ["s3:*"] and str(secure).lower() == "false"
+    return (
+        statement.get("Effect") == "Deny"
+        and _listed(statement, "Action") == ["s3:*"]
+        and str(secure).lower() == "false"
+    )

@@ -38,13 +38,18 @@ def wrongly_judged(fleet: Fleet, aws: Aws, policy: IotPolicy) -> list[Finding]:
 
 
 def _whole(fleet: Fleet, aws: Aws, policy: IotPolicy) -> dict[str, Any]:
-    """Return what a device has with a policy: for a vehicle, the statements of the further policies too, as they are in AWS."""
+    """Return what a device has with a policy: for a vehicle, the statements of the further policies too, as they are in
+    AWS.
+    """
     if policy.name != fleet.device_policy_name:
         return policy.document
     further = [part.resource for part in shown(fleet).values() if isinstance(part.resource, FurtherDevicePolicy)]
     found = [step.live for step in (look(each, aws) for each in further) if isinstance(step.live, FurtherDevicePolicy)]
     documents = [policy.document, *(each.document for each in found)]
-    return {**policy.document, "Statement": [statement for document in documents for statement in document["Statement"]]}
+    return {
+        **policy.document,
+        "Statement": [statement for document in documents for statement in document["Statement"]],
+    }
 
 
 def _reviewed(fleet: Fleet, aws: Aws, today: date) -> Iterator[tuple[str, Finding]]:

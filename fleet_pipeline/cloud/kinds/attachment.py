@@ -1,4 +1,6 @@
-"""The claim policy's attachment to the claim certificate, and with it the certificate's activation: what lets a new vehicle in."""
+"""The claim policy's attachment to the claim certificate, and with it the certificate's activation: what lets a new
+vehicle in.
+"""
 
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self
@@ -13,7 +15,8 @@ from fleet_pipeline.model.errors import AwsError, AwsUnavailable, ClaimRevoked
 class PolicyAttachment:
     """A policy attached to the certificate whose PEM lies in the bucket, which works from then on.
 
-    `about_to_be_replaced`: another certificate takes its place as soon as the rotation that was stopped is finished, which comes first.
+    `about_to_be_replaced`: another certificate takes its place as soon as the rotation that was stopped is finished,
+    which comes first.
     """
 
     kind: ClassVar[str] = "policy attachment"
@@ -51,25 +54,35 @@ class PolicyAttachment:
 
     def refuse(self, found: Self) -> AwsError | None:
         """Return why what was found is not brought to what is wanted: a revoked certificate was someone's decision."""
-        return ClaimRevoked(found.certificate_id) if found.status == "REVOKED" and not found.about_to_be_replaced else None
+        return (
+            ClaimRevoked(found.certificate_id) if found.status == "REVOKED" and not found.about_to_be_replaced else None
+        )
 
     def create(self, aws: Aws) -> None:
         """Attach the policy, then activate the certificate. Raises ClaimRevoked for one that was revoked."""
         target = self._target(aws)
         if target is None:
-            raise AwsUnavailable(f"attach {self.name!r}", "ResourceNotFoundException", "there is no claim certificate yet")
+            raise AwsUnavailable(
+                f"attach {self.name!r}", "ResourceNotFoundException", "there is no claim certificate yet"
+            )
         aws.iot.attach_policy(policyName=self.name, target=target.arn)
         if target.status != self.status:
             self.update(aws, target)
 
     def update(self, aws: Aws, found: Self) -> None:
-        """Activate the certificate. Raises ClaimRevoked for one that was revoked: that was someone's decision, and is not undone by a run."""
+        """Activate the certificate.
+
+        Raises ClaimRevoked for one that was revoked: that was someone's decision, and is not undone by a run.
+        """
         if found.status == "REVOKED":
             raise ClaimRevoked(found.certificate_id)
         set_status(aws, found.certificate_id, self.status)
 
     def delete(self, aws: Aws) -> None:
-        """Deactivate the certificate, then detach the policy. Former claim certificates, which only the policy knows, are deleted."""
+        """Deactivate the certificate, then detach the policy.
+
+        Former claim certificates, which only the policy knows, are deleted.
+        """
         for each in life.former(self.claims, aws):
             life.delete(self.claims, aws, each)
         if self.status == "ACTIVE":
@@ -81,4 +94,9 @@ class PolicyAttachment:
         now = status(aws, found) if found else None
         if not found or not now:
             return None
-        return replace(self, certificate_id=found, status=now, about_to_be_replaced=now == "REVOKED" and making.ends_with_a_new_one(self.claims, aws))
+        return replace(
+            self,
+            certificate_id=found,
+            status=now,
+            about_to_be_replaced=now == "REVOKED" and making.ends_with_a_new_one(self.claims, aws),
+        )

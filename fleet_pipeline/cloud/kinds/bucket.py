@@ -13,7 +13,10 @@ from fleet_pipeline.cloud import tags as tagging
 from fleet_pipeline.model.errors import AwsRefused
 
 NO_TAGS_AT_CREATION = {"MalformedXML", "NotImplemented", "UnsupportedArgument"}
-"""What S3 answers where a bucket cannot be born with tags. Killed between the two calls, `fleet adopt` takes the bucket over."""
+"""What S3 answers where a bucket cannot be born with tags.
+
+Killed between the two calls, `fleet adopt` takes the bucket over.
+"""
 
 STRONGER = {encryption.ALGORITHM, "aws:kms:dsse"}
 """Default encryption by a key of KMS: somebody's rule for the account, and never put back."""
@@ -24,9 +27,12 @@ GUARDS = frozenset({"public_access_blocked", "versioned", "encryption", "kms_key
 
 @dataclass(frozen=True)
 class Bucket:
-    """A bucket and what guards it. `kms_key` is the wanted key's ARN, or empty; `own_kms_key` is one that the bucket has, and that nobody here wanted.
+    """A bucket and what guards it.
 
-    `access_logs` is where S3 logs who asked for what, `s3://bucket/prefix`; where none is wanted, what somebody has set stays.
+    `kms_key` is the wanted key's ARN, or empty; `own_kms_key` is one that the bucket has, and that nobody here wanted.
+
+    `access_logs` is where S3 logs who asked for what, `s3://bucket/prefix`; where none is wanted, what somebody has set
+    stays.
     """
 
     kind: ClassVar[str] = "S3 bucket"
@@ -75,7 +81,9 @@ class Bucket:
         # The tags come with it: a bucket of which only the making was done would not be known as ours.
         where: Any = {} if self.region == "us-east-1" else {"LocationConstraint": self.region}
         try:
-            aws.s3.create_bucket(Bucket=self.name, CreateBucketConfiguration=where | {"Tags": tagging.spelled(self.tags)})
+            aws.s3.create_bucket(
+                Bucket=self.name, CreateBucketConfiguration=where | {"Tags": tagging.spelled(self.tags)}
+            )
         except ClientError as error:
             if error_code(error) not in NO_TAGS_AT_CREATION:
                 raise
@@ -96,18 +104,26 @@ class Bucket:
 
     def _guard(self, aws: Aws, what: AbstractSet[str]) -> None:
         if "public_access_blocked" in what:
-            every: Any = dict.fromkeys(("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True)
+            every: Any = dict.fromkeys(
+                ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True
+            )
             aws.s3.put_public_access_block(Bucket=self.name, PublicAccessBlockConfiguration=every)
         if "versioned" in what:
             aws.s3.put_bucket_versioning(Bucket=self.name, VersioningConfiguration={"Status": "Enabled"})
         if {"encryption", "kms_key"} & what:
             # A key for the bucket: S3 asks KMS for it now and then, and not for each message.
             key: Any = {"KMSMasterKeyID": encryption.usable(aws, self.kms_key)} if self.kms_key else {}
-            rule: Any = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": self.encryption} | key, **({"BucketKeyEnabled": True} if key else {})}
+            rule: Any = {
+                "ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": self.encryption} | key,
+                **({"BucketKeyEnabled": True} if key else {}),
+            }
             aws.s3.put_bucket_encryption(Bucket=self.name, ServerSideEncryptionConfiguration={"Rules": [rule]})
         if "access_logs" in what and self.access_logs:
             bucket, _, prefix = self.access_logs.removeprefix("s3://").partition("/")
-            aws.s3.put_bucket_logging(Bucket=self.name, BucketLoggingStatus={"LoggingEnabled": {"TargetBucket": bucket, "TargetPrefix": prefix}})
+            aws.s3.put_bucket_logging(
+                Bucket=self.name,
+                BucketLoggingStatus={"LoggingEnabled": {"TargetBucket": bucket, "TargetPrefix": prefix}},
+            )
         if "policy" in what:
             aws.s3.put_bucket_policy(Bucket=self.name, Policy=json.dumps(self.policy))
 
@@ -118,7 +134,10 @@ class Bucket:
             if error_code(error) == "404":
                 return False
             if error_code(error) == "403":
-                why = "it belongs to another account, or these credentials may not see it; FLEET_BUCKET and FLEET_LAKE_BUCKET choose other names"
+                why = (
+                    "it belongs to another account, or these credentials may not see it; FLEET_BUCKET and "
+                    "FLEET_LAKE_BUCKET choose other names"
+                )
                 raise AwsRefused(f"show {self.kind} {self.name!r}", "403", why) from error
             raise
         return True
@@ -151,7 +170,12 @@ class Bucket:
         with absent("ServerSideEncryptionConfigurationNotFoundError"):
             rules = aws.s3.get_bucket_encryption(Bucket=self.name)["ServerSideEncryptionConfiguration"]["Rules"]
             found = next(
-                (rule["ApplyServerSideEncryptionByDefault"] for rule in rules if "ApplyServerSideEncryptionByDefault" in rule), {"SSEAlgorithm": "none"}
+                (
+                    rule["ApplyServerSideEncryptionByDefault"]
+                    for rule in rules
+                    if "ApplyServerSideEncryptionByDefault" in rule
+                ),
+                {"SSEAlgorithm": "none"},
             )
             key = found.get("KMSMasterKeyID", "")
             return found["SSEAlgorithm"], encryption.compared(aws, self.kms_key, key) if self.kms_key else key

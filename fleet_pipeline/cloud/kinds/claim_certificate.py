@@ -1,6 +1,7 @@
 """The claim certificate that vehicles leave the factory with, and its keys.
 
-It is made inactive; the attachment of its policy activates it. So none works before its key is stored and its policy attached.
+It is made inactive; the attachment of its policy activates it. So none works before its key is stored and its policy
+attached.
 """
 
 from dataclasses import dataclass, field, replace
@@ -8,7 +9,17 @@ from typing import ClassVar, Self
 
 from fleet_pipeline.aws.clients import Aws
 from fleet_pipeline.cloud.claims import making
-from fleet_pipeline.cloud.claims.certificates import CERTIFICATE, FOLDER, PUBLIC_KEY, Claims, delete_versions, held, set_status, status, stored_pem
+from fleet_pipeline.cloud.claims.certificates import (
+    CERTIFICATE,
+    FOLDER,
+    PUBLIC_KEY,
+    Claims,
+    delete_versions,
+    held,
+    set_status,
+    status,
+    stored_pem,
+)
 from fleet_pipeline.cloud.claims.keys import certificate_id
 
 
@@ -16,8 +27,9 @@ from fleet_pipeline.cloud.claims.keys import certificate_id
 class ClaimCertificate:
     """The claim certificate; `stored` names what is kept of it, `unfinished` is a making or rotation that was stopped.
 
-    `key_left_in_data_bucket`: keys lie there that belong into another store. They are moved, and deleted there once they are proved to be kept.
-    `kms_key` encrypts the secrets of its private key and of those that are not yet retired; `secret_tags` are the company's tags of these secrets.
+    `key_left_in_data_bucket`: keys lie there that belong into another store. They are moved, and deleted there once
+    they are proved to be kept. `kms_key` encrypts the secrets of its private key and of those that are not yet retired;
+    `secret_tags` are the company's tags of these secrets.
     """
 
     kind: ClassVar[str] = "claim certificate"
@@ -46,7 +58,9 @@ class ClaimCertificate:
         return f"iot/home#/certificate/{self.certificate_id}"
 
     def read(self, aws: Aws) -> Self | None:
-        """Return the certificate whose PEM the bucket holds, or None if there is no PEM or AWS IoT no longer knows it."""
+        """Return the certificate whose PEM the bucket holds, or None if there is no PEM or AWS IoT no
+        longer knows it.
+        """
         pem = stored_pem(aws, self.claims.bucket)
         if pem is None or status(aws, certificate_id(pem)) is None:
             return None
@@ -65,7 +79,10 @@ class ClaimCertificate:
         making.create(self.claims, aws)
 
     def update(self, aws: Aws, _found: Self) -> None:
-        """Finish a stopped rotation, move keys that were left, encrypt them as is wanted. A missing key cannot be had again: AWS IoT gives it out once."""
+        """Finish a stopped rotation, move keys that were left, encrypt them as is wanted.
+
+        A missing key cannot be had again: AWS IoT gives it out once.
+        """
         making.finish(self.claims, aws)
         self.claims.keys.gather(aws)
         for each in held(self.claims, aws) if self.kms_key or self.secret_tags else ():
@@ -83,12 +100,20 @@ class ClaimCertificate:
 
     def _found_kms_key(self, aws: Aws) -> str:
         """Return the wanted key if it encrypts every secret, and otherwise that of the first that it does not."""
-        keys = [self.claims.keys.encrypted_by(aws, each.certificate_pem) for each in held(self.claims, aws)] if self.kms_key else []
+        keys = (
+            [self.claims.keys.encrypted_by(aws, each.certificate_pem) for each in held(self.claims, aws)]
+            if self.kms_key
+            else []
+        )
         return next((key for key in keys if key != self.kms_key), self.kms_key)
 
     def _found_tags(self, aws: Aws) -> dict[str, str]:
         """Return the wanted tags if every secret has them, and otherwise those of the first that has not."""
-        tags = [self.claims.keys.tags_of(aws, each.certificate_pem) for each in held(self.claims, aws)] if self.secret_tags else []
+        tags = (
+            [self.claims.keys.tags_of(aws, each.certificate_pem) for each in held(self.claims, aws)]
+            if self.secret_tags
+            else []
+        )
         return next((found for found in tags if found != self.secret_tags), self.secret_tags)
 
     def _found_stored(self, aws: Aws, pem: str) -> tuple[str, ...]:

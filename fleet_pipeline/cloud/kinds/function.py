@@ -18,7 +18,9 @@ ENTRY = "lambda_function.py"
 
 
 def source_folder(package: Path) -> Path:
-    """Return where the hook's source lies: inside the package, where a wheel puts it, or else beside it in the checkout."""
+    """Return where the hook's source lies: inside the package, where a wheel puts it, or else beside it in the
+    checkout.
+    """
     inside = package / NAME
     return inside if inside.is_dir() else package.parent / "lambda" / NAME
 
@@ -38,8 +40,9 @@ UNIX = 3
 class Function:
     """A Python function. What is compared of its code is the SHA-256 that AWS reports.
 
-    `concurrency` is reserved for it, and no more are run at once; `dead_letters` is the ARN of the queue that is told of events that it failed on;
-    `subnets` and `security_groups` are those of the VPC into which it can reach. Where none is wanted (0, empty), what somebody has set stays.
+    `concurrency` is reserved for it, and no more are run at once; `dead_letters` is the ARN of the queue that is told
+    of events that it failed on; `subnets` and `security_groups` are those of the VPC into which it can reach. Where
+    none is wanted (0, empty), what somebody has set stays.
     """
 
     kind: ClassVar[str] = "Lambda function"
@@ -82,7 +85,9 @@ class Function:
                 handler=found["Handler"],
                 timeout_s=found["Timeout"],
                 memory_mb=found["MemorySize"],
-                concurrency=answer.get("Concurrency", {}).get("ReservedConcurrentExecutions", 0) if self.concurrency else 0,
+                concurrency=answer.get("Concurrency", {}).get("ReservedConcurrentExecutions", 0)
+                if self.concurrency
+                else 0,
                 dead_letters=found.get("DeadLetterConfig", {}).get("TargetArn", "") if self.dead_letters else "",
                 subnets=_listed(found, "SubnetIds") if self.subnets else (),
                 security_groups=_listed(found, "SecurityGroupIds") if self.subnets else (),
@@ -91,7 +96,9 @@ class Function:
 
     def create(self, aws: Aws) -> None:
         """Make the function and wait until it can be invoked."""
-        aws.functions.create_function(FunctionName=self.name, Code={"ZipFile": self.code}, Tags=self.tags, **self._configuration())
+        aws.functions.create_function(
+            FunctionName=self.name, Code={"ZipFile": self.code}, Tags=self.tags, **self._configuration()
+        )
         aws.functions.get_waiter("function_active_v2").wait(FunctionName=self.name)
         self._reserve(aws, 0)
 
@@ -121,12 +128,18 @@ class Function:
             "MemorySize": self.memory_mb,
             "Environment": {"Variables": self.environment},
             **({"DeadLetterConfig": {"TargetArn": self.dead_letters}} if self.dead_letters else {}),
-            **({"VpcConfig": {"SubnetIds": [*self.subnets], "SecurityGroupIds": [*self.security_groups]}} if self.subnets else {}),
+            **(
+                {"VpcConfig": {"SubnetIds": [*self.subnets], "SecurityGroupIds": [*self.security_groups]}}
+                if self.subnets
+                else {}
+            ),
         }
 
     def _reserve(self, aws: Aws, found: int) -> None:
         if self.concurrency != found:
-            aws.functions.put_function_concurrency(FunctionName=self.name, ReservedConcurrentExecutions=self.concurrency)
+            aws.functions.put_function_concurrency(
+                FunctionName=self.name, ReservedConcurrentExecutions=self.concurrency
+            )
 
     def _wait(self, aws: Aws) -> None:
         aws.functions.get_waiter("function_updated_v2").wait(FunctionName=self.name)
@@ -137,15 +150,20 @@ def _listed(found: Any, what: str) -> tuple[str, ...]:
 
 
 def zipped(folder: Path, further: Mapping[str, bytes] | None = None) -> bytes:
-    """Return a folder's Python files as a zip, and further files by their names in it, the same bytes for the same source on every machine.
+    """Return a folder's Python files as a zip, and further files by their names in it, the same bytes for the same
+    source on every machine.
 
-    Raises HookMissing where the folder holds no function: a zip without one is valid to AWS, and would end every registration.
+    Raises HookMissing where the folder holds no function: a zip without one is valid to AWS, and would end every
+    registration.
     """
     if not (folder / ENTRY).is_file():
         raise HookMissing(str(folder))
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        for name, source in [*((path.name, path.read_bytes()) for path in sorted(folder.glob("*.py"))), *sorted((further or {}).items())]:
+        for name, source in [
+            *((path.name, path.read_bytes()) for path in sorted(folder.glob("*.py"))),
+            *sorted((further or {}).items()),
+        ]:
             entry = zipfile.ZipInfo(name, ZIP_EPOCH)
             entry.external_attr, entry.create_system = 0o644 << 16, UNIX
             archive.writestr(entry, source, zipfile.ZIP_STORED)  # compressed bytes differ from one zlib to the next

@@ -10,9 +10,12 @@ from fleet_pipeline.model.errors import GivenBucketUnfit
 
 @dataclass(frozen=True)
 class GivenBucket:
-    """A bucket that must be there. `unfit` is what its owner has to do before the fleet can use it; `bucket` is the bucket as it was found.
+    """A bucket that must be there.
 
-    `kms_key` is the ARN of the fleet's KMS key, or empty. `overwrites`: objects of one key may replace each other, so that only versions keep them apart.
+    `unfit` is what its owner has to do before the fleet can use it; `bucket` is the bucket as it was found.
+
+    `kms_key` is the ARN of the fleet's KMS key, or empty. `overwrites`: objects of one key may replace each other, so
+    that only versions keep them apart.
     """
 
     kind: ClassVar[str] = "given S3 bucket"
@@ -60,9 +63,15 @@ class GivenBucket:
         own = found.own_kms_key or (found.kms_key if found.kms_key != self.kms_key else "")
         foreign_key = own and not own.endswith("alias/aws/s3")
         wrong = {
-            f"it is in {found.region}: AWS IoT writes to buckets of the rule's region, {self.region}, so name one there": found.region != self.region,
-            "enable versioning: of two messages of one key the earlier would be lost": self.overwrites and not found.versioned,
+            (
+                f"it is in {found.region}: AWS IoT writes to buckets of the rule's region, {self.region}, so name one "
+                "there"
+            ): found.region != self.region,
+            "enable versioning: of two messages of one key the earlier would be lost": self.overwrites
+            and not found.versioned,
             "switch on default encryption": found.encryption == "none",
-            f"let the fleet use the key that encrypts it: set FLEET_KMS_KEY={own}, and make the rights anew": bool(foreign_key),
+            f"let the fleet use the key that encrypts it: set FLEET_KMS_KEY={own}, and make the rights anew": bool(
+                foreign_key
+            ),
         }
         return tuple(what for what, so in wrong.items() if so)

@@ -37,7 +37,9 @@ class IotPolicy:
 
     def create(self, aws: Aws) -> None:
         """Make the policy with its first version."""
-        aws.iot.create_policy(policyName=self.name, policyDocument=json.dumps(self.document), tags=tagging.spelled(self.tags))
+        aws.iot.create_policy(
+            policyName=self.name, policyDocument=json.dumps(self.document), tags=tagging.spelled(self.tags)
+        )
 
     def update(self, aws: Aws, found: Self) -> None:
         """Make a new default version, and room for it first."""
@@ -45,7 +47,9 @@ class IotPolicy:
             aws.iot.tag_resource(resourceArn=self.arn, tags=tagging.spelled(self.tags))
         if found.document != self.document:
             self._make_room(aws)
-            aws.iot.create_policy_version(policyName=self.name, policyDocument=json.dumps(self.document), setAsDefault=True)
+            aws.iot.create_policy_version(
+                policyName=self.name, policyDocument=json.dumps(self.document), setAsDefault=True
+            )
 
     def delete(self, aws: Aws) -> None:
         """Remove all versions; AWS refuses while a certificate has the policy."""
@@ -57,7 +61,13 @@ class IotPolicy:
         """Return the versions that AWS IoT has kept, newest first."""
         listed = aws.iot.list_policy_versions(policyName=self.name)["policyVersions"]
         found = [
-            Version(int(each["versionId"]), each["createDate"], each["isDefaultVersion"], json.loads(self._document(aws, each["versionId"]))) for each in listed
+            Version(
+                int(each["versionId"]),
+                each["createDate"],
+                each["isDefaultVersion"],
+                json.loads(self._document(aws, each["versionId"])),
+            )
+            for each in listed
         ]
         return sorted(found, key=lambda version: version.number, reverse=True)
 

@@ -1,4 +1,7 @@
-"""The log of a function, where it is to be encrypted, tagged or kept for a time. Lambda would make it by itself, untagged, with a key of AWS's, for ever."""
+"""The log of a function, where it is to be encrypted, tagged or kept for a time.
+
+Lambda would make it by itself, untagged, with a key of AWS's, for ever.
+"""
 
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
@@ -16,7 +19,9 @@ def described(aws: Aws, name: str) -> Any:
 
 @dataclass(frozen=True)
 class LogGroup:
-    """A log group, its key and how long it keeps what is logged. `tags` are the company's alone: it is ours as its function is, which may have made it before.
+    """A log group, its key and how long it keeps what is logged.
+
+    `tags` are the company's alone: it is ours as its function is, which may have made it before.
 
     Without a wanted key or number of days, those that somebody has set stay. `retention_days` is 0 for no end.
     """

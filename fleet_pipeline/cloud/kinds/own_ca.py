@@ -1,6 +1,8 @@
-"""A certificate authority of the user's, registered with AWS IoT: vehicles with its certificates are let in as they come.
+"""A certificate authority of the user's, registered with AWS IoT: vehicles with its certificates are let in as they
+come.
 
-AWS IoT asks for a proof that one has the authority's key: a certificate that it signed for a code of the account (`fleet ca code`).
+AWS IoT asks for a proof that one has the authority's key: a certificate that it signed for a code of the account
+(`fleet ca code`).
 """
 
 from dataclasses import dataclass, field, replace
@@ -16,7 +18,9 @@ from fleet_pipeline.model.fleet import Fleet
 
 @dataclass(frozen=True)
 class CaCertificate:
-    """The authority's certificate; `template_name` is that of just-in-time provisioning, empty for registration by our function."""
+    """The authority's certificate; `template_name` is that of just-in-time provisioning, empty for registration by our
+    function.
+    """
 
     kind: ClassVar[str] = "CA certificate"
     fixed: ClassVar[frozenset[str]] = frozenset()
@@ -77,7 +81,10 @@ class CaCertificate:
 
 @dataclass(frozen=True)
 class Undescribed:
-    """A part of the fleet that cannot be described because the authority's files are missing. Whoever asks AWS for it is told what is missing."""
+    """A part of the fleet that cannot be described because the authority's files are missing.
+
+    Whoever asks AWS for it is told what is missing.
+    """
 
     kind: ClassVar[str] = "part of the own CA"
     fixed: ClassVar[frozenset[str]] = frozenset()
@@ -118,7 +125,10 @@ def ca_certificate(fleet: Fleet) -> CaCertificate:
         pem, verification = ((folder / name).read_text() for name in ("ca.pem", "verification.pem"))
         ca_id = certificate_id(pem)
     except (FileNotFoundError, ValueError) as error:
-        why = f"{folder} needs ca.pem and verification.pem: `fleet ca make` makes both for a trial, docs/provisioning.md tells of a CA of your own"
+        why = (
+            f"{folder} needs ca.pem and verification.pem: `fleet ca make` makes both for a trial, docs/provisioning.md "
+            "tells of a CA of your own"
+        )
         raise InvalidSetting("FLEET_OWN_CA", fleet.own_ca, why) from error
     template = fleet.jitp_template_name if fleet.own_ca == "jitp" else ""
     return CaCertificate(ca_id, fleet.arn("iot", f"cacert/{ca_id}"), template, fleet.all_tags, pem, verification)

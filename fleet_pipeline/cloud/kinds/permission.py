@@ -1,6 +1,7 @@
 """Who may invoke the hook: AWS IoT for our template, and nobody else. The function's policy is declared whole.
 
-A statement cannot be changed. So the new one is added under another id before the old one is taken away: AWS IoT may invoke at every moment.
+A statement cannot be changed. So the new one is added under another id before the old one is taken away: AWS IoT may
+invoke at every moment.
 """
 
 import json
@@ -13,7 +14,9 @@ from fleet_pipeline.aws.clients import Aws, absent
 
 @dataclass(frozen=True)
 class InvokePermission:
-    """The one statement of a function's resource policy; `others` are the statements beside it, of which there should be none."""
+    """The one statement of a function's resource policy; `others` are the statements beside it, of which there should
+    be none.
+    """
 
     kind: ClassVar[str] = "invoke permission"
     fixed: ClassVar[frozenset[str]] = frozenset()
@@ -33,7 +36,10 @@ class InvokePermission:
         return f"lambda/home#/functions/{self.name}?tab=permissions"
 
     def read(self, aws: Aws) -> Self | None:
-        """Return the function's statements as they are, or None if it has no policy. What a missing statement of ours says is empty."""
+        """Return the function's statements as they are, or None if it has no policy.
+
+        What a missing statement of ours says is empty.
+        """
         statements = self._statements(aws)
         named = [each for each in statements if each["Sid"] in self._ids]
         right = [each for each in statements if self._found(each, ()) == replace(self, others=())]
@@ -84,12 +90,16 @@ class InvokePermission:
 
     def _statements(self, aws: Aws) -> list[dict[str, Any]]:
         with absent("ResourceNotFoundException"):
-            statements: list[dict[str, Any]] = json.loads(aws.functions.get_policy(FunctionName=self.name)["Policy"])["Statement"]
+            statements: list[dict[str, Any]] = json.loads(aws.functions.get_policy(FunctionName=self.name)["Policy"])[
+                "Statement"
+            ]
             return statements
         return []
 
     def _found(self, statement: dict[str, Any], others: tuple[dict[str, Any], ...]) -> Self:
-        conditions = {key.lower(): value for block in statement.get("Condition", {}).values() for key, value in block.items()}
+        conditions = {
+            key.lower(): value for block in statement.get("Condition", {}).values() for key, value in block.items()
+        }
         principal = statement.get("Principal", "")
         return replace(
             self,

@@ -10,10 +10,12 @@ from fleet_pipeline.cloud import tags as tagging
 
 @dataclass(frozen=True)
 class Role:
-    """A role; `inline` maps a policy's name to its document, `managed` names policies by ARN, and so does `boundary`, its permissions boundary.
+    """A role; `inline` maps a policy's name to its document, `managed` names policies by ARN, and so does `boundary`,
+    its permissions boundary.
 
     `path` is IAM's folder of it: part of its ARN, not of its name, and for good.
-    Where no boundary is wanted, one that somebody has set stays: it is their rule for the account, and never taken away.
+    Where no boundary is wanted, one that somebody has set stays: it is their rule for the account, and never taken
+    away.
     """
 
     kind: ClassVar[str] = "IAM role"
@@ -43,7 +45,10 @@ class Role:
                 description=role.get("Description", ""),
                 trust=_document(role["AssumeRolePolicyDocument"]),
                 tags=tagging.found(self.tags, self._listed(aws.iam.get_paginator("list_role_tags"), "Tags")),
-                inline={name: self._inline(aws, name) for name in self._listed(aws.iam.get_paginator("list_role_policies"), "PolicyNames")},
+                inline={
+                    name: self._inline(aws, name)
+                    for name in self._listed(aws.iam.get_paginator("list_role_policies"), "PolicyNames")
+                },
                 managed=tuple(sorted(policy["PolicyArn"] for policy in attached)),
                 path=role["Path"],
                 boundary=role.get("PermissionsBoundary", {}).get("PermissionsBoundaryArn", "") if self.boundary else "",
@@ -52,12 +57,20 @@ class Role:
 
     def create(self, aws: Aws) -> None:
         """Make the role, then give it its policies."""
-        trust: Any = {"AssumeRolePolicyDocument": json.dumps(self.trust), **({"PermissionsBoundary": self.boundary} if self.boundary else {})}
-        aws.iam.create_role(RoleName=self.name, Path=self.path, Description=self.description, Tags=tagging.spelled(self.tags), **trust)
+        trust: Any = {
+            "AssumeRolePolicyDocument": json.dumps(self.trust),
+            **({"PermissionsBoundary": self.boundary} if self.boundary else {}),
+        }
+        aws.iam.create_role(
+            RoleName=self.name, Path=self.path, Description=self.description, Tags=tagging.spelled(self.tags), **trust
+        )
         self._grant(aws, {}, ())
 
     def update(self, aws: Aws, found: Self) -> None:
-        """Put back what differs, and take away policies that are not declared. The boundary first: the provisioner's other rights demand it."""
+        """Put back what differs, and take away policies that are not declared.
+
+        The boundary first: the provisioner's other rights demand it.
+        """
         if found.boundary != self.boundary:
             aws.iam.put_role_permissions_boundary(RoleName=self.name, PermissionsBoundary=self.boundary)
         if found.description != self.description:

@@ -12,7 +12,9 @@ from fleet_pipeline.cloud.kinds.versions import Version
 
 @dataclass(frozen=True)
 class Template:
-    """A provisioning template, with its pre-provisioning hook if it has one: that of just-in-time provisioning cannot."""
+    """A provisioning template, with its pre-provisioning hook if it has one: that of just-in-time
+    provisioning cannot.
+    """
 
     kind: ClassVar[str] = "provisioning template"
     fixed: ClassVar[frozenset[str]] = frozenset({"type"})
@@ -69,7 +71,9 @@ class Template:
             aws.iot.tag_resource(resourceArn=self.arn, tags=tagging.spelled(self.tags))
         if found.body != self.body:
             self._make_room(aws)
-            aws.iot.create_provisioning_template_version(templateName=self.name, templateBody=json.dumps(self.body), setAsDefault=True)
+            aws.iot.create_provisioning_template_version(
+                templateName=self.name, templateBody=json.dumps(self.body), setAsDefault=True
+            )
         if replace(found, tags=self.tags, body=self.body) != self:
             aws.iot.update_provisioning_template(
                 templateName=self.name,
@@ -86,7 +90,15 @@ class Template:
     def versions(self, aws: Aws) -> list[Version]:
         """Return the versions that AWS IoT has kept, newest first."""
         listed = self._listed(aws)
-        found = [Version(each["versionId"], each["creationDate"], each["isDefaultVersion"], json.loads(self._body(aws, each["versionId"]))) for each in listed]
+        found = [
+            Version(
+                each["versionId"],
+                each["creationDate"],
+                each["isDefaultVersion"],
+                json.loads(self._body(aws, each["versionId"])),
+            )
+            for each in listed
+        ]
         return sorted(found, key=lambda version: version.number, reverse=True)
 
     def use_version(self, aws: Aws, number: int) -> None:
@@ -97,7 +109,11 @@ class Template:
         return aws.iot.describe_provisioning_template_version(templateName=self.name, versionId=version)["templateBody"]
 
     def _hook(self) -> Any:
-        return {"preProvisioningHook": {"payloadVersion": self.payload_version, "targetArn": self.hook_arn}} if self.hook_arn else {}
+        return (
+            {"preProvisioningHook": {"payloadVersion": self.payload_version, "targetArn": self.hook_arn}}
+            if self.hook_arn
+            else {}
+        )
 
     def _make_room(self, aws: Aws) -> None:
         older = self._older_versions(aws)

@@ -1,4 +1,7 @@
-"""The type of the vehicles' things. AWS IoT deletes one five minutes after it was deprecated, and none that a thing still has."""
+"""The type of the vehicles' things.
+
+AWS IoT deletes one five minutes after it was deprecated, and none that a thing still has.
+"""
 
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
@@ -28,13 +31,19 @@ class ThingType:
         """Return the type as it is, or None."""
         with absent("ResourceNotFoundException"):
             found = aws.iot.describe_thing_type(thingTypeName=self.name)
-            return replace(self, deprecated=found["thingTypeMetadata"].get("deprecated", False), tags=tagging.of_iot(self.tags, aws, self.arn))
+            return replace(
+                self,
+                deprecated=found["thingTypeMetadata"].get("deprecated", False),
+                tags=tagging.of_iot(self.tags, aws, self.arn),
+            )
         return None
 
     def create(self, aws: Aws) -> None:
         """Make the type."""
         properties: Any = {"thingTypeDescription": "The vehicles of a fleet"}
-        aws.iot.create_thing_type(thingTypeName=self.name, thingTypeProperties=properties, tags=tagging.spelled(self.tags))
+        aws.iot.create_thing_type(
+            thingTypeName=self.name, thingTypeProperties=properties, tags=tagging.spelled(self.tags)
+        )
 
     def update(self, aws: Aws, found: Self) -> None:
         """Put back what differs."""

@@ -17,7 +17,10 @@ from fleet_pipeline.cloud import tags as tagging
 from fleet_pipeline.model.errors import InvalidSetting
 
 SQL_VERSION = "2016-03-23"
-"""The version of AWS IoT SQL that reads arrays at the top of a message. Source: AWS IoT Core Developer Guide, iot-rule-sql-version."""
+"""The version of AWS IoT SQL that reads arrays at the top of a message.
+
+Source: AWS IoT Core Developer Guide, iot-rule-sql-version.
+"""
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,9 @@ class TopicRule:
     @property
     def named_by(self) -> str:
         """The settings from which its name comes: a second fleet with the same raw prefix would have the same rules."""
-        return "FLEET_SERVICE or FLEET_ENVIRONMENT" if "lambda" in self.action else "FLEET_RAW_PREFIX or FLEET_RULE_KEYS"
+        return (
+            "FLEET_SERVICE or FLEET_ENVIRONMENT" if "lambda" in self.action else "FLEET_RAW_PREFIX or FLEET_RULE_KEYS"
+        )
 
     def console_path(self) -> str:
         """The rule's page."""
@@ -68,7 +73,9 @@ class TopicRule:
 
     def create(self, aws: Aws) -> None:
         """Make the rule."""
-        aws.iot.create_topic_rule(ruleName=self.name, topicRulePayload=self._payload(), tags=urlencode(self.tags, quote_via=quote))
+        aws.iot.create_topic_rule(
+            ruleName=self.name, topicRulePayload=self._payload(), tags=urlencode(self.tags, quote_via=quote)
+        )
 
     def update(self, aws: Aws, found: Self) -> None:
         """Replace the rule whole."""
@@ -82,11 +89,16 @@ class TopicRule:
         aws.iot.delete_topic_rule(ruleName=self.name)
 
     def _found(self, aws: Aws) -> Any:
-        """Return AWS's answer, or None. GetTopicRule says "unauthorized" of a missing rule; only then the list decides, which may be long."""
+        """Return AWS's answer, or None.
+
+        GetTopicRule says "unauthorized" of a missing rule; only then the list decides, which may be long.
+        """
         try:
             return aws.iot.get_topic_rule(ruleName=self.name)["rule"]
         except ClientError as error:
-            if error_code(error) == "ResourceNotFoundException" or (error_code(error) == "UnauthorizedException" and not self._is_listed(aws)):
+            if error_code(error) == "ResourceNotFoundException" or (
+                error_code(error) == "UnauthorizedException" and not self._is_listed(aws)
+            ):
                 return None
             raise
 
@@ -111,7 +123,9 @@ def s3_action(role_arn: str, bucket: str, key: str) -> dict[str, Any]:
 
 
 def refuse_unknown(place: str, action: Mapping[str, Any]) -> None:
-    """Raise InvalidSetting, which names the place, unless this is an action as AWS IoT takes it: by botocore's own model of the service. Calls nobody."""
+    """Raise InvalidSetting, which names the place, unless this is an action as AWS IoT takes it: by botocore's own
+    model of the service. Calls nobody.
+    """
     model = _model()
     found = ParamValidator().validate(action, model.shape_for("Action"))
     if found.has_errors():
@@ -125,7 +139,10 @@ def _model() -> ServiceModel:
 
 
 ADDED = {"cannedAcl": "private", "messageFormat": "RAW", "qos": 0}
-"""What AWS IoT adds to an action by itself, beside what is false or empty. Source: API_Action and the pages of the actions."""
+"""What AWS IoT adds to an action by itself, beside what is false or empty.
+
+Source: API_Action and the pages of the actions.
+"""
 
 
 def _declared(action: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,4 +151,7 @@ def _declared(action: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str,
     def is_added(name: str, value: Any, asked: Any) -> bool:
         return not (isinstance(asked, Mapping) and name in asked) and (not value or value == ADDED.get(name))
 
-    return {kind: {name: value for name, value in body.items() if not is_added(name, value, wanted.get(kind))} for kind, body in action.items()}
+    return {
+        kind: {name: value for name, value in body.items() if not is_added(name, value, wanted.get(kind))}
+        for kind, body in action.items()
+    }

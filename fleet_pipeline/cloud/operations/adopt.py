@@ -1,6 +1,7 @@
 """Resources that carry our names and not our tag, made by the CDK app or by hand: taken over without being made anew.
 
-Adopting sets the tags and nothing else. What differs besides is then an update like any other, which a plan shows first.
+Adopting sets the tags and nothing else. What differs besides is then an update like any other, which a plan shows
+first.
 """
 
 from collections.abc import Sequence
@@ -17,8 +18,8 @@ from fleet_pipeline.model.fleet import Fleet
 def foreign(fleet: Fleet, aws: Aws) -> list[Step]:
     """Return the resources of our names that lack our tag, each with its differences. Reads only.
 
-    A certificate, its policy's attachment and a function's statements carry no tags: they are ours as soon as their bucket and their
-    function are.
+    A certificate, its policy's attachment and a function's statements carry no tags: they are ours as soon as their
+    bucket and their function are.
     """
     return [step for step in plan_all(fleet, aws) if step.action is Action.NOT_OURS]
 

@@ -15,7 +15,9 @@ from fleet_pipeline.model.fleet import Fleet
 
 
 def plan_all(fleet: Fleet, aws: Aws) -> list[Step]:
-    """Return what `apply_all` would do to every resource, in the order in which it would. Reads only, and raises no refusal.
+    """Return what `apply_all` would do to every resource, in the order in which it would.
+
+    Reads only, and raises no refusal.
 
     Raises InvalidSetting for a KMS key that cannot be used.
     """
@@ -24,14 +26,15 @@ def plan_all(fleet: Fleet, aws: Aws) -> list[Step]:
 
 
 def apply_all(fleet: Fleet, aws: Aws, lock: Lock, *, confirmed: str = "", sleep: Sleep = time.sleep) -> Iterator[Step]:
-    """Bring every resource to what the settings want, each after those on which it stands; yield each step once it is taken.
+    """Bring every resource to what the settings want, each after those on which it stands; yield each step once it is
+    taken.
 
-    What carries the fleet's tag and is no longer in the settings is deleted last. Raises WouldLose, before anything is changed, when vehicles
-    may still use some of it, unless `confirmed` is the name of the raw bucket.
+    What carries the fleet's tag and is no longer in the settings is deleted last. Raises WouldLose, before anything is
+    changed, when vehicles may still use some of it, unless `confirmed` is the name of the raw bucket.
 
-    When nothing differs, no writing call is made and the lock is not taken. Run again after it was killed, it goes on. What is refused
-    anywhere (NotOurs, CannotChange) is refused before anything is changed. Raises LockHeld while someone else applies, InvalidSetting for a KMS key
-    that cannot be used.
+    When nothing differs, no writing call is made and the lock is not taken. Run again after it was killed, it goes on.
+    What is refused anywhere (NotOurs, CannotChange) is refused before anything is changed. Raises LockHeld while
+    someone else applies, InvalidSetting for a KMS key that cannot be used.
     """
     _check_key(fleet, aws)
     wanted = list(resources(blueprint(fleet)))

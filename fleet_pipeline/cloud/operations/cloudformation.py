@@ -1,8 +1,9 @@
 """The same blueprint as a CloudFormation template, for teams that must hand it to a platform group.
 
-Two things it cannot hold: the claim certificate, whose private key everyone who may read the stack would see, so its ARN is a parameter;
-and the hook's code, which is longer than the 4,096 characters that a template takes, so its place in S3 is two. Buckets with their
-policies and tables are retained when the stack is deleted. Source: AWS CloudFormation Template Reference.
+Two things it cannot hold: the claim certificate, whose private key everyone who may read the stack would see, so its
+ARN is a parameter; and the hook's code, which is longer than the 4,096 characters that a template takes, so its place
+in S3 is two. Buckets with their policies and tables are retained when the stack is deleted. Source: AWS CloudFormation
+Template Reference.
 """
 
 import json
@@ -40,7 +41,10 @@ KMS_KEY = "KmsKeyArn"
 """Parameter, where a KMS key is chosen: its ARN. CloudWatch Logs takes no alias."""
 
 _MAPS = {"clientProperties", "tags"}
-"""Parameters of actions whose own names are not AWS's: of Kafka's client, and of InfluxDB's tags. A test compares them with botocore's model."""
+"""Parameters of actions whose own names are not AWS's: of Kafka's client, and of InfluxDB's tags.
+
+A test compares them with botocore's model.
+"""
 
 _RETAINED = {"DeletionPolicy": "Retain", "UpdateReplacePolicy": "Retain"}
 
@@ -53,20 +57,33 @@ def cloudformation(fleet: Fleet) -> dict[str, Any]:
         "AWSTemplateFormatVersion": "2010-09-09",
         "Description": f"The vehicle fleet {fleet.prefix} in {fleet.account}, {fleet.region}",
         "Metadata": {"NotExported": [name for name, each in parts.items() if not each[1]]},
-        "Parameters": {CERTIFICATE: {"Type": "String"}, **_key_parameter(fleet), **_code_parameters([part.resource for part, _ in made.values()])},
-        "Resources": {_logical(name, suffix): _resource(part, one, made) for name, (part, all_of_it) in made.items() for suffix, one in all_of_it.items()},
+        "Parameters": {
+            CERTIFICATE: {"Type": "String"},
+            **_key_parameter(fleet),
+            **_code_parameters([part.resource for part, _ in made.values()]),
+        },
+        "Resources": {
+            _logical(name, suffix): _resource(part, one, made)
+            for name, (part, all_of_it) in made.items()
+            for suffix, one in all_of_it.items()
+        },
     }
 
 
 @singledispatch
 def exported(_resource: Resource) -> dict[str, Properties]:
-    """Return what a resource is in CloudFormation, by suffixes of its logical name; nothing for what CloudFormation cannot make."""
+    """Return what a resource is in CloudFormation, by suffixes of its logical name; nothing for what CloudFormation
+    cannot make.
+    """
     return {}
 
 
 @exported.register
 def _bucket(bucket: Bucket) -> dict[str, Properties]:
-    blocked = dict.fromkeys(("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), bucket.public_access_blocked)
+    blocked = dict.fromkeys(
+        ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"),
+        bucket.public_access_blocked,
+    )
     properties = {
         "BucketName": bucket.name,
         "VersioningConfiguration": {"Status": "Enabled" if bucket.versioned else "Suspended"},
@@ -75,7 +92,11 @@ def _bucket(bucket: Bucket) -> dict[str, Properties]:
         **({"LoggingConfiguration": _access_logs(bucket.access_logs)} if bucket.access_logs else {}),
         "Tags": spelled(bucket.tags),
     }
-    policy = {"Type": "AWS::S3::BucketPolicy", **_RETAINED, "Properties": {"Bucket": bucket.name, "PolicyDocument": bucket.policy}}
+    policy = {
+        "Type": "AWS::S3::BucketPolicy",
+        **_RETAINED,
+        "Properties": {"Bucket": bucket.name, "PolicyDocument": bucket.policy},
+    }
     return {"": {"Type": "AWS::S3::Bucket", **_RETAINED, "Properties": properties}, "Policy": policy}
 
 
@@ -86,7 +107,10 @@ def _access_logs(where: str) -> Properties:
 
 def _encryption(bucket: Bucket) -> Properties:
     key = {"KMSMasterKeyID": {"Ref": KMS_KEY}} if bucket.kms_key else {}
-    return {"ServerSideEncryptionByDefault": {"SSEAlgorithm": bucket.encryption} | key, **({"BucketKeyEnabled": True} if key else {})}
+    return {
+        "ServerSideEncryptionByDefault": {"SSEAlgorithm": bucket.encryption} | key,
+        **({"BucketKeyEnabled": True} if key else {}),
+    }
 
 
 @exported.register
@@ -129,7 +153,11 @@ def _function(function: Function) -> dict[str, Properties]:
         "Code": {"S3Bucket": {"Ref": CODE_BUCKET}, "S3Key": {"Ref": _code_key(function)}},
         **({"ReservedConcurrentExecutions": function.concurrency} if function.concurrency else {}),
         **({"DeadLetterConfig": {"TargetArn": function.dead_letters}} if function.dead_letters else {}),
-        **({"VpcConfig": {"SubnetIds": [*function.subnets], "SecurityGroupIds": [*function.security_groups]}} if function.subnets else {}),
+        **(
+            {"VpcConfig": {"SubnetIds": [*function.subnets], "SecurityGroupIds": [*function.security_groups]}}
+            if function.subnets
+            else {}
+        ),
         "Tags": spelled(function.tags),
     }
     return {"": {"Type": "AWS::Lambda::Function", "Properties": properties}}
@@ -161,7 +189,11 @@ def _attachment(attachment: PolicyAttachment) -> dict[str, Properties]:
 
 @exported.register
 def _template(template: Template) -> dict[str, Properties]:
-    hook = {"PreProvisioningHook": {"PayloadVersion": template.payload_version, "TargetArn": template.hook_arn}} if template.hook_arn else {}
+    hook = (
+        {"PreProvisioningHook": {"PayloadVersion": template.payload_version, "TargetArn": template.hook_arn}}
+        if template.hook_arn
+        else {}
+    )
     properties = {
         "TemplateName": template.name,
         "Description": template.description,
@@ -185,7 +217,12 @@ def _topic_rule(rule: TopicRule) -> dict[str, Properties]:
         "AwsIotSqlVersion": rule.sql_version,
         "RuleDisabled": rule.disabled,
     }
-    return {"": {"Type": "AWS::IoT::TopicRule", "Properties": {"RuleName": rule.name, "TopicRulePayload": payload, "Tags": spelled(rule.tags)}}}
+    return {
+        "": {
+            "Type": "AWS::IoT::TopicRule",
+            "Properties": {"RuleName": rule.name, "TopicRulePayload": payload, "Tags": spelled(rule.tags)},
+        }
+    }
 
 
 @exported.register
@@ -196,12 +233,19 @@ def _thing_type(each: ThingType) -> dict[str, Properties]:
 
 @exported.register
 def _thing_group(each: ThingGroup) -> dict[str, Properties]:
-    return {"": {"Type": "AWS::IoT::ThingGroup", "Properties": {"ThingGroupName": each.name, "Tags": spelled(each.tags)}}}
+    return {
+        "": {"Type": "AWS::IoT::ThingGroup", "Properties": {"ThingGroupName": each.name, "Tags": spelled(each.tags)}}
+    }
 
 
 @exported.register
 def _billing_group(each: BillingGroup) -> dict[str, Properties]:
-    return {"": {"Type": "AWS::IoT::BillingGroup", "Properties": {"BillingGroupName": each.name, "Tags": spelled(each.tags)}}}
+    return {
+        "": {
+            "Type": "AWS::IoT::BillingGroup",
+            "Properties": {"BillingGroupName": each.name, "Tags": spelled(each.tags)},
+        }
+    }
 
 
 @exported.register
@@ -211,7 +255,11 @@ def _table(table: AllowListTable) -> dict[str, Properties]:
         "AttributeDefinitions": [{"AttributeName": table.key, "AttributeType": "S"}],
         "KeySchema": [{"AttributeName": table.key, "KeyType": "HASH"}],
         "BillingMode": "PAY_PER_REQUEST",
-        **({"SSESpecification": {"SSEEnabled": True, "SSEType": "KMS", "KMSMasterKeyId": {"Ref": KMS_KEY}}} if table.kms_key else {}),
+        **(
+            {"SSESpecification": {"SSEEnabled": True, "SSEType": "KMS", "KMSMasterKeyId": {"Ref": KMS_KEY}}}
+            if table.kms_key
+            else {}
+        ),
         "Tags": spelled(table.tags),
     }
     return {"": {"Type": "AWS::DynamoDB::Table", **_RETAINED, "Properties": properties}}
@@ -242,7 +290,10 @@ def _code_key(function: Function) -> str:
 
 def _code_parameters(resources: list[Resource]) -> dict[str, Any]:
     functions = [each for each in resources if isinstance(each, Function)]
-    return {name: {"Type": "String"} for name in ([CODE_BUCKET] if functions else []) + [_code_key(each) for each in functions]}
+    return {
+        name: {"Type": "String"}
+        for name in ([CODE_BUCKET] if functions else []) + [_code_key(each) for each in functions]
+    }
 
 
 def _capitalized(node: Any) -> Any:

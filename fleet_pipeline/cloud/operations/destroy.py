@@ -1,8 +1,8 @@
 """Taking a fleet down again, in reverse order, without losing anything that nobody meant to lose.
 
-What is kept: the two buckets with their data, unless they are asked for; one that is another team's in any case. What is not: everything
-else that the fleet made, the vehicles' things and certificates (a thing that stayed would be refused when its vehicle registers with the next fleet), the claim
-certificate with every version of its keys, the hook's log.
+What is kept: the two buckets with their data, unless they are asked for; one that is another team's in any case. What
+is not: everything else that the fleet made, the vehicles' things and certificates (a thing that stayed would be refused
+when its vehicle registers with the next fleet), the claim certificate with every version of its keys, the hook's log.
 """
 
 import time
@@ -48,7 +48,10 @@ EXAMPLES = 3
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """One thing that is no longer there, or that was kept. `part` is its name in the blueprint, if it is one of its resources."""
+    """One thing that is no longer there, or that was kept.
+
+    `part` is its name in the blueprint, if it is one of its resources.
+    """
 
     what: str
     action: str
@@ -76,8 +79,10 @@ def destroy(  # noqa: PLR0913 (each is a decision of its own)
 ) -> Iterator[Gone]:
     """Remove the fleet, and yield what was removed as it goes. `permit` is asked before the first writing call.
 
-    A second run finds nothing and does nothing. Stopped at any moment, the next run removes the rest. Raises, before anything is
-    changed: WouldLose unless `confirmed` is the name of the raw bucket or nothing would be lost; NotOurs for what others made; StillUsed for a
+    A second run finds nothing and does nothing. Stopped at any moment, the next run removes the rest. Raises, before
+    anything is
+    changed: WouldLose unless `confirmed` is the name of the raw bucket or nothing would be lost; NotOurs for what
+        others made; StillUsed for a
     policy that others have put on something of theirs; what `permit` raises.
     """
     parts = {name: part.resource for name, part in blueprint(fleet).items()}
@@ -122,7 +127,9 @@ def _removed(fleet: Fleet, aws: Aws, resource: Resource, name: str, sleep: Sleep
             step = remove(resource, aws, sleep=sleep)
             break
         except AwsRefused as refusal:
-            if refusal.code not in STANDS_IN_THE_WAY and not (isinstance(resource, ThingType) and refusal.code == TOO_SOON):
+            if refusal.code not in STANDS_IN_THE_WAY and not (
+                isinstance(resource, ThingType) and refusal.code == TOO_SOON
+            ):
                 raise
         _refuse_to_take_from_others(resource, aws)
         sleep(pause_s)
@@ -137,7 +144,11 @@ def _without_contents(fleet: Fleet, aws: Aws, resource: Resource, sleep: Sleep) 
     if isinstance(resource, IotPolicy):
         removed = enrolled.remove_certificates(fleet, aws, resource.name, sleep)
         if removed.certificates or removed.things:
-            yield Gone(f"{removed.certificates} certificates with {resource.kind} {resource.name!r}, and {removed.things} things of theirs", Action.DELETE)
+            yield Gone(
+                f"{removed.certificates} certificates with {resource.kind} {resource.name!r}, and {removed.things} "
+                "things of theirs",
+                Action.DELETE,
+            )
         yield from (Gone(why, "kept") for why in removed.kept)
     if isinstance(resource, PolicyAttachment):
         with doing("undo the making of a claim certificate that was stopped"):
@@ -149,7 +160,10 @@ def _without_contents(fleet: Fleet, aws: Aws, resource: Resource, sleep: Sleep) 
 
 
 def _freed(certificate: ClaimCertificate, aws: Aws) -> Iterator[Gone]:
-    """Take from the claim certificate what others have put on it, with which AWS IoT would not delete it. What they put there stays."""
+    """Take from the claim certificate what others have put on it, with which AWS IoT would not delete it.
+
+    What they put there stays.
+    """
     arn = certificate.claims.arn(stored_certificate_id(aws, certificate.claims.bucket) or "")
     for thing in enrolled.things(aws, arn):
         with doing(f"take {thing!r} from the claim certificate"), absent("ResourceNotFoundException"):
@@ -209,7 +223,16 @@ def _claim(fleet: Fleet, aws: Aws) -> str:
 def _objects(aws: Aws, bucket: str) -> str:
     with doing(f"list the objects of {bucket}"), absent("NoSuchBucket"):
         pages: Any = aws.s3.get_paginator("list_object_versions").paginate(Bucket=bucket)
-        found = (each for page in pages for each in page.get("Versions", []) if not each["Key"].startswith(f"{FOLDER}/"))
+        found = (
+            each for page in pages for each in page.get("Versions", []) if not each["Key"].startswith(f"{FOLDER}/")
+        )
         count = len(list(islice(found, allow_list.MANY + 1)))
-        return f"{'more than ' if count > allow_list.MANY else ''}{min(count, allow_list.MANY)} object versions in bucket {bucket}" if count else ""
+        return (
+            (
+                f"{'more than ' if count > allow_list.MANY else ''}{min(count, allow_list.MANY)} object versions in "
+                f"bucket {bucket}"
+            )
+            if count
+            else ""
+        )
     return ""

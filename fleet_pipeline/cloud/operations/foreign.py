@@ -1,4 +1,5 @@
-"""What others have added beside our resources and that matters: it opens a door which no field of a resource of ours shows.
+"""What others have added beside our resources and that matters: it opens a door which no field of a resource of ours
+shows.
 
 It is reported and never taken away: it may be somebody's intent.
 """
@@ -41,25 +42,44 @@ def _other_policies(fleet: Fleet, aws: Aws) -> Iterator[Finding]:
         for page in aws.iot.get_paginator("list_attached_policies").paginate(target=arn) if claim else ():
             for name in (policy["policyName"] for policy in page["policies"]):
                 if name != fleet.claim_policy_name:
-                    what = f"the claim certificate {claim} also has the policy {name!r}: whoever holds the shared key may do what it allows"
-                    yield Finding("claim_attachment", what, f"take it away with `aws iot detach-policy --policy-name {name} --target {arn}`")
+                    what = (
+                        f"the claim certificate {claim} also has the policy {name!r}: whoever holds the shared key may "
+                        "do what it allows"
+                    )
+                    yield Finding(
+                        "claim_attachment",
+                        what,
+                        f"take it away with `aws iot detach-policy --policy-name {name} --target {arn}`",
+                    )
 
 
 def _other_claim_certificates(fleet: Fleet, aws: Aws) -> Iterator[Finding]:
-    """An active certificate with the claim policy lets vehicles in, whoever has its key. One that a rotation left working is ours."""
+    """An active certificate with the claim policy lets vehicles in, whoever has its key.
+
+    One that a rotation left working is ours.
+    """
     others = [each for each in held(Claims.of(fleet), aws) if each.status == "ACTIVE" and not each.current]
     ours = _once_given_out(fleet, aws, others)
     for each in others:
         if each.certificate_id not in ours:
-            what = f"the certificate {each.certificate_id} is active, has the claim policy and was never given out by this fleet: vehicles register with it"
+            what = (
+                f"the certificate {each.certificate_id} is active, has the claim policy and was never given out by "
+                "this fleet: vehicles register with it"
+            )
             stop = f"aws iot update-certificate --certificate-id {each.certificate_id} --new-status INACTIVE"
             yield Finding("claim_certificate", what, f"turn it off with `{stop}`")
 
 
 def _perhaps_left(fleet: Fleet, aws: Aws) -> Iterator[Finding]:
-    """A making of a claim certificate that was killed may have left one, inactive, its key lost. It looks like anybody's."""
+    """A making of a claim certificate that was killed may have left one, inactive, its key lost.
+
+    It looks like anybody's.
+    """
     for each in making.left(aws, fleet.bucket):
-        what = f"the certificate {each} is inactive and on nothing; it was made while the making of a claim certificate was killed, and may be what that left"
+        what = (
+            f"the certificate {each} is inactive and on nothing; it was made while the making of a claim certificate "
+            "was killed, and may be what that left"
+        )
         remedy = f"if nobody else made it, delete it with `aws iot delete-certificate --certificate-id {each}`"
         yield Finding("claim_certificate", what, f"{remedy}; if somebody did, delete s3://{fleet.bucket}/{making.LEFT}")
 
@@ -71,17 +91,28 @@ def _both(*searches: Callable[[Fleet, Aws], Iterator[Finding]]) -> Callable[[Fle
 def _once_given_out(fleet: Fleet, aws: Aws, asked: Sequence[Held]) -> set[str]:
     """Return those of the certificates whose PEM the bucket still has a version of.
 
-    The ETag tells, which is the PEM's MD5 where no key of KMS encrypts the bucket. Versions are read for what it does not tell, until all are found.
+    The ETag tells, which is the PEM's MD5 where no key of KMS encrypts the bucket. Versions are read for what it does
+    not tell, until all are found.
     """
     if not asked:
         return set()
     pages = aws.s3.get_paginator("list_object_versions").paginate(Bucket=fleet.bucket, Prefix=CERTIFICATE)
     versions = [version for page in pages for version in page.get("Versions", []) if not version["IsLatest"]]
     etags = {version["ETag"].strip('"') for version in versions}
-    told = {each.certificate_id for each in asked if md5(each.certificate_pem.encode(), usedforsecurity=False).hexdigest() in etags}
+    told = {
+        each.certificate_id
+        for each in asked
+        if md5(each.certificate_pem.encode(), usedforsecurity=False).hexdigest() in etags
+    }
     left = {each.certificate_id for each in asked} - told
     for version in versions if left else ():
-        told.add(certificate_id(aws.s3.get_object(Bucket=fleet.bucket, Key=CERTIFICATE, VersionId=version["VersionId"])["Body"].read().decode()))
+        told.add(
+            certificate_id(
+                aws.s3.get_object(Bucket=fleet.bucket, Key=CERTIFICATE, VersionId=version["VersionId"])["Body"]
+                .read()
+                .decode()
+            )
+        )
         if left <= told:
             break
     return told

@@ -1,7 +1,8 @@
-"""What carries the fleet's tag and is no longer in the settings: rules of keys that were dropped, what options made that are off now.
+"""What carries the fleet's tag and is no longer in the settings: rules of keys that were dropped, what options made
+that are off now.
 
-The tag decides. Where to look is told by what this package can make: topic rules in the form of ours, CA certificates, and the names of
-the options' resources. Buckets are never among it: they hold data.
+The tag decides. Where to look is told by what this package can make: topic rules in the form of ours, CA certificates,
+and the names of the options' resources. Buckets are never among it: they hold data.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,7 +27,12 @@ def leftovers(fleet: Fleet, aws: Aws) -> list[Step]:
     """Return what is to be deleted, in the order in which it can be. Reads only."""
     wanted = {(each.kind, each.name) for each in resources(blueprint(fleet))}
     with doing("list what carries the fleet's tag"):
-        return [step for each in _candidates(fleet, aws) if (each.kind, each.name) not in wanted for step in _ours(each, aws)]
+        return [
+            step
+            for each in _candidates(fleet, aws)
+            if (each.kind, each.name) not in wanted
+            for step in _ours(each, aws)
+        ]
 
 
 def lost_with(steps: Sequence[Step], aws: Aws) -> tuple[str, ...]:
@@ -55,17 +61,23 @@ def _candidates(fleet: Fleet, aws: Aws) -> Iterator[Resource]:
     pages = aws.iot.get_paginator("list_ca_certificates").paginate()
     listed = [each for page in pages for each in page["certificates"]]
     tagged: list[Resource] = [_rule(fleet, name) for name in _rules(fleet, aws)]
-    tagged += [CaCertificate(each["certificateId"], each["certificateArn"], "", fleet.all_tags, "", "") for each in listed]
+    tagged += [
+        CaCertificate(each["certificateId"], each["certificateArn"], "", fleet.all_tags, "", "") for each in listed
+    ]
     yield from (each for each in tagged if _is_tagged(fleet, each, aws))
     jitp, just_in_time = fleet.jitp_template_name, fleet.just_in_time_name
     yield Template(jitp, fleet.arn("iot", f"provisioningtemplate/{jitp}"), "", {}, "", "", fleet.all_tags)
-    yield Function(just_in_time, fleet.arn("lambda", f"function:{just_in_time}"), "", "", "", {}, fleet.all_tags, "", b"")
+    yield Function(
+        just_in_time, fleet.arn("lambda", f"function:{just_in_time}"), "", "", "", {}, fleet.all_tags, "", b""
+    )
     for name in (fleet.just_in_time_role_name, fleet.bulk_role_name, fleet.rule_actions_role_name):
         yield Role(name, fleet.role_arn(name), "", {}, fleet.all_tags, {})
     for number in range(2, POLICIES + 1):
         policy = fleet.further_device_policy_name(number)
         yield FurtherDevicePolicy(policy, fleet.policy_arn(policy), {}, fleet.all_tags, first=fleet.device_policy_name)
-    yield AllowListTable(fleet.allow_list_table, fleet.arn("dynamodb", f"table/{fleet.allow_list_table}"), fleet.all_tags)
+    yield AllowListTable(
+        fleet.allow_list_table, fleet.arn("dynamodb", f"table/{fleet.allow_list_table}"), fleet.all_tags
+    )
 
 
 def _is_tagged(fleet: Fleet, candidate: Resource, aws: Aws) -> bool:
@@ -77,15 +89,23 @@ def _is_tagged(fleet: Fleet, candidate: Resource, aws: Aws) -> bool:
 
 
 def _rules(fleet: Fleet, aws: Aws) -> list[str]:
-    """Return the rules that are named as ours are, after their topic or the raw prefix, so that the tags of few others are asked for."""
+    """Return the rules that are named as ours are, after their topic or the raw prefix, so that the tags of few others
+    are asked for.
+    """
     listed = [rule for page in aws.iot.get_paginator("list_topic_rules").paginate() for rule in page["rules"]]
     wanted = {rule.aws_name for rule in fleet.rules}
-    return [name for rule in listed if (name := rule["ruleName"]) not in wanted and _is_named_as_ours(fleet, name, rule.get("topicPattern", ""))]
+    return [
+        name
+        for rule in listed
+        if (name := rule["ruleName"]) not in wanted and _is_named_as_ours(fleet, name, rule.get("topicPattern", ""))
+    ]
 
 
 def _is_named_as_ours(fleet: Fleet, name: str, topic: str) -> bool:
     prefix, _, key = topic.partition("/")
-    return name in {fleet.just_in_time_rule_name, f"{prefix.replace('-', '_')}_{key}"} or name.startswith(fleet.rule_prefix)
+    return name in {fleet.just_in_time_rule_name, f"{prefix.replace('-', '_')}_{key}"} or name.startswith(
+        fleet.rule_prefix
+    )
 
 
 def _rule(fleet: Fleet, name: str) -> TopicRule:

@@ -38,7 +38,8 @@ def versions(resource: Versioned, aws: Aws) -> list[Version]:
 
 
 def roll_back(resource: Versioned, to: int, aws: Aws) -> Step:
-    """Put a kept version in force and return what the next apply would change: it would undo the rollback unless the settings follow.
+    """Put a kept version in force and return what the next apply would change: it would undo the rollback unless the
+    settings follow.
 
     A second time changes nothing. Raises InvalidName for a version that AWS has not kept, and NotOurs.
     """

@@ -1,6 +1,9 @@
-"""The fields that mean something to us: which vehicle, where, how fast. Each is found by its path in the messages, and read as what it means.
+"""The fields that mean something to us: which vehicle, where, how fast.
 
-A vehicle may send anything under any name. A value that is not what its field means is no value: nothing of it is shown or computed with.
+Each is found by its path in the messages, and read as what it means.
+
+A vehicle may send anything under any name. A value that is not what its field means is no value: nothing of it is shown
+or computed with.
 """
 
 import pyarrow as pa
@@ -14,9 +17,11 @@ _NUMBER = r"^[+-]?[0-9]{1,15}(\.[0-9]{1,15})?([eE][+-]?[0-9]{1,2})?$"
 
 
 def column_of(contract: Contract, path: Path) -> Column | None:
-    """Return the column that holds a field; failing that, one whose path has the same names joined: `{"speed": {"kmh": …}}` for `speed_kmh`.
+    """Return the column that holds a field; failing that, one whose path has the same names joined: `{"speed": {"kmh":
+    …}}` for `speed_kmh`.
 
-    One column at most, and none for another field whose name is spelled like the path: `{"speed.kmh": …}` is not `{"speed": {"kmh": …}}`.
+    One column at most, and none for another field whose name is spelled like the path: `{"speed.kmh": …}` is not
+    `{"speed": {"kmh": …}}`.
     """
     columns = [column for column in contract.columns.values() if column.kind != "json"]
     same = [column for column in columns if "_".join(column.path) == "_".join(path)]
@@ -44,7 +49,10 @@ def as_text(array: pa.Array | None, rows: int) -> pa.Array:
 
 
 def as_number(array: pa.Array | None, rows: int) -> pa.Array:
-    """Return a column as doubles, and a text that is a number as this number. What is no number, not finite, or no double exactly is null."""
+    """Return a column as doubles, and a text that is a number as this number.
+
+    What is no number, not finite, or no double exactly is null.
+    """
     if array is None:
         return pa.nulls(rows, pa.float64())
     if pa.types.is_string(array.type):
@@ -58,7 +66,10 @@ def as_number(array: pa.Array | None, rows: int) -> pa.Array:
 
 
 def vehicles(client_ids: pa.Array, said: pa.Array, thing_prefix: str) -> pa.Array:
-    """Return each row's vehicle: who the raw key says it was, where it says so, and else who the message says. Null where neither does."""
+    """Return each row's vehicle: who the raw key says it was, where it says so, and else who the message says.
+
+    Null where neither does.
+    """
     known = pc.if_else(pc.equal(client_ids, "n/a"), None, client_ids)
     own = pc.if_else(pc.starts_with(known, thing_prefix), pc.utf8_slice_codeunits(known, len(thing_prefix)), known)
     return pc.coalesce(own, pc.if_else(pc.equal(said, ""), None, said))

@@ -1,7 +1,9 @@
-"""A derived table where nothing may be overwritten: when a partition's inputs have grown, all of it is written anew beside what was there.
+"""A derived table where nothing may be overwritten: when a partition's inputs have grown, all of it is written anew
+beside what was there.
 
-A revision is one object, `vehicles_hourly/date=2026-11-23/hour=10/revision-00001.parquet`: a reader sees the whole of it or nothing, and
-what is being read never changes. The highest revision of a partition is the one that counts; every row carries its number.
+A revision is one object, `vehicles_hourly/date=2026-11-23/hour=10/revision-00001.parquet`: a reader sees the whole of
+it or nothing, and what is being read never changes. The highest revision of a partition is the one that counts; every
+row carries its number.
 """
 
 import json
@@ -46,7 +48,10 @@ class Revised:
 
 @dataclass(frozen=True, slots=True)
 class DerivedTable:
-    """A table computed from others, partition by partition. `version` is another one when the same inputs would give other rows."""
+    """A table computed from others, partition by partition.
+
+    `version` is another one when the same inputs would give other rows.
+    """
 
     store: Store
     name: str
@@ -57,18 +62,28 @@ class DerivedTable:
         """Return the revision of a partition that counts, or None before the first."""
         return next(reversed(self._revisions(partition)), None)
 
-    def recompute(self, partition: str, look: Callable[[], Sequence[Part]], compute: Callable[[Sequence[Part]], Computed]) -> Revised:
+    def recompute(
+        self, partition: str, look: Callable[[], Sequence[Part]], compute: Callable[[Sequence[Part]], Computed]
+    ) -> Revised:
         """Return what a partition says, once a revision says it; unchanged inputs write nothing.
 
-        `look` returns the inputs: objects that never change, so that their keys say all. Whoever writes a revision looked at the inputs
-        after the revision before it was there, and inputs only grow: of two runs at once the older answer is never the last.
+        `look` returns the inputs: objects that never change, so that their keys say all. Whoever writes a revision
+        looked at the inputs
+        after the revision before it was there, and inputs only grow: of two runs at once the older answer is never the
+        last.
         """
         while True:
             found = self._revisions(partition)
             inputs = look()
             digest = self._digest(inputs)
             if found and (facts := self._facts(found[-1]))["inputs"] == digest:
-                return Revised(found[-1].key, opened(self.store, found[-1], self.schema).read(), digest, written=False, notes=facts.get("notes", {}))
+                return Revised(
+                    found[-1].key,
+                    opened(self.store, found[-1], self.schema).read(),
+                    digest,
+                    written=False,
+                    notes=facts.get("notes", {}),
+                )
             if not found and not inputs:
                 return Revised(None, self.schema.append(REVISION).empty_table(), digest, written=False)
             computed, notes = compute(inputs)

@@ -1,6 +1,7 @@
 """Which vehicles were seen in an hour, and what each of them did on a day.
 
-A vehicle is known by the client id that AWS IoT wrote into the raw key, where the key's form has it, and else by a field of its message.
+A vehicle is known by the client id that AWS IoT wrote into the raw key, where the key's form has it, and else by a
+field of its message.
 """
 
 from collections.abc import Iterator, Sequence
@@ -60,13 +61,18 @@ DAILY = pa.schema(
         ("battery_last_percent", pa.float64()),
     ]
 )
-"""One row for each vehicle seen on a day. The distance is what the odometer gained between the day's first and last message."""
+"""One row for each vehicle seen on a day.
+
+The distance is what the odometer gained between the day's first and last message.
+"""
 
 UNNAMED = "messages without a vehicle"
 """Note of an hour: messages that can be read, of which neither the raw key nor the message says whose they are."""
 
 MERGE_ROWS = 262_144
-"""Rows of partial results after which those of one vehicle are made one: what memory holds, but for the vehicles themselves."""
+"""Rows of partial results after which those of one vehicle are made one: what memory holds, but for the vehicles
+themselves.
+"""
 
 _ODOMETER, _SPEED, _BATTERY = ("odometer_km",), ("speed_kmh",), ("battery", "charge_percent")
 
@@ -80,22 +86,27 @@ _PARTIAL = """
 """
 
 _MERGED = """
-    SELECT vehicle, sum(messages)::BIGINT AS messages, min(first_message) AS first_message, max(last_message) AS last_message,
+    SELECT vehicle, sum(messages)::BIGINT AS messages,
+           min(first_message) AS first_message, max(last_message) AS last_message,
            min(odometer_first_km) AS odometer_first_km, max(odometer_last_km) AS odometer_last_km,
-           sum(speed_samples)::BIGINT AS speed_samples, sum(speed_sum) AS speed_sum, max(speed_max_kmh) AS speed_max_kmh,
+           sum(speed_samples)::BIGINT AS speed_samples, sum(speed_sum) AS speed_sum,
+           max(speed_max_kmh) AS speed_max_kmh,
            min(battery_min_percent) AS battery_min_percent, max(battery_max_percent) AS battery_max_percent,
            arg_max(battery_last_percent, battery_last) AS battery_last_percent, max(battery_last) AS battery_last
     FROM partial GROUP BY vehicle
 """
 
 _SEEN = f"""
-    SELECT * EXCLUDE (speed_sum, battery_last), speed_sum / nullif(speed_samples, 0) AS speed_mean_kmh FROM ({_MERGED}) ORDER BY vehicle
+    SELECT * EXCLUDE (speed_sum, battery_last), speed_sum / nullif(speed_samples, 0) AS speed_mean_kmh
+    FROM ({_MERGED}) ORDER BY vehicle
 """  # noqa: S608 (a constant of this file)
 
 _ROLLED_UP = """
-    SELECT vehicle, count(*) AS hours_seen, sum(messages) AS messages, min(first_message) AS first_message, max(last_message) AS last_message,
+    SELECT vehicle, count(*) AS hours_seen, sum(messages) AS messages,
+           min(first_message) AS first_message, max(last_message) AS last_message,
            max(odometer_last_km) - min(odometer_first_km) AS distance_km,
-           sum(speed_mean_kmh * speed_samples) / nullif(sum(speed_samples), 0) AS speed_mean_kmh, max(speed_max_kmh) AS speed_max_kmh,
+           sum(speed_mean_kmh * speed_samples) / nullif(sum(speed_samples), 0) AS speed_mean_kmh,
+           max(speed_max_kmh) AS speed_max_kmh,
            min(battery_min_percent) AS battery_min_percent, max(battery_max_percent) AS battery_max_percent,
            arg_max(battery_last_percent, last_message) AS battery_last_percent
     FROM hours GROUP BY vehicle ORDER BY vehicle
@@ -164,7 +175,9 @@ def _database() -> duckdb.DuckDBPyConnection:
 
 def _finite(rows: pa.Table) -> pa.Table:
     """Return rows with null for a number too large to be computed: the mean of two speeds of 1e308 is no infinity."""
-    columns = [pc.if_else(pc.is_finite(each), each, None) if pa.types.is_floating(each.type) else each for each in rows.columns]
+    columns = [
+        pc.if_else(pc.is_finite(each), each, None) if pa.types.is_floating(each.type) else each for each in rows.columns
+    ]
     return pa.table(columns, names=rows.column_names)
 
 
@@ -193,19 +206,30 @@ class _Partial:
 
 
 _MESSAGES = pa.schema(
-    [("_ts", _INSTANT), ("readable", pa.bool_()), ("vehicle", pa.string()), *((name, pa.float64()) for name in ("odometer", "speed", "battery"))]
+    [
+        ("_ts", _INSTANT),
+        ("readable", pa.bool_()),
+        ("vehicle", pa.string()),
+        *((name, pa.float64()) for name in ("odometer", "speed", "battery")),
+    ]
 )
 
 
 def _batches(fleet: Fleet, file: PartFile, contract: Contract) -> Iterator[pa.Table]:
-    """Yield the messages of a part, with what its rule's columns say as what it means. What is missing, or of another kind, is null."""
+    """Yield the messages of a part, with what its rule's columns say as what it means.
+
+    What is missing, or of another kind, is null.
+    """
     said, *numbers = (column_of(contract, path) for path in (fleet.vehicle_path, _ODOMETER, _SPEED, _BATTERY))
     wanted = {"_ts", "_client_id", "_status", *(column.name for column in (said, *numbers) if column)}
     for batch in file.batches([name for name in leaves(file.schema) if name in wanted], BATCH_ROWS):
         rows = batch.num_rows
         named = vehicles(batch["_client_id"], as_text(read(batch, said), rows), fleet.thing_prefix)
         readable = pc.is_in(batch["_status"], pa.array(_READABLE, pa.string()))
-        yield pa.table([batch["_ts"], readable, named, *(as_number(read(batch, column), rows) for column in numbers)], schema=_MESSAGES)
+        yield pa.table(
+            [batch["_ts"], readable, named, *(as_number(read(batch, column), rows) for column in numbers)],
+            schema=_MESSAGES,
+        )
 
 
 _READABLE = [status for status in Status if status.readable]

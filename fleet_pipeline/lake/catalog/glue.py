@@ -36,7 +36,9 @@ class Database:
         """Return the database as it is, or None."""
         with absent("EntityNotFoundException"):
             found = aws.glue.get_database(Name=self.name)["Database"]
-            return replace(self, description=found.get("Description", ""), tags=_declared(self.tags, found.get("Parameters", {})))
+            return replace(
+                self, description=found.get("Description", ""), tags=_declared(self.tags, found.get("Parameters", {}))
+            )
         return None
 
     def create(self, aws: Aws) -> None:

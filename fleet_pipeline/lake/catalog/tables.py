@@ -1,7 +1,9 @@
-"""What each table of the catalog is: columns as the lake has recorded them, partitions that are computed and never registered.
+"""What each table of the catalog is: columns as the lake has recorded them, partitions that are computed and never
+registered.
 
-Partition projection spares the crawler and `MSCK REPAIR TABLE`: from the date's range and the hour's, Athena computes where the partitions
-lie, so an hour can be queried the moment its first part is written. Source: Amazon Athena User Guide, partition-projection-supported-types.
+Partition projection spares the crawler and `MSCK REPAIR TABLE`: from the date's range and the hour's, Athena computes
+where the partitions lie, so an hour can be queried the moment its first part is written. Source: Amazon Athena User
+Guide, partition-projection-supported-types.
 """
 
 import re
@@ -29,12 +31,20 @@ _TYPES = {
 """What Glue and Athena call the types of the lake's columns."""
 
 _IN_STRUCT = re.compile("([^<>,:]+):")
-"""A field of a struct in Glue's words, which quote no name; a contract takes none there with one of these characters. Athena's DDL wants `date` quoted."""
+"""A field of a struct in Glue's words, which quote no name; a contract takes none there with one of these characters.
+
+Athena's DDL wants `date` quoted.
+"""
 
 
 def database(fleet: Fleet) -> Database:
     """Return the database of a fleet's tables."""
-    return Database(name=fleet.database, arn=fleet.arn("glue", f"database/{fleet.database}"), description=f"The lake of {fleet.prefix}", tags=fleet.all_tags)
+    return Database(
+        name=fleet.database,
+        arn=fleet.arn("glue", f"database/{fleet.database}"),
+        description=f"The lake of {fleet.prefix}",
+        tags=fleet.all_tags,
+    )
 
 
 def table(fleet: Fleet, lake: Lake, rule: Rule, contract: Contract) -> Table:
@@ -68,12 +78,15 @@ def table(fleet: Fleet, lake: Lake, rule: Rule, contract: Contract) -> Table:
 
 def ddl(wanted: Table) -> str:
     """Return the statement that makes a table in Athena, for those who keep no Glue tables by this package."""
-    columns = ",\n".join(f"  {_quoted(name)} {_IN_STRUCT.sub(_quoted_field, kind)}" for name, kind in wanted.columns.items())
+    columns = ",\n".join(
+        f"  {_quoted(name)} {_IN_STRUCT.sub(_quoted_field, kind)}" for name, kind in wanted.columns.items()
+    )
     partitions = ", ".join(f"{_quoted(name)} {kind}" for name, kind in wanted.partition_keys.items())
     properties = ",\n".join(f"  '{name}' = '{value}'" for name, value in wanted.projection.items())
     return (
         f"CREATE EXTERNAL TABLE IF NOT EXISTS {_quoted(wanted.database)}.{_quoted(wanted.name)} (\n{columns}\n)\n"
-        f"PARTITIONED BY ({partitions})\nSTORED AS PARQUET\nLOCATION '{wanted.location}'\nTBLPROPERTIES (\n{properties}\n);"
+        f"PARTITIONED BY ({partitions})\nSTORED AS PARQUET\nLOCATION '{wanted.location}'\nTBLPROPERTIES "
+        f"(\n{properties}\n);"
     )
 
 

@@ -1,1 +1,3 @@
-"""What is done with hours of the lake: compacted, verified, purged, rewritten, and given back what topic rules could not write."""
+"""What is done with hours of the lake: compacted, verified, purged, rewritten, and given back what topic rules could
+not write.
+"""

@@ -1,4 +1,6 @@
-"""Many hours: what compacting them would read, write and cost; and compacting them, over as many processes as there are cores."""
+"""Many hours: what compacting them would read, write and cost; and compacting them, over as many processes as there are
+cores.
+"""
 
 import multiprocessing
 import os
@@ -53,7 +55,10 @@ class Forecast:
 
 
 def forecast_hour(raw: Store, lake: Lake, rule: Rule, hour: Hour) -> Forecast:
-    """Return what `compact_hour` would do now. Lists the raw objects and reads the identities that the lake holds, and no message."""
+    """Return what `compact_hour` would do now.
+
+    Lists the raw objects and reads the identities that the lake holds, and no message.
+    """
     asked = raw.requests["LIST"] + lake.store.requests["LIST"]
     known = Identities()
     for part in lake.parts(rule, hour):
@@ -97,20 +102,29 @@ class Compaction:
 
 
 def compact_hours(
-    compaction: Compaction, hours: Iterable[Hour], *, processes: int | None = None, on_progress: Callable[[Hour, Progress], None] = lambda *_: None
+    compaction: Compaction,
+    hours: Iterable[Hour],
+    *,
+    processes: int | None = None,
+    on_progress: Callable[[Hour, Progress], None] = lambda *_: None,
 ) -> Iterator[tuple[Hour, Compacted | FleetError]]:
-    """Yield every hour with what was done, as they are finished: several at once, by as many processes as there are cores.
+    """Yield every hour with what was done, as they are finished: several at once, by as many processes as there are
+    cores.
 
-    An hour that fails holds up no other; its error stands in its place. Stopped, the finished hours are finished and no other is begun.
-    Raises ProcessLost when one of the processes was killed. They end by themselves when this one is.
+    An hour that fails holds up no other; its error stands in its place. Stopped, the finished hours are finished and no
+    other is begun. Raises ProcessLost when one of the processes was killed. They end by themselves when this one is.
     """
-    job = replace(compaction, aws=replace(compaction.aws))  # a fresh copy: a session that was used cannot be sent to another process
+    job = replace(
+        compaction, aws=replace(compaction.aws)
+    )  # a fresh copy: a session that was used cannot be sent to another process
     processes, spawn = processes or os.cpu_count() or 1, multiprocessing.get_context("spawn")
     told: _Told = spawn.Queue()
     waiting, asked = iter(hours), dict[Future[Compacted | FleetError], Hour]()
     with ProcessPoolExecutor(processes, spawn, _begin, (told, job)) as pool:
         try:
-            while asked := asked | {pool.submit(_outcome, hour): hour for hour in islice(waiting, 2 * processes - len(asked))}:
+            while asked := asked | {
+                pool.submit(_outcome, hour): hour for hour in islice(waiting, 2 * processes - len(asked))
+            }:
                 done, _ = wait(asked, TELL_EVERY, FIRST_COMPLETED)
                 for hour, progress in _received(told):
                     if hour in asked.values():  # and not done meanwhile
@@ -134,7 +148,10 @@ _told: _Told
 """In a process that compacts: where it tells how far it is."""
 
 _compaction: Compaction
-"""In a process that compacts: what it does to each hour. One for all of them, so that they share a session and its credentials."""
+"""In a process that compacts: what it does to each hour.
+
+One for all of them, so that they share a session and its credentials.
+"""
 
 
 def _begin(told: _Told, compaction: Compaction) -> None:
@@ -145,7 +162,9 @@ def _begin(told: _Told, compaction: Compaction) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process when the one that began it was killed: nobody would take what it finds, or give it more to do."""
+    """End this process when the one that began it was killed: nobody would take what it finds, or give
+    it more to do.
+    """
     if parent := multiprocessing.parent_process():
         parent.join()
         os._exit(1)

@@ -1,4 +1,6 @@
-"""Compaction of one hour: every version of every raw object becomes exactly one row of the lake, whatever happens meanwhile."""
+"""Compaction of one hour: every version of every raw object becomes exactly one row of the lake, whatever happens
+meanwhile.
+"""
 
 import time
 from collections.abc import Callable
@@ -82,14 +84,18 @@ class Compacted:
         return self.held >= self.raw_versions
 
 
-def compact_hour(raw: Store, lake: Lake, rule: Rule, hour: Hour, *, on_progress: Callable[[Progress], None] = lambda _: None) -> Compacted:
+def compact_hour(
+    raw: Store, lake: Lake, rule: Rule, hour: Hour, *, on_progress: Callable[[Progress], None] = lambda _: None
+) -> Compacted:
     """Return once every version of the hour's raw objects is a row of the lake.
 
-    A second run adds nothing and writes nothing. Messages that came late are added as one more part. Two runs at once add every row once.
-    An empty hour writes nothing. Stopped at any moment, the lake is as it was or has whole parts more, and the next run adds the rest.
-    While a new generation is being written, or when readers have switched to one meanwhile, the added messages are rows there, too.
+    A second run adds nothing and writes nothing. Messages that came late are added as one more part. Two runs at once
+    add every row once. An empty hour writes nothing. Stopped at any moment, the lake is as it was or has whole parts
+    more, and the next run adds the rest. While a new generation is being written, or when readers have switched to one
+    meanwhile, the added messages are rows there, too.
 
-    Raises PartsMissing when the lake's parts have a gap, AwsUnavailable when S3 gave no answer for long, AwsRefused when it said no.
+    Raises PartsMissing when the lake's parts have a gap, AwsUnavailable when S3 gave no answer for long, AwsRefused
+    when it said no.
     """
     while True:
         coming = lake.coming()
@@ -113,7 +119,10 @@ class _Run:
     hour: Hour
     folder: Path
     coming: list[Lake]
-    """Generations that are being written beside this one. Of a message that the last of them lacks, no row is added: readers will switch to it."""
+    """Generations that are being written beside this one.
+
+    Of a message that the last of them lacks, no row is added: readers will switch to it.
+    """
 
     def __post_init__(self) -> None:
         self.started = time.monotonic()

@@ -1,7 +1,9 @@
-"""What the topic rules could not write: their reports below the errors' prefix, and the way of the payloads back to the raw objects.
+"""What the topic rules could not write: their reports below the errors' prefix, and the way of the payloads back to the
+raw objects.
 
-A report is the document of AWS IoT's error action; it holds the message's own bytes. Its key holds when the rule failed and a UUID:
-the message returns under the raw key with both, and so to that hour, where compaction takes it for a message that came late.
+A report is the document of AWS IoT's error action; it holds the message's own bytes. Its key holds when the rule failed
+and a UUID: the message returns under the raw key with both, and so to that hour, where compaction takes it for a
+message that came late.
 Source: AWS IoT Core Developer Guide, rule-error-handling.
 """
 
@@ -36,7 +38,10 @@ class Report:
     payload: bytes = field(repr=False)
     reason: str
     returnable: bool = True
-    """Whether the message is to become a raw object again. Not where only a further action failed, as it is one; nor where SQL makes others of messages."""
+    """Whether the message is to become a raw object again.
+
+    Not where only a further action failed, as it is one; nor where SQL makes others of messages.
+    """
 
     @property
     def instant(self) -> datetime:
@@ -78,7 +83,13 @@ def waiting(fleet: Fleet, aws: Aws, rule: Rule) -> Waiting:
             instants.append(found.instant)
         else:
             strange.append(found)
-    return Waiting(len(instants), min(instants, default=None), max(instants, default=None), dict(reasons.most_common()), tuple(strange))
+    return Waiting(
+        len(instants),
+        min(instants, default=None),
+        max(instants, default=None),
+        dict(reasons.most_common()),
+        tuple(strange),
+    )
 
 
 class Drop(Protocol):
@@ -89,10 +100,11 @@ class Drop(Protocol):
 
 
 def replay(fleet: Fleet, aws: Aws, rule: Rule) -> Replayed:
-    """Put the payloads of a rule's reports under the raw keys that they would have had, each once, and drop the reports.
+    """Put the payloads of a rule's reports under the raw keys that they would have had, each once, and drop the
+    reports.
 
-    A second run finds no reports and does nothing. Stopped at any moment, the next run returns the rest: a key that is taken is not
-    written again. A dropped report is hidden by a delete marker; the versioned bucket still has it.
+    A second run finds no reports and does nothing. Stopped at any moment, the next run returns the rest: a key that is
+    taken is not written again. A dropped report is hidden by a delete marker; the versioned bucket still has it.
     """
 
     def drop(keys: list[str]) -> None:
@@ -129,9 +141,11 @@ def reports(fleet: Fleet, rule: Rule, store: Store) -> Iterator[Report | str]:
 
 
 def parsed(fleet: Fleet, rule: Rule, key: str, body: bytes) -> Report | None:
-    """Return a report, or None for what the rule's error action would not have written about a message of the rule's own topic.
+    """Return a report, or None for what the rule's error action would not have written about a message of the rule's
+    own topic.
 
-    A rule's S3 action writes to the topic that it is told, so a message of another topic is an attempt to write elsewhere.
+    A rule's S3 action writes to the topic that it is told, so a message of another topic is an attempt to write
+    elsewhere.
     """
     name = fleet.parse_report_key(rule, key)
     try:
@@ -142,23 +156,35 @@ def parsed(fleet: Fleet, rule: Rule, key: str, body: bytes) -> Report | None:
         payload = base64.b64decode(document["base64OriginalPayload"], validate=True)
         failures = document["failures"]
         returnable = rule.keeps_payloads and _was_lost(rule, failures)
-        return Report(key, RawName(name.millis, name.uuid, _client_id(document)), payload, _reason(failures), returnable)
+        return Report(
+            key, RawName(name.millis, name.uuid, _client_id(document)), payload, _reason(failures), returnable
+        )
     except (ValueError, TypeError, KeyError, RecursionError, binascii.Error):
         return None
 
 
 def _client_id(document: dict[str, Any]) -> str | None:
-    """Return who sent the message, where a raw key can say it. The document decides and not the settings: a report has one raw key for ever."""
+    """Return who sent the message, where a raw key can say it.
+
+    The document decides and not the settings: a report has one raw key for ever.
+    """
     said = document.get("clientId")
     return said if isinstance(said, str) and _CLIENT_ID.fullmatch(said) else None
 
 
 def _was_lost(rule: Rule, failures: list[dict[str, str]]) -> bool:
-    """Say whether the action that failed is the one that writes the raw object; a report that names no action is taken for one of it."""
+    """Say whether the action that failed is the one that writes the raw object; a report that names no action is taken
+    for one of it.
+    """
     others = {action["s3"].get("bucketName") for action in rule.actions if "s3" in action}
-    return not failures or any(each["failedAction"] == "S3Action" and each["failedResource"] not in others for each in failures)
+    return not failures or any(
+        each["failedAction"] == "S3Action" and each["failedResource"] not in others for each in failures
+    )
 
 
 def _reason(failures: list[dict[str, str]]) -> str:
     """Return what went wrong in words that equal failures share: without their times and UUIDs."""
-    return "; ".join(_VARYING.sub("…", f"{each['failedAction']} to {each['failedResource']}: {each['errorMessage']}") for each in failures)
+    return "; ".join(
+        _VARYING.sub("…", f"{each['failedAction']} to {each['failedResource']}: {each['errorMessage']}")
+        for each in failures
+    )

@@ -1,9 +1,12 @@
-"""A new generation of the table: the same rows, their columns learnt or pinned anew, from Parquet alone and without a GET of raw objects.
+"""A new generation of the table: the same rows, their columns learnt or pinned anew, from Parquet alone and without a
+GET of raw objects.
 
-Nothing is changed in place: readers stay on the old generation until `Lake.switch`, and the old one stays until a person removes it.
+Nothing is changed in place: readers stay on the old generation until `Lake.switch`, and the old one stays until a
+person removes it.
 
-Compactions may go on meanwhile. `Lake.begin` comes first: who compacts an hour from then on adds its messages to the new generation before the
-old one. What was added before is found by the rewrite, which looks at every hour after that. So readers that switch never see a row less.
+Compactions may go on meanwhile. `Lake.begin` comes first: who compacts an hour from then on adds its messages to the
+new generation before the old one. What was added before is found by the rewrite, which looks at every hour after that.
+So readers that switch never see a row less.
 """
 
 from collections.abc import Iterator, Sequence
@@ -39,12 +42,18 @@ class Rewritten:
 
     @property
     def complete(self) -> bool:
-        """Whether the new generation has a row of every version that the old one has. It may have more: of messages that came meanwhile."""
+        """Whether the new generation has a row of every version that the old one has.
+
+        It may have more: of messages that came meanwhile.
+        """
         return self.versions >= self.versions_before
 
 
 def learnt(old: Lake, contract: Contract, rule: Rule, hour: Hour) -> Evidence:
-    """Return what the messages of an hour have beyond a contract. For whoever learns over all hours before the first is written."""
+    """Return what the messages of an hour have beyond a contract.
+
+    For whoever learns over all hours before the first is written.
+    """
     evidence = Evidence()
     with garbage_seldom_sought:
         for block in _versions(_files(old, rule, hour)):
@@ -53,9 +62,11 @@ def learnt(old: Lake, contract: Contract, rule: Rule, hour: Hour) -> Evidence:
 
 
 def rewrite_hour(old: Lake, new: Lake, rule: Rule, hour: Hour) -> Rewritten:
-    """Return once every message of an hour is in the new generation, by the new one's contract; the hour's parts become as few as may be.
+    """Return once every message of an hour is in the new generation, by the new one's contract; the hour's parts become
+    as few as may be.
 
-    A second run adds nothing; stopped, the next run adds the rest. Pin a contract in the new generation first to choose its columns.
+    A second run adds nothing; stopped, the next run adds the rest. Pin a contract in the new generation first to choose
+    its columns.
     """
     with workplace() as folder, garbage_seldom_sought:
         into = Appending(new, rule, hour, folder, new.contract(rule))
@@ -67,7 +78,9 @@ def rewrite_hour(old: Lake, new: Lake, rule: Rule, hour: Hour) -> Rewritten:
                     into.add(made)
         into.commit()
         rows, versions = (sum(getattr(file, name) for file in files) for name in ("rows", "versions"))
-        return Rewritten(rows, into.known.rows - before, into.known.rows, versions, into.known.versions, len(files), into.known.parts)
+        return Rewritten(
+            rows, into.known.rows - before, into.known.rows, versions, into.known.versions, len(files), into.known.parts
+        )
 
 
 def has_grown(old: Lake, rule: Rule, hour: Hour, done: Rewritten) -> bool:

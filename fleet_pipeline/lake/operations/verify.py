@@ -1,4 +1,7 @@
-"""The proof that the lake holds an hour: every raw version read again, its SHA-256 compared with that of its row. And what may follow: the purge."""
+"""The proof that the lake holds an hour: every raw version read again, its SHA-256 compared with that of its row.
+
+And what may follow: the purge.
+"""
 
 import json
 from collections import Counter
@@ -49,8 +52,12 @@ class Verified:
         return not (self.missing or self.altered or self.doubled)
 
 
-def verify_hour(raw: Store, lake: Lake, rule: Rule, hour: Hour, proven: Callable[[Version], None] = lambda _: None) -> Verified:
-    """Return what a comparison finds, at one GET for each raw version. Changes nothing. Rows whose raw objects were purged are no fault.
+def verify_hour(
+    raw: Store, lake: Lake, rule: Rule, hour: Hour, proven: Callable[[Version], None] = lambda _: None
+) -> Verified:
+    """Return what a comparison finds, at one GET for each raw version.
+
+    Changes nothing. Rows whose raw objects were purged are no fault.
 
     `proven` is told of each version whose bytes are those of its row.
     """
@@ -64,7 +71,9 @@ def verify_hour(raw: Store, lake: Lake, rule: Rule, hour: Hour, proven: Callable
                 proven(version)
             if verdict in {MISSING, ALTERED} and len(examples) < EXAMPLES:
                 examples.append(version.key)
-    return Verified(found.total(), held.rows, found[MISSING], found[ALTERED], held.doubled, found[WITHOUT_PAYLOAD], tuple(examples))
+    return Verified(
+        found.total(), held.rows, found[MISSING], found[ALTERED], held.doubled, found[WITHOUT_PAYLOAD], tuple(examples)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +89,10 @@ class Purged:
 def purge_hour(raw: Purgeable, lake: Lake, rule: Rule, hour: Hour, *, now: datetime) -> Purged:
     """Delete the raw versions of an hour, by version id, after the hour passed verification just now. Its rows stay.
 
-    Exactly those versions are deleted whose bytes were compared with their rows in this very call. A second time finds nothing. Raises
-    NotVerified, and deletes nothing, when the hour is not over, when any version of it is missing, altered or doubled in the lake, or while
-    readers are about to use, or use by now, another generation of the table than this one.
+    Exactly those versions are deleted whose bytes were compared with their rows in this very call. A second time finds
+    nothing. Raises NotVerified, and deletes nothing, when the hour is not over, when any version of it is missing,
+    altered or doubled in the lake, or while readers are about to use, or use by now, another generation of the table
+    than this one.
     """
     partition = lake.partition(rule, hour)
     if now < hour.end:
@@ -92,18 +102,24 @@ def purge_hour(raw: Purgeable, lake: Lake, rule: Rule, hour: Hour, *, now: datet
         verified = verify_hour(raw, lake, rule, hour, proven.add)
         if not verified.passed:
             why = (
-                f"of {verified.versions} raw versions {verified.missing} have no row and {verified.altered} another payload, "
+                f"of {verified.versions} raw versions {verified.missing} have no row and {verified.altered} "
+                "another payload, "
                 f"and {verified.doubled} rows are double"
             )
             raise NotVerified(partition, why)
         if lake.coming():
-            raise NotVerified(partition, "a new generation of the table is being written, or readers use it by now: end the rewrite first")
+            raise NotVerified(
+                partition,
+                "a new generation of the table is being written, or readers use it by now: end the rewrite first",
+            )
         raw.delete(proven)
         return Purged(proven.count, proven.bytes, verified.versions - proven.count)
 
 
 class _Proven:
-    """Versions whose bytes are in the lake and that can be deleted by their id alone: in a file, however many they are."""
+    """Versions whose bytes are in the lake and that can be deleted by their id alone: in a file,
+    however many they are.
+    """
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
