@@ -10,6 +10,7 @@ from pyarrow import fs
 
 from fleet_pipeline.aws.clients import Aws, absent, check_whereabouts, doing
 from fleet_pipeline.local import daemon
+from fleet_pipeline.local.folder import Folder
 from fleet_pipeline.model.fleet import Fleet, Profile
 from fleet_pipeline.vehicle.connection import Broker
 
@@ -69,6 +70,10 @@ class Account:
             return Broker(
                 self.aws.iot.describe_endpoint(endpointType="iot:Data-ATS")["endpointAddress"], MQTT_TLS_PORT, None
             )
+
+    def catalog_uri(self, said: str) -> str:
+        """Return the address of an Iceberg catalog: the one that the settings say, or that of a database beside AWS on this machine."""
+        return said or f"sqlite:///{Folder.of(self.home).path / f'iceberg-{self.account_id}.db'}?timeout=60"
 
     @cached_property
     def arrow_filesystem(self) -> fs.S3FileSystem:

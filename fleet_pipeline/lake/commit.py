@@ -9,6 +9,7 @@ from typing import Protocol
 
 from fleet_pipeline import __version__
 from fleet_pipeline.lake.contract import Contract
+from fleet_pipeline.lake.field_ids import field_ids, numbered
 from fleet_pipeline.lake.layout import Lake, Part
 from fleet_pipeline.lake.learning import Evidence
 from fleet_pipeline.lake.parts import Spool, write
@@ -114,9 +115,8 @@ class Appending:
             "hour": self.hour.partition_key,
             "contract": self.contract.number,
         }
-        written = write(
-            file, (conformed(block, self.contract) for block in self._spool), row_schema(self.contract), facts
-        )
+        schema = numbered(row_schema(self.contract), field_ids(self.contract, self.lake.generation))
+        written = write(file, (conformed(block, self.contract) for block in self._spool), schema, facts)
         if self.coming is not None and self.lake.coming() != self.coming:
             raise GenerationBegun
         if not self.lake.store.put_new(key, file):

@@ -11,6 +11,7 @@ import json
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -53,13 +54,18 @@ class PartFile:
     def __init__(self, store: Store, part: Part, columns: pa.Schema) -> None:
         self.key = part.key
         with _whole(part.key):
-            self._file = pq.ParquetFile(_Remote(store, part.key, part.size), buffer_size=READ_BYTES)
+            self._file = pq.ParquetFile(Remote(partial(store.read, part.key), part.size), buffer_size=READ_BYTES)
             self.facts: dict[str, Any] = self._facts(columns)
 
     @property
     def schema(self) -> pa.Schema:
         """The file's columns."""
         return self._file.schema_arrow
+
+    @property
+    def footer(self) -> pq.FileMetaData:
+        """What the file says of its row groups."""
+        return self._file.metadata
 
     @property
     def rows(self) -> int:
@@ -272,11 +278,11 @@ def _of_versions(batches: Iterable[pa.Table]) -> Iterator[pa.Table]:
     return (rows for batch in batches if (rows := of_versions(batch)).num_rows)
 
 
-class _Remote(io.RawIOBase):
-    """An object as a file that can be read anywhere."""
+class Remote(io.RawIOBase):
+    """An object as a file that can be read anywhere; `read` returns the bytes `[start, stop)` of it."""
 
-    def __init__(self, store: Store, key: str, size: int) -> None:
-        self._store, self._key, self._size, self._place = store, key, size, 0
+    def __init__(self, read: Callable[[int, int], bytes], size: int) -> None:
+        self._read, self._size, self._place = read, size, 0
 
     def readable(self) -> bool:
         return True
@@ -296,4 +302,4 @@ class _Remote(io.RawIOBase):
         if stop <= self._place:
             return b""
         start, self._place = self._place, stop
-        return self._store.read(self._key, start, stop)
+        return self._read(start, stop)

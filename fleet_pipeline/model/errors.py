@@ -39,6 +39,11 @@
     ├── MissingExtra              a command wants a package that is not installed
     ├── QueryRefused              the lake could not be asked, or not this
     ├── AlertNotDelivered         the webhook did not take an alert (retryable)
+    ├── IcebergError              a table of the lake in an Iceberg catalog; rows and parts are untouched
+    │   ├── CatalogRefused        the catalog cannot be used, or not so
+    │   ├── CatalogUnavailable    the catalog did not answer, or others change the table all the time (retryable)
+    │   ├── NotOurTable           a table of this name is somebody else's; nothing was changed
+    │   └── StillInTable          parts that were to be deleted are what readers see now; nothing was changed
     └── CompactionError
         ├── PartsMissing          the lake's part numbers of an hour have a gap
         ├── PartDamaged           a part of the lake is not what was written
@@ -597,6 +602,56 @@ class AlertNotDelivered(FleetError):
 
     def __str__(self) -> str:
         return f"the webhook of FLEET_ALERT_URL did not take an alert: {self.why}"
+
+
+class IcebergError(FleetError):
+    """A table of the lake in an Iceberg catalog could not be brought up to date. Rows and parts are untouched."""
+
+
+class CatalogRefused(IcebergError):
+    """The Iceberg catalog cannot be used, or not so, and will say so again."""
+
+    def __init__(self, kind: str, why: str) -> None:
+        super().__init__(kind, why)
+        self.kind, self.why = kind, why
+
+    def __str__(self) -> str:
+        return f"the Iceberg catalog (FLEET_ICEBERG={self.kind}) cannot be used: {self.why}; the lake itself needs none"
+
+
+class CatalogUnavailable(IcebergError):
+    """The Iceberg catalog did not answer, or others changed the table each time."""
+
+    retryable = True
+
+    def __init__(self, kind: str, why: str) -> None:
+        super().__init__(kind, why)
+        self.kind, self.why = kind, why
+
+    def __str__(self) -> str:
+        return f"the Iceberg catalog (FLEET_ICEBERG={self.kind}) cannot be used at this moment: {self.why}; the next run does what is left"
+
+
+class NotOurTable(IcebergError):
+    """The catalog has something of the table's name that does not say it is of this lake. Nothing was changed."""
+
+    def __init__(self, table: str, why: str) -> None:
+        super().__init__(table, why)
+        self.table, self.why = table, why
+
+    def __str__(self) -> str:
+        return f"the catalog's table {self.table} is not this lake's: {self.why}; rename or drop it, or set FLEET_ICEBERG_NAMESPACE"
+
+
+class StillInTable(IcebergError):
+    """Parts that were to be deleted for good are what readers of the table see now. Nothing was changed."""
+
+    def __init__(self, table: str, parts: int, example: str) -> None:
+        super().__init__(table, parts, example)
+        self.table, self.parts, self.example = table, parts, example
+
+    def __str__(self) -> str:
+        return f"{self.table} has {self.parts} of the parts that are to be deleted, such as {self.example}: bring it up to date first (`fleet iceberg sync`)"
 
 
 class CompactionError(FleetError):

@@ -31,6 +31,7 @@ BulkRegistration = Literal["off", "on"]
 Previews = Literal["", "off", "on"]
 Automation = Literal["", "off", "on"]
 ValuesAsRuleKeys = Literal["refuse", "allow"]
+Iceberg = Literal["", "off", "sql", "glue", "rest", "s3tables"]
 
 CHOICES = {
     "raw_key_format": RawKeyFormat,
@@ -47,6 +48,7 @@ CHOICES = {
     "previews": Previews,
     "automation": Automation,
     "values_as_rule_keys": ValuesAsRuleKeys,
+    "iceberg": Iceberg,
 }
 """Settings that are one of some words."""
 
@@ -396,6 +398,24 @@ class Fleet(Names):
         "Share of unreadable messages of an hour that draws a warning, 0 to 100.",
         "A broken vehicle of a hundred is worth a look.",
     )
+    iceberg: Iceberg = _setting(
+        "",
+        "Catalog of Apache Iceberg tables over the lake's files, one a rule: `sql` (a database), `glue`, `rest`, `off`, or empty: `sql` on this machine only.",
+        "A catalog is a further service in an account; readers of plain Parquet need none (docs/iceberg.md).",
+    )
+    iceberg_uri: str = _setting(
+        "",
+        "Address of that catalog: of the database, as `postgresql+psycopg2://…`, or of the REST server, `https://…`. Empty: a file on this machine. Never shown.",
+        "Glue has none, and on this machine a file in the folder of AWS will do.",
+        secret=True,
+    )
+    iceberg_warehouse: str = _setting("", "Warehouse that a REST catalog is asked for; empty: its own.", "Most have one.")
+    iceberg_namespace: str = _setting(
+        "", "Namespace of the tables, in Glue a database; empty: `{service}_{environment}_lake`.", "Who provisions the Glue tables has it already."
+    )
+    iceberg_snapshot_days: int = _setting(
+        7, "Days for which a table's former snapshots are kept for time travel, 1 to 3650.", "A week of hours is 168 snapshots and some 100 KB of metadata."
+    )
     price_get: float = _setting(0.00043, "US dollars for 1,000 GET requests to S3.", "S3 Standard in eu-central-1.")
     price_put: float = _setting(
         0.0054, "US dollars for 1,000 PUT or LIST requests to S3.", "S3 Standard in eu-central-1."
@@ -481,6 +501,7 @@ class Fleet(Names):
         if not self.home:
             raise InvalidSetting("FLEET_HOME", self.home, "name a folder")
         self._check_boundary()
+        self._check_iceberg()
         company.check(self)
         self._check_things()
         self._check_kms_key()
@@ -528,6 +549,23 @@ class Fleet(Names):
             _matches(
                 "role_boundary", self.role_boundary, r"(arn:aws[a-z-]*:iam::([0-9]{12}|aws):policy/[!-~]{1,512})?", why
             )
+
+    def _check_iceberg(self) -> None:
+        if self.iceberg == "s3tables":
+            why = "S3 Tables keeps a table's files in a bucket of its own and takes none that lie in another, so the lake would have to be there twice: use `glue`"
+            raise InvalidSetting("FLEET_ICEBERG", self.iceberg, why)
+        if not self.iceberg_namespace:
+            object.__setattr__(self, "iceberg_namespace", self.database)
+        _matches("iceberg_namespace", self.iceberg_namespace, r"[a-z0-9_]{1,120}", "use 1 to 120 of a-z, 0-9 and _ (Athena takes no others unquoted)")
+        _matches("iceberg_warehouse", self.iceberg_warehouse, r"[!-~]{0,500}", "write it without blanks")
+        _within("iceberg_snapshot_days", self.iceberg_snapshot_days, 1, 3650)
+        form, why = {
+            "sql": (r"[a-z0-9_+]+://[!-~]*", "write a database's address as SQLAlchemy does, such as postgresql+psycopg2://user@host/database"),
+            "rest": (r"https?://[!-~]+", "write the address of the REST catalog, https://…"),
+        }.get(self.iceberg_catalog, ("", "this catalog has no address: leave it empty"))
+        may_be_empty = self.iceberg_catalog != "rest" and (self.profile == "local" or self.iceberg_catalog != "sql")
+        if not re.fullmatch(form, self.iceberg_uri) and (self.iceberg_uri or not may_be_empty):
+            raise InvalidSetting("FLEET_ICEBERG_URI", None, why)
 
     def _check_kms_key(self) -> None:
         key = r"(mrk-)?[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}"
@@ -653,6 +691,11 @@ class Fleet(Names):
     def claim_key_store(self) -> Literal["s3", "secretsmanager"]:
         """Where the claim certificate's private key lies."""
         return self.claim_store or ("s3" if self.profile == "local" else "secretsmanager")
+
+    @property
+    def iceberg_catalog(self) -> Literal["off", "sql", "glue", "rest", "s3tables"]:
+        """Which catalog the tables are in; `off` for none."""
+        return self.iceberg or ("sql" if self.profile == "local" else "off")
 
     @property
     def shows_previews(self) -> bool:

@@ -1,0 +1,58 @@
+"""A lake on AWS on this machine, and its tables in an Iceberg catalog."""
+
+import json
+from datetime import timedelta
+from uuid import uuid4
+
+from dict_store import DictStore
+
+from fleet_pipeline.account import Account
+from fleet_pipeline.cloud.blueprint import blueprint
+from fleet_pipeline.cloud.reconcile import reconcile
+from fleet_pipeline.lake.iceberg.sync import sync
+from fleet_pipeline.lake.iceberg.tables import Tables
+from fleet_pipeline.lake.operations.compact_hour import compact_hour
+from fleet_pipeline.lake.operations.rewrite import rewrite_hour
+from fleet_pipeline.lake.rows import row_schema
+from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.rule import RawName
+
+HOURS = [Hour.parse("2026-11-23-09:00"), Hour.parse("2026-11-23-10:00")]
+
+
+class Filled:
+    """A fleet's lake on AWS on this machine, to which messages are added hour by hour."""
+
+    def __init__(self, fleet):
+        self.fleet, self.aws = fleet, Account.of(fleet).aws
+        reconcile(blueprint(fleet)["lake_bucket"].resource, self.aws)
+        self.raw, self.rule = DictStore(), fleet.rules[0]
+        self.tables = Tables.of(fleet, self.aws, Account.of(fleet).catalog_uri(fleet.iceberg_uri))
+
+    @property
+    def lake(self):
+        return self.tables.lake()
+
+    def add(self, hour, *messages):
+        """Compact messages into an hour, as its next part."""
+        for message in messages:
+            at = hour.start + timedelta(seconds=len(self.raw.objects))
+            self.raw.put(self.rule.raw_key(RawName(int(at.timestamp() * 1000), str(uuid4()))), json.dumps(message).encode())
+        compact_hour(self.raw, self.lake, self.rule, hour)
+
+    def lake_schema(self):
+        return row_schema(self.lake.contract(self.rule))
+
+    def generation(self):
+        """Write the whole table anew, and switch readers to it."""
+        old, new = self.lake, self.lake.next_generation
+        new.begin()
+        for hour in old.hours(self.rule):
+            rewrite_hour(old, new, self.rule, hour)
+        new.switch()
+
+    def sync(self):
+        return sync(self.tables, self.rule)
+
+    def rows(self):
+        return self.tables.find(self.rule).scan().to_arrow()
