@@ -72,7 +72,9 @@ class Account:
             )
 
     def catalog_uri(self, said: str) -> str:
-        """Return the address of an Iceberg catalog: the one that the settings say, or that of a database beside AWS on this machine."""
+        """Return the address of an Iceberg catalog: the one that the settings say, or that of a database beside AWS on
+        this machine.
+        """
         return said or f"sqlite:///{Folder.of(self.home).path / f'iceberg-{self.account_id}.db'}?timeout=60"
 
     @cached_property

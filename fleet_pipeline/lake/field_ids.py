@@ -1,7 +1,9 @@
-"""The number of each column of the lake, by which Iceberg knows it whatever its name: written into every part, and for ever the same.
+"""The number of each column of the lake, by which Iceberg knows it whatever its name: written into every part, and for
+ever the same.
 
-A contract's columns keep their order and others are only added after them, so numbers that are counted in that order never change. A new
-generation counts from a number of its own: what had one number before is never another column of the same table.
+A contract's columns keep their order and others are only added after them, so numbers that are counted in that order
+never change. A new generation counts from a number of its own: what had one number before is never another column of
+the same table.
 """
 
 from collections.abc import Mapping
@@ -17,14 +19,19 @@ ELEMENT = "element"
 """How Parquet and Iceberg call what an array holds."""
 
 A_GENERATION = 100_000
-"""Numbers of one generation. A thousand columns need 33,000 at most: each with its elements, and in as many new structs as a message is deep."""
+"""Numbers of one generation. A thousand columns need 33,000 at most: each with its elements, and in as many new structs
+as a message is deep.
+"""
 
 _KEY = b"PARQUET:field_id"
-"""Key of a field's metadata that Arrow writes as the number of Parquet's field. Source: Arrow's documentation of Parquet, "Field ids"."""
+"""Key of a field's metadata that Arrow writes as the number of Parquet's field. Source: Arrow's documentation of
+Parquet, "Field ids".
+"""
 
 
 def field_ids(contract: Contract, generation: int) -> Mapping[Path, int]:
-    """Return the number of each column, of each field of a struct and of each array's elements, by its path in the table.
+    """Return the number of each column, of each field of a struct and of each array's elements, by its path in the
+    table.
 
     Those that every table has come first, from 1 on. What a later record of the contract adds gets higher numbers.
     """
@@ -41,7 +48,7 @@ def field_ids(contract: Contract, generation: int) -> Mapping[Path, int]:
 
 
 def numbered(schema: pa.Schema, ids: Mapping[Path, int]) -> pa.Schema:
-    """Return the same columns, each with its number. Raises KeyError for one without: the ids are another contract's."""
+    """Return the same columns, each with its number. Raises KeyError for one without: the ids are another's."""
     return pa.schema([_numbered(field, ids, (field.name,)) for field in schema])
 
 

@@ -129,13 +129,20 @@ class Lake:
         return sorted(hour for found in map(_HOUR.fullmatch, paths) if found and (hour := _hour(*found.groups())))
 
     def all_parts(self, rule: Rule) -> dict[Hour, list[Part]]:
-        """Return the parts of every hour of a rule, at one request for a thousand of them. A gap in their numbers is no error here."""
+        """Return the parts of every hour of a rule, at one request for a thousand of them. A gap in their numbers is no
+        error here.
+        """
         prefix = f"{self.root}rule={rule.key}/"
         found: dict[Hour, list[Part]] = {}
         for page in self.store.versions(prefix):
             for version in page:
                 place, _, name = version.key[len(prefix) :].rpartition("/")
-                if version.latest and _NUMBER.fullmatch(name) and (at := _HOUR.fullmatch(place)) and (hour := _hour(*at.groups())):
+                if (
+                    version.latest
+                    and _NUMBER.fullmatch(name)
+                    and (at := _HOUR.fullmatch(place))
+                    and (hour := _hour(*at.groups()))
+                ):
                     found.setdefault(hour, []).append(Part(version.key, version.size))
         return found
 

@@ -285,19 +285,24 @@ class Remote(io.RawIOBase):
         self._read, self._size, self._place = read, size, 0
 
     def readable(self) -> bool:
+        """Say that it can be read."""
         return True
 
     def seekable(self) -> bool:
+        """Say that it can be read anywhere."""
         return True
 
     def tell(self) -> int:
+        """Return where the next read begins."""
         return self._place
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Have the next read begin elsewhere."""
         self._place = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence]
         return self._place
 
     def read(self, size: int = -1) -> bytes:
+        """Return as many bytes from there on, or all; none at the end."""
         stop = self._size if size < 0 else min(self._size, self._place + size)
         if stop <= self._place:
             return b""

@@ -629,7 +629,8 @@ class CatalogUnavailable(IcebergError):
         self.kind, self.why = kind, why
 
     def __str__(self) -> str:
-        return f"the Iceberg catalog (FLEET_ICEBERG={self.kind}) cannot be used at this moment: {self.why}; the next run does what is left"
+        said = f"the Iceberg catalog (FLEET_ICEBERG={self.kind}) cannot be used at this moment: {self.why}"
+        return f"{said}; the next run does what is left"
 
 
 class NotOurTable(IcebergError):
@@ -640,7 +641,8 @@ class NotOurTable(IcebergError):
         self.table, self.why = table, why
 
     def __str__(self) -> str:
-        return f"the catalog's table {self.table} is not this lake's: {self.why}; rename or drop it, or set FLEET_ICEBERG_NAMESPACE"
+        remedy = "rename or drop it, or set FLEET_ICEBERG_NAMESPACE"
+        return f"the catalog's table {self.table} is not this lake's: {self.why}; {remedy}"
 
 
 class StillInTable(IcebergError):
@@ -651,7 +653,8 @@ class StillInTable(IcebergError):
         self.table, self.parts, self.example = table, parts, example
 
     def __str__(self) -> str:
-        return f"{self.table} has {self.parts} of the parts that are to be deleted, such as {self.example}: bring it up to date first (`fleet iceberg sync`)"
+        still = f"{self.table} has {self.parts} of the parts that are to be deleted, such as {self.example}"
+        return f"{still}: bring it up to date first (`fleet iceberg sync`)"
 
 
 class CompactionError(FleetError):

@@ -400,21 +400,29 @@ class Fleet(Names):
     )
     iceberg: Iceberg = _setting(
         "",
-        "Catalog of Apache Iceberg tables over the lake's files, one a rule: `sql` (a database), `glue`, `rest`, `off`, or empty: `sql` on this machine only.",
+        "Catalog of Apache Iceberg tables over the lake's files, one a rule: `sql` (a database), `glue`, `rest`, "
+        "`off`, or empty: `sql` on this machine only.",
         "A catalog is a further service in an account; readers of plain Parquet need none (docs/iceberg.md).",
     )
     iceberg_uri: str = _setting(
         "",
-        "Address of that catalog: of the database, as `postgresql+psycopg2://…`, or of the REST server, `https://…`. Empty: a file on this machine. Never shown.",
+        "Address of that catalog: of the database, as `postgresql+psycopg2://…`, or of the REST server, `https://…`. "
+        "Empty: a file on this machine. Never shown.",
         "Glue has none, and on this machine a file in the folder of AWS will do.",
         secret=True,
     )
-    iceberg_warehouse: str = _setting("", "Warehouse that a REST catalog is asked for; empty: its own.", "Most have one.")
+    iceberg_warehouse: str = _setting(
+        "", "Warehouse that a REST catalog is asked for; empty: its own.", "Most have one."
+    )
     iceberg_namespace: str = _setting(
-        "", "Namespace of the tables, in Glue a database; empty: `{service}_{environment}_lake`.", "Who provisions the Glue tables has it already."
+        "",
+        "Namespace of the tables, in Glue a database; empty: `{service}_{environment}_lake`.",
+        "Who provisions the Glue tables has it already.",
     )
     iceberg_snapshot_days: int = _setting(
-        7, "Days for which a table's former snapshots are kept for time travel, 1 to 3650.", "A week of hours is 168 snapshots and some 100 KB of metadata."
+        7,
+        "Days for which a table's former snapshots are kept for time travel, 1 to 3650.",
+        "A week of hours is 168 snapshots and some 100 KB of metadata.",
     )
     price_get: float = _setting(0.00043, "US dollars for 1,000 GET requests to S3.", "S3 Standard in eu-central-1.")
     price_put: float = _setting(
@@ -552,15 +560,24 @@ class Fleet(Names):
 
     def _check_iceberg(self) -> None:
         if self.iceberg == "s3tables":
-            why = "S3 Tables keeps a table's files in a bucket of its own and takes none that lie in another, so the lake would have to be there twice: use `glue`"
+            own = "S3 Tables keeps a table's files in a bucket of its own and takes none that lie in another"
+            why = f"{own}, so the lake would have to be there twice: use `glue`"
             raise InvalidSetting("FLEET_ICEBERG", self.iceberg, why)
         if not self.iceberg_namespace:
             object.__setattr__(self, "iceberg_namespace", self.database)
-        _matches("iceberg_namespace", self.iceberg_namespace, r"[a-z0-9_]{1,120}", "use 1 to 120 of a-z, 0-9 and _ (Athena takes no others unquoted)")
+        _matches(
+            "iceberg_namespace",
+            self.iceberg_namespace,
+            r"[a-z0-9_]{1,120}",
+            "use 1 to 120 of a-z, 0-9 and _ (Athena takes no others unquoted)",
+        )
         _matches("iceberg_warehouse", self.iceberg_warehouse, r"[!-~]{0,500}", "write it without blanks")
         _within("iceberg_snapshot_days", self.iceberg_snapshot_days, 1, 3650)
         form, why = {
-            "sql": (r"[a-z0-9_+]+://[!-~]*", "write a database's address as SQLAlchemy does, such as postgresql+psycopg2://user@host/database"),
+            "sql": (
+                r"[a-z0-9_+]+://[!-~]*",
+                "write a database's address as SQLAlchemy does, such as postgresql+psycopg2://user@host/database",
+            ),
             "rest": (r"https?://[!-~]+", "write the address of the REST catalog, https://…"),
         }.get(self.iceberg_catalog, ("", "this catalog has no address: leave it empty"))
         may_be_empty = self.iceberg_catalog != "rest" and (self.profile == "local" or self.iceberg_catalog != "sql")

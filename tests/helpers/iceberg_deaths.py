@@ -1,4 +1,6 @@
-"""A catalog that dies with its process: at a chosen write of a metadata file, or at the commit, before it or just after."""
+"""A catalog that dies with its process: at a chosen write of a metadata file, or at the commit, before it or just
+after.
+"""
 
 from pyiceberg.catalog.sql import SqlCatalog
 
@@ -49,4 +51,4 @@ class DyingCatalog(SqlCatalog):
 def dying(of):
     """Return the same tables through a catalog that dies."""
     properties = {**of.catalog.properties, "py-io-impl": f"{DyingFiles.__module__}.{DyingFiles.__qualname__}"}
-    return tables.Tables(of.fleet, DyingCatalog(tables.NAME, **properties), of.store)
+    return tables.Tables(of.fleet, of.aws, DyingCatalog(tables.NAME, **properties), of.store)

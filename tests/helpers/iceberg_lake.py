@@ -37,7 +37,9 @@ class Filled:
         """Compact messages into an hour, as its next part."""
         for message in messages:
             at = hour.start + timedelta(seconds=len(self.raw.objects))
-            self.raw.put(self.rule.raw_key(RawName(int(at.timestamp() * 1000), str(uuid4()))), json.dumps(message).encode())
+            self.raw.put(
+                self.rule.raw_key(RawName(int(at.timestamp() * 1000), str(uuid4()))), json.dumps(message).encode()
+            )
         compact_hour(self.raw, self.lake, self.rule, hour)
 
     def lake_schema(self):

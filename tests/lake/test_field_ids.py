@@ -67,7 +67,16 @@ def test_a_new_generation_shares_no_number_with_the_one_before_but_those_that_ev
     new = old.next_generation
     rewrite_hour(old, new, RULE, HOUR)
     shared = of_part(old).items() & of_part(new).items()
-    assert {path[0] for path, _ in shared} == {"_key", "_ts", "_topic", "_client_id", "_version", "_status", "_payload", "_extra"}
+    assert {path[0] for path, _ in shared} == {
+        "_key",
+        "_ts",
+        "_topic",
+        "_client_id",
+        "_version",
+        "_status",
+        "_payload",
+        "_extra",
+    }
     assert of_part(new)[("speed",)] == 2 * A_GENERATION + 1
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from iceberg_deaths import Killed, Life, dying
 from iceberg_lake import HOURS, Filled
+from test_older_tables import ARCHIVE
 
 from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.lake.field_ids import A_GENERATION
@@ -17,8 +18,6 @@ from fleet_pipeline.lake.iceberg.data_files import entries
 from fleet_pipeline.lake.iceberg.sync import replace_hour, sync
 from fleet_pipeline.lake.iceberg.tables import Tables
 from fleet_pipeline.model.errors import CatalogRefused, CatalogUnavailable, NotOurTable
-from fleet_pipeline.model.rule import Rule
-from test_older_tables import ARCHIVE
 
 
 @pytest.fixture
@@ -36,7 +35,11 @@ def test_a_table_has_what_the_lake_has_and_a_second_run_changes_nothing(filled):
     assert (first.files, first.rows, first.added, first.removed) == (1, 5, 1, 0)
     assert sorted(filled.rows()["speed_kmh"].to_pylist()) == [0, 1, 2, 3, 4]
     again = filled.sync()
-    assert (again.snapshot_id, again.metadata_location, again.changed) == (first.snapshot_id, first.metadata_location, False)
+    assert (again.snapshot_id, again.metadata_location, again.changed) == (
+        first.snapshot_id,
+        first.metadata_location,
+        False,
+    )
     assert compare(filled.tables, filled.rule).same
 
 
@@ -98,7 +101,12 @@ def test_a_table_that_was_dropped_is_made_again_of_the_lake_alone(filled):
     before = filled.sync()
     filled.tables.catalog.drop_table(filled.tables.identifier(filled.rule))
     after = filled.sync()
-    assert (after.files, after.rows, after.bytes, after.columns) == (before.files, before.rows, before.bytes, before.columns)
+    assert (after.files, after.rows, after.bytes, after.columns) == (
+        before.files,
+        before.rows,
+        before.bytes,
+        before.columns,
+    )
     assert compare(filled.tables, filled.rule).same
 
 
@@ -107,7 +115,11 @@ def test_files_that_have_no_numbers_are_read_by_their_names_beside_those_that_ha
         for name in sorted(name for name in archive.namelist() if name.startswith("lake/") and "rule=rule1" in name):
             key = filled.fleet.parquet_prefix + "/" + name.split("/", 2)[2]
             filled.tables.store.put_new(key, archive.read(name))
-    column = next(name for name, of in filled.lake.contract(filled.rule).columns.items() if of.kind == "int64" and of.path == (name,))
+    column = next(
+        name
+        for name, of in filled.lake.contract(filled.rule).columns.items()
+        if of.kind == "int64" and of.path == (name,)
+    )
     old = filled.sync()
     known = Counter(map(str, filled.rows()[column].to_pylist()))
     assert known["None"] < old.rows
@@ -123,7 +135,9 @@ def test_a_table_of_the_same_name_that_is_not_ours_is_refused_and_left_as_it_is(
     filled.add(HOURS[0], *speeds(3))
     name = filled.tables.identifier(filled.rule)
     filled.tables.catalog.create_namespace(name[0])
-    filled.tables.catalog.create_table(name, filled.lake_schema(), f"s3://{filled.fleet.lake_bucket}/theirs", properties=owner)
+    filled.tables.catalog.create_table(
+        name, filled.lake_schema(), f"s3://{filled.fleet.lake_bucket}/theirs", properties=owner
+    )
     before = filled.tables.catalog.load_table(name).metadata_location
     with pytest.raises(NotOurTable, match="is not this lake's"):
         filled.sync()
@@ -172,37 +186,39 @@ def test_killed_at_any_deed_a_table_is_as_it_was_or_as_it_is_to_be_and_the_next_
 
 
 SYNC = """
-import sys
-from dataclasses import replace
+import os, sys
 from fleet_pipeline.account import Account
 from fleet_pipeline.lake.iceberg.sync import sync
 from fleet_pipeline.lake.iceberg.tables import Tables
 from fleet_pipeline.model.fleet import Fleet
 fleet = Fleet(account=sys.argv[1], bucket=sys.argv[2], home=sys.argv[3])
-account = Account.of(fleet)
-tables = Tables.of(fleet, account.aws, account.catalog_uri(""))
 print("ready", flush=True)
 sys.stdin.readline()
-for _ in range(5):
-    sync(tables, fleet.rules[0])
+def work():
+    account = Account.of(fleet)
+    tables = Tables.of(fleet, account.aws, account.catalog_uri(""))
+    for _ in range(4):
+        sync(tables, fleet.rules[0])
+for _ in range(3):
+    if not os.fork():
+        work()
+        os._exit(0)
+sys.exit(sum(bool(os.wait()[1]) for _ in range(3)))
 """
+"""Three processes, forked from one that has imported everything: an import costs two seconds of a processor."""
 
 
 def test_three_processes_at_once_register_every_file_once(filled):
     filled.add(HOURS[0], *speeds(3))
     arguments = [sys.executable, "-c", SYNC, filled.fleet.account, filled.fleet.bucket, filled.fleet.home]
-    processes = [subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    for process in processes:
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        process.stdin.write("\n")
-        process.stdin.flush()
-    for number in range(4):
-        filled.add(HOURS[number % 2], *speeds(3))
-        filled.sync()
-    for process in processes:
-        process.communicate()
-        assert process.returncode == 0
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as three:
+        assert three.stdout.readline() == "ready\n"
+        three.stdin.write("\n")
+        three.stdin.flush()
+        for number in range(4):
+            filled.add(HOURS[number % 2], *speeds(3))
+            filled.sync()
+    assert three.returncode == 0
     table = filled.tables.find(filled.rule)
     paths = [file.file_path for file in entries(table, table.current_snapshot())]
     assert len(paths) == len({*paths}) == 5

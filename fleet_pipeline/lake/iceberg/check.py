@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-
 from fleet_pipeline.lake.iceberg.columns import wanted_schema
 from fleet_pipeline.lake.iceberg.data_files import entries, has_deletions
 from fleet_pipeline.lake.iceberg.sync import Synced, shown
@@ -36,21 +35,32 @@ class Compared:
 def compare(tables: Tables, rule: Rule, count_rows_of: int | None = None) -> Compared:
     """Return how a rule's table differs from the lake. Nothing is changed.
 
-    Every file is compared by name and size; rows are counted by the footers of so many files, the newest, at a GET each; None means all.
-    Raises CatalogRefused where there is no table, NotOurTable, CatalogUnavailable, PartDamaged.
+    Every file is compared by name and size; rows are counted by the footers of so many files, the newest, at a GET
+    each; None means all. Raises CatalogRefused where there is no table, NotOurTable, CatalogUnavailable, PartDamaged.
     """
     table = tables.find(rule)
     if table is None:
-        raise CatalogRefused(tables.fleet.iceberg_catalog, f"there is no table {'.'.join(tables.identifier(rule))} yet: `fleet iceberg sync` makes it")
+        raise CatalogRefused(
+            tables.fleet.iceberg_catalog,
+            f"there is no table {'.'.join(tables.identifier(rule))} yet: `fleet iceberg sync` makes it",
+        )
     with tables.asking():
         has = {file.file_path: file for file in entries(table, table.current_snapshot())}
         hidden = has_deletions(table, table.current_snapshot())
     lake = tables.lake()
-    parts = {f"s3://{tables.fleet.lake_bucket}/{part.key}": part for _, found in sorted(lake.all_parts(rule).items()) for part in found}
+    parts = {
+        f"s3://{tables.fleet.lake_bucket}/{part.key}": part
+        for _, found in sorted(lake.all_parts(rule).items())
+        for part in found
+    }
     said = [f"{path} is in the lake and not in the table" for path in parts if path not in has]
     said += [f"{path} is in the table and not in the lake" for path in has if path not in parts]
     both = [path for path in parts if path in has]
-    said += [f"{path} has {parts[path].size} bytes in the lake and {size} in the table" for path in both if (size := has[path].file_size_in_bytes) != parts[path].size]
+    said += [
+        f"{path} has {parts[path].size} bytes in the lake and {size} in the table"
+        for path in both
+        if (size := has[path].file_size_in_bytes) != parts[path].size
+    ]
     newest = both[-count_rows_of:] if count_rows_of else both if count_rows_of is None else []
     for path in newest:
         if (rows := opened(tables.store, parts[path]).rows) != has[path].record_count:
@@ -59,4 +69,6 @@ def compare(tables: Tables, rule: Rule, count_rows_of: int | None = None) -> Com
         said.append("the table has not the columns that the lake has recorded")
     if hidden:
         said.append("somebody deletes rows of the table by files of its own: drop the table and sync")
-    return Compared(shown(tables, rule, table), len(parts), sum(part.size for part in parts.values()), len(newest), tuple(said))
+    return Compared(
+        shown(tables, rule, table), len(parts), sum(part.size for part in parts.values()), len(newest), tuple(said)
+    )

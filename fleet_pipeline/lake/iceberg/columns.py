@@ -1,4 +1,6 @@
-"""A rule's contract as Iceberg's schema, and what makes a table have it: the numbers are the contract's, not the catalog's."""
+"""A rule's contract as Iceberg's schema, and what makes a table have it: the numbers are the contract's, not the
+catalog's.
+"""
 
 from collections.abc import Mapping
 
@@ -22,7 +24,9 @@ HOURS = PartitionSpec(PartitionField(source_id=TS, field_id=1000, transform=Hour
 
 
 def first_schema() -> Schema:
-    """Return the columns that every table has, in which a table is made: a catalog counts them from 1 as we do, and may count no others so."""
+    """Return the columns that every table has, in which a table is made: a catalog counts them from 1 as we do, and may
+    count no others so.
+    """
     return _schema(pa.schema([*HEAD, EXTRA]), Contract(), 1)
 
 
@@ -32,16 +36,18 @@ def wanted_schema(contract: Contract, generation: int) -> Schema:
 
 
 def updates(table: Table, wanted: Schema) -> tuple[TableUpdate, ...]:
-    """Return what makes these the table's columns, and the names by which files without numbers are read; nothing where both are so."""
+    """Return what makes these the table's columns, and the names by which files without numbers are read; nothing where
+    both are so.
+    """
     properties = {TableProperties.DEFAULT_NAME_MAPPING: wanted.name_mapping.model_dump_json()}
     named = () if properties.items() <= table.properties.items() else (SetPropertiesUpdate(updates=properties),)
     if table.schema().fields == wanted.fields:
         return named
     known = next((schema for schema in table.schemas().values() if schema.fields == wanted.fields), None)
     if known is not None:
-        return (SetCurrentSchemaUpdate(schema_id=known.schema_id), *named)
+        return (SetCurrentSchemaUpdate.model_validate({"schema-id": known.schema_id}), *named)
     new = wanted.model_copy(update={"schema_id": 1 + max(table.schemas())})
-    return (AddSchemaUpdate(schema=new), SetCurrentSchemaUpdate(schema_id=-1), *named)
+    return (AddSchemaUpdate(schema=new), SetCurrentSchemaUpdate(), *named)
 
 
 def described(schema: Schema) -> Mapping[str, str]:

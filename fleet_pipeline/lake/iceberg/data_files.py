@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pyarrow.parquet as pq
 from pyiceberg.conversions import to_bytes
@@ -28,14 +29,16 @@ def partition(hour: Hour) -> int:
 
 
 def entry(store: Store, address: str, part: Part, hour: Hour) -> DataFile:
-    """Return a part as a table lists it: its rows and its first and last instant, out of its footer. Raises PartDamaged.
+    """Return a part as a table lists it: its rows and its first and last instant, out of its footer. Raises
+    PartDamaged.
 
-    No other column's bounds are said: a manifest would hold values of messages, and what is erased from the lake would stay there. Who asks for
-    a range of another column has the statistics in the file itself.
+    No other column's bounds are said: a manifest would hold values of messages, and what is erased from the lake would
+    stay there. Who asks for a range of another column has the statistics in the file itself.
     """
     footer = opened(store, part).footer
     groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
-    counted = {"value_counts": {TS: footer.num_rows}, "null_value_counts": {TS: 0}}
+    said: dict[str, Any] = {"value_counts": {TS: footer.num_rows}, "null_value_counts": {TS: 0}}
+    said |= _bounds([group.column(_TS_COLUMN).statistics for group in groups])
     return DataFile.from_args(
         content=DataFileContent.DATA,
         file_path=address,
@@ -48,13 +51,14 @@ def entry(store: Store, address: str, part: Part, hour: Hour) -> DataFile:
         spec_id=0,
         equality_ids=None,
         key_metadata=None,
-        **counted,
-        **_bounds([group.column(_TS_COLUMN).statistics for group in groups]),
+        **said,
     )
 
 
 def entries(table: Table, snapshot: Snapshot | None) -> Iterator[DataFile]:
-    """Yield the files that a snapshot has. Who deletes rows of it by files of deletions is not this package: those are passed over."""
+    """Yield the files that a snapshot has. Who deletes rows of it by files of deletions is not this package: those are
+    passed over.
+    """
     for manifest in snapshot.manifests(table.io) if snapshot else ():
         if manifest.content == ManifestContent.DATA:
             yield from (each.data_file for each in manifest.fetch_manifest_entry(table.io))
@@ -62,12 +66,14 @@ def entries(table: Table, snapshot: Snapshot | None) -> Iterator[DataFile]:
 
 def has_deletions(table: Table, snapshot: Snapshot | None) -> bool:
     """Whether a snapshot hides rows of its files."""
-    return any(manifest.content != ManifestContent.DATA for manifest in (snapshot.manifests(table.io) if snapshot else ()))
+    return any(
+        manifest.content != ManifestContent.DATA for manifest in (snapshot.manifests(table.io) if snapshot else ())
+    )
 
 
 def _start(group: pq.RowGroupMetaData) -> int:
     first = group.column(0)
-    return min(first.dictionary_page_offset, first.data_page_offset) if first.has_dictionary_page else first.data_page_offset
+    return int(first.dictionary_page_offset if first.has_dictionary_page else first.data_page_offset)
 
 
 def _bounds(found: list[pq.Statistics | None]) -> dict[str, dict[int, bytes]]:

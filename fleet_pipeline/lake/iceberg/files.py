@@ -1,4 +1,6 @@
-"""The files of Iceberg's metadata in the lake's bucket, as PyIceberg reads and writes them: through our store, which overwrites nothing."""
+"""The files of Iceberg's metadata in the lake's bucket, as PyIceberg reads and writes them: through our store, which
+overwrites nothing.
+"""
 
 import io
 import threading
@@ -20,8 +22,9 @@ _NAMES = ("region", "account", "endpoint", "secret")
 class StoreFiles(FileIO):
     """The objects of S3, by their `s3://` addresses, under this package's rules of who may be asked and how often.
 
-    PyIceberg's own would write without the condition that the key is free, which the lake's bucket policy refuses. Nothing is deleted: a
-    commit of which the answer was lost is taken for failed, and what it wrote may be the table. `maintenance` removes what nobody refers to.
+    PyIceberg's own would write without the condition that the key is free, which the lake's bucket policy refuses.
+    Nothing is deleted: a commit of which the answer was lost is taken for failed, and what it wrote may be the table.
+    `maintenance` removes what nobody refers to.
     """
 
     def __init__(self, properties: Properties = EMPTY_DICT) -> None:
@@ -45,7 +48,9 @@ class StoreFiles(FileIO):
 
 
 def properties_of(aws: Aws) -> dict[str, str]:
-    """Return what a catalog of PyIceberg is given to reach files through `StoreFiles`. On this machine it holds the secret."""
+    """Return what a catalog of PyIceberg is given to reach files through `StoreFiles`. On this machine it holds the
+    secret.
+    """
     reached = {"region": aws.region, "account": aws.account, "endpoint": aws.endpoint_url or "", "secret": aws.secret}
     return {"py-io-impl": f"{StoreFiles.__module__}.{StoreFiles.__qualname__}"} | {
         f"fleet-pipeline.{name}": value for name, value in reached.items()
@@ -73,7 +78,9 @@ class _Stores(threading.local):
 
 @cache
 def _stores(region: str, account: str, endpoint: str, secret: str) -> _Stores:
-    """Return the stores of an account. PyIceberg makes a `FileIO` for each load of a table, and connections are worth keeping."""
+    """Return the stores of an account. PyIceberg makes a `FileIO` for each load of a table, and connections are worth
+    keeping.
+    """
     return _Stores(Aws(region, account, endpoint or None, secret))
 
 
@@ -103,13 +110,13 @@ class _Object:
 
 
 class _Input(_Object, InputFile):
-    def open(self, seekable: bool = True) -> Any:  # noqa: FBT001, FBT002 (PyIceberg's)
+    def open(self, seekable: bool = True) -> Any:  # noqa: FBT001, FBT002, ARG002 (PyIceberg's)
         return Remote(lambda start, stop: self._files.store(self._bucket).read(self._key, start, stop), len(self))
 
 
 class _Output(_Object, OutputFile):
-    def create(self, overwrite: bool = False) -> Any:  # noqa: FBT001, FBT002 (PyIceberg's)
-        """Return a file that is written as it is closed. Nothing is overwritten, whatever is asked: names are new ones."""
+    def create(self, overwrite: bool = False) -> Any:  # noqa: FBT001, FBT002, ARG002 (PyIceberg's)
+        """Return a file that is written as it is closed. Nothing is overwritten, whatever is asked: names are new."""
         return _Written(self)
 
     def to_input_file(self) -> InputFile:

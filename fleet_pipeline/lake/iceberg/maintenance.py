@@ -1,4 +1,6 @@
-"""What keeps a table small: manifests merged, snapshots forgotten after some days, metadata removed that nothing refers to any more."""
+"""What keeps a table small: manifests merged, snapshots forgotten after some days, metadata removed that nothing refers
+to any more.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -38,10 +40,12 @@ class Maintained:
 
 
 def maintain(tables: Tables, rule: Rule, now: datetime, unfinished: timedelta = UNFINISHED) -> Maintained | None:
-    """Return once a table's manifests are merged, its old snapshots forgotten, and the metadata gone to which nothing refers; None for no table.
+    """Return once a table's manifests are merged, its old snapshots forgotten, and the metadata gone to which nothing
+    refers; None for no table.
 
-    The current snapshot is always kept. Only objects below the table's own place that are older than `unfinished` go, by their version; no
-    part of the lake. Safe beside any number of `sync` and readers; a second run finds nothing to do. Raises as `sync` does.
+    The current snapshot is always kept. Only objects below the table's own place that are older than `unfinished` go,
+    by their version; no part of the lake. Safe beside any number of `sync` and readers; a second run finds nothing to
+    do. Raises as `sync` does.
     """
     before = tables.find(rule)
     if before is None:
@@ -103,7 +107,9 @@ def _expired(table: Table, until: datetime) -> None:
 
 
 def _objects(tables: Tables, table: Table) -> list[Version]:
-    """Return every version below a table's place. Raises CatalogRefused where that is not below the lake's: it is not ours to clear."""
+    """Return every version below a table's place. Raises CatalogRefused where that is not below the lake's: it is not
+    ours to clear.
+    """
     bucket, key = place(f"{table.location().rstrip('/')}/metadata/")
     tables.check_place(bucket, key)
     return [version for page in tables.store.versions(key) for version in page]

@@ -29,13 +29,16 @@ class Forgotten:
 def forget(tables: Tables, rule: Rule, keys: Collection[str]) -> Forgotten:
     """Return once no snapshot of a rule's table leads to these parts, and every version of them is deleted.
 
-    First the snapshots go, in one commit, then the metadata that only they needed, then the parts: killed anywhere, the same call goes on.
-    Raises StillInTable, and changes nothing, where the current snapshot has one of them: replace the hour first (`sync`, `replace_hour`).
-    A reader that began before with one of these snapshots fails. Without a table the parts alone are deleted.
+    First the snapshots go, in one commit, then the metadata that only they needed, then the parts: killed anywhere, the
+    same call goes on. Raises StillInTable, and changes nothing, where the current snapshot has one of them: replace the
+    hour first (`sync`, `replace_hour`). A reader that began before with one of these snapshots fails. Without a table
+    the parts alone are deleted.
     """
     table, paths = tables.find(rule), {f"s3://{tables.fleet.lake_bucket}/{key}" for key in keys}
     expired, metadata = changed(tables, rule, lambda found: _expired(tables, found, paths)) if table else ((), 0)
-    found = [version for key in sorted(keys) for page in tables.store.versions(key) for version in page if version.key == key]
+    found = [
+        version for key in sorted(keys) for page in tables.store.versions(key) for version in page if version.key == key
+    ]
     tables.store.delete(found)
     return Forgotten(expired, metadata, len(found))
 

@@ -1,14 +1,15 @@
 """A rule's table, brought to what the lake holds: one look at both, and one commit of the difference.
 
-The table is looked at before the lake, and the commit holds only if the table is still what was looked at. So a file that it has and the lake
-has not is one that the lake has no longer, and never one that came meanwhile. Whoever loses a race looks at both again.
+The table is looked at before the lake, and the commit holds only if the table is still what was looked at. So a file
+that it has and the lake has not is one that the lake has no longer, and never one that came meanwhile. Whoever loses a
+race looks at both again.
 """
 
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TypeVar
 
 from pyiceberg.exceptions import CommitFailedException, ValidationException
 from pyiceberg.manifest import DataFile
@@ -23,6 +24,8 @@ from fleet_pipeline.lake.layout import Lake, Part
 from fleet_pipeline.model.errors import CatalogUnavailable
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.rule import Rule
+
+T = TypeVar("T")
 
 ATTEMPTS = 50
 """Commits that are tried while others change the table."""
@@ -62,23 +65,30 @@ class Synced:
 def sync(tables: Tables, rule: Rule, *, sleep: Callable[[float], None] = time.sleep) -> Synced:
     """Return a rule's table once it has every part that the lake has, and no other; where there is none it is made.
 
-    Parts that came late, new columns, rewritten hours and a new generation follow, in one snapshot a run; a second run makes none. Stopped
-    anywhere, it leaves the table as it was or as it is to be. Raises NotOurTable, CatalogRefused, CatalogUnavailable, PartDamaged.
+    Parts that came late, new columns, rewritten hours and a new generation follow, in one snapshot a run; a second run
+    makes none. Stopped anywhere, it leaves the table as it was or as it is to be. Raises NotOurTable, CatalogRefused,
+    CatalogUnavailable, PartDamaged.
     """
     return changed(tables, rule, lambda table: _brought(tables, rule, table), sleep)
 
 
-def replace_hour(tables: Tables, rule: Rule, hour: Hour, parts: Iterable[Part], *, sleep: Callable[[float], None] = time.sleep) -> int:
-    """Return the snapshot in which the table has exactly these parts of an hour, of whatever generation it had others; of other hours nothing changes.
+def replace_hour(
+    tables: Tables, rule: Rule, hour: Hour, parts: Iterable[Part], *, sleep: Callable[[float], None] = time.sleep
+) -> int:
+    """Return the snapshot in which the table has exactly these parts of an hour, of whatever generation it had others;
+    of other hours nothing changes.
 
-    For whoever writes an hour anew: readers of the table see the hour before or after, never both and never neither. A second time changes nothing.
+    For whoever writes an hour anew: readers of the table see the hour before or after, never both and never neither. A
+    second time changes nothing.
     """
     wanted = {part.key: (part, hour) for part in parts}
     return changed(tables, rule, lambda table: _hour_replaced(tables, rule, table, hour, wanted), sleep)
 
 
-def changed(tables: Tables, rule: Rule, change: "Callable[[Table], Any]", sleep: Callable[[float], None] = time.sleep) -> Any:
-    """Return what a change of a table returns, once it was not beside another: whoever loses looks again at a table that is there, or is made."""
+def changed(tables: Tables, rule: Rule, change: Callable[[Table], T], sleep: Callable[[float], None] = time.sleep) -> T:
+    """Return what a change of a table returns, once it was not beside another: whoever loses looks again at a table
+    that is there, or is made.
+    """
     for attempt in range(ATTEMPTS):
         table = tables.made(rule)
         try:
@@ -86,11 +96,15 @@ def changed(tables: Tables, rule: Rule, change: "Callable[[Table], Any]", sleep:
                 return change(table)
         except (CommitFailedException, ValidationException):
             sleep(random.uniform(0, 2) * min(LONGEST_PAUSE_S, PAUSE_S * 2**attempt))  # noqa: S311 (jitter)
-    raise CatalogUnavailable(tables.fleet.iceberg_catalog, f"others changed {'.'.join(tables.identifier(rule))} {ATTEMPTS} times meanwhile")
+    raise CatalogUnavailable(
+        tables.fleet.iceberg_catalog, f"others changed {'.'.join(tables.identifier(rule))} {ATTEMPTS} times meanwhile"
+    )
 
 
 def expire(table: Table, snapshots: Sequence[int]) -> None:
-    """Forget snapshots of a table, in one commit. Raises CommitFailedException where somebody else has just forgotten one of them."""
+    """Forget snapshots of a table, in one commit. Raises CommitFailedException where somebody else has just forgotten
+    one of them.
+    """
     try:
         table.maintenance.expire_snapshots().by_ids([*snapshots]).commit()
     except ValueError as error:
@@ -102,14 +116,16 @@ def _brought(tables: Tables, rule: Rule, table: Table) -> Synced:
     lake = tables.lake()
     parts = {key: (part, hour) for hour, found in lake.all_parts(rule).items() for part in found for key in [part.key]}
     difference = _difference(tables, has, parts)
-    _commit(table, tables, lake, rule, difference)
+    _commit(table, lake, rule, difference)
     return _synced(tables, rule, table, lake, difference)
 
 
-def _hour_replaced(tables: Tables, rule: Rule, table: Table, hour: Hour, wanted: Mapping[str, tuple[Part, Hour]]) -> int:
+def _hour_replaced(
+    tables: Tables, rule: Rule, table: Table, hour: Hour, wanted: Mapping[str, tuple[Part, Hour]]
+) -> int:
     number = partition(hour)
     has = {file.file_path: file for file in entries(table, table.current_snapshot()) if file.partition[0] == number}
-    _commit(table, tables, tables.lake(), rule, _difference(tables, has, wanted))
+    _commit(table, tables.lake(), rule, _difference(tables, has, wanted))
     snapshot = table.current_snapshot()
     return snapshot.snapshot_id if snapshot else 0
 
@@ -123,18 +139,21 @@ class _Difference:
 def _difference(tables: Tables, has: Mapping[str, DataFile], parts: Mapping[str, tuple[Part, Hour]]) -> _Difference:
     """Return what a table lacks and what it has too much. A file of another size is another file."""
     wanted = {f"s3://{tables.fleet.lake_bucket}/{key}": found for key, found in parts.items()}
-    same = {path for path, (part, _) in wanted.items() if (file := has.get(path)) and file.file_size_in_bytes == part.size}
+    same = {
+        path for path, (part, _) in wanted.items() if (file := has.get(path)) and file.file_size_in_bytes == part.size
+    }
     added = [entry(tables.store, path, *found) for path, found in wanted.items() if path not in same]
     return _Difference(added, [file for path, file in has.items() if path not in same])
 
 
-def _commit(table: Table, tables: Tables, lake: Lake, rule: Rule, difference: _Difference) -> None:
+def _commit(table: Table, lake: Lake, rule: Rule, difference: _Difference) -> None:
     """Have the table's columns be the contract's, and its files differ so: both at once, or neither."""
     schema = wanted_schema(lake.contract(rule), lake.generation)
     with table.transaction() as change:
         if made := updates(table, schema):
+            seen = AssertCurrentSchemaId.model_validate({"current-schema-id": table.schema().schema_id})
             # PyIceberg's own ways to change columns give them numbers of its choice.
-            change._apply(made, (AssertCurrentSchemaId(current_schema_id=table.schema().schema_id),))  # noqa: SLF001
+            change._apply(made, (seen,))  # noqa: SLF001
         if difference.added or difference.removed:
             _snapshot(change, difference, {GENERATION: str(lake.generation)})
 
@@ -150,7 +169,12 @@ def _snapshot(change: Transaction, difference: _Difference, said: dict[str, str]
 
 
 def _synced(tables: Tables, rule: Rule, table: Table, lake: Lake, difference: _Difference) -> Synced:
-    return replace(shown(tables, rule, table), added=len(difference.added), removed=len(difference.removed), generation=lake.generation)
+    return replace(
+        shown(tables, rule, table),
+        added=len(difference.added),
+        removed=len(difference.removed),
+        generation=lake.generation,
+    )
 
 
 def shown(tables: Tables, rule: Rule, table: Table) -> Synced:

@@ -1,4 +1,6 @@
-"""A fleet's tables in an Iceberg catalog: opened, made where there is none, and refused where there is one that is not ours."""
+"""A fleet's tables in an Iceberg catalog: opened, made where there is none, and refused where there is one that is not
+ours.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,8 +16,9 @@ from pyiceberg.table import Table, TableProperties
 from requests import RequestException
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
 
-from fleet_pipeline.aws.clients import Aws, doing
+from fleet_pipeline.aws.clients import Aws, absent, doing
 from fleet_pipeline.aws.store import S3Store
+from fleet_pipeline.lake.catalog import tables
 from fleet_pipeline.lake.iceberg.columns import HOURS, first_schema
 from fleet_pipeline.lake.iceberg.files import properties_of
 from fleet_pipeline.lake.layout import Lake
@@ -25,7 +28,9 @@ from fleet_pipeline.model.plain import plain
 from fleet_pipeline.model.rule import Rule
 
 NAME = "fleet"
-"""The catalog's name: part of its keys in a SQL database, and where PyIceberg's own settings are looked for (`PYICEBERG_CATALOG__FLEET__TOKEN`)."""
+"""The catalog's name: part of its keys in a SQL database, and where PyIceberg's own settings are looked for
+(`PYICEBERG_CATALOG__FLEET__TOKEN`).
+"""
 
 OWNER = "fleet-pipeline.lake"
 """Property of a table that says of which rule's parts it is."""
@@ -41,7 +46,7 @@ MANIFEST_BYTES = 1024 * 1024
 
 _FIXED = {
     TableProperties.FORMAT_VERSION: "2",
-    TableProperties.COMMIT_NUM_RETRIES: "0",  # repeated as it was, a commit would add a file that somebody else has added meanwhile
+    TableProperties.COMMIT_NUM_RETRIES: "0",  # a commit that is repeated adds what others have added meanwhile
     TableProperties.MANIFEST_MERGE_ENABLED: "true",
     TableProperties.MANIFEST_MIN_MERGE_COUNT: str(MERGED),
     TableProperties.MANIFEST_TARGET_SIZE_BYTES: str(MANIFEST_BYTES),
@@ -71,6 +76,7 @@ class Tables:
     """The tables of one fleet, and the lake that they are of."""
 
     fleet: Fleet
+    aws: Aws
     catalog: Catalog
     store: S3Store
 
@@ -82,10 +88,10 @@ class Tables:
         """
         store = S3Store(aws, fleet.lake_bucket)
         with asking(fleet.iceberg_catalog, uri):
-            return cls(fleet, _opened(fleet, aws, uri), store)
+            return cls(fleet, aws, _opened(fleet, aws, uri), store)
 
     def identifier(self, rule: Rule) -> tuple[str, str]:
-        """Return namespace and name of a rule's table. Not the rule's key alone: Glue has a table of that name already."""
+        """Return namespace and name of a rule's table. Not the rule's key alone: Glue has such a table already."""
         return self.fleet.iceberg_namespace, f"{rule.key.lower()}_iceberg"
 
     def lake(self) -> Lake:
@@ -103,7 +109,7 @@ class Tables:
             except exceptions.NoSuchTableError:
                 return None
             except FileNotFoundError as error:
-                why = f"{'.'.join(name)} leads to {error}, which is gone: drop the table from the catalog, and `fleet iceberg sync` makes it anew"
+                why = f"{'.'.join(name)} leads to {error}, which is gone: drop the table, and sync makes it anew"
                 raise CatalogRefused(self.fleet.iceberg_catalog, why) from error
             except (exceptions.NoSuchPropertyException, ValueError) as error:  # of Glue's table of something else
                 raise NotOurTable(".".join(name), f"it is no Iceberg table ({plain(error, 200)})") from error
@@ -116,9 +122,12 @@ class Tables:
         return self.find(rule) or self._make(rule)
 
     def check_place(self, bucket: str, key: str) -> None:
-        """Return where an object is metadata of this lake's; raise CatalogRefused where it is not, so that nothing of anybody else's is deleted."""
+        """Return where an object is metadata of this lake's; raise CatalogRefused where it is not, so that nothing of
+        anybody else's is deleted.
+        """
         if bucket != self.fleet.lake_bucket or not key.startswith(metadata_prefix(self.fleet)):
-            why = f"it keeps metadata at s3://{bucket}/{key}, not below s3://{self.fleet.lake_bucket}/{metadata_prefix(self.fleet)}, where it was told to"
+            told = f"s3://{self.fleet.lake_bucket}/{metadata_prefix(self.fleet)}"
+            why = f"it keeps metadata at s3://{bucket}/{key}, not below {told}, where it was told to"
             raise CatalogRefused(self.fleet.iceberg_catalog, why)
 
     @contextmanager
@@ -129,33 +138,57 @@ class Tables:
 
     def _make(self, rule: Rule) -> Table:
         name = self.identifier(rule)
-        # A folder of its own each time: another catalog's table of the same rule must not lose its files to the maintenance of this one.
+        # A folder of its own each time: another catalog's table of the same rule must not lose its files to the
+        # maintenance of this one.
         location = f"s3://{self.fleet.lake_bucket}/{metadata_prefix(self.fleet)}{name[1]}-{uuid4().hex[:12]}"
         properties = _FIXED | {OWNER: self._owner(rule)}
         with self.asking():
-            with suppress(IntegrityError):  # somebody else was faster, here and below
-                self.catalog.create_namespace_if_not_exists(name[0])
+            self._make_namespace(name[0])
             with suppress(exceptions.TableAlreadyExistsError):
                 self.catalog.create_table(name, first_schema(), location, HOURS, properties=properties)
         found = self.find(rule)
         if found is None:
-            raise CatalogUnavailable(self.fleet.iceberg_catalog, f"it has made {'.'.join(name)}, and does not know it yet")
-        if found.spec() != HOURS or not {field.field_id for field in first_schema().fields} <= {*found.schema().field_ids}:
-            raise CatalogRefused(self.fleet.iceberg_catalog, f"it gave columns or partitions of {'.'.join(name)} other numbers than it was told")
+            raise CatalogUnavailable(
+                self.fleet.iceberg_catalog, f"it has made {'.'.join(name)}, and does not know it yet"
+            )
+        if found.spec() != HOURS or not {field.field_id for field in first_schema().fields} <= {
+            *found.schema().field_ids
+        }:
+            raise CatalogRefused(
+                self.fleet.iceberg_catalog,
+                f"it gave columns or partitions of {'.'.join(name)} other numbers than it was told",
+            )
         return found
+
+    def _make_namespace(self, name: str) -> None:
+        """Make the namespace, where somebody else has not: in Glue the database of the fleet's other tables, as they
+        would have made it.
+        """
+        database = tables.database(self.fleet)
+        if self.fleet.iceberg_catalog == "glue" and name == database.name:
+            if database.read(self.aws) is None:
+                with absent("AlreadyExistsException"):
+                    database.create(self.aws)
+            return
+        with suppress(IntegrityError):
+            self.catalog.create_namespace_if_not_exists(name)
 
     def _owner(self, rule: Rule) -> str:
         return f"s3://{self.fleet.lake_bucket}/{self.fleet.parquet_prefix}/rule={rule.key}"
 
 
 def metadata_prefix(fleet: Fleet) -> str:
-    """Return where the metadata of all tables lies in the lake's bucket: below a name that readers of the parts pass over."""
+    """Return where the metadata of all tables lies in the lake's bucket: below a name that readers of the parts pass
+    over.
+    """
     return f"{fleet.parquet_prefix}/_iceberg/"
 
 
 @contextmanager
 def asking(kind: str, uri: str) -> Iterator[None]:
-    """Turn what a catalog raises into CatalogUnavailable where another try may succeed, and into CatalogRefused otherwise."""
+    """Turn what a catalog raises into CatalogUnavailable where another try may succeed, and into CatalogRefused
+    otherwise.
+    """
     try:
         with doing(f"let the Iceberg catalog ({kind}) be used"):
             yield

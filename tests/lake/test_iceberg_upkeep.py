@@ -1,0 +1,134 @@
+"""What keeps an Iceberg table right and small: the check, the maintenance, and the removal of parts from its history."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from iceberg_lake import HOURS, Filled
+
+from fleet_pipeline.aws.store import S3Store
+from fleet_pipeline.lake.iceberg import tables as settings_of_tables
+from fleet_pipeline.lake.iceberg.check import compare
+from fleet_pipeline.lake.iceberg.data_files import entries
+from fleet_pipeline.lake.iceberg.maintenance import maintain
+from fleet_pipeline.lake.iceberg.removal import forget
+from fleet_pipeline.lake.iceberg.sync import replace_hour
+from fleet_pipeline.model.errors import CatalogRefused, StillInTable
+
+NOW = datetime.now(UTC)
+MUCH_LATER = NOW + timedelta(days=30)
+
+
+@pytest.fixture
+def filled(fleet):
+    return Filled(fleet)
+
+
+def messages(count):
+    return [{"speed_kmh": number} for number in range(count)]
+
+
+def metadata(filled):
+    """Return the keys of all versions of metadata in the lake's bucket."""
+    prefix = settings_of_tables.metadata_prefix(filled.fleet)
+    return [version.key for page in filled.tables.store.versions(prefix) for version in page]
+
+
+def grown(filled, commits):
+    for number in range(commits):
+        filled.add(HOURS[number % 2], *messages(3))
+        filled.sync()
+
+
+def test_a_check_names_what_the_lake_has_and_the_table_has_not_and_the_other_way_round(filled):
+    with pytest.raises(CatalogRefused, match="`fleet iceberg sync` makes it"):
+        compare(filled.tables, filled.rule)
+    filled.add(HOURS[0], *messages(3))
+    filled.sync()
+    found = compare(filled.tables, filled.rule)
+    assert (found.same, found.files, found.counted, found.table.rows) == (True, 1, 1, 3)
+    filled.add(HOURS[1], *messages(3))
+    [lacking] = compare(filled.tables, filled.rule).differences
+    assert "hour=10/part-00000.parquet is in the lake and not in the table" in lacking
+    filled.generation()
+    assert (
+        len(compare(filled.tables, filled.rule).differences) == 4
+    )  # two files, the other generation's one, the columns
+    filled.sync()
+    assert compare(filled.tables, filled.rule).same
+
+
+def test_maintenance_merges_manifests_forgets_old_snapshots_and_removes_what_nothing_refers_to(filled):
+    grown(filled, 6)
+    rows = filled.rows().num_rows
+    before = len(metadata(filled))
+    done = maintain(filled.tables, filled.rule, MUCH_LATER)
+    assert (done.manifests_before, done.manifests, done.snapshots_before, done.snapshots) == (6, 1, 6, 1)
+    assert done.removed > 0
+    assert len(metadata(filled)) == done.objects < before
+    assert filled.rows().num_rows == rows
+    assert compare(filled.tables, filled.rule).same
+    again = maintain(filled.tables, filled.rule, MUCH_LATER)
+    assert (again.manifests, again.snapshots, again.removed) == (1, 1, 0)
+
+
+def test_maintenance_leaves_alone_what_is_young_what_readers_may_ask_for_and_what_is_not_its_own(filled):
+    grown(filled, 3)
+    prefix = settings_of_tables.metadata_prefix(filled.fleet)
+    other = f"{prefix}another-table/metadata/snap-1.avro"
+    filled.tables.store.put_new(other, b"theirs")
+    table = filled.tables.find(filled.rule)
+    [part] = [file.file_path for file in entries(table, table.snapshots()[0])]
+    first = table.snapshots()[0].snapshot_id
+    done = maintain(filled.tables, filled.rule, datetime.now(UTC))
+    assert (done.snapshots, done.removed) == (4, 0)  # one more: that of the merged manifests
+    assert filled.tables.find(filled.rule).scan(snapshot_id=first).to_arrow().num_rows == 3
+    maintain(filled.tables, filled.rule, MUCH_LATER)
+    assert other in metadata(filled)
+    assert filled.tables.store.read(part.split("/", 3)[3], 0, 4) == b"PAR1"
+
+
+def test_maintenance_of_a_rule_without_a_table_makes_none(filled):
+    assert maintain(filled.tables, filled.rule, NOW) is None
+    assert filled.tables.find(filled.rule) is None
+
+
+def test_a_reader_that_began_before_the_maintenance_reads_on(filled):
+    grown(filled, 6)
+    began = filled.tables.find(filled.rule)
+    maintain(filled.tables, filled.rule, datetime.now(UTC) + timedelta(days=8), unfinished=timedelta(days=9))
+    assert began.scan().to_arrow().num_rows == 18
+
+
+def test_a_part_that_is_to_be_forgotten_is_in_no_snapshot_and_in_no_bucket_afterwards(filled):
+    filled.add(HOURS[0], *messages(3))
+    filled.add(HOURS[0], *messages(4))
+    filled.sync()
+    filled.add(HOURS[1], *messages(5))
+    filled.sync()
+    kept, gone = filled.lake.parts(filled.rule, HOURS[0])
+    with pytest.raises(StillInTable, match="bring it up to date first"):
+        forget(filled.tables, filled.rule, [gone.key])
+    replace_hour(filled.tables, filled.rule, HOURS[0], [kept])
+    done = forget(filled.tables, filled.rule, [gone.key])
+    assert (len(done.snapshots), done.files) == (2, 1)
+    table = filled.tables.find(filled.rule)
+    paths = {file.file_path for snapshot in table.snapshots() for file in entries(table, snapshot)}
+    assert len(paths) == 2
+    assert not any(gone.key in path for path in paths)
+    assert not [page for page in S3Store(filled.aws, filled.fleet.lake_bucket).versions(gone.key) if page]
+    assert filled.rows().num_rows == 8
+    again = forget(filled.tables, filled.rule, [gone.key])
+    assert (again.snapshots, again.metadata, again.files) == ((), 0, 0)
+    assert compare(filled.tables, filled.rule).same
+
+
+def test_no_value_of_a_message_stands_in_a_manifest(filled):
+    serial = "297468000042"
+    filled.add(HOURS[0], *({"serial": serial, "speed_kmh": 1.5} for _ in range(4)))
+    filled.sync()
+    for key in metadata(filled):
+        [size] = [version.size for page in filled.tables.store.versions(key) for version in page]
+        assert serial.encode() not in filled.tables.store.read(key, 0, size)
+    table = filled.tables.find(filled.rule)
+    for file in entries(table, table.current_snapshot()):
+        assert {*file.lower_bounds} == {*file.upper_bounds} == {2}  # the instant of receipt
