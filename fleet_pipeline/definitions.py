@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from fleet_pipeline.assets.provisioning.jobs import (
 from fleet_pipeline.assets.provisioning.schedules import drift_schedule
 from fleet_pipeline.assets.shared.scope import Own, Scope
 from fleet_pipeline.model import settings
+from fleet_pipeline.model.errors import MissingExtra
 from fleet_pipeline.model.fleet import Fleet
 
 
@@ -53,7 +55,8 @@ def build_definitions(
     """
     scope = Scope(fleet, (key_prefix,) if isinstance(key_prefix, str) else tuple(key_prefix), automation, executor)
     provisioning, lake, looks = provisioning_assets(scope), lake_assets(scope), late_data_checks(scope)
-    drift, in_step, tables = drift_checks(scope), catalog_checks(scope), [*catalog_assets(scope), *_vehicles(scope)]
+    drift, in_step, iceberg = drift_checks(scope), catalog_checks(scope), _Iceberg.of(scope)
+    tables = [*catalog_assets(scope), *_vehicles(scope), *iceberg.assets]
     assets: list[dg.AssetsDefinition | dg.AssetSpec] = [
         *provisioning,
         *raw_assets(scope),
@@ -86,13 +89,14 @@ def build_definitions(
         replay_job(scope),
         destroy_job(scope),
         export_job(scope),
+        *iceberg.jobs,
     ]
     own = Own.of(jobs, assets, checks)
     return dg.Definitions(
         assets=assets,
         asset_checks=checks,
         jobs=jobs,
-        schedules=[drift_schedule(scope), *lake_schedules(scope)],
+        schedules=[drift_schedule(scope), *lake_schedules(scope), *iceberg.schedules],
         sensors=[*lake_sensors(scope, own), table_sensor(scope, tables), *alert_sensors(scope, own)],
         resources=scope.resources,
     )
@@ -113,6 +117,29 @@ def defs() -> dg.Definitions:
     fleet = settings.read_fleet(os.environ, settings.find_file(os.environ, Path.cwd(), Path.home()))
     # A resource takes a tenth of a second, a process of its own three seconds.
     return dg.Definitions.merge(build_definitions(fleet), dg.Definitions(executor=dg.in_process_executor))
+
+
+@dataclass(frozen=True, slots=True)
+class _Iceberg:
+    """What there is of Iceberg: nothing without a catalog, or without the extra `iceberg` where none is asked for."""
+
+    assets: list[dg.AssetsDefinition] = field(default_factory=list)
+    jobs: list[dg.JobDefinition] = field(default_factory=list)
+    schedules: list[dg.ScheduleDefinition] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, scope: Scope) -> "_Iceberg":
+        """Return what the settings ask for. Raises MissingExtra where they name a catalog and PyIceberg is missing."""
+        if scope.fleet.iceberg_catalog == "off":
+            return cls()
+        if find_spec("pyiceberg") is None:
+            if scope.fleet.iceberg:
+                raise MissingExtra("PyIceberg", "iceberg")
+            return cls()
+        from fleet_pipeline.assets.iceberg.tables import iceberg_assets  # noqa: PLC0415 (it imports PyIceberg)
+        from fleet_pipeline.assets.iceberg.upkeep import upkeep_job, upkeep_schedule  # noqa: PLC0415
+
+        return cls(iceberg_assets(scope), [upkeep_job(scope)], [upkeep_schedule(scope)])
 
 
 def _vehicles(scope: Scope) -> list[dg.AssetsDefinition]:

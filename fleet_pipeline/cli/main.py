@@ -17,6 +17,7 @@ from fleet_pipeline.cli.export import export
 from fleet_pipeline.cli.hardening import check
 from fleet_pipeline.cli.hook import hook
 from fleet_pipeline.cli.iam import iam
+from fleet_pipeline.cli.iceberg import iceberg
 from fleet_pipeline.cli.init import init
 from fleet_pipeline.cli.lake import compact, lake, raw, schema
 from fleet_pipeline.cli.local import local
@@ -112,6 +113,7 @@ for _command in (
     schema,
     raw,
     lake,
+    iceberg,
     query,
     shell,
     connect,

@@ -67,11 +67,15 @@ TRIED_COMMANDS = {
     "raw purge": ["--from", HOUR.partition_key, "--to", TO, "--dry-run"],
     "schema show": ["--rule", "rule1"],
     "lake ddl": [],
+    "iceberg sync": [],
+    "iceberg check": [],
+    "iceberg maintain": [],
+    "iceberg show": ["--snapshots"],
     "query": ["SELECT serial, _payload, _extra FROM rule1"],
 }
 WITH_THE_TEXT = {"errors", "vehicle why", "query"}
 
-SILENT_JOBS = dict.fromkeys(
+SILENT_JOBS = {"maintain_iceberg": COUNTS} | dict.fromkeys(
     [
         "provision",
         "plan",
@@ -88,7 +92,7 @@ SILENT_JOBS = dict.fromkeys(
 )
 TRIED_JOBS = {"compact", "look"}
 SILENT_GROUPS = {"provisioning": AWS_NAMES, "raw": "nothing is materialized"}
-TRIED_GROUPS = {"lake", "errors", "vehicles", "catalog"}
+TRIED_GROUPS = {"lake", "errors", "vehicles", "catalog", "iceberg"}
 
 
 def uncoded(markdown):

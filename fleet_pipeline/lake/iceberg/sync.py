@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import TypeVar
 
 from pyiceberg.exceptions import CommitFailedException, ValidationException
@@ -180,8 +181,7 @@ def _synced(tables: Tables, rule: Rule, table: Table, lake: Lake, difference: _D
 def shown(tables: Tables, rule: Rule, table: Table) -> Synced:
     """Return what a table is now, by what its current snapshot says of itself."""
     snapshot = table.current_snapshot()
-    totals = snapshot.summary.additional_properties if snapshot and snapshot.summary else {}
-    files, rows, size = (int(totals.get(name, 0)) for name in ("total-data-files", "total-records", "total-files-size"))
+    files, rows, size = _totals(snapshot).values()
     return Synced(
         ".".join(tables.identifier(rule)),
         snapshot.snapshot_id if snapshot else None,
@@ -192,6 +192,33 @@ def shown(tables: Tables, rule: Rule, table: Table) -> Synced:
         size,
         generation=generation_of(snapshot),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A snapshot that can still be read."""
+
+    snapshot_id: int
+    at: datetime
+    operation: str
+    files: int
+    rows: int
+
+
+def history(table: Table) -> list[Made]:
+    """Return the snapshots that a table has, oldest first."""
+    return [_made(snapshot) for snapshot in sorted(table.snapshots(), key=lambda each: each.sequence_number or 0)]
+
+
+def _made(snapshot: Snapshot) -> Made:
+    totals, operation = _totals(snapshot), snapshot.summary.operation.value if snapshot.summary else ""
+    at = datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC)
+    return Made(snapshot.snapshot_id, at, operation, totals["total-data-files"], totals["total-records"])
+
+
+def _totals(snapshot: Snapshot | None) -> dict[str, int]:
+    said = snapshot.summary.additional_properties if snapshot and snapshot.summary else {}
+    return {name: int(said.get(name, 0)) for name in ("total-data-files", "total-records", "total-files-size")}
 
 
 def generation_of(snapshot: Snapshot | None) -> int:
