@@ -1,4 +1,4 @@
-"""The most memory that an hour takes, for messages of every kind and whatever is done with it: each deed in a process
+"""The most memory that an hour takes, for messages of every kind and whatever is done with it: each action in a process
 of its own.
 
     python benchmarks/memory.py [--only deep bushes ...] [--share 0.1] [--million] [--write]
@@ -65,7 +65,9 @@ class Work:
         return forecast_hour(self.raw, self.lake, RULE, HOUR).missing == 0
 
     def look(self):
-        from fleet_pipeline.assets.lake.late_data import look  # with it comes Dagster, which the other deeds do without
+        from fleet_pipeline.assets.lake.late_data import (
+            look,
+        )  # with it comes Dagster, which the other actions do without
 
         return look(self.raw, self.lake, RULE, HOUR).uncompacted == 0
 
@@ -90,16 +92,16 @@ class Work:
         return purge_hour(self.raw, self.lake, RULE, HOUR, now=datetime.now(UTC)).kept == 0
 
 
-DEEDS = ["compaction", "forecast", "look", "verification", "late", "rewrite", "purge"]
+ACTIONS = ["compaction", "forecast", "look", "verification", "late", "rewrite", "purge"]
 """In this order: each finds what the ones before left."""
 
 
 @dataclass(frozen=True)
 class Peak:
-    """What a deed took."""
+    """What an action took."""
 
     kind: str
-    deed: str
+    action: str
     objects: int
     bytes: int
     """Bytes of all messages."""
@@ -109,26 +111,26 @@ class Peak:
 
 
 def peaks(kind, objects):
-    """Yield what each deed takes on one hour of messages of a kind."""
-    from benchmarks.run import COMPILED, server  # with it comes Matplotlib, which the deeds do without
+    """Yield what each action takes on one hour of messages of a kind."""
+    from benchmarks.run import COMPILED, server  # with it comes Matplotlib, which the actions do without
 
     size = sum(len(payload) for _, payload in messages(objects, dirty=False, kind=kind))
     with server(objects, dirty=False, kind=kind) as url, tempfile.TemporaryDirectory() as folder:
-        for deed in DEEDS:
-            command = [sys.executable, __file__, "--deed", deed, "--url", url]
+        for action in ACTIONS:
+            command = [sys.executable, __file__, "--action", action, "--url", url]
             done = subprocess.run(
                 command, capture_output=True, text=True, env=COMPILED | {"TMPDIR": folder}, check=False
             )
             if done.returncode:
                 print(done.stderr, file=sys.stderr)
-                yield Peak(kind, deed, objects, size, None, right=False, cpu_s=None)
+                yield Peak(kind, action, objects, size, None, right=False, cpu_s=None)
             else:
-                yield Peak(kind, deed, objects, size, **json.loads(done.stdout.splitlines()[-1]))
+                yield Peak(kind, action, objects, size, **json.loads(done.stdout.splitlines()[-1]))
 
 
-def _do(deed, url):
+def _do(action, url):
     sys.meta_path.insert(0, WithoutPandas())
-    right = getattr(Work(url), deed)()
+    right = getattr(Work(url), action)()
     print(json.dumps({"peak_mb": round(peak_mb()), "right": right, "cpu_s": round(time.process_time(), 1)}))
 
 
@@ -138,11 +140,11 @@ def main():
     parser.add_argument("--share", type=float, default=1.0)
     parser.add_argument("--million", action="store_true")
     parser.add_argument("--write", action="store_true")
-    parser.add_argument("--deed", choices=DEEDS, help=argparse.SUPPRESS)
+    parser.add_argument("--action", choices=ACTIONS, help=argparse.SUPPRESS)
     parser.add_argument("--url", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.deed:
-        _do(arguments.deed, arguments.url)
+    if arguments.action:
+        _do(arguments.action, arguments.url)
         return
     wanted = [(kind, round(OBJECTS[kind] * arguments.share)) for kind in arguments.only]
     found = []

@@ -44,7 +44,7 @@ def write(results):
 def write_memory(peaks):
     """Renew the list of memory peaks and their table. Kinds that were not measured this time are kept."""
     results = json.loads(RESULTS.read_text())
-    measured = {(peak["kind"], peak["objects"], peak["deed"]): peak for peak in (*results.get("memory", []), *peaks)}
+    measured = {(peak["kind"], peak["objects"], peak["action"]): peak for peak in (*results.get("memory", []), *peaks)}
     results["memory"] = list(measured.values())
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     _replace(MEMORY_BEGIN, memory_table(results["memory"]), MEMORY_END)
@@ -73,7 +73,7 @@ def hostile_table(costs):
     ]
     for cost in sorted(costs, key=lambda cost: -cost["compaction_s_per_mb"] / cost["probe_s"]):
         compaction, rewrite = (
-            cost[f"{deed}_s_per_mb"] * PROBE_S / cost["probe_s"] for deed in ("compaction", "rewrite")
+            cost[f"{action}_s_per_mb"] * PROBE_S / cost["probe_s"] for action in ("compaction", "rewrite")
         )
         size, of_a_row = cost["bytes"] // cost["objects"], cost["bytes"] / cost["rows"]
         kind = cost["kind"].replace("|", " ")
@@ -84,13 +84,13 @@ def hostile_table(costs):
 
 
 def memory_table(peaks):
-    """The peaks as Markdown: a row for each hour, a column for each deed."""
-    deeds = list(dict.fromkeys(peak["deed"] for peak in peaks))
-    lines = ["| messages | objects | MB | " + " | ".join(deeds) + " |", "|---" * (len(deeds) + 3) + "|"]
+    """The peaks as Markdown: a row for each hour, a column for each action."""
+    actions = list(dict.fromkeys(peak["action"] for peak in peaks))
+    lines = ["| messages | objects | MB | " + " | ".join(actions) + " |", "|---" * (len(actions) + 3) + "|"]
     for kind, objects in dict.fromkeys((peak["kind"], peak["objects"]) for peak in peaks):
-        hour = {peak["deed"]: peak for peak in peaks if (peak["kind"], peak["objects"]) == (kind, objects)}
+        hour = {peak["action"]: peak for peak in peaks if (peak["kind"], peak["objects"]) == (kind, objects)}
         size = next(iter(hour.values()))["bytes"] / 1e6
-        figures = " | ".join(_peak(hour.get(deed)) for deed in deeds)
+        figures = " | ".join(_peak(hour.get(action)) for action in actions)
         lines.append(f"| {kind} | {objects:,} | {size:,.0f} | {figures} |")
     return "\n".join(lines) + "\n"
 

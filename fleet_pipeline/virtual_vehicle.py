@@ -196,20 +196,20 @@ class _Trials:
             raise FileNotFoundError(self.home)
         return found
 
-    def _succeeds(self, what: str, deed: Callable[[], None]) -> Trial:
+    def _succeeds(self, what: str, call: Callable[[], None]) -> Trial:
         try:
-            deed()
+            call()
         except FleetError as error:
             return Trial(what, so=False, said=str(error))
         return Trial(what, so=True, said="yes")
 
-    def _refused(self, what: str, deed: Callable[[], None]) -> Trial:
+    def _refused(self, what: str, call: Callable[[], None]) -> Trial:
         """Try what must not succeed.
 
         A broker may also just hang up; that it is there is seen from what succeeds before and after.
         """
         try:
-            deed()
+            call()
         except (RegistrationRefused, PublishRefused, ConnectionFailed) as error:
             return Trial(what, so=True, said=str(error))
         return Trial(what, so=False, said="it was let through")

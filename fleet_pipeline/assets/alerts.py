@@ -99,7 +99,7 @@ def _posted(url: str, text: str) -> tuple[str, bool]:
 class _Waiting:
     """What the webhook has not taken yet.
 
-    It is kept in the sensor's cursor, and told in one text once the webhook answers again.
+    It is kept in the sensor's cursor, and sent in one text once the webhook answers again.
     """
 
     lines: list[str]
@@ -112,14 +112,14 @@ class _Waiting:
         self.more += max(0, len(self.lines) - KEPT)
         self.lines = self.lines[:KEPT]
 
-    def told(self, url: str, title: str) -> str:
+    def send(self, url: str, title: str) -> str:
         """Return nothing once the webhook took all of it in one text; else why it did not, and all of it waits."""
         if not self.lines:
             return ""
         try:
             deliver(url, summary(title, self.lines, self.more))
         except AlertNotDelivered as error:
-            return f"{error}; {len(self.lines) + self.more} alerts wait and are told later"
+            return f"{error}; {len(self.lines) + self.more} alerts wait and are sent later"
         self.lines, self.more = [], 0
         return ""
 
@@ -147,7 +147,7 @@ def _failed_runs(scope: Scope, own: Own) -> dg.SensorDefinition:
         name=scope.name("alert_of_failed_runs"),
         default_status=scope.sensor_status(by_itself=True),
         minimum_interval_seconds=INTERVAL_S,
-        description="Tells the webhook of each run that failed for good. What the webhook does not take is told later.",
+        description="Tells the webhook of each run that failed for good. What the webhook does not take is sent later.",
     )
     def alert_of_failed_runs(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         before = _cursor(context)
@@ -164,7 +164,7 @@ def _failed_runs(scope: Scope, own: Own) -> dg.SensorDefinition:
             for run in fresh
             if _is_final(run) and own.has(run, context.code_location_origin)
         )
-        problem = waiting.told(url, "runs failed")
+        problem = waiting.send(url, "runs failed")
         kept = {
             "since": now.isoformat(),
             "seen": [record.dagster_run.run_id for record in failed],
@@ -218,7 +218,7 @@ def _failed_checks(scope: Scope, own: Own) -> dg.SensorDefinition:
         minimum_interval_seconds=INTERVAL_S,
         description=(
             "Tells the webhook of each check that turned red, once until it has been green again. What the webhook "
-            "does not take is told later."
+            "does not take is sent later."
         ),
     )
     def alert_of_failed_checks(context: dg.SensorEvaluationContext) -> dg.SensorResult:
@@ -231,7 +231,7 @@ def _failed_checks(scope: Scope, own: Own) -> dg.SensorDefinition:
         waiting.add(
             plain(f"*{name}*: {said}", LONGEST) for name, said in red.items() if name not in before.get("red", [])
         )
-        problem = waiting.told(url, "checks failed")
+        problem = waiting.send(url, "checks failed")
         kept = {"red": sorted(red), "waiting": waiting.lines, "more": waiting.more}
         return dg.SensorResult(skip_reason=problem or f"{len(red)} checks are red.", cursor=json.dumps(kept))
 

@@ -237,21 +237,21 @@ def _regions() -> list[str]:
 
 
 @contextmanager
-def doing(deed: str) -> Iterator[None]:
-    """Turn what botocore raises during a deed into AwsRefused, or into AwsUnavailable where another try may succeed.
+def doing(action: str) -> Iterator[None]:
+    """Turn what botocore raises during an action into AwsRefused, or into AwsUnavailable where another try may succeed.
 
-    The deed completes the sentence "AWS would not …": `doing("create topic rule 'x'")`.
+    The action completes the sentence "AWS would not …": `doing("create topic rule 'x'")`.
     """
     try:
         yield
     except ClientError as error:
-        raise _answered(deed, error.response) from error
+        raise _answered(action, error.response) from error
     except WaiterError as error:
-        raise _waited(deed, error) from error
+        raise _waited(action, error) from error
     except (UnreachableError, HTTPClientError) as error:
-        raise AwsUnavailable(deed, type(error).__name__, str(error)) from error
+        raise AwsUnavailable(action, type(error).__name__, str(error)) from error
     except BotoCoreError as error:
-        raise AwsRefused(deed, type(error).__name__, str(error)) from error
+        raise AwsRefused(action, type(error).__name__, str(error)) from error
 
 
 def error_code(error: ClientError) -> str:
@@ -269,18 +269,18 @@ def absent(*codes: str) -> Iterator[None]:
             raise
 
 
-def _waited(deed: str, error: WaiterError) -> FleetError:
+def _waited(action: str, error: WaiterError) -> FleetError:
     """Return what ended a wait: AWS's own refusal if that did, such as that it has not heard yet of
     what was just made.
     """
     if "Error" in error.last_response:
-        return _answered(deed, error.last_response)
-    return AwsRefused(deed, type(error).__name__, str(error))
+        return _answered(action, error.last_response)
+    return AwsRefused(action, type(error).__name__, str(error))
 
 
-def _answered(deed: str, response: Any) -> FleetError:
+def _answered(action: str, response: Any) -> FleetError:
     code = str(response.get("Error", {}).get("Code", "Unknown"))
     message = str(response.get("Error", {}).get("Message", "")) or "no reason given"
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     passing = passes(status) or code in _PASSING or any(words in message.lower() for words in _SPREADING)
-    return (AwsUnavailable if passing else AwsRefused)(deed, code, message)
+    return (AwsUnavailable if passing else AwsRefused)(action, code, message)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fleet_pipeline.model.private import used_by_one
 
-DEEDS = {
+COMMANDS = {
     "ui": ("Dagster's UI is", "stop it with Ctrl-C where it runs"),
     "demo": ("a demo is", "wait until it is done"),
 }
@@ -20,9 +20,9 @@ def dagster_folder() -> Path:
 
 
 @contextmanager
-def alone(deed: str) -> Iterator[None]:
+def alone(command: str) -> Iterator[None]:
     """Do what only one process of this folder does at once. Raises InUse."""
-    with used_by_one(dagster_folder() / f"{deed}.lock", *DEEDS[deed]):
+    with used_by_one(dagster_folder() / f"{command}.lock", *COMMANDS[command]):
         yield
 
 
@@ -33,6 +33,6 @@ def nobody_at_work() -> Iterator[None]:
     Raises InUse while one is at work; nobody can begin meanwhile.
     """
     with ExitStack() as stack:
-        for deed in DEEDS if dagster_folder().is_dir() else ():
-            stack.enter_context(alone(deed))
+        for command in COMMANDS if dagster_folder().is_dir() else ():
+            stack.enter_context(alone(command))
         yield

@@ -21,5 +21,5 @@ def destroy(fleet: Fleet, confirm: str, *, with_data: bool) -> None:
     """
     aws = Account.of(fleet).aws
     with Lock(aws, fleet.bucket, who()) as lock:
-        for each in remove_fleet(fleet, aws, confirmed=confirm, with_data=with_data, permit=lock.take):
+        for each in remove_fleet(fleet, aws, confirmed=confirm, with_data=with_data, before_write=lock.take):
             console.print(f"{each.action:<8} {each.what}", highlight=False, soft_wrap=True)

@@ -91,7 +91,7 @@ def shown(fleet: Fleet) -> Blueprint:
     """Return the parts for whoever must show a fleet that is not whole, as Dagster when it loads: without the own CA's
     files its parts only say so.
 
-    For deeds there is `blueprint`, which raises: beside half of the parts, the other half would look like leftovers.
+    For actions there is `blueprint`, which raises: beside half of the parts, the other half would look like leftovers.
     """
     try:
         return blueprint(fleet)

@@ -144,20 +144,20 @@ def plan(wanted: Resource, aws: Aws) -> Step:
 
 
 def reconcile(
-    wanted: Resource, aws: Aws, *, permit: Callable[[], None] = lambda: None, sleep: Sleep = time.sleep
+    wanted: Resource, aws: Aws, *, before_write: Callable[[], None] = lambda: None, sleep: Sleep = time.sleep
 ) -> Step:
     """Bring AWS to what is wanted and return the step that it took; when nothing differs, no writing call is made.
 
     Waits up to a minute while AWS has not heard of what the resource needs, and then until it shows what was done. What
     AWS took is
-    not done a second time because AWS does not show it yet: that would make two certificates. `permit` is asked before
-    the first writing call. Raises what it raises, and AwsRefused, AwsUnavailable (after the wait), CannotChange,
+    not done a second time because AWS does not show it yet: that would make two certificates. `before_write` is asked
+    before the first writing call. Raises what it raises, and AwsRefused, AwsUnavailable (after the wait), CannotChange,
     NotOurs.
     """
     first = patiently(lambda: plan(wanted, aws), sleep)
     if first.action is Action.UNCHANGED:
         return first
-    permit()
+    before_write()
     patiently(lambda: _act(plan(wanted, aws), aws), sleep)
     return replace(first, live=patiently(lambda: _unchanged(plan(wanted, aws), first.action), sleep).live)
 
@@ -247,10 +247,10 @@ def _title(resource: Resource) -> str:
     return f"{resource.kind} {resource.name!r}"
 
 
-def patiently(deed: Callable[[], T], sleep: Sleep = time.sleep) -> T:
-    """Do a deed, from its first look on, again and again for a minute, as long as what AWS answers may pass."""
+def patiently(call: Callable[[], T], sleep: Sleep = time.sleep) -> T:
+    """Make a call, from its first look on, again and again for a minute, as long as what AWS answers may pass."""
     return again(
-        deed,
+        call,
         PAUSES_S,
         lambda error: isinstance(error, AwsRefused) and (error.retryable or error.code in OVERTAKEN),
         sleep,

@@ -24,12 +24,12 @@ T = TypeVar("T")
 Sleep = Callable[[float], None]
 
 
-def once_detached(deed: Callable[[], T], sleep: Sleep = time.sleep) -> T:
+def once_detached(call: Callable[[], T], sleep: Sleep = time.sleep) -> T:
     """Do what AWS IoT refuses until it has carried out what it was told before.
 
     Raises its last refusal after a minute.
     """
-    return again(deed, PAUSES_S, lambda error: isinstance(error, ClientError) and error_code(error) in LATER, sleep)
+    return again(call, PAUSES_S, lambda error: isinstance(error, ClientError) and error_code(error) in LATER, sleep)
 
 
 def delete_certificate(aws: Aws, certificate_id: str, sleep: Sleep = time.sleep) -> None:
@@ -37,13 +37,13 @@ def delete_certificate(aws: Aws, certificate_id: str, sleep: Sleep = time.sleep)
     once_detached(lambda: aws.iot.delete_certificate(certificateId=certificate_id, forceDelete=True), sleep)
 
 
-def again(deed: Callable[[], T], pauses_s: Iterable[float], may_pass: Callable[[Exception], bool], sleep: Sleep) -> T:
-    """Do a deed once more after each pause, as long as what it raises may pass; a last time without asking that."""
+def again(call: Callable[[], T], pauses_s: Iterable[float], may_pass: Callable[[Exception], bool], sleep: Sleep) -> T:
+    """Make a call once more after each pause, as long as what it raises may pass; a last time without asking that."""
     for pause_s in pauses_s:
         try:
-            return deed()
+            return call()
         except (AwsError, ClientError) as error:
             if not may_pass(error):
                 raise
         sleep(pause_s)
-    return deed()
+    return call()

@@ -1,8 +1,8 @@
-"""Many messages become typed columns; what fits no column is set aside, message by message.
+"""Many messages become typed columns; what fits no column is put into the overflow, message by message.
 
 Arrow's own inference is not used on what devices send: it turns 1.5 into 1 where integers are expected, drops fields
-that come late, and a conflict costs the whole batch. Here every value keeps its column or is set aside with its path,
-and the two together are the message.
+that come late, and a conflict costs the whole batch. Here every value keeps its column or is left to the overflow with
+its path, and the two together are the message.
 """
 
 from collections.abc import Iterable, Sequence
@@ -28,7 +28,10 @@ _TAKEN = {kind: {of} for of, kind in SCALARS.items()} | {"double": {int, float}}
 _NONE = type(None)
 
 FEW = 16
-"""Rows from which on a field without a column has one in its block. The values of others are set aside, one by one."""
+"""Rows from which on a field without a column has one in its block.
+
+The values of others are put into the overflow, one by one.
+"""
 
 MANY, DENSE = 128, 8
 """A field that so many rows have, and of those so far one in so many, has a place for every row of its block: that
@@ -50,7 +53,7 @@ class Sheet:
         """The values of all others."""
         self._new = 0
         self._root = _Object(proxy(self), ())  # without a cycle, which would live until the garbage collector looks
-        self.aside: dict[int, dict[str, Any]] = {}
+        self.overflow: dict[int, dict[str, Any]] = {}
         """By row, the part of the message that no column holds, in the message's own structure."""
         self.evidence = Evidence()
         """What the messages have beyond the contract's columns; known once it was learnt or the arrays are made."""
@@ -77,7 +80,7 @@ class Sheet:
     def arrays(self) -> list[tuple[Column, pa.Array]]:
         """Return a column for every field of the contract, and for every other that many messages have.
 
-        Values that do not fit are set aside.
+        Values that do not fit are put into the overflow.
         """
         fields = self.learn().fields
         for few in list(self._few.values()):
@@ -88,9 +91,9 @@ class Sheet:
             self._put_down(few)
         return [self._array(path, values) for path, values in self._columns.items()]
 
-    def set_aside(self, row: int, path: Path, value: Any) -> None:
+    def put_overflow(self, row: int, path: Path, value: Any) -> None:
         """Keep a value for which there is no column."""
-        put(self.aside.setdefault(row, {}), path, value)
+        put(self.overflow.setdefault(row, {}), path, value)
 
     def values(self, path: Path) -> Any:
         """Return where the values of a field go: one by one, until it is known that many rows have it."""
@@ -128,8 +131,8 @@ class Sheet:
         return values
 
     def _forget(self) -> None:
-        """Set aside the rarer half of the fields that few rows have: in a flood of names, those that come again are
-        known by then.
+        """Leave to the overflow the rarer half of the fields that few rows have: in a flood of names, those that come
+        again are known by then.
         """
         for few in sorted(self._few.values(), key=_rows_of)[: -FIELDS_NOTED // 2]:
             self._put_down(self._few.pop(few.path))
@@ -137,7 +140,7 @@ class Sheet:
 
     def _put_down(self, few: "_Sparse") -> None:
         for row, value in zip(few.rows, few.values, strict=True):
-            self.set_aside(row, few.path, value)
+            self.put_overflow(row, few.path, value)
 
     def _array(self, path: Path, values: "_Sparse | list[Any]") -> tuple[Column, pa.Array]:
         kind = (
@@ -146,7 +149,7 @@ class Sheet:
         rows, kept = (range(self._rows), values) if isinstance(values, list) else (values.rows, values.values)
         array, misfits = filled(kept, kind)
         for place in misfits:
-            self.set_aside(rows[place], path, kept[place])
+            self.put_overflow(rows[place], path, kept[place])
         return self._contract.column(path, kind), array if kept is values else spread(array, rows, self._rows)
 
     def _homes(self, values: "_Sparse | list[Any]") -> Homes:
@@ -295,7 +298,7 @@ class _Aside:
         self._sheet, self._path = sheet, path
 
     def __setitem__(self, row: int, value: Any) -> None:
-        self._sheet.set_aside(row, self._path, value)
+        self._sheet.put_overflow(row, self._path, value)
 
 
 def _write(fields: _Object, row: int, message: dict[str, Any]) -> None:

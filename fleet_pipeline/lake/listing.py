@@ -1,7 +1,8 @@
-"""An hour's raw objects, listed ahead of whoever reads them: a long hour in stretches side by side, because S3 takes
+"""An hour's raw objects, listed ahead of whoever reads them: a long hour in ranges of time side by side, because S3
+takes
 0.1 s and more for each page.
 
-Keys begin with milliseconds of a fixed number of digits, so any stretch of time is a range of keys that can be listed
+Keys begin with milliseconds of a fixed number of digits, so any range of time is a range of keys that can be listed
 by itself.
 """
 
@@ -15,9 +16,9 @@ from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.rule import Rule
 
 PAGES = 5
-"""Pages of a stretch, and pages that are fetched before they are needed.
+"""Pages of a range, and pages that are fetched before they are needed.
 
-Half of a stretch's last page is in vain: 10 % of all.
+Half of a range's last page is in vain: 10 % of all.
 """
 
 PROBE = 2
@@ -29,7 +30,7 @@ fetched.
 """
 
 GROWTH = 4
-"""Times by which a stretch may be longer than the ones before, when these held little."""
+"""Times by which a range may be longer than the ones before, when these held little."""
 
 Page = list[Version]
 
@@ -37,7 +38,7 @@ Page = list[Version]
 def pages(store: Store, rule: Rule, hour: Hour) -> Iterator[Page]:
     """Yield all versions between the hour's first key and its last, in the order of their keys, newest first.
 
-    Costs a request for each thousand versions, and in a long hour one more for each stretch.
+    Costs a request for each thousand versions, and in a long hour one more for each range.
     """
     whole = store.versions(rule.raw_prefix, _before(rule, hour.start_ms), f"{rule.raw_prefix}{hour.end_ms}")
     page: Page = []
@@ -59,7 +60,7 @@ class _Stretches:
         """How much of the hour a page holds, as far as is known."""
 
     def of(self, rest: Iterator[Page]) -> Iterator[Iterator[Page]]:
-        """Yield the stretches.
+        """Yield the ranges.
 
         The first goes on with the listing of the whole: it alone knows which versions of its last key have come.
         """
@@ -73,9 +74,9 @@ class _Stretches:
                 self._rule.raw_prefix, _before(self._rule, stop), f"{self._rule.raw_prefix}{self._end}"
             )
 
-    def _measured(self, stretch: Iterator[Page], millis: int) -> Iterator[Page]:
+    def _measured(self, pages: Iterator[Page], millis: int) -> Iterator[Page]:
         count = 0
-        for page in stretch:
+        for page in pages:
             count += 1
             yield page
         self._page_ms = min(GROWTH * self._page_ms, max(1, millis // max(1, count)))
@@ -96,12 +97,12 @@ def _up_to(pages: Iterator[Page], last: str) -> Iterator[Page]:
         yield page
 
 
-def _side_by_side(stretches: Iterable[Iterator[Page]]) -> Iterator[Page]:
-    """Yield the pages of all stretches in their order, while the next stretches are fetched."""
+def _side_by_side(ranges: Iterable[Iterator[Page]]) -> Iterator[Page]:
+    """Yield the pages of all ranges in their order, while the next ranges are fetched."""
     underway: deque[_Ahead] = deque()
     try:
-        for stretch in stretches:
-            underway.append(_Ahead(stretch))
+        for pages in ranges:
+            underway.append(_Ahead(pages))
             if len(underway) == LISTERS:
                 yield from underway[0]
                 underway.popleft()

@@ -102,7 +102,7 @@ class Status(StrEnum):
     TOO_LARGE = "too_large"
     """Larger than AWS IoT could have written, and so never downloaded: the row has no payload."""
     DEFECT = "defect"
-    """Reading it failed in a way that nobody foresaw: the log has the traceback, and a rewrite by a mended version
+    """Reading it failed in a way that nobody foresaw: the log has the traceback, and a rewrite by a repaired version
     reads it.
     """
 

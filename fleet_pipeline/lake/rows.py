@@ -206,7 +206,7 @@ def _alone(message: Judged, contract: Contract) -> Judged:
         sheet = Sheet(contract, 1)
         sheet.write([message])
         sheet.arrays()
-        for values in sheet.aside.values():
+        for values in sheet.overflow.values():
             _text(values)
     except _FORESEEN:
         raise
@@ -224,7 +224,7 @@ def _made(messages: Iterable[Judged], head: pa.Table, contract: Contract, rows: 
     sheet, statuses = _read(messages, contract, head.num_rows, rows)
     typed = sheet.arrays()
     extra: list[str | None] = [None] * head.num_rows
-    for row, left in sheet.aside.items():
+    for row, left in sheet.overflow.items():
         statuses[row], extra[row] = Status.PARTIAL, _text(left)
     origins, payloads = head.select(ORIGINS).columns, head["_payload"]
     arrays = [
@@ -289,20 +289,23 @@ def conformed(made: Block, contract: Contract) -> pa.Table:
     Values that do not fit them go to `_extra`, and those that now do come out of it.
     """
     table, moved = _moved(made, contract)
-    aside: dict[int, dict[str, Any]] = {}
+    overflow: dict[int, dict[str, Any]] = {}
     own = {column.path: place for place, column in enumerate(made.columns, len(HEAD))}
     nulls = _Nulls(made.table.num_rows)
     held = (
-        (column, _held(made, own.pop(column.path, None), column, aside, nulls)) for column in contract.columns.values()
+        (column, _held(made, own.pop(column.path, None), column, overflow, nulls))
+        for column in contract.columns.values()
     )
     typed = [_with_moved(array, moved.get(column.path, {}), column.kind) for column, array in held]
     for path, place in own.items():
         values = _values(made, place)
         # No column is made of empty arrays until one holds something: those of nulls have a length, and are kept.
-        _all_aside(
-            [value or None for value in values] if made.columns[place - len(HEAD)].kind == "[]" else values, path, aside
+        _all_overflow(
+            [value or None for value in values] if made.columns[place - len(HEAD)].kind == "[]" else values,
+            path,
+            overflow,
         )
-    table = _with_aside(table, aside) if aside else table
+    table = _with_overflow(table, overflow) if overflow else table
     if contract.structs:
         typed = folded(
             {column.path: _whole(array) for column, array in zip(contract.columns.values(), typed, strict=True)}
@@ -329,7 +332,7 @@ class _Nulls(dict[str, pa.Array]):
 
 
 def _held(
-    made: Block, place: int | None, column: Column, aside: dict[int, dict[str, Any]], nulls: _Nulls
+    made: Block, place: int | None, column: Column, overflow: dict[int, dict[str, Any]], nulls: _Nulls
 ) -> pa.Array | pa.ChunkedArray:
     """Return what a block's own column holds, as a column of the contract."""
     if place is None:
@@ -339,7 +342,7 @@ def _held(
     values = _values(made, place)
     array, misfits = filled(values, column.kind)
     for row in misfits:
-        put(aside.setdefault(row, {}), column.path, values[row])
+        put(overflow.setdefault(row, {}), column.path, values[row])
     return array
 
 
@@ -367,10 +370,10 @@ def _integers(value: Any) -> Any:
     return value if value is None else int(value)
 
 
-def _all_aside(values: list[Any], path: Path, aside: dict[int, dict[str, Any]]) -> None:
+def _all_overflow(values: list[Any], path: Path, overflow: dict[int, dict[str, Any]]) -> None:
     for row, value in enumerate(values):
         if value is not None:
-            put(aside.setdefault(row, {}), path, value)
+            put(overflow.setdefault(row, {}), path, value)
 
 
 def _moved(made: Block, contract: Contract) -> tuple[pa.Table, dict[Path, dict[int, Any]]]:
@@ -426,9 +429,9 @@ def _may_be_no_number(value: Any) -> bool:
     )
 
 
-def _with_aside(table: pa.Table, aside: dict[int, dict[str, Any]]) -> pa.Table:
+def _with_overflow(table: pa.Table, overflow: dict[int, dict[str, Any]]) -> pa.Table:
     statuses, extra = table["_status"].to_pylist(), table[EXTRA.name].to_pylist()
-    for row, values in aside.items():
+    for row, values in overflow.items():
         statuses[row], extra[row] = Status.PARTIAL, _text(_merged(written_as(extra[row] or "{}"), values))
     return _replaced(table, statuses, extra)
 

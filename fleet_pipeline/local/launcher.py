@@ -1,4 +1,4 @@
-"""The server's own process: sets the emulator's environment, mends it, and serves until it is asked to stop.
+"""The server's own process: sets the emulator's environment, patches it, and serves until it is asked to stop.
 
 Started by `daemon` alone, as `python -m fleet_pipeline.local.launcher FOLDER ACCOUNT REGION LOCK`, where LOCK is the
 inherited descriptor of the server's lock. What the emulator reads from its environment is written here, and nothing
@@ -24,7 +24,7 @@ from hypercorn.config import Config
 from fleet_pipeline.local.daemon import record, recorded
 from fleet_pipeline.local.folder import Folder
 from fleet_pipeline.local.guard import Guard
-from fleet_pipeline.local.patches import mend
+from fleet_pipeline.local.patches import apply_patches
 from fleet_pipeline.model.errors import LocalAwsUnsupported
 from fleet_pipeline.model.plain import plain, plain_lines
 
@@ -93,7 +93,7 @@ def _port(listener: socket.socket) -> int:
 async def _serve(folder: Folder, lock: int, web: socket.socket, mqtt: socket.socket) -> None:
     from ministack import app  # noqa: PLC0415 (it reads its environment when it is imported)
 
-    signatures = mend(mqtt, folder.ca, os.environ["AWS_SECRET_ACCESS_KEY"])
+    signatures = apply_patches(mqtt, folder.ca, os.environ["AWS_SECRET_ACCESS_KEY"])
     logging.getLogger("persistence").setLevel(logging.WARNING)  # every checkpoint would add a line for each service
     for handler in logging.getLogger().handlers:
         handler.setFormatter(PlainLines("%(asctime)s %(levelname)s [%(name)s] %(message)s"))

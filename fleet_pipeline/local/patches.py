@@ -1,11 +1,11 @@
-"""What ministack does otherwise than AWS IoT, and that the fleet relies on, mended from outside.
+"""What ministack does otherwise than AWS IoT, and that the fleet relies on, changed from outside.
 
-Each mend replaces functions of the emulator, which have no public names: so it is pinned to one version, and `mend`
-refuses to go on when a name that it replaces or calls is gone. Mends that ministack takes up itself can be deleted
-here.
+Each patch replaces functions of the emulator, which have no public names: so it is pinned to one version, and
+`apply_patches` refuses to go on when a name that it replaces or calls is gone. Mends that ministack takes up itself can
+be deleted here.
 """
 
-# ruff: noqa: SLF001 (the emulator has no other names for what is mended)
+# ruff: noqa: SLF001 (the emulator has no other names for what is patched)
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ from fleet_pipeline.local.guard import Signatures, secret_of_function
 from fleet_pipeline.model.errors import LocalAwsUnsupported
 
 MINISTACK = "1.5.33"
-"""The version whose source the mends were written for; also in pyproject.toml."""
+"""The version whose source the patches were written for; also in pyproject.toml."""
 
 NAMES = {
     "ministack.app": ("_build_persistence_save_dict", "pin_request_origin"),
@@ -83,7 +83,7 @@ NAMES = {
     "ministack.services.s3": ("_put_object",),
     "ministack.services.sts": ("_sessions", "register_session"),
 }
-"""What the launcher and its mends take from the emulator."""
+"""What the launcher and its patches take from the emulator."""
 
 
 def check_version(installed: str | None = None) -> None:
@@ -93,7 +93,7 @@ def check_version(installed: str | None = None) -> None:
     except metadata.PackageNotFoundError as error:
         raise LocalAwsUnsupported("ministack is not installed") from error
     if found != MINISTACK:
-        raise LocalAwsUnsupported(f"ministack {found} is installed and its mends are written for {MINISTACK}")
+        raise LocalAwsUnsupported(f"ministack {found} is installed and its patches are written for {MINISTACK}")
 
 
 def check_names(module: object, names: Iterable[str]) -> None:
@@ -103,8 +103,8 @@ def check_names(module: object, names: Iterable[str]) -> None:
         raise LocalAwsUnsupported(f"{getattr(module, '__name__', module)} no longer has {', '.join(gone)}")
 
 
-def mend(mqtt: socket.socket, ca_path: Path, secret: str) -> Signatures:
-    """Apply every mend to the emulator in this process; MQTT is to be served on the given socket.
+def apply_patches(mqtt: socket.socket, ca_path: Path, secret: str) -> Signatures:
+    """Apply every patch to the emulator in this process; MQTT is to be served on the given socket.
 
     Return how it knows its keys.
     """

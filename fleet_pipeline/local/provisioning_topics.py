@@ -5,7 +5,7 @@ JSON and in CBOR. Source: AWS IoT Core Developer Guide, fleet-provision-api. Wha
 (CSR) is over MQTT is not known.
 """
 
-# ruff: noqa: SLF001 (the emulator has no other names for what is mended)
+# ruff: noqa: SLF001 (the emulator has no other names for what is patched)
 
 import json
 import re
@@ -27,7 +27,7 @@ NAMES = (
     "_ownership_tokens",
     "_parse_fleet_provisioning_topic",
 )
-"""What this mend takes from the emulator."""
+"""What this patch takes from the emulator."""
 
 _TOPIC = re.compile(
     r"\$aws/(?:certificates/(create|create-from-csr)|provisioning-templates/([^/]+)/provision)/(json|cbor)"

@@ -15,7 +15,7 @@
     │   ├── LockHeld              someone else is changing the fleet (retryable)
     │   ├── WouldLose             removing would lose what cannot be had again, and was not confirmed
     │   ├── StillUsed             others have put a policy of ours on something of theirs, which would lose it
-    │   ├── NotConfirmed          a deed that cannot be undone was not confirmed; nothing was changed
+    │   ├── NotConfirmed          an action that cannot be undone was not confirmed; nothing was changed
     │   ├── NoClaimCertificate    there is none to give out or to replace, or its key is gone
     │   ├── ClaimRevoked          someone revoked the claim certificate; no run activates it again
     │   ├── ClaimNotRetired       the claim certificate before the current one still works
@@ -23,7 +23,7 @@
     │   └── WhichClaim            several claim certificates work, and none was named
     ├── CannotJudge               a policy says what our evaluation does not know
     ├── LocalAwsError             AWS on this machine
-    │   ├── LocalAwsUnsupported   the installed emulator is not the one whose mends are known
+    │   ├── LocalAwsUnsupported   the installed emulator is not the one whose patches are known
     │   └── LocalAwsDidNotStart   its process ended, or did not answer in time (retryable)
     ├── VehicleError
     │   ├── RegistrationRefused   AWS IoT did not provision the vehicle
@@ -69,7 +69,7 @@ from fleet_pipeline.model.plain import plain, plain_lines
 class FleetError(Exception):
     """The root.
 
-    `retryable` says whether the same deed may succeed by itself in a moment, `in_lines` whether its line ends are
+    `retryable` says whether the same action may succeed by itself in a moment, `in_lines` whether its line ends are
     meant.
 
     What any error says is inert, whatever it quotes: a serial, a key of S3, an answer of AWS's.
@@ -120,12 +120,12 @@ class AwsError(FleetError):
 class AwsRefused(AwsError):
     """AWS answered no and will answer no again."""
 
-    def __init__(self, deed: str, code: str, message: str) -> None:
-        super().__init__(deed, code, message)
-        self.deed, self.code, self.message = deed, code, message
+    def __init__(self, action: str, code: str, message: str) -> None:
+        super().__init__(action, code, message)
+        self.action, self.code, self.message = action, code, message
 
     def __str__(self) -> str:
-        return f"AWS would not {self.deed}: {self.message} ({self.code})"
+        return f"AWS would not {self.action}: {self.message} ({self.code})"
 
 
 class AwsUnavailable(AwsRefused):
@@ -289,7 +289,7 @@ class StillUsed(AwsError):
 
 
 class NotConfirmed(AwsError):
-    """A deed that cannot be undone wants a name typed, so that no slip and no stranger's link does it.
+    """An action that cannot be undone wants a name typed, so that no slip and no stranger's link does it.
 
     Nothing was changed.
     """

@@ -51,14 +51,14 @@ def request_for(key: Any, thing_name: str) -> str:
     return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
 
 
-def accept(home: Path, told: str) -> Iterator[str]:
+def accept(home: Path, text: str) -> Iterator[str]:
     """Give each certificate in a report of AWS IoT to the vehicle that asked for it, and yield the thing's name.
 
     A certificate finds its vehicle by its key. One that no vehicle here asked for is passed over; a second time there
     is none.
     """
     asked = {_public(_load(folder)): folder for folder in (home / "vehicles").glob(f"*{_ASKED}")}
-    for pem in _certificates(told):
+    for pem in _certificates(text):
         folder = asked.get(_public(x509.load_pem_x509_certificate(pem.encode())))
         if folder and folder.exists():
             thing_name = folder.name.removesuffix(_ASKED)
@@ -86,11 +86,11 @@ def _public(holder: Any) -> bytes:
     return bytes(holder.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
 
 
-def _certificates(told: str) -> Iterator[str]:
+def _certificates(text: str) -> Iterator[str]:
     """Yield every certificate in a report, wherever in its lines of JSON it stands."""
-    for line in told.splitlines():
-        for text in _texts(json.loads(line)):
-            yield from (f"{found[0]}\n" for found in _PEM.finditer(text))
+    for line in text.splitlines():
+        for each in _texts(json.loads(line)):
+            yield from (f"{found[0]}\n" for found in _PEM.finditer(each))
 
 
 def _texts(node: Any) -> Iterator[str]:

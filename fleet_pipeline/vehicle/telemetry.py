@@ -67,20 +67,20 @@ def journey(serial: str, seed: int, start: datetime) -> Iterator[Message]:
     for sequence in count():
         message_id = str(uuid.UUID(int=chance.getrandbits(128), version=4))
         recorded_at = (start + sequence * INTERVAL).isoformat(timespec="milliseconds")
-        told = {
+        message = {
             "message_id": message_id,
             "serial": serial,
             "sequence": sequence,
             "recorded_at": recorded_at,
-            **_told(state, sequence, chance),
+            **_fields(state, sequence, chance),
         }
-        yield Message(message_id, json.dumps(told).encode())
+        yield Message(message_id, json.dumps(message).encode())
         state = _after(state, chance)
 
 
-def _told(state: _State, sequence: int, chance: Random) -> dict[str, Any]:
+def _fields(state: _State, sequence: int, chance: Random) -> dict[str, Any]:
     latitude, longitude, heading = _place(state.odometer_km)
-    told: dict[str, Any] = {
+    message: dict[str, Any] = {
         "position": {"latitude": round(latitude, 6), "longitude": round(longitude, 6), "heading": round(heading, 1)},
         "speed_kmh": round(state.speed_kmh, 1),
         "odometer_km": round(state.odometer_km, 3),
@@ -91,10 +91,10 @@ def _told(state: _State, sequence: int, chance: Random) -> dict[str, Any]:
         },
     }
     if chance.random() < 0.8:  # noqa: PLR2004 (the sensor is silent every fifth time)
-        told["outside_temperature_c"] = round(chance.gauss(11, 1), 1)
+        message["outside_temperature_c"] = round(chance.gauss(11, 1), 1)
     if sequence % 6 == 0:
-        told["diagnostics"] = _diagnostics(chance)
-    return told
+        message["diagnostics"] = _diagnostics(chance)
+    return message
 
 
 def _diagnostics(chance: Random) -> dict[str, Any]:

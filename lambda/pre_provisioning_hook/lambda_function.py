@@ -256,15 +256,15 @@ def _claim_wrong(certificate_id: str, things: Things, temporary: Lent) -> str:
 
 def log_line(event: Any, decision: Decision) -> str:
     """Return what is logged: one short line of JSON, whatever the request holds, and no certificate."""
-    told = event if isinstance(event, dict) else {}
-    parameters = told.get("parameters")
+    request = event if isinstance(event, dict) else {}
+    parameters = request.get("parameters")
     serial = _entry(parameters if isinstance(parameters, dict) else {}, "SerialNumber")
-    facts = {name: _entry(told, name) for name in ("clientId", "claimCertificateId", "certificateId", "templateArn")}
+    facts = {name: _entry(request, name) for name in ("clientId", "claimCertificateId", "certificateId", "templateArn")}
     return json.dumps({"allowed": decision.allowed, "reason": decision.reason, "serial": serial, **facts})
 
 
-def _entry(told: dict[str, Any], name: str) -> str:
-    return _shown(told[name]) if name in told else "missing"
+def _entry(request: dict[str, Any], name: str) -> str:
+    return _shown(request[name]) if name in request else "missing"
 
 
 def _shown(value: object) -> str:

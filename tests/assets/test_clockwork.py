@@ -28,7 +28,7 @@ from in_dagster import ALONE, schedule_of, sensor_of, ticked
 from fleet_pipeline.assets import alerts
 from fleet_pipeline.assets.alerts import WAITS_S, deliver, summary
 from fleet_pipeline.assets.lake import late_data, parquet, raw
-from fleet_pipeline.assets.lake.partitions import closed_hours, stretches, untouched
+from fleet_pipeline.assets.lake.partitions import closed_hours, hour_ranges, untouched
 from fleet_pipeline.assets.lake.verdicts import ATTEMPTS
 from fleet_pipeline.assets.shared.evaluations import last_evaluation
 from fleet_pipeline.assets.shared.scope import Scope
@@ -96,8 +96,12 @@ def test_no_hour_before_the_fleets_start_is_ever_asked_for():
     ]
 
 
-def test_hours_without_a_gap_are_one_stretch():
-    assert stretches([ago(1), ago(5), ago(2), ago(4), ago(8)]) == [(ago(8), ago(8)), (ago(5), ago(4)), (ago(2), ago(1))]
+def test_hours_without_a_gap_are_one_range():
+    assert hour_ranges([ago(1), ago(5), ago(2), ago(4), ago(8)]) == [
+        (ago(8), ago(8)),
+        (ago(5), ago(4)),
+        (ago(2), ago(1)),
+    ]
 
 
 def test_before_there_is_a_lake_the_schedule_asks_for_nothing_and_starts_nothing(fleet, instance, tmp_path):

@@ -171,9 +171,9 @@ def test_a_temporary_claim_certificate_registers_a_vehicle_and_is_on_no_list(fle
 
 def test_a_certificate_of_others_is_neither_revoked_nor_retired_whatever_is_named(fleet, aws):
     theirs = aws.iot.create_keys_and_certificate(setAsActive=True)["certificateId"]
-    for deed in (life.revoke, life.retire):
+    for action in (life.revoke, life.retire):
         with pytest.raises(InvalidName, match=theirs):
-            deed(fleet, aws, theirs)
+            action(fleet, aws, theirs)
     assert aws.iot.describe_certificate(certificateId=theirs)["certificateDescription"]["status"] == "ACTIVE"
 
 
@@ -347,13 +347,13 @@ def test_an_inactive_certificate_of_someone_else_made_meanwhile_survives_whateve
 
 def test_without_a_claim_certificate_there_is_none_to_give_out_to_rotate_or_to_revoke(fleet, aws):
     nowhere = replace(fleet, environment="nowhere", bucket="no-such-bucket-of-claims", lake_bucket="")
-    for deed in (
+    for action in (
         lambda: read_claim(nowhere, aws),
         lambda: life.rotate(nowhere, aws),
         lambda: life.revoke(nowhere, aws),
     ):
         with pytest.raises(NoClaimCertificate, match=CERTIFICATE):
-            deed()
+            action()
 
 
 def confirmed(fleet, job):

@@ -1,6 +1,6 @@
 """The life of a claim certificate, killed by SIGKILL before and after each writing call: the next run always ends it right.
 
-One matrix for each deed; the last one, of the CDK app's order, shows that the matrices can fail.
+One matrix for each action; the last one, of the CDK app's order, shows that the matrices can fail.
 """
 
 import json
@@ -11,25 +11,25 @@ from pathlib import Path
 import pytest
 
 HELPERS = Path(__file__).parents[1] / "helpers"
-DEEDS = {
+ACTIONS = {
     "create": (1, ()),
     "rotate, then rotate": (2, ()),
     "rotate, then apply": (2, ("claim_store=secretsmanager",)),
     "retire": (1, ()),
 }
-"""How many certificates there are once the deed is done, and settings to do it with."""
+"""How many certificates there are once the action is done, and settings to do it with."""
 
 
 @pytest.fixture(scope="module")
 def crashes(local_aws):
-    """The crashes of a deed; each is made once."""
+    """The crashes of an action; each is made once."""
     made = {}
 
-    def crashes(deed, *settings):
-        key = (deed, *settings)
+    def crashes(action, *settings):
+        key = (action, *settings)
         if key not in made:
             ran = subprocess.run(
-                [sys.executable, HELPERS / "crashes.py", local_aws.url, deed, *settings],
+                [sys.executable, HELPERS / "crashes.py", local_aws.url, action, *settings],
                 cwd=HELPERS.parents[1],
                 capture_output=True,
                 check=False,
@@ -61,39 +61,43 @@ def is_converged(crash, wanted):
     )
 
 
-@pytest.mark.parametrize("deed", DEEDS)
-def test_whatever_the_call_at_which_it_is_killed_the_next_run_ends_it_right(crashes, deed, record_property):
-    certificates, settings = DEEDS[deed]
+@pytest.mark.parametrize("action", ACTIONS)
+def test_whatever_the_call_at_which_it_is_killed_the_next_run_ends_it_right(crashes, action, record_property):
+    certificates, settings = ACTIONS[action]
     wanted = (
-        {1, 2} if "apply" in deed else {certificates}
+        {1, 2} if "apply" in action else {certificates}
     )  # an apply undoes a rotation that has no key yet, and ends any other
-    found = crashes(deed, *settings)
+    found = crashes(action, *settings)
     record_property("kills", len(found))
     assert len(found) >= 10
     assert [crash["killed"] for crash in found if not is_converged(crash, wanted)] == []
 
 
-@pytest.mark.parametrize("deed", DEEDS)
+@pytest.mark.parametrize("action", ACTIONS)
 def test_no_certificate_works_before_its_key_is_stored_and_its_policy_attached_not_even_at_the_moment_of_a_kill(
-    crashes, deed
+    crashes, action
 ):
     assert [
-        crash["killed"] for crash in crashes(deed, *DEEDS[deed][1]) if leaked(crash["at_once"]) or leaked(crash["then"])
+        crash["killed"]
+        for crash in crashes(action, *ACTIONS[action][1])
+        if leaked(crash["at_once"]) or leaked(crash["then"])
     ] == []
 
 
-@pytest.mark.parametrize("deed", ["rotate, then rotate", "rotate, then apply"])
-def test_while_a_rotation_is_stopped_a_certificate_that_works_is_given_out(crashes, deed):
-    given_out = [[each for each in crash["at_once"] if each["current"]] for crash in crashes(deed, *DEEDS[deed][1])]
+@pytest.mark.parametrize("action", ["rotate, then rotate", "rotate, then apply"])
+def test_while_a_rotation_is_stopped_a_certificate_that_works_is_given_out(crashes, action):
+    given_out = [
+        [each for each in crash["at_once"] if each["current"]] for crash in crashes(action, *ACTIONS[action][1])
+    ]
     assert all(
         len(current) == 1 and current[0]["status"] == "ACTIVE" and current[0]["has_key"] for current in given_out
     )
 
 
-@pytest.mark.parametrize("deed", DEEDS)
-def test_another_teams_inactive_certificates_survive_every_kill_even_those_made_in_the_same_second(crashes, deed):
-    found = crashes(deed, *DEEDS[deed][1])
-    assert max(crash["neighbours"] for crash in found) >= (1 if deed == "retire" else 3)
+@pytest.mark.parametrize("action", ACTIONS)
+def test_another_teams_inactive_certificates_survive_every_kill_even_those_made_in_the_same_second(crashes, action):
+    found = crashes(action, *ACTIONS[action][1])
+    assert max(crash["neighbours"] for crash in found) >= (1 if action == "retire" else 3)
     assert [crash["killed"] for crash in found if crash["neighbours_lost"]] == []
     assert not any(crash["noted"] for crash in found)
 

@@ -1,4 +1,4 @@
-"""A stolen claim certificate: before, during and after a rotation, with whoever mends it killed at any call. What was not stolen goes on working.
+"""A stolen claim certificate: before, during and after a rotation, with whoever ends it killed at any call. What was not stolen goes on working.
 
 The states are those of the table in docs/operations.md, which is this test's table. Some kills are tried here, all of them by `make crash`.
 """
@@ -32,8 +32,8 @@ def new_book(make_fleet, local_aws):
 
 def begun(new_book, when):
     book = new_book()
-    for deed in BEGUN[when]:
-        deed(book)
+    for action in BEGUN[when]:
+        action(book)
     book.shown()
     return book
 
@@ -78,14 +78,14 @@ def killed_in_a_step(new_book, row, step, at, *, applied):
     good = {each.certificate_id for each in book.held()} - {its_id}
     was_killed = False
     for each, state in zip(STEPS, wanted, strict=True):
-        deed = STEPS[each](its_id)
-        if each == step and dies(deed, book.fleet, book.aws, at):
+        action = STEPS[each](its_id)
+        if each == step and dies(action, book.fleet, book.aws, at):
             was_killed = True
             assert each == "revoked" or status_of(book, its_id) != "ACTIVE"
             assert not applied or book.plan_and_apply_agree()
-            again(each, deed, book, its_id, already=state)
+            again(each, action, book, its_id, already=state)
         elif each != step:
-            deed(book.fleet, book.aws)
+            action(book.fleet, book.aws)
         assert each != "retired" or book.shown() == state
     assert {each.certificate_id for each in book.held() if each.status == "ACTIVE"} >= good
     assert book.has_a_key_for_each()
@@ -93,12 +93,12 @@ def killed_in_a_step(new_book, row, step, at, *, applied):
     return was_killed
 
 
-def again(step, deed, book, its_id, *, already):
+def again(step, action, book, its_id, *, already):
     """Do what was killed again, as a person would who looks first: nobody retires what is no longer there, or rotates what was rotated."""
     gone = its_id not in {each.certificate_id for each in book.held()}
     done = book.shown() == already if step == "rotated" else gone
     if not done:
-        deed(book.fleet, book.aws)
+        action(book.fleet, book.aws)
 
 
 def status_of(book, certificate):

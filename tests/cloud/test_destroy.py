@@ -204,7 +204,7 @@ def test_a_rotation_that_was_stopped_leaves_no_certificate_behind(new_stack, far
 def test_the_lock_is_given_back_even_when_its_bucket_is_gone(new_stack):
     stack = new_stack()
     with Lock(stack.aws, stack.fleet.bucket, "a test") as lock:
-        stack.destroy(with_data=True, permit=lock.take)
+        stack.destroy(with_data=True, before_write=lock.take)
     assert stack.left()["buckets"] == []
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from fleet_pipeline.cloud.blueprint import blueprint, resources
 from fleet_pipeline.cloud.documents import device
-from fleet_pipeline.cloud.hardening.access_cases import device_deeds, misjudged
+from fleet_pipeline.cloud.hardening.access_cases import device_cases, misjudged
 from fleet_pipeline.cloud.hardening.review import wrongly_judged
 from fleet_pipeline.cloud.operations.destroy import destroy
 from fleet_pipeline.cloud.operations.leftovers import leftovers
@@ -41,7 +41,7 @@ FLEETS = {
 
 
 def judged(fleet, document):
-    return misjudged(fleet, document, device_deeds(fleet))
+    return misjudged(fleet, document, device_cases(fleet))
 
 
 @pytest.mark.parametrize("fleet", FLEETS.values(), ids=FLEETS)
@@ -76,12 +76,12 @@ NEW = {
 @pytest.mark.parametrize("name", NEW)
 def test_a_new_right_brings_the_attack_on_another_vehicles(name):
     fleet = FLEETS[name]
-    assert NEW[name] <= {deed.title for deed in device_deeds(fleet) if not deed.legitimate}
+    assert NEW[name] <= {case.title for case in device_cases(fleet) if not case.legitimate}
     wide = json.loads(json.dumps(device.device_policy(fleet)).replace(device.THING_VARIABLE, "*"))
-    assert NEW[name] <= {deed.title for deed in judged(fleet, wide)}
-    assert {deed.title for deed in judged(fleet, device.device_policy(Fleet()))} == {
-        deed.title for deed in device_deeds(fleet) if deed.legitimate
-    } - {deed.title for deed in device_deeds(Fleet()) if deed.legitimate}
+    assert NEW[name] <= {case.title for case in judged(fleet, wide)}
+    assert {case.title for case in judged(fleet, device.device_policy(Fleet()))} == {
+        case.title for case in device_cases(fleet) if case.legitimate
+    } - {case.title for case in device_cases(Fleet()) if case.legitimate}
 
 
 def test_without_settings_there_is_one_policy_as_before():

@@ -83,27 +83,27 @@ SEED_DEVICE_POLICY = {
 }
 """The device policy of the CDK app: the control, which shows that the attacks below would be seen."""
 
-VEHICLES, CLAIMS = access_cases.device_deeds(FLEET), access_cases.claim_deeds(FLEET)
+VEHICLES, CLAIMS = access_cases.device_cases(FLEET), access_cases.claim_cases(FLEET)
 
-each_deed_of_a_vehicle = pytest.mark.parametrize("deed", VEHICLES, ids=lambda deed: deed.title)
-each_deed_of_a_claim = pytest.mark.parametrize("deed", CLAIMS, ids=lambda deed: deed.title)
-
-
-@each_deed_of_a_vehicle
-def test_a_vehicle_may_do_what_it_is_made_for_and_nothing_else(deed):
-    assert access_cases.misjudged(FLEET, device.device_policy(FLEET), [deed]) == []
+each_action_of_a_vehicle = pytest.mark.parametrize("case", VEHICLES, ids=lambda case: case.title)
+each_action_of_a_claim = pytest.mark.parametrize("case", CLAIMS, ids=lambda case: case.title)
 
 
-@each_deed_of_a_claim
-def test_the_claim_certificate_lets_a_vehicle_register_and_nobody_do_anything_else(deed):
-    assert access_cases.misjudged(FLEET, filled.claim_policy(FLEET), [deed]) == []
+@each_action_of_a_vehicle
+def test_a_vehicle_may_do_what_it_is_made_for_and_nothing_else(case):
+    assert access_cases.misjudged(FLEET, device.device_policy(FLEET), [case]) == []
+
+
+@each_action_of_a_claim
+def test_the_claim_certificate_lets_a_vehicle_register_and_nobody_do_anything_else(case):
+    assert access_cases.misjudged(FLEET, filled.claim_policy(FLEET), [case]) == []
 
 
 @every_fleet
 def test_both_policies_judge_rightly_whatever_the_settings(fleet):
-    assert access_cases.misjudged(fleet, device.device_policy(fleet), access_cases.device_deeds(fleet)) == []
+    assert access_cases.misjudged(fleet, device.device_policy(fleet), access_cases.device_cases(fleet)) == []
     if fleet.claim_client_prefix:
-        assert access_cases.misjudged(fleet, filled.claim_policy(fleet), access_cases.claim_deeds(fleet)) == []
+        assert access_cases.misjudged(fleet, filled.claim_policy(fleet), access_cases.claim_cases(fleet)) == []
 
 
 def test_the_cdk_apps_device_policy_fails_on_eleven_of_the_eighteen_attacks():
@@ -117,26 +117,26 @@ def test_the_cdk_apps_device_policy_fails_on_eleven_of_the_eighteen_attacks():
         "takes another vehicle's jobs",
         "answers another vehicle's command",
     }
-    attacks = [deed for deed in VEHICLES if not deed.legitimate]
+    attacks = [case for case in VEHICLES if not case.legitimate]
     assert len(attacks) == 18
-    assert {deed.title for deed in access_cases.misjudged(FLEET, SEED_DEVICE_POLICY, VEHICLES)} == {
-        deed.title for deed in attacks
+    assert {case.title for case in access_cases.misjudged(FLEET, SEED_DEVICE_POLICY, VEHICLES)} == {
+        case.title for case in attacks
     } - stopped
 
 
 def test_without_a_prefix_any_client_id_may_claim_and_that_is_seen():
     fleet = replace(FLEET, claim_client_prefix="")
     wrong = [
-        deed.title
-        for deed in access_cases.misjudged(fleet, filled.claim_policy(fleet), access_cases.claim_deeds(fleet))
+        case.title
+        for case in access_cases.misjudged(fleet, filled.claim_policy(fleet), access_cases.claim_cases(fleet))
     ]
     assert wrong == ["connects as a vehicle and so cuts it off", "connects as the wildcard client"]
 
 
-def test_a_policy_that_allows_nothing_fails_on_every_legitimate_deed():
+def test_a_policy_that_allows_nothing_fails_on_every_legitimate_case():
     nothing = {"Version": "2012-10-17", "Statement": []}
     assert access_cases.misjudged(FLEET, nothing, VEHICLES + CLAIMS) == [
-        deed for deed in VEHICLES + CLAIMS if deed.legitimate
+        case for case in VEHICLES + CLAIMS if case.legitimate
     ]
 
 

@@ -183,9 +183,9 @@ def test_a_key_that_cannot_encrypt_is_refused_by_plan_and_apply_before_anything_
     fleet = replace(fleet, kms_key=KEY if state == "not there" else key)
     fresh = Aws(aws.region, aws.account, aws.endpoint_url)
     calls = watch(fresh.session)
-    for deed in (plan_all, apply):
+    for action in (plan_all, apply):
         with pytest.raises(FleetError, match="FLEET_KMS_KEY"):
-            deed(fleet, fresh)
+            action(fleet, fresh)
     assert calls.writing == []
 
 

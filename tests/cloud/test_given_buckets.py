@@ -119,8 +119,8 @@ def test_no_command_changes_a_given_bucket_or_what_others_have_in_it(aws, given,
     before = {name: everything(aws, name) for name in (given.bucket, given.lake_bucket)}
     theirs = Aws(aws.region, aws.account, local_aws.url)
     calls = watch(theirs.session)
-    for command, deed in COMMANDS.items():
-        deed(given, theirs)
+    for command, action in COMMANDS.items():
+        action(given, theirs)
         assert {name: everything(aws, name) for name in before} == before, command
     assert [call for call in calls.writing if call.startswith("s3.") and "Bucket" in call] == []
     assert {call for call in calls.writing if call.startswith("s3.")} >= {"s3.PutObject"}  # the watch sees S3
@@ -212,9 +212,14 @@ def test_a_bucket_that_the_fleet_has_made_can_be_given_away_and_taken_back(aws, 
 
 def test_none_of_its_methods_does_anything(aws, given):
     bucket = blueprint(given)["bucket"].resource
-    for deed in (bucket.create, bucket.delete, lambda aws: bucket.update(aws, bucket), lambda aws: remove(bucket, aws)):
+    for action in (
+        bucket.create,
+        bucket.delete,
+        lambda aws: bucket.update(aws, bucket),
+        lambda aws: remove(bucket, aws),
+    ):
         with pytest.raises(FleetError, match="given bucket"):
-            deed(aws)
+            action(aws)
 
 
 @pytest.mark.parametrize("given_buckets", [("raw",), ("lake",), ("raw", "lake")])

@@ -1,4 +1,4 @@
-"""Each lint turns red for what it is there for and is silent about our own blueprint; in an account the deeds are put to AWS IoT itself."""
+"""Each lint turns red for what it is there for and is silent about our own blueprint; in an account the cases are put to AWS IoT itself."""
 
 from dataclasses import replace
 from datetime import date, timedelta
@@ -8,7 +8,7 @@ from botocore.stub import Stubber
 
 from fleet_pipeline.aws.clients import Aws
 from fleet_pipeline.cloud.blueprint import blueprint
-from fleet_pipeline.cloud.hardening.access_cases import claim_deeds, device_deeds
+from fleet_pipeline.cloud.hardening.access_cases import claim_cases, device_cases
 from fleet_pipeline.cloud.hardening.authorization import misjudged_by_aws
 from fleet_pipeline.cloud.hardening.lints import NOTICE, RUNTIME_ENDS, findings
 from fleet_pipeline.cloud.hardening.review import wrongly_judged
@@ -116,27 +116,27 @@ TYPES = {"CONNECT": "iot:Connect", "PUBLISH": "iot:Publish", "RECEIVE": "iot:Rec
 
 
 class Judge:
-    """AWS IoT's answer to TestAuthorization, by the deeds themselves, wrong about those that are named."""
+    """AWS IoT's answer to TestAuthorization, by the cases themselves, wrong about those that are named."""
 
-    def __init__(self, deeds, wrong=()):
-        self.deeds, self.wrong = deeds, wrong
+    def __init__(self, cases, wrong=()):
+        self.cases, self.wrong = cases, wrong
 
     def answers(self, stub):
-        """Expect the calls, a client and at most ten deeds each; botocore checks both sides against its model."""
-        for client in dict.fromkeys(deed.connection.client_id for deed in self.deeds):
-            its = [deed for deed in self.deeds if deed.connection.client_id == client]
+        """Expect the calls, a client and at most ten cases each; botocore checks both sides against its model."""
+        for client in dict.fromkeys(case.connection.client_id for case in self.cases):
+            its = [case for case in self.cases if case.connection.client_id == client]
             for first in range(0, len(its), 10):
                 self._expect(stub, client, its[first : first + 10])
 
-    def _expect(self, stub, client, deeds):
+    def _expect(self, stub, client, cases):
         kind = {action: name for name, action in TYPES.items()}
-        infos = [{"actionType": kind[deed.action], "resources": [FLEET.arn("iot", deed.resource)]} for deed in deeds]
+        infos = [{"actionType": kind[case.action], "resources": [FLEET.arn("iot", case.resource)]} for case in cases]
         results = [
             {
                 "authInfo": info,
-                "authDecision": "ALLOWED" if deed.legitimate != (deed.title in self.wrong) else "IMPLICIT_DENY",
+                "authDecision": "ALLOWED" if case.legitimate != (case.title in self.wrong) else "IMPLICIT_DENY",
             }
-            for deed, info in zip(deeds, infos, strict=True)
+            for case, info in zip(cases, infos, strict=True)
         ]
         stub.add_response(
             "test_authorization",
@@ -156,26 +156,26 @@ def account(monkeypatch):
         stub.assert_no_pending_responses()
 
 
-def askable(deeds, *, of_a_thing):
-    return [deed for deed in deeds if deed.action in TYPES.values() and (deed.connection.thing or not of_a_thing)]
+def askable(cases, *, of_a_thing):
+    return [case for case in cases if case.action in TYPES.values() and (case.connection.thing or not of_a_thing)]
 
 
 @pytest.mark.parametrize("wrong", [(), ("connects as another vehicle",), ("publishes to rule1", "hears everything")])
-def test_in_an_account_a_vehicles_deeds_are_put_to_aws_iot_by_ten_for_its_own_thing(account, wrong):
+def test_in_an_account_a_vehicles_cases_are_put_to_aws_iot_by_ten_for_its_own_thing(account, wrong):
     aws, stub = account
-    deeds = askable(device_deeds(FLEET, "297468000001"), of_a_thing=True)
+    cases = askable(device_cases(FLEET, "297468000001"), of_a_thing=True)
     stub.add_response("list_targets_for_policy", {"targets": [CERTIFICATE]}, {"policyName": FLEET.device_policy_name})
     stub.add_response("list_principal_things", {"things": ["test-thing-297468000001"]}, {"principal": CERTIFICATE})
-    Judge(deeds, wrong).answers(stub)
-    assert {deed.title for deed in misjudged_by_aws(FLEET, aws, FLEET.device_policy_name)} == set(wrong)
+    Judge(cases, wrong).answers(stub)
+    assert {case.title for case in misjudged_by_aws(FLEET, aws, FLEET.device_policy_name)} == set(wrong)
 
 
-def test_in_an_account_the_claim_certificates_deeds_are_put_to_aws_iot(account):
+def test_in_an_account_the_claim_certificates_cases_are_put_to_aws_iot(account):
     aws, stub = account
-    deeds = askable(claim_deeds(FLEET), of_a_thing=False)
+    cases = askable(claim_cases(FLEET), of_a_thing=False)
     stub.add_response("list_targets_for_policy", {"targets": [CERTIFICATE]}, {"policyName": FLEET.claim_policy_name})
-    Judge(deeds, ("publishes messages",)).answers(stub)
-    assert [deed.title for deed in misjudged_by_aws(FLEET, aws, FLEET.claim_policy_name)] == ["publishes messages"]
+    Judge(cases, ("publishes messages",)).answers(stub)
+    assert [case.title for case in misjudged_by_aws(FLEET, aws, FLEET.claim_policy_name)] == ["publishes messages"]
 
 
 def test_without_a_certificate_there_is_nobody_to_ask_about(account):
@@ -189,7 +189,7 @@ def test_aws_iot_is_asked_in_an_account_only_and_believed_over_our_own_evaluatio
     policy = PARTS["claim_policy"]
     assert wrongly_judged(FLEET, aws, policy) == []
     stub.add_response("list_targets_for_policy", {"targets": [CERTIFICATE]}, {"policyName": policy.name})
-    Judge(askable(claim_deeds(FLEET), of_a_thing=False), ("publishes messages",)).answers(stub)
+    Judge(askable(claim_cases(FLEET), of_a_thing=False), ("publishes messages",)).answers(stub)
     assert [each.what for each in wrongly_judged(replace(FLEET, profile="aws"), aws, policy)] == ["allows an attack"]
 
 

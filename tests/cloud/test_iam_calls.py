@@ -87,14 +87,14 @@ def recorded(make_fleet, local_aws):
     )
     aws.kms.create_alias(AliasName="alias/company", TargetKeyId=aws.kms.create_key()["KeyMetadata"]["KeyId"])
     calls = {}
-    for command, deed in LIFE.items():
+    for command, action in LIFE.items():
         if command == "adopt":
             as_others_left_it(changed(fleet), aws)
-        calls[command] = _recorded(deed, fleet, local_aws.url)
+        calls[command] = _recorded(action, fleet, local_aws.url)
     return fleet, calls
 
 
-def _recorded(deed, fleet, url):
+def _recorded(action, fleet, url):
     made, aws = set(), Aws(fleet.region, fleet.account, url)
 
     def note(model, params, **_):
@@ -104,7 +104,7 @@ def _recorded(deed, fleet, url):
         made.add(BY_VERSION.get(action, action) if "versionId" in str(params.get("query_string")) else action)
 
     aws.session.events.register_first("before-call", note)
-    deed(fleet, aws)
+    action(fleet, aws)
     return made
 
 

@@ -129,9 +129,9 @@ def test_the_provisioner_is_refused(way):
     assert not allowed(ESCALATIONS[way])
 
 
-@pytest.mark.parametrize("deed", NEEDED)
-def test_the_provisioner_may(deed):
-    assert allowed(NEEDED[deed])
+@pytest.mark.parametrize("action", NEEDED)
+def test_the_provisioner_may(action):
+    assert allowed(NEEDED[action])
 
 
 @pytest.mark.parametrize("way", OPEN)

@@ -218,9 +218,9 @@ def no_sleep(_seconds):
     """AWS's delays are counted in calls here."""
 
 
-def locked(aws, fleet, deed):
+def locked(aws, fleet, action):
     with Lock(aws, fleet.bucket, "ann") as lock:
-        return deed(fleet, aws, lock)
+        return action(fleet, aws, lock)
 
 
 def registered(aws, fleet):

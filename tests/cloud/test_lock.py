@@ -60,7 +60,7 @@ def test_a_lock_that_was_given_back_leaves_nothing_and_can_be_taken(aws, bucket)
 
 def test_a_lock_is_given_back_when_the_work_fails(aws, bucket):
     with pytest.raises(AwsRefused), Lock(aws, bucket, "ann") as lock:
-        reconcile(NOT_TAKEN, aws, permit=lock.take)
+        reconcile(NOT_TAKEN, aws, before_write=lock.take)
     assert versions_of_the_lock(aws, bucket) == []
 
 

@@ -120,9 +120,9 @@ def test_the_snapshot_sees_what_a_careless_sweep_would_do(shared):
         ),
         "log group": lambda aws: aws.logs.delete_log_group(logGroupName=f"/aws/lambda/{shared.fleet.hook_name}-2"),
     }
-    for kind, deed in careless.items():
+    for kind, action in careless.items():
         before = snapshot(shared.aws)
-        deed(shared.aws)
+        action(shared.aws)
         assert {each for each, _ in lost(before, snapshot(shared.aws))} == {kind}
 
 
@@ -158,14 +158,14 @@ LIVES = {
 """What is done to a fleet, one after the other."""
 
 
-def is_cut_off(shared, deed, kill):
-    """Do a deed until it is killed, long after the one before, while another team makes certificates; say whether it was killed."""
+def is_cut_off(shared, action, kill):
+    """Do an action until it is killed, long after the one before, while another team makes certificates; say whether it was killed."""
     with suppress(shared.aws.s3.exceptions.NoSuchBucket):
         delete_versions(shared.aws, shared.fleet.bucket, KEY)
 
     def beside(mortal):
         make_certificates_beside(mortal, shared.note)
-        deed(shared.fleet, mortal)
+        action(shared.fleet, mortal)
 
     return is_killed(beside, shared.aws, kill)
 
@@ -183,13 +183,13 @@ def test_a_fleet_that_is_killed_all_its_life_harms_nobody(shared, lived):
     before, kills = snapshot(shared.aws), 0
     if lived == "the CDK app's":
         cdk_app.deploy(shared.fleet, shared.aws)
-    for deed in LIVES[lived]:
-        while is_cut_off(shared, deed, Kill(at=3 + kills * 2 % 11, after=bool(kills % 2), writing_only=True)):
+    for action in LIVES[lived]:
+        while is_cut_off(shared, action, Kill(at=3 + kills * 2 % 11, after=bool(kills % 2), writing_only=True)):
             kills += 1
             assert kills < 60
         assert harmed(shared, before) == set(), (
-            deed
-        )  # what is harmed stays so: one look is enough for all kills of a deed
+            action
+        )  # what is harmed stays so: one look is enough for all kills of an action
     assert kills >= 8
     assert len(shared.their_certificates()) >= 2
     assert snapshot(shared.aws).keys() - before.keys() == {
@@ -201,7 +201,7 @@ def test_a_fleet_that_is_killed_all_its_life_harms_nobody(shared, lived):
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("last", range(4), ids=["apply", "rotate", "retire", "destroy"])
 def test_killed_at_any_writing_call_nothing_harms_another_team(new_shared, last, after, capsys):
-    *made, deed = LIVES["a fleet of its own"][: last + 1]
+    *made, action = LIVES["a fleet of its own"][: last + 1]
     kills, killed = 0, True
     while killed:
         shared = new_shared(kills)
@@ -212,9 +212,9 @@ def test_killed_at_any_writing_call_nothing_harms_another_team(new_shared, last,
             for each, found in snapshot(shared.aws).items()
             if "another" in str(found) or "theirs" in str(found) or each[1].endswith("-2")
         }
-        killed = is_cut_off(shared, deed, Kill(at=kills + 1, after=after, writing_only=True))
+        killed = is_cut_off(shared, action, Kill(at=kills + 1, after=after, writing_only=True))
         assert harmed(shared, before) == set(), kills
-        assert not is_cut_off(shared, deed, Kill(at=10_000, after=after, writing_only=True))
+        assert not is_cut_off(shared, action, Kill(at=10_000, after=after, writing_only=True))
         assert harmed(shared, before) == set(), kills
         kills += killed
     with capsys.disabled():

@@ -85,10 +85,10 @@ RUNS = {
 def lifetime(new_stack):
     """What each run did to each part, with the writing calls that it made."""
     stack, seen = new_stack(), {}
-    for run, (deed, direction, _) in RUNS.items():
+    for run, (action, direction, _) in RUNS.items():
         for name, part in list(stack.parts.items())[::direction]:
             stack.calls.made.clear()
-            seen[run, name] = deed(part.resource, stack.aws), stack.calls.writing
+            seen[run, name] = action(part.resource, stack.aws), stack.calls.writing
     return stack, seen
 
 
@@ -392,9 +392,9 @@ def test_a_resource_of_our_name_without_our_tag_is_refused_and_not_touched(stack
     resource = stack.resource(part)
     UNTAG[type(resource)](stack.aws, resource)
     stack.calls.made.clear()
-    for deed in (plan, reconcile, remove):
+    for action in (plan, reconcile, remove):
         with pytest.raises(NotOurs, match=resource.name):
-            deed(resource, stack.aws)
+            action(resource, stack.aws)
     assert stack.calls.writing == []
     resource.update(stack.aws, resource.read(stack.aws))
 

@@ -1,6 +1,6 @@
-"""Kill a deed with SIGKILL before and after each of its writing calls to AWS, run again what would be run again, and tell what there is then.
+"""Kill an action with SIGKILL before and after each of its writing calls to AWS, run again what would be run again, and tell what there is then.
 
-A kill at a reading call leaves what the kill after the writing call before it has left. A process of its own, because it forks: `python tests/helpers/crashes.py URL DEED` prints one line of JSON for each kill.
+A kill at a reading call leaves what the kill after the writing call before it has left. A process of its own, because it forks: `python tests/helpers/crashes.py URL ACTION` prints one line of JSON for each kill.
 """
 
 import json
@@ -153,7 +153,7 @@ def create_as_the_cdk_app(fleet, aws):
     aws.iot.attach_policy(policyName=claims.policy_name, target=claims.arn(stored_certificate_id(aws, fleet.bucket)))
 
 
-DEEDS = {
+ACTIONS = {
     "create": (nothing, create, create),
     "rotate, then apply": (made, life.rotate, create),
     "rotate, then rotate": (made, life.rotate, rotate_again),
@@ -163,9 +163,9 @@ DEEDS = {
 """What there is before, what is killed, and what is run again."""
 
 
-def crashes(url, deed, **settings):
-    """Yield a Crash for each call of a deed, before and after it."""
-    prepare, killed, again = DEEDS[deed]
+def crashes(url, action, **settings):
+    """Yield a Crash for each call of an action, before and after it."""
+    prepare, killed, again = ACTIONS[action]
     killers = {when: Killer(when) for when in ("before-send", "after-call")}
     aws = Aws(Fleet().region, f"{uuid.uuid4().int % 10**12:012d}", url)
     for when, killer in killers.items():
@@ -206,8 +206,8 @@ def _fleet(aws, **settings):
     return fleet
 
 
-def _killed(deed, killer, number, aws, neighbour):
-    """Return the call at which a child that does the deed was killed; nothing when the deed was over before."""
+def _killed(action, killer, number, aws, neighbour):
+    """Return the call at which a child that does the action was killed; nothing when the action was over before."""
     read, write = os.pipe()
     child = os.fork()
     if not child:
@@ -215,7 +215,7 @@ def _killed(deed, killer, number, aws, neighbour):
             client.close()  # the parent's connections are the parent's
         neighbour.beside(aws)
         killer.calls_left, killer.tell = number, write
-        deed()
+        action()
         os._exit(0)
     os.close(write)
     ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

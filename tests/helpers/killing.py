@@ -1,4 +1,4 @@
-"""SIGKILL to a deed in a process of its own, before or after one of its calls to AWS."""
+"""SIGKILL to an action in a process of its own, before or after one of its calls to AWS."""
 
 import os
 import signal
@@ -36,8 +36,8 @@ class Kill:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def is_killed(deed: Callable[[Aws], object], aws: Aws, kill: Kill) -> bool:
-    """Do a deed in a child, with clients of its own; return whether it was killed. If it was not, it must have succeeded."""
+def is_killed(action: Callable[[Aws], object], aws: Aws, kill: Kill) -> bool:
+    """Do an action in a child, with clients of its own; return whether it was killed. If it was not, it must have succeeded."""
     mortal = Aws(aws.region, aws.account, aws.endpoint_url)
     mortal.session.events.register("before-send", kill.before_send)
     mortal.session.events.register("response-received", kill.response_received)
@@ -47,7 +47,7 @@ def is_killed(deed: Callable[[Aws], object], aws: Aws, kill: Kill) -> bool:
     if pid == 0:
         code = 1
         try:
-            deed(mortal)
+            action(mortal)
             code = 0
         except BaseException:
             traceback.print_exc()

@@ -90,8 +90,8 @@ class DeadError(BaseException):
     """The process is no more. Nothing but a test catches it."""
 
 
-def dies(deed, fleet, aws, at):
-    """Do a deed of clients of its own, which dies before its n-th writing call; say whether it died. What the call before it did is done."""
+def dies(action, fleet, aws, at):
+    """Do an action of clients of its own, which dies before its n-th writing call; say whether it died. What the call before it did is done."""
     mortal, seen = Aws(aws.region, aws.account, aws.endpoint_url), []
 
     def die(event_name, **_):
@@ -101,7 +101,7 @@ def dies(deed, fleet, aws, at):
 
     mortal.session.events.register("before-send", die)
     try:
-        deed(fleet, mortal)
+        action(fleet, mortal)
     except DeadError:
         return True
     return False

@@ -25,11 +25,11 @@ from fleet_pipeline.model.rule import Rule
 RULE, HOUR = Rule("test-rule", "rule1"), Hour.parse("2026-11-23-10:00")
 LATER = HOUR.end + timedelta(days=1)
 LOOK = "fleet_pipeline.assets.lake.late_data"
-"""What a look is in; it brings Dagster along, three seconds that other deeds do without."""
+"""What a look is in; it brings Dagster along, three seconds that other actions do without."""
 
 
 AGAIN = 75
-"""How a deed ends that says that it may be tried again, as a compaction of messages that a purge deleted meanwhile."""
+"""How an action ends that says that it may be tried again, as a compaction of messages that a purge deleted meanwhile."""
 
 
 def compact(raw, lake):
@@ -74,11 +74,11 @@ def read(_, lake, reads=20):
         seen = set(rows)
 
 
-DEEDS = {deed.__name__: deed for deed in (compact, rewrite, purge, look, read)}
+ACTIONS = {action.__name__: action for action in (compact, rewrite, purge, look, read)}
 
 
 class Writers:
-    """Starts deeds and waits for them, while the context lasts; `modules` are imported before, so that none of them has to."""
+    """Starts actions and waits for them, while the context lasts; `modules` are imported before, so that none of them has to."""
 
     def __init__(self, *modules):
         self._modules = modules
@@ -94,9 +94,9 @@ class Writers:
         self._process.wait()
         self._process.stdout.close()
 
-    def start(self, url, door, deed="compact"):
-        """Start a deed behind a door, which knows its process before the first request."""
-        door.pid = int(self._ask("fork", url, deed))
+    def start(self, url, door, action="compact"):
+        """Start an action behind a door, which knows its process before the first request."""
+        door.pid = int(self._ask("fork", url, action))
         self._ask("go")
         return door.pid
 
@@ -122,12 +122,14 @@ def main():
             pid = os.fork()
             if not pid:
                 os.read(ready, 1)
-                url, deed = arguments
+                url, action = arguments
                 aws = Aws("eu-central-1", "123456789012", url)
                 try:
-                    DEEDS[deed](S3Store(aws, "raw", PATIENCE_S), Lake.current(S3Store(aws, "lake", PATIENCE_S), "lake"))
+                    ACTIONS[action](
+                        S3Store(aws, "raw", PATIENCE_S), Lake.current(S3Store(aws, "lake", PATIENCE_S), "lake")
+                    )
                 except FleetError as error:
-                    print(f"{deed}: {error}", file=sys.stderr)  # noqa: T201 (for whoever asks why)
+                    print(f"{action}: {error}", file=sys.stderr)  # noqa: T201 (for whoever asks why)
                     os._exit(AGAIN if error.retryable else 1)
                 os._exit(0)
             print(pid, flush=True)  # noqa: T201 (the answer)

@@ -139,7 +139,8 @@ def test_a_flood_of_names_stays_within_the_columns_there_may_be():
     contract = Contract().adding(sheet.evidence.columns(Contract(), 1))
     assert len(contract.columns) == COLUMNS
     assert (
-        sum(len(array) - array.null_count for _, array in found) + sum(_leaves(aside) for aside in sheet.aside.values())
+        sum(len(array) - array.null_count for _, array in found)
+        + sum(_leaves(overflow) for overflow in sheet.overflow.values())
         == 300 * 40
     )
 
@@ -201,7 +202,7 @@ def test_values_that_are_equal_in_the_columns_kind_go_in_and_no_others():
         "i": [5, None, None],
         "d": [5.0, None, None],
     }
-    assert sheet.aside == {1: {"i": 5.5, "d": 2**53 + 1}, 2: {"i": True, "d": "5"}}
+    assert sheet.overflow == {1: {"i": 5.5, "d": 2**53 + 1}, 2: {"i": True, "d": "5"}}
 
 
 def _column(row, path):

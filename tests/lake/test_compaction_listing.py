@@ -1,4 +1,4 @@
-"""A long hour is listed in stretches side by side: what comes is what one listing would have said, at hardly more requests."""
+"""A long hour is listed in ranges side by side: what comes is what one listing would have said, at hardly more requests."""
 
 import threading
 import time
@@ -36,16 +36,16 @@ def in_one(store):
 
 
 @pytest.mark.parametrize("page", range(1, 6))
-@pytest.mark.parametrize("stretch", range(2, 5))
-def test_a_seam_loses_and_doubles_nothing_wherever_it_falls(page, stretch):
+@pytest.mark.parametrize("range_pages", range(2, 5))
+def test_a_seam_loses_and_doubles_nothing_wherever_it_falls(page, range_pages):
     store = DictStore(page=page)
     for _ in range(PROBE * page):
-        store.put(key(0, bare=True), b"{}")  # versions of one key are all that is seen before the first stretch begins
+        store.put(key(0, bare=True), b"{}")  # versions of one key are all that is seen before the first range begins
     for offset in [-1, *range(1, 60), LENGTH_MS - 1, LENGTH_MS]:
         store.put(key(offset), b"{}")
         for foreign in FOREIGN:
             store.put(f"{RULE.raw_prefix}{HOUR.start_ms + offset}{foreign}", b"{}")
-    with mock.patch.object(listing, "PAGES", stretch):
+    with mock.patch.object(listing, "PAGES", range_pages):
         assert listed(store) == in_one(store)
 
 
@@ -55,11 +55,11 @@ def test_a_seam_loses_and_doubles_nothing_wherever_it_falls(page, stretch):
     st.integers(1, 4),
     st.integers(2, 4),
 )
-def test_stretches_together_are_what_one_listing_says(messages, page, stretch):
+def test_ranges_together_are_what_one_listing_says(messages, page, range_pages):
     store = DictStore(page=page)
     for offset, bare, foreign in messages:
         store.put(f"{RULE.raw_prefix}{HOUR.start_ms + offset}{foreign}" if foreign else key(offset, bare=bare), b"{}")
-    with mock.patch.object(listing, "PAGES", stretch):  # so that there are many seams
+    with mock.patch.object(listing, "PAGES", range_pages):  # so that there are many seams
         assert listed(store) == in_one(store)
 
 
@@ -110,7 +110,7 @@ def watched():
     return store
 
 
-def test_several_stretches_are_listed_at_once(watched):
+def test_several_ranges_are_listed_at_once(watched):
     assert len(listed(watched)) == 3000
     assert watched.most == LISTERS
 

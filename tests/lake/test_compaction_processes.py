@@ -19,7 +19,7 @@ from writers import AGAIN, LOOK, Writers
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.ledger import Ledger
 
-DEEDS = ("compact", "rewrite", "purge", "purge", "look")
+ACTIONS = ("compact", "rewrite", "purge", "purge", "look")
 AT_ONCE, MOMENT_S = 4, 0.8
 
 
@@ -127,9 +127,9 @@ class Siege:
     def _beset(self, kills, versions):
         doors, busy = self.s3.doors[:AT_ONCE], {}
         self._start(self.s3.doors[AT_ONCE], "read", busy)
-        while doors or any(deed != "read" for _, deed, *_ in busy.values()):
+        while doors or any(action != "read" for _, action, *_ in busy.values()):
             for door in doors:
-                self._start(door, self.draw.choice(DEEDS), busy, killed_too=True)
+                self._start(door, self.draw.choice(ACTIONS), busy, killed_too=True)
             feed(self.raw, versions // 2 // kills if doors else 0, self.draw.random())
             doors = [self._ended(busy)]
             if self.killed.total() >= kills:
@@ -139,7 +139,7 @@ class Siege:
         while busy:
             self._ended(busy)
 
-    def _start(self, door, deed, busy, *, killed_too=False):
+    def _start(self, door, action, busy, *, killed_too=False):
         door.requests.clear()
         door.chance, door.kill_at = self.chance, None
         way = self.draw.choice(["at a request", "at a moment", "not"]) if killed_too else "not"
@@ -148,10 +148,10 @@ class Siege:
                 self.draw.choice([self.draw.randrange(15), self.draw.randrange(100)]),
                 self.draw.choice(["before", "after"]),
             )
-        pid = self.writers.start(f"http://127.0.0.1:{door.port}", door, deed)
+        pid = self.writers.start(f"http://127.0.0.1:{door.port}", door, action)
         process = os.pidfd_open(pid)  # names this process even after its end
         timer = Timer(self.draw.random() * MOMENT_S, self._kill, [process])
-        busy[pid] = door, deed, process, timer
+        busy[pid] = door, action, process, timer
         if way == "at a moment":
             timer.start()
 
@@ -161,13 +161,13 @@ class Siege:
 
     def _ended(self, busy):
         pid, ending = self.writers.wait()
-        door, deed, process, timer = busy.pop(pid)
+        door, action, process, timer = busy.pop(pid)
         timer.cancel()
         if timer.is_alive():
             timer.join()
         os.close(process)
-        assert ending in {0, -signal.SIGKILL} or (ending == AGAIN and deed != "read"), f"{deed} ended with {ending}"
-        {0: self.ended, AGAIN: self.gave_up}.get(ending, self.killed)[deed] += 1
+        assert ending in {0, -signal.SIGKILL} or (ending == AGAIN and action != "read"), f"{action} ended with {ending}"
+        {0: self.ended, AGAIN: self.gave_up}.get(ending, self.killed)[action] += 1
         return door
 
 

@@ -135,11 +135,11 @@ def met(first, second, *, table=Lake, killed=False):
         yield number, world
 
 
-DEEDS = ("compact", "rewrite", "purge")
+ACTIONS = ("compact", "rewrite", "purge")
 
 
 @pytest.mark.parametrize("killed", [False, True])
-@pytest.mark.parametrize(("first", "second"), [*product(DEEDS, repeat=2), ("purge", "stray")])
+@pytest.mark.parametrize(("first", "second"), [*product(ACTIONS, repeat=2), ("purge", "stray")])
 def test_whatever_comes_in_between_and_wherever_it_dies_every_message_is_one_row(first, second, killed):
     worlds = list(met(first, second, killed=killed))
     assert len(worlds) > 5

@@ -75,7 +75,7 @@ def test_nothing_below_the_home_can_be_read_by_another_user(server, mine, home):
     assert [path for path in paths if path.stat().st_mode & 0o077] == []
 
 
-DEEDS = {
+ACTIONS = {
     "s3": lambda aws: aws.s3.list_buckets(),
     "iot": lambda aws: aws.iot.list_things(),
     "iam": lambda aws: aws.iam.list_roles(),
@@ -88,12 +88,12 @@ DEEDS = {
 }
 
 
-@pytest.mark.parametrize("service", DEEDS)
+@pytest.mark.parametrize("service", ACTIONS)
 def test_every_service_answers_to_the_secret_and_to_no_other(mine, service):
-    DEEDS[service](mine)
+    ACTIONS[service](mine)
     for wrong in ("local", "test", mine.secret[:-1]):
         with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
-            DEEDS[service](replace(mine, secret=wrong))
+            ACTIONS[service](replace(mine, secret=wrong))
 
 
 def test_any_other_account_has_the_same_secret_and_its_own_things(mine):

@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 from dagster._core.errors import DagsterExecutionInterruptedError
 
-from fleet_pipeline.cli.alone import DEEDS, alone, nobody_at_work
+from fleet_pipeline.cli.alone import COMMANDS, alone, nobody_at_work
 from fleet_pipeline.cli.demo import _station
 from fleet_pipeline.lake.workplace import workplace
 from fleet_pipeline.local.folder import Folder as LocalFolder
@@ -106,22 +106,22 @@ def test_a_folder_that_stands_open_is_closed_and_those_around_it_are_left_alone(
 HOLD = "import sys, time; from fleet_pipeline.cli.alone import alone\nwith alone(sys.argv[1]): print('holds', flush=True); time.sleep(60)"
 
 
-@pytest.mark.parametrize("deed", DEEDS)
-def test_a_deed_is_done_by_one_process_and_nothing_is_taken_away_from_it(tmp_path, monkeypatch, deed):
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_is_done_by_one_process_and_nothing_is_taken_away_from_it(tmp_path, monkeypatch, command):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DAGSTER_HOME", "")
-    with subprocess.Popen([sys.executable, "-c", HOLD, deed], stdout=subprocess.PIPE, text=True) as other:
+    with subprocess.Popen([sys.executable, "-c", HOLD, command], stdout=subprocess.PIPE, text=True) as other:
         try:
             assert other.stdout.readline() == "holds\n"
-            for attempt in (lambda: alone(deed), nobody_at_work):
-                with pytest.raises(InUse, match=DEEDS[deed][1]), attempt():
+            for attempt in (lambda: alone(command), nobody_at_work):
+                with pytest.raises(InUse, match=COMMANDS[command][1]), attempt():
                     pytest.fail("two are at work")
         finally:
             other.kill()
             other.wait()
     with nobody_at_work():
         pass
-    with alone(deed):  # the one that was killed holds nothing
+    with alone(command):  # the one that was killed holds nothing
         pass
 
 

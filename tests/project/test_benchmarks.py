@@ -31,11 +31,11 @@ def test_the_results_that_are_kept_name_machine_versions_and_ours():
     assert all(run["complete"] for run in ours)
 
 
-def test_the_memory_of_every_deed_can_be_measured_and_each_does_what_it_should():
+def test_the_memory_of_every_action_can_be_measured_and_each_does_what_it_should():
     command = [sys.executable, BENCHMARKS / "memory.py", "--share", "0.02", "--only", "bushes"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     peaks = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [peak["deed"] for peak in peaks] == [
+    assert [peak["action"] for peak in peaks] == [
         "compaction",
         "forecast",
         "look",
@@ -47,7 +47,7 @@ def test_the_memory_of_every_deed_can_be_measured_and_each_does_what_it_should()
     assert all(peak["right"] for peak in peaks)
 
 
-def test_memory_that_was_kept_was_that_of_deeds_done_right():
+def test_memory_that_was_kept_was_that_of_actions_done_right():
     results = json.loads((BENCHMARKS / "results.json").read_text())
     assert results["memory"]
     assert all(peak["right"] for peak in results["memory"])

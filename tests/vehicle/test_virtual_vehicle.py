@@ -30,7 +30,7 @@ def account(fleet):
 
 
 @pytest.fixture
-def mended(fleet, account):
+def repaired(fleet, account):
     """Put everything back after a test that broke something."""
     yield
     for resource in resources(blueprint(fleet)):
@@ -65,7 +65,7 @@ def test_on_a_sound_fleet_every_trial_goes_as_it_should_and_nothing_is_left(flee
     assert traces(fleet, account) == before
 
 
-def test_a_hook_that_lets_everyone_in_is_seen(fleet, account, mended):
+def test_a_hook_that_lets_everyone_in_is_seen(fleet, account, repaired):
     code = io.BytesIO()
     with zipfile.ZipFile(code, "w") as archive:
         archive.writestr("lambda_function.py", CREDULOUS_HOOK)
@@ -75,7 +75,7 @@ def test_a_hook_that_lets_everyone_in_is_seen(fleet, account, mended):
     assert traces(fleet, account) == before
 
 
-def test_a_policy_that_allows_every_topic_is_seen(fleet, account, mended):
+def test_a_policy_that_allows_every_topic_is_seen(fleet, account, repaired):
     document = blueprint(fleet)["device_policy"].resource.document
     wide = document | {
         "Statement": [*document["Statement"], {"Effect": "Allow", "Action": "iot:Publish", "Resource": "*"}]
@@ -86,7 +86,7 @@ def test_a_policy_that_allows_every_topic_is_seen(fleet, account, mended):
     assert wrong(fleet, account) == ["a foreign topic is refused"]
 
 
-def test_a_disabled_template_is_seen(fleet, account, mended):
+def test_a_disabled_template_is_seen(fleet, account, repaired):
     account.aws.iot.update_provisioning_template(templateName=fleet.template_name, enabled=False)
     assert wrong(fleet, account) == ["an allowed serial registers"]
 
@@ -95,7 +95,7 @@ def test_a_disabled_template_is_seen(fleet, account, mended):
     ("minutes", "said"), [(3, r"policy '{}' yet.*: try again after \d\d:\d\d UTC$"), (9, "NOT_AUTHORIZED$")]
 )
 def test_in_an_account_what_fails_minutes_after_a_policy_was_changed_says_when_to_try_again(
-    fleet, account, mended, minutes, said
+    fleet, account, repaired, minutes, said
 ):
     document = blueprint(fleet)["device_policy"].resource.document
     mute = document | {"Statement": document["Statement"][:1]}

@@ -75,7 +75,7 @@ def _metadata(found: Waiting) -> dict[str, Any]:
 
 def _check(found: Waiting) -> dg.AssetCheckResult:
     description = (
-        f"{found.reports} messages were not written: mend the cause, then launch the job `replay`."
+        f"{found.reports} messages were not written: remove the cause, then launch the job `replay`."
         if found.reports
         else "Nothing waits."
     )

@@ -50,7 +50,7 @@ class Inspection:
     keys: int
     unreadable: int
     """Rows without typed columns, because the message could not be read."""
-    set_aside: int
+    partial: int
     """Rows of which some values fit no column."""
     minutes: tuple[int, ...]
     """Messages received in each of the sixty minutes."""
@@ -86,7 +86,7 @@ def inspect(fleet: Fleet, lake: Lake, rule: Rule, hour: Hour, contract: Contract
         versions=counted.versions,
         keys=counted.keys,
         unreadable=sum(count for status, count in counted.statuses.items() if status not in _READABLE),
-        set_aside=counted.statuses[Status.PARTIAL],
+        partial=counted.statuses[Status.PARTIAL],
         minutes=tuple(counted.minutes[number] for number in range(60)),
         vehicles=len(counted.vehicles),
         track=tuple(counted.track.points),

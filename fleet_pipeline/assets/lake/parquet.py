@@ -199,12 +199,12 @@ class _Told:
     """What the log hears of an hour that takes long."""
 
     def __init__(self, log: dg.DagsterLogManager, partition: str) -> None:
-        self._log, self._partition, self._told = log, partition, 0.0
+        self._log, self._partition, self._logged_at = log, partition, 0.0
 
     def __call__(self, progress: Progress) -> None:
-        if progress.seconds < self._told + TELL_EVERY:
+        if progress.seconds < self._logged_at + TELL_EVERY:
             return
-        self._told = progress.seconds
+        self._logged_at = progress.seconds
         said = "%s: %s messages read, %.0f a second, about %.0f seconds left"
         self._log.info(said, self._partition, f"{progress.objects:,}", progress.objects_per_s, progress.seconds_left)
 

@@ -40,8 +40,8 @@ def closed_hours(fleet: Fleet, now: datetime, count: int) -> list[Hour]:
     return [hour for hour in closed if hour >= first]
 
 
-def stretches(hours: Iterable[Hour]) -> list[tuple[Hour, Hour]]:
-    """Return the first and the last hour of each stretch without a gap."""
+def hour_ranges(hours: Iterable[Hour]) -> list[tuple[Hour, Hour]]:
+    """Return the first and the last hour of each range without a gap."""
     found: list[tuple[Hour, Hour]] = []
     for hour in sorted(hours):
         if found and found[-1][1].next == hour:
@@ -90,15 +90,15 @@ def run_requests(
     occasion: str,
     tags: Mapping[str, str],
 ) -> Iterator[dg.RunRequest]:
-    """Yield one run for each stretch of hours without a gap, the newest first; assets that want the same stretch share
+    """Yield one run for each range of hours without a gap, the newest first; assets that want the same range share
     it. They make these checks only.
 
     The run key is made of the occasion and of what is wanted: asked twice on one occasion, Dagster starts one run.
     """
     shared: dict[tuple[Hour, Hour], list[dg.AssetKey]] = {}
     for asset, its_hours in wanted.items():
-        for stretch in stretches(its_hours):
-            shared.setdefault(stretch, []).append(asset)
+        for hour_range in hour_ranges(its_hours):
+            shared.setdefault(hour_range, []).append(asset)
     for (first, last), assets in sorted(shared.items(), reverse=True):
         names = ",".join(asset.to_user_string() for asset in assets)
         own = [check for asset in assets for check in checks[asset]]

@@ -81,7 +81,7 @@ def _collisions(_: Fleet, outcome: Outcome) -> str:
 def _columns(_: Fleet, outcome: Outcome) -> str:
     said = [f"new columns {', '.join(outcome.new_columns)}"] if outcome.new_columns else []
     return "; ".join(
-        said + ([f"{outcome.found.set_aside} rows have values that fit no column"] if outcome.found.set_aside else [])
+        said + ([f"{outcome.found.partial} rows have values that fit no column"] if outcome.found.partial else [])
     )
 
 

@@ -13,7 +13,7 @@ from fleet_pipeline.assets.shared.failures import reported
 from fleet_pipeline.assets.shared.scope import Scope
 from fleet_pipeline.cloud.blueprint import shown, topic_rule_name
 from fleet_pipeline.cloud.hardening.lints import Finding, findings
-from fleet_pipeline.cloud.hardening.review import deeds_of, wrongly_judged
+from fleet_pipeline.cloud.hardening.review import cases_of, wrongly_judged
 from fleet_pipeline.cloud.kinds.iot_policy import IotPolicy
 from fleet_pipeline.cloud.reconcile import Resource, look
 from fleet_pipeline.model.plain import in_markdown, plain
@@ -49,10 +49,10 @@ def _settings(name: str, resource: Resource, scope: Scope) -> dg.AssetChecksDefi
 
 
 def _attacks(name: str, policy: Resource, scope: Scope) -> dg.AssetChecksDefinition:
-    deeds = deeds_of(scope.fleet, policy.name)
-    hostile = sum(not deed.legitimate for deed in deeds)
+    cases = cases_of(scope.fleet, policy.name)
+    hostile = sum(not case.legitimate for case in cases)
     what = (
-        f"The policy, as it is in AWS, allows all of {len(deeds) - hostile} legitimate deeds and none of {hostile} "
+        f"The policy, as it is in AWS, allows all of {len(cases) - hostile} legitimate cases and none of {hostile} "
         "attacks."
     )
 
@@ -70,7 +70,7 @@ def _attacks(name: str, policy: Resource, scope: Scope) -> dg.AssetChecksDefinit
         return dg.AssetCheckResult(
             passed=not wrong,
             description=_sentences(wrong) or "As it should be.",
-            metadata={"tried": len(deeds), "wrong": len(wrong)},
+            metadata={"tried": len(cases), "wrong": len(wrong)},
         )
 
     return attacks

@@ -76,7 +76,9 @@ def _asset(name: str, part: Part, scope: Scope) -> dg.AssetsDefinition:
     )
     def materialize(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
         with reported():
-            step = reconcile(resource, scope.account(context.resources).aws, permit=scope.lock(context.resources).take)
+            step = reconcile(
+                resource, scope.account(context.resources).aws, before_write=scope.lock(context.resources).take
+            )
         context.log.info("%s: %s", step.title, _done(step))
         live = step.live or resource
         return dg.MaterializeResult(

@@ -205,7 +205,7 @@ def destroy_job(scope: Scope) -> dg.JobDefinition:
         with reported():
             aws, lock = scope.account(context.resources).aws, scope.lock(context.resources)
             for each in destroy(
-                scope.fleet, aws, confirmed=config.confirm, with_data=config.with_data, permit=lock.take
+                scope.fleet, aws, confirmed=config.confirm, with_data=config.with_data, before_write=lock.take
             ):
                 context.log.info("%s: %s", each.what, each.action)
                 gone.append(each)

@@ -243,7 +243,7 @@ class S3Store:
         path, query = self._root + _quoted(key), f"versionId={_quoted_value(number)}"
         return _request((path, query, "GET", same, size, place, b"", UNSIGNED, etag.strip('"'), None, None))
 
-    def _done(self, answer: Answer, deed: str) -> bytes:
+    def _done(self, answer: Answer, action: str) -> bytes:
         """Return the body of an answer that says yes."""
         if answer.status in GOOD:
             return answer.body
@@ -251,7 +251,7 @@ class S3Store:
         code, message = (_text(name, text) for name in ("Code", "Message"))
         kind = AwsUnavailable if answer.status == PRECONDITION_FAILED or code in GONE else AwsRefused
         raise kind(
-            f"{deed} in bucket {self.bucket}",
+            f"{action} in bucket {self.bucket}",
             code or str(answer.status),
             (message or "no reason given") + _remedy(answer, text),
         )

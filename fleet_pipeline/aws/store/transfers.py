@@ -104,8 +104,8 @@ _PASSING_CODES = {
 """Codes that may pass by themselves although their status is 3xx or 4xx."""
 
 _HOPELESS = {1, 3, 58, 59, 60, 66, 77, 82, 83}
-"""libcurl's codes of what no other try mends: an address that is none, certificates that cannot be read or are not
-trusted.
+"""libcurl's codes of what no other try helps against: an address that is none, certificates that cannot be read or are
+not trusted.
 Source: https://curl.se/libcurl/c/libcurl-errors.html
 """
 

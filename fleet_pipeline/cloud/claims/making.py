@@ -187,12 +187,12 @@ def _of_own_key(claims: Claims, aws: Aws, intent: Intent) -> Intent:
             "certificatePem"
         ]
     )
-    told = replace(intent, certificate_pem=pem)
+    updated = replace(intent, certificate_pem=pem)
     try:
         _check_still_ours(claims, aws, intent)
-        return _write(claims, aws, told, IfMatch=intent.etag)
+        return _write(claims, aws, updated, IfMatch=intent.etag)
     except AwsUnavailable:
-        _yield_to_another(claims, aws, told)
+        _yield_to_another(claims, aws, updated)
         raise
 
 
@@ -216,18 +216,18 @@ def _yield_to_another(claims: Claims, aws: Aws, ours: Intent) -> None:
 
 def _of_a_key_of_aws(claims: Claims, aws: Aws, intent: Intent) -> Intent:
     made = aws.iot.create_keys_and_certificate(setAsActive=False)
-    told = replace(intent, certificate_pem=made["certificatePem"], public_key=made["keyPair"]["PublicKey"])
+    updated = replace(intent, certificate_pem=made["certificatePem"], public_key=made["keyPair"]["PublicKey"])
     try:
         _check_still_ours(claims, aws, intent)
-        claims.keys.put(aws, told.certificate_pem, made["keyPair"]["PrivateKey"])
-        written = _write(claims, aws, told, IfMatch=intent.etag)
+        claims.keys.put(aws, updated.certificate_pem, made["keyPair"]["PrivateKey"])
+        written = _write(claims, aws, updated, IfMatch=intent.etag)
     except (AwsUnavailable, ClientError, BotoCoreError):
-        claims.keys.delete(aws, told.certificate_pem)
+        claims.keys.delete(aws, updated.certificate_pem)
         with absent("ResourceNotFoundException"):  # who took the intent over may have deleted it already
-            aws.iot.delete_certificate(certificateId=told.certificate_id)
+            aws.iot.delete_certificate(certificateId=updated.certificate_id)
         raise
     _sweep(
-        claims, aws, intent, but=told.certificate_id
+        claims, aws, intent, but=updated.certificate_id
     )  # a call that was repeated because its answer was lost makes two
     return written
 
@@ -313,8 +313,8 @@ def read(claims: Claims, aws: Aws) -> Intent | None:
     """Return the intent, or None when nothing is being made."""
     with absent("NoSuchKey", "NoSuchBucket"):
         found = aws.s3.get_object(Bucket=claims.bucket, Key=INTENT)
-        told = json.loads(found["Body"].read())
-        return Intent(**{**told, "before": tuple(told["before"]), "etag": found["ETag"]})
+        written = json.loads(found["Body"].read())
+        return Intent(**{**written, "before": tuple(written["before"]), "etag": found["ETag"]})
     return None
 
 

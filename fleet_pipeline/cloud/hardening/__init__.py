@@ -1,3 +1,3 @@
-"""What the cloud side must withstand: deeds that policies must and must not allow, and settings of resources that
+"""What the cloud side must withstand: actions that policies must and must not allow, and settings of resources that
 invite trouble.
 """

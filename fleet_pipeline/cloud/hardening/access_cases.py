@@ -1,4 +1,4 @@
-"""Who may do what to what: legitimate deeds and attacks, for the two policies that devices are given.
+"""Who may do what to what: legitimate cases and attacks, for the two policies that devices are given.
 
 Sources of the attacks: AWS IoT Device Defender's audit checks for policies, AWS IoT Core Developer Guide
 (basic-policy-variables, iot-basic-ingest), and the policies of the CDK app, which allow most of them.
@@ -22,7 +22,7 @@ OWN, OTHER = "297468OWN001", "297468OTHER1"
 
 
 @dataclass(frozen=True, slots=True)
-class Deed:
+class AccessCase:
     """Something that a holder of a certificate tries, and whether AWS IoT is to allow it.
 
     `resource` is what follows the account in the ARN.
@@ -35,20 +35,20 @@ class Deed:
     legitimate: bool = False
 
 
-def device_deeds(fleet: Fleet, serial: str = OWN) -> tuple[Deed, ...]:
+def device_cases(fleet: Fleet, serial: str = OWN) -> tuple[AccessCase, ...]:
     """Return what a registered vehicle does, and what someone with its certificate would try."""
     own, other, first = fleet.thing_name(serial), fleet.thing_name(OTHER), fleet.rules[0]
     vehicle, plus = Connection(own, own), Connection("+", own)
     ingest = f"topic/$aws/rules/{first.aws_name}"
     published = [(rule, place, topic) for rule in fleet.rules for place, topic in enumerate(rule.published_by(own))]
     return (
-        Deed("connects as its own thing", vehicle, "iot:Connect", f"client/{own}", legitimate=True),
+        AccessCase("connects as its own thing", vehicle, "iot:Connect", f"client/{own}", legitimate=True),
         *(
-            Deed(f"publishes to {_named(rule, place)}", vehicle, "iot:Publish", f"topic/{topic}", legitimate=True)
+            AccessCase(f"publishes to {_named(rule, place)}", vehicle, "iot:Publish", f"topic/{topic}", legitimate=True)
             for rule, place, topic in published
         ),
         *(
-            Deed(
+            AccessCase(
                 f"publishes to {_named(rule, place)} as another vehicle",
                 vehicle,
                 "iot:Publish",
@@ -57,50 +57,63 @@ def device_deeds(fleet: Fleet, serial: str = OWN) -> tuple[Deed, ...]:
             for rule, place, topic in published
             if rule.published_by(other)[place] != topic
         ),
-        Deed("connects as another vehicle", Connection(other, own), "iot:Connect", f"client/{other}"),
-        Deed("connects as a client of the back end", Connection("dashboard", own), "iot:Connect", "client/dashboard"),
-        Deed("connects as the wildcard client", plus, "iot:Connect", "client/+"),
-        Deed("connects with a certificate of no thing", Connection(own), "iot:Connect", f"client/{own}"),
-        Deed(
+        AccessCase("connects as another vehicle", Connection(other, own), "iot:Connect", f"client/{other}"),
+        AccessCase(
+            "connects as a client of the back end", Connection("dashboard", own), "iot:Connect", "client/dashboard"
+        ),
+        AccessCase("connects as the wildcard client", plus, "iot:Connect", "client/+"),
+        AccessCase("connects with a certificate of no thing", Connection(own), "iot:Connect", f"client/{own}"),
+        AccessCase(
             "publishes to another rule of the account",
             vehicle,
             "iot:Publish",
             f"topic/$aws/rules/billing/{first.topic}",
         ),
-        Deed("publishes over the claim certificate", vehicle, "iot:Publish", f"{ingest}/claim-certificate/claim.pem"),
-        Deed(
+        AccessCase(
+            "publishes over the claim certificate", vehicle, "iot:Publish", f"{ingest}/claim-certificate/claim.pem"
+        ),
+        AccessCase(
             "publishes another rule's topic by this rule", vehicle, "iot:Publish", f"{ingest}/{fleet.raw_prefix}/other"
         ),
         *(
-            Deed(f"publishes below the topic of {_named(rule, place)}", vehicle, "iot:Publish", f"topic/{topic}/x")
+            AccessCase(
+                f"publishes below the topic of {_named(rule, place)}", vehicle, "iot:Publish", f"topic/{topic}/x"
+            )
             for rule, place, topic in published[:1]
         ),
-        Deed("publishes without a topic", vehicle, "iot:Publish", f"{ingest}/"),
-        *(Deed("retains a message", vehicle, "iot:RetainPublish", f"topic/{topic}") for _, _, topic in published[:1]),
-        Deed("hears what clients publish to their own topics", plus, "iot:Subscribe", "topicfilter/+"),
-        Deed("asks for further certificates", vehicle, "iot:Publish", "topic/$aws/certificates/create/json"),
-        Deed(
+        AccessCase("publishes without a topic", vehicle, "iot:Publish", f"{ingest}/"),
+        *(
+            AccessCase("retains a message", vehicle, "iot:RetainPublish", f"topic/{topic}")
+            for _, _, topic in published[:1]
+        ),
+        AccessCase("hears what clients publish to their own topics", plus, "iot:Subscribe", "topicfilter/+"),
+        AccessCase("asks for further certificates", vehicle, "iot:Publish", "topic/$aws/certificates/create/json"),
+        AccessCase(
             "registers another vehicle",
             vehicle,
             "iot:Publish",
             f"topic/$aws/provisioning-templates/{fleet.template_name}/provision/json",
         ),
-        Deed("hears everything", vehicle, "iot:Subscribe", "topicfilter/#"),
-        Deed("hears the other vehicles", vehicle, "iot:Receive", f"topic/{first.topic}"),
-        Deed("changes another vehicle's shadow", vehicle, "iot:Publish", f"topic/$aws/things/{other}/shadow/update"),
-        Deed("takes another vehicle's jobs", vehicle, "iot:Publish", f"topic/$aws/things/{other}/jobs/start-next"),
-        Deed(
+        AccessCase("hears everything", vehicle, "iot:Subscribe", "topicfilter/#"),
+        AccessCase("hears the other vehicles", vehicle, "iot:Receive", f"topic/{first.topic}"),
+        AccessCase(
+            "changes another vehicle's shadow", vehicle, "iot:Publish", f"topic/$aws/things/{other}/shadow/update"
+        ),
+        AccessCase(
+            "takes another vehicle's jobs", vehicle, "iot:Publish", f"topic/$aws/things/{other}/jobs/start-next"
+        ),
+        AccessCase(
             "answers another vehicle's command",
             vehicle,
             "iot:Publish",
             f"topic/$aws/commands/things/{other}/executions/1/response/json",
         ),
-        *_added_deeds(fleet, vehicle, other),
+        *_added_cases(fleet, vehicle, other),
     )
 
 
-def _added_deeds(fleet: Fleet, vehicle: Connection, other: str) -> Iterator[Deed]:
-    """Yield the deeds that statements of the settings are about: each on the vehicle's own, and the same on another
+def _added_cases(fleet: Fleet, vehicle: Connection, other: str) -> Iterator[AccessCase]:
+    """Yield the cases that statements of the settings are about: each on the vehicle's own, and the same on another
     vehicle's, which is an attack.
 
     Conditions that cannot be judged here are left to AWS IoT: the policy's check says so.
@@ -112,11 +125,11 @@ def _added_deeds(fleet: Fleet, vehicle: Connection, other: str) -> Iterator[Deed
                 mine, theirs = (_filled(resource, name).split(":", 5)[5] for name in (own, other))
                 with suppress(CannotJudge):
                     legitimate = allows(whole, action, fleet.arn("iot", mine), vehicle)
-                    yield Deed(
+                    yield AccessCase(
                         f"{_VERBS[action]} {mine.partition('/')[2]}", vehicle, action, mine, legitimate=legitimate
                     )
                     if theirs != mine:
-                        yield Deed(f"{_VERBS[action]} {theirs.partition('/')[2]}", vehicle, action, theirs)
+                        yield AccessCase(f"{_VERBS[action]} {theirs.partition('/')[2]}", vehicle, action, theirs)
 
 
 _VERBS = {
@@ -157,7 +170,7 @@ def _named(rule: Rule, place: int) -> str:
     return rule.key if len(rule.publish) == 1 else f"{rule.key}, topic {place + 1}"
 
 
-def claim_deeds(fleet: Fleet) -> tuple[Deed, ...]:
+def claim_cases(fleet: Fleet) -> tuple[AccessCase, ...]:
     """Return what a vehicle does with the claim certificate, and what someone who has stolen it would try."""
     requests = (
         "certificates/create",
@@ -168,7 +181,7 @@ def claim_deeds(fleet: Fleet) -> tuple[Deed, ...]:
     create = topics[0]
     claimant, other, first = Connection(f"{fleet.claim_client_prefix}{OWN}"), fleet.thing_name(OTHER), fleet.rules[0]
     answers = [
-        Deed(
+        AccessCase(
             f"{verb} {topic.removeprefix('$aws/')} {answer}",
             claimant,
             action,
@@ -180,45 +193,47 @@ def claim_deeds(fleet: Fleet) -> tuple[Deed, ...]:
         for answer in ("accepted", "rejected")
     ]
     return (
-        Deed("connects", claimant, "iot:Connect", f"client/{claimant.client_id}", legitimate=True),
+        AccessCase("connects", claimant, "iot:Connect", f"client/{claimant.client_id}", legitimate=True),
         *(
-            Deed(f"asks by {topic.removeprefix('$aws/')}", claimant, "iot:Publish", f"topic/{topic}", legitimate=True)
+            AccessCase(
+                f"asks by {topic.removeprefix('$aws/')}", claimant, "iot:Publish", f"topic/{topic}", legitimate=True
+            )
             for topic in topics
         ),
         *answers,
-        Deed("connects as a vehicle and so cuts it off", Connection(other), "iot:Connect", f"client/{other}"),
-        Deed("connects as the wildcard client", Connection("+"), "iot:Connect", "client/+"),
+        AccessCase("connects as a vehicle and so cuts it off", Connection(other), "iot:Connect", f"client/{other}"),
+        AccessCase("connects as the wildcard client", Connection("+"), "iot:Connect", "client/+"),
         *(
-            Deed("publishes messages", claimant, "iot:Publish", f"topic/{topic}")
+            AccessCase("publishes messages", claimant, "iot:Publish", f"topic/{topic}")
             for topic in first.published_by(other)[:1]
         ),
-        Deed("publishes to the rule's topic itself", claimant, "iot:Publish", f"topic/{first.topic}"),
-        Deed(
+        AccessCase("publishes to the rule's topic itself", claimant, "iot:Publish", f"topic/{first.topic}"),
+        AccessCase(
             "registers by another template",
             claimant,
             "iot:Publish",
             "topic/$aws/provisioning-templates/other/provision/json",
         ),
-        Deed("asks in another spelling", claimant, "iot:Publish", "topic/$aws/certificates/create/yaml"),
-        Deed(
+        AccessCase("asks in another spelling", claimant, "iot:Publish", "topic/$aws/certificates/create/yaml"),
+        AccessCase(
             "hears all answers to those who ask for a certificate",
             claimant,
             "iot:Subscribe",
             "topicfilter/$aws/certificates/create/+/accepted",
         ),
-        Deed("hears what everyone asks for", claimant, "iot:Subscribe", f"topicfilter/{create}"),
-        Deed("retains a request", claimant, "iot:RetainPublish", f"topic/{create}"),
-        Deed("forges an answer", claimant, "iot:Publish", f"topic/{create}/accepted"),
-        Deed("hears everything", claimant, "iot:Subscribe", "topicfilter/#"),
-        Deed("hears all of AWS IoT's topics", claimant, "iot:Subscribe", "topicfilter/$aws/#"),
-        Deed("changes a vehicle's shadow", claimant, "iot:Publish", f"topic/$aws/things/{other}/shadow/update"),
+        AccessCase("hears what everyone asks for", claimant, "iot:Subscribe", f"topicfilter/{create}"),
+        AccessCase("retains a request", claimant, "iot:RetainPublish", f"topic/{create}"),
+        AccessCase("forges an answer", claimant, "iot:Publish", f"topic/{create}/accepted"),
+        AccessCase("hears everything", claimant, "iot:Subscribe", "topicfilter/#"),
+        AccessCase("hears all of AWS IoT's topics", claimant, "iot:Subscribe", "topicfilter/$aws/#"),
+        AccessCase("changes a vehicle's shadow", claimant, "iot:Publish", f"topic/$aws/things/{other}/shadow/update"),
     )
 
 
-def misjudged(fleet: Fleet, document: dict[str, Any], deeds: Iterable[Deed]) -> list[Deed]:
-    """Return the deeds that a policy judges wrongly: attacks that it allows, and legitimate ones that it does not."""
+def misjudged(fleet: Fleet, document: dict[str, Any], cases: Iterable[AccessCase]) -> list[AccessCase]:
+    """Return the cases that a policy judges wrongly: attacks that it allows, and legitimate ones that it does not."""
     return [
-        deed
-        for deed in deeds
-        if allows(document, deed.action, fleet.arn("iot", deed.resource), deed.connection) != deed.legitimate
+        case
+        for case in cases
+        if allows(document, case.action, fleet.arn("iot", case.resource), case.connection) != case.legitimate
     ]

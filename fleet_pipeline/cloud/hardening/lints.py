@@ -41,7 +41,7 @@ HOOK_LIMIT_S = 5
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that should be otherwise: what, why, and how it is mended."""
+    """Something that should be otherwise: what, why, and what to do."""
 
     what: str
     why: str

@@ -7,7 +7,7 @@ from typing import Any
 from fleet_pipeline.aws.clients import Aws
 from fleet_pipeline.cloud.blueprint import blueprint, shown
 from fleet_pipeline.cloud.enrolment.further_policy import FurtherDevicePolicy
-from fleet_pipeline.cloud.hardening.access_cases import Deed, claim_deeds, device_deeds, misjudged
+from fleet_pipeline.cloud.hardening.access_cases import AccessCase, claim_cases, device_cases, misjudged
 from fleet_pipeline.cloud.hardening.authorization import misjudged_by_aws
 from fleet_pipeline.cloud.hardening.lints import Finding, findings
 from fleet_pipeline.cloud.kinds.iot_policy import IotPolicy
@@ -21,20 +21,20 @@ def reviewed(fleet: Fleet, aws: Aws, today: date) -> list[tuple[str, Finding]]:
     return list(_reviewed(fleet, aws, today))
 
 
-def deeds_of(fleet: Fleet, policy: str) -> tuple[Deed, ...]:
+def cases_of(fleet: Fleet, policy: str) -> tuple[AccessCase, ...]:
     """Return what is tried against a policy; nothing for a policy that no device is given."""
-    return {fleet.device_policy_name: device_deeds(fleet), fleet.claim_policy_name: claim_deeds(fleet)}.get(policy, ())
+    return {fleet.device_policy_name: device_cases(fleet), fleet.claim_policy_name: claim_cases(fleet)}.get(policy, ())
 
 
 def wrongly_judged(fleet: Fleet, aws: Aws, policy: IotPolicy) -> list[Finding]:
-    """Return the deeds that a policy judges wrongly, by our evaluation and, in an account, by AWS IoT's own."""
-    deeds = deeds_of(fleet, policy.name)
+    """Return the cases that a policy judges wrongly, by our evaluation and, in an account, by AWS IoT's own."""
+    cases = cases_of(fleet, policy.name)
     try:
-        wrong = misjudged(fleet, _whole(fleet, aws, policy), deeds)
+        wrong = misjudged(fleet, _whole(fleet, aws, policy), cases)
     except CannotJudge as error:
         return [Finding("cannot be judged", str(error), "compare it with `fleet plan`")]
-    by_aws = misjudged_by_aws(fleet, aws, policy.name) if fleet.profile == "aws" and deeds else None
-    return [_finding(deed) for deed in dict.fromkeys([*wrong, *(by_aws or [])])]
+    by_aws = misjudged_by_aws(fleet, aws, policy.name) if fleet.profile == "aws" and cases else None
+    return [_finding(case) for case in dict.fromkeys([*wrong, *(by_aws or [])])]
 
 
 def _whole(fleet: Fleet, aws: Aws, policy: IotPolicy) -> dict[str, Any]:
@@ -61,6 +61,6 @@ def _reviewed(fleet: Fleet, aws: Aws, today: date) -> Iterator[tuple[str, Findin
             yield from ((step.title, each) for each in wrongly_judged(fleet, aws, step.live))
 
 
-def _finding(deed: Deed) -> Finding:
-    said = "refuses what it is there for" if deed.legitimate else "allows an attack"
-    return Finding(said, f"whoever has a certificate with it {deed.title}", "put back the document of `fleet plan`")
+def _finding(case: AccessCase) -> Finding:
+    said = "refuses what it is there for" if case.legitimate else "allows an attack"
+    return Finding(said, f"whoever has a certificate with it {case.title}", "put back the document of `fleet plan`")

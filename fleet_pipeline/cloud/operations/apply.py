@@ -46,7 +46,7 @@ def apply_all(fleet: Fleet, aws: Aws, lock: Lock, *, confirmed: str = "", sleep:
     if not going and all(step.action is Action.UNCHANGED for step in steps):
         yield from steps
         return
-    yield from (reconcile(resource, aws, permit=lock.take, sleep=sleep) for resource in wanted)
+    yield from (reconcile(resource, aws, before_write=lock.take, sleep=sleep) for resource in wanted)
     for step in going:
         lock.take()
         yield remove(step.wanted, aws, sleep=sleep)

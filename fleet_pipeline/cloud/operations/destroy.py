@@ -74,16 +74,16 @@ def destroy(  # noqa: PLR0913 (each is a decision of its own)
     *,
     confirmed: str = "",
     with_data: bool = False,
-    permit: Callable[[], None] = lambda: None,
+    before_write: Callable[[], None] = lambda: None,
     sleep: Sleep = time.sleep,
 ) -> Iterator[Gone]:
-    """Remove the fleet, and yield what was removed as it goes. `permit` is asked before the first writing call.
+    """Remove the fleet, and yield what was removed as it goes. `before_write` is asked before the first writing call.
 
     A second run finds nothing and does nothing. Stopped at any moment, the next run removes the rest. Raises, before
     anything is
     changed: WouldLose unless `confirmed` is the name of the raw bucket or nothing would be lost; NotOurs for what
         others made; StillUsed for a
-    policy that others have put on something of theirs; what `permit` raises.
+    policy that others have put on something of theirs; what `before_write` raises.
     """
     parts = {name: part.resource for name, part in blueprint(fleet).items()}
     going = leftovers(fleet, aws)
@@ -94,7 +94,7 @@ def destroy(  # noqa: PLR0913 (each is a decision of its own)
     if lost and confirmed != fleet.bucket:
         raise WouldLose(lost, fleet.bucket)
     if standing:
-        permit()
+        before_write()
     for each in going:
         yield from _removed(fleet, aws, each.wanted, "", sleep)
     for name, resource in reversed(parts.items()):

@@ -99,23 +99,18 @@ def _once_given_out(fleet: Fleet, aws: Aws, asked: Sequence[Held]) -> set[str]:
     pages = aws.s3.get_paginator("list_object_versions").paginate(Bucket=fleet.bucket, Prefix=CERTIFICATE)
     versions = [version for page in pages for version in page.get("Versions", []) if not version["IsLatest"]]
     etags = {version["ETag"].strip('"') for version in versions}
-    told = {
+    known = {
         each.certificate_id
         for each in asked
         if md5(each.certificate_pem.encode(), usedforsecurity=False).hexdigest() in etags
     }
-    left = {each.certificate_id for each in asked} - told
+    left = {each.certificate_id for each in asked} - known
     for version in versions if left else ():
-        told.add(
-            certificate_id(
-                aws.s3.get_object(Bucket=fleet.bucket, Key=CERTIFICATE, VersionId=version["VersionId"])["Body"]
-                .read()
-                .decode()
-            )
-        )
-        if left <= told:
+        body = aws.s3.get_object(Bucket=fleet.bucket, Key=CERTIFICATE, VersionId=version["VersionId"])["Body"]
+        known.add(certificate_id(body.read().decode()))
+        if left <= known:
             break
-    return told
+    return known
 
 
 SEARCHES: Mapping[str, Callable[[Fleet, Aws], Iterator[Finding]]] = {

@@ -31,7 +31,7 @@ from fleet_pipeline.model.rule import Rule
 TELL_EVERY = 0.5
 """Seconds between two looks at how far the processes are."""
 
-_Told: TypeAlias = "Queue[tuple[Hour, Progress]]"
+_Reports: TypeAlias = "Queue[tuple[Hour, Progress]]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def forecast_hour(raw: Store, lake: Lake, rule: Rule, hour: Hour) -> Forecast:
 
 @dataclass(frozen=True)
 class Compaction:
-    """The compaction of one rule's hours, as a process of its own can be told to do it."""
+    """The compaction of one rule's hours, as a process of its own can be given it."""
 
     aws: Aws
     bucket: str
@@ -118,15 +118,15 @@ def compact_hours(
         compaction, aws=replace(compaction.aws)
     )  # a fresh copy: a session that was used cannot be sent to another process
     processes, spawn = processes or os.cpu_count() or 1, multiprocessing.get_context("spawn")
-    told: _Told = spawn.Queue()
+    reports: _Reports = spawn.Queue()
     waiting, asked = iter(hours), dict[Future[Compacted | FleetError], Hour]()
-    with ProcessPoolExecutor(processes, spawn, _begin, (told, job)) as pool:
+    with ProcessPoolExecutor(processes, spawn, _begin, (reports, job)) as pool:
         try:
             while asked := asked | {
                 pool.submit(_outcome, hour): hour for hour in islice(waiting, 2 * processes - len(asked))
             }:
                 done, _ = wait(asked, TELL_EVERY, FIRST_COMPLETED)
-                for hour, progress in _received(told):
+                for hour, progress in _received(reports):
                     if hour in asked.values():  # and not done meanwhile
                         on_progress(hour, progress)
                 for each in done:
@@ -138,13 +138,13 @@ def compact_hours(
             pool.shutdown(cancel_futures=True)
 
 
-def _received(told: _Told) -> Iterator[tuple[Hour, Progress]]:
+def _received(reports: _Reports) -> Iterator[tuple[Hour, Progress]]:
     with suppress(Empty):
         while True:
-            yield told.get_nowait()
+            yield reports.get_nowait()
 
 
-_told: _Told
+_reports: _Reports
 """In a process that compacts: where it tells how far it is."""
 
 _compaction: Compaction
@@ -154,10 +154,10 @@ One for all of them, so that they share a session and its credentials.
 """
 
 
-def _begin(told: _Told, compaction: Compaction) -> None:
-    global _told, _compaction
-    _told, _compaction = told, compaction
-    told.cancel_join_thread()  # what nobody hears any more does not keep a process from its end
+def _begin(reports: _Reports, compaction: Compaction) -> None:
+    global _reports, _compaction
+    _reports, _compaction = reports, compaction
+    reports.cancel_join_thread()  # what nobody hears any more does not keep a process from its end
     Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -173,6 +173,6 @@ def _end_with_parent() -> None:
 def _outcome(hour: Hour) -> Compacted | FleetError:
     try:
         with contained(f"{_compaction.rule.key} {hour.partition_key}"):
-            return _compaction.run(hour, lambda progress: _told.put((hour, progress)))
+            return _compaction.run(hour, lambda progress: _reports.put((hour, progress)))
     except FleetError as error:
         return error
