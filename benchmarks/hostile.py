@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.messages import HOUR, RULE, SEED
 from benchmarks.run import probe
-from fleet_pipeline.aws.store import Version
+from fleet_pipeline.aws.store import ObjectVersion
 from fleet_pipeline.lake.contract import COLUMNS
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.learning import Evidence
@@ -164,7 +164,7 @@ class Kept:
         if key in self.objects:
             return False
         self.objects[key] = body.read_bytes() if isinstance(body, Path) else body
-        self.listed[key] = Version(
+        self.listed[key] = ObjectVersion(
             key, "1", len(self.objects[key]), hashlib.md5(key.encode()).hexdigest(), "", latest=True
         )
         return True

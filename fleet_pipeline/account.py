@@ -10,7 +10,6 @@ from pyarrow import fs
 
 from fleet_pipeline.aws.clients import Aws, absent, check_whereabouts, doing
 from fleet_pipeline.local import daemon
-from fleet_pipeline.local.folder import Folder
 from fleet_pipeline.model.fleet import Fleet, Profile
 from fleet_pipeline.vehicle.connection import Broker
 
@@ -75,7 +74,7 @@ class Account:
         """Return the address of an Iceberg catalog: the one that the settings say, or that of a database beside AWS on
         this machine.
         """
-        return said or f"sqlite:///{Folder.of(self.home).path / f'iceberg-{self.account_id}.db'}?timeout=60"
+        return said or f"sqlite:///{ServerFolder.of(self.home).path / f'iceberg-{self.account_id}.db'}?timeout=60"
 
     @cached_property
     def arrow_filesystem(self) -> fs.S3FileSystem:

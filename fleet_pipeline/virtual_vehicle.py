@@ -26,7 +26,7 @@ from fleet_pipeline.model.errors import ConnectionFailed, FleetError, PublishRef
 from fleet_pipeline.model.fleet import LONGEST_SERIAL, Fleet
 from fleet_pipeline.model.rule import RawName, Rule
 from fleet_pipeline.vehicle.connection import connected
-from fleet_pipeline.vehicle.identity import Folder, Identity
+from fleet_pipeline.vehicle.identity import Identity, VehicleFolder
 from fleet_pipeline.vehicle.registration import register
 
 ARRIVAL_S = 30
@@ -191,7 +191,7 @@ class _Trials:
 
     @property
     def _identity(self) -> Identity:
-        found = Folder.of(self.home / "own", self.fleet.thing_name(self.serial)).read()
+        found = VehicleFolder.of(self.home / "own", self.fleet.thing_name(self.serial)).read()
         if found is None:
             raise FileNotFoundError(self.home)
         return found

@@ -12,7 +12,7 @@ from hypothesis import settings
 from fleet_pipeline.aws.clients import Aws
 from fleet_pipeline.cli.main import fleet_command
 from fleet_pipeline.local import daemon
-from fleet_pipeline.local.folder import Folder
+from fleet_pipeline.local.folder import ServerFolder
 from fleet_pipeline.model.fleet import Fleet
 
 BASE = Fleet()
@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def local_aws(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
-    folder = Folder.of(home)
+    folder = ServerFolder.of(home)
     folder.path.mkdir(mode=0o700)
     folder.secret.write_text(Aws.__dataclass_fields__["secret"].default)  # so that tests and their processes know it
     folder.secret.chmod(0o600)

@@ -133,10 +133,10 @@ def files(fleet: Fleet, folder: Path) -> None:
 def temporary(fleet: Fleet, folder: Path) -> None:
     """Make a claim certificate for a trusted person, such as a mechanic. It works for five minutes."""
     from fleet_pipeline.cloud.claims import life
-    from fleet_pipeline.vehicle.identity import Folder, Identity
+    from fleet_pipeline.vehicle.identity import Identity, VehicleFolder
 
     made = life.temporary(fleet, Account.of(fleet).aws)
-    Folder(folder).write(Identity(made.certificate_pem, made.private_key))
+    VehicleFolder(folder).write(Identity(made.certificate_pem, made.private_key))
     console.print(f"for five minutes: fleet vehicle register --claim {folder} --serial …")
 
 

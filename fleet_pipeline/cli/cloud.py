@@ -19,7 +19,7 @@ from fleet_pipeline.cloud.difference import difference
 from fleet_pipeline.cloud.lock import Lock
 from fleet_pipeline.cloud.operations import adopt as adoption
 from fleet_pipeline.cloud.operations.apply import apply_all, plan_all
-from fleet_pipeline.cloud.operations.foreign import Finding, findings
+from fleet_pipeline.cloud.operations.foreign import ForeignFinding, findings
 from fleet_pipeline.cloud.reconcile import Action, Step
 from fleet_pipeline.model.errors import NotOurs
 from fleet_pipeline.model.fleet import Fleet
@@ -148,7 +148,7 @@ _COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 """How the lines of a difference are shown, by their first character."""
 
 
-def _show_steps(steps: Sequence[Step], found: Sequence[Finding]) -> None:
+def _show_steps(steps: Sequence[Step], found: Sequence[ForeignFinding]) -> None:
     table = Table("resource", "action", "fields")
     for step in steps:
         fields = "" if step.action is Action.CREATE else ", ".join(change.field for change in step.changes)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from fleet_pipeline.aws.clients import Aws
 from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.lake.layout import Lake
-from fleet_pipeline.local.folder import Folder
+from fleet_pipeline.local.folder import ServerFolder
 from fleet_pipeline.model.fleet import Fleet
 
 _DUCKDB_AWS = """\
@@ -150,7 +150,7 @@ def opening(engine: str, fleet: Fleet, root: str, endpoint: str | None, day: str
         region=fleet.region,
         account=fleet.account,
         address=urlsplit(endpoint or "").netloc,
-        secret=Folder.of(Path(fleet.home)).secret,
+        secret=ServerFolder.of(Path(fleet.home)).secret,
         root=f"{fleet.lake_bucket}/{root}",
         rules=", ".join(f'"{rule.key}"' for rule in fleet.rules),
         rule=fleet.rules[0].key.lower(),

@@ -182,12 +182,12 @@ def register_all(  # noqa: PLR0913 (all that it works on comes in by the front d
 
 def _claim(fleet: Fleet, account: Account, folder: Path | None) -> "Identity":
     from fleet_pipeline.cloud.claims.certificates import read_claim
-    from fleet_pipeline.vehicle.identity import CERTIFICATE, PRIVATE_KEY, Folder, Identity
+    from fleet_pipeline.vehicle.identity import CERTIFICATE, PRIVATE_KEY, Identity, VehicleFolder
 
     if folder is None:
         claim = read_claim(fleet, account.aws)
         return Identity(claim.certificate_pem, claim.private_key)
-    found = Folder(folder).read()
+    found = VehicleFolder(folder).read()
     if found is None:
         raise InvalidName(
             "claim folder",

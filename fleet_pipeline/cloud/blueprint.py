@@ -40,7 +40,7 @@ from fleet_pipeline.model.rule_table import within
 
 
 @dataclass(frozen=True)
-class Part:
+class BlueprintPart:
     """A resource, the names of the parts that must exist before it, and its group in the lineage."""
 
     resource: Resource
@@ -48,7 +48,7 @@ class Part:
     group: str = "provisioning"
 
 
-Blueprint = Mapping[str, Part]
+Blueprint = Mapping[str, BlueprintPart]
 
 
 def blueprint(fleet: Fleet) -> Blueprint:
@@ -100,7 +100,7 @@ def shown(fleet: Fleet) -> Blueprint:
             raise
         return {
             **blueprint(replace(fleet, own_ca="none")),
-            **{name: Part(Undescribed(name, problem), (), "own_ca") for name in own_ca_parts(fleet)},
+            **{name: BlueprintPart(Undescribed(name, problem), (), "own_ca") for name in own_ca_parts(fleet)},
         }
 
 
@@ -114,11 +114,11 @@ def resources(parts: Blueprint) -> Iterator[Resource]:
     return (part.resource for part in parts.values())
 
 
-def _storage(fleet: Fleet) -> dict[str, Part]:
-    def bucket(name: str, policy: filled.Document) -> Part:
+def _storage(fleet: Fleet) -> dict[str, BlueprintPart]:
+    def bucket(name: str, policy: filled.Document) -> BlueprintPart:
         if name in fleet.given:
             overwrites = name == fleet.bucket
-            return Part(
+            return BlueprintPart(
                 GivenBucket(name, fleet.arn("s3", name), fleet.region, fleet.kms_key_arn, overwrites=overwrites)
             )
         plain = Bucket(
@@ -129,7 +129,9 @@ def _storage(fleet: Fleet) -> dict[str, Part]:
             tags=fleet.all_tags,
             access_logs=fleet.access_logs(name),
         )
-        return Part(replace(plain, encryption=ALGORITHM, kms_key=fleet.kms_key_arn) if fleet.kms_key else plain)
+        return BlueprintPart(
+            replace(plain, encryption=ALGORITHM, kms_key=fleet.kms_key_arn) if fleet.kms_key else plain
+        )
 
     return {
         "bucket": bucket(fleet.bucket, filled.bucket_policy(fleet)),
@@ -137,7 +139,7 @@ def _storage(fleet: Fleet) -> dict[str, Part]:
     }
 
 
-def _hook(fleet: Fleet) -> dict[str, Part]:
+def _hook(fleet: Fleet) -> dict[str, BlueprintPart]:
     code = own_check.code(fleet)
     role = _role(
         fleet,
@@ -176,9 +178,9 @@ def _hook(fleet: Fleet) -> dict[str, Part]:
     )
     return {
         **_log(fleet, "hook_log", function),
-        **({"allow_list_table": Part(table)} if fleet.allow_list == "dynamodb" else {}),
-        "hook_role": Part(replace(role, managed=tuple(sorted(fleet.hook_policies)))),
-        "hook": Part(
+        **({"allow_list_table": BlueprintPart(table)} if fleet.allow_list == "dynamodb" else {}),
+        "hook_role": BlueprintPart(replace(role, managed=tuple(sorted(fleet.hook_policies)))),
+        "hook": BlueprintPart(
             function,
             (
                 "hook_role",
@@ -186,11 +188,11 @@ def _hook(fleet: Fleet) -> dict[str, Part]:
                 *_log(fleet, "hook_log", function),
             ),
         ),
-        "hook_permission": Part(permission, ("hook",)),
+        "hook_permission": BlueprintPart(permission, ("hook",)),
     }
 
 
-def _log(fleet: Fleet, name: str, function: Function) -> dict[str, Part]:
+def _log(fleet: Fleet, name: str, function: Function) -> dict[str, BlueprintPart]:
     """Return a function's log where the settings say something of it, by the name of its part: it must be there before
     Lambda makes one of the same name.
     """
@@ -198,7 +200,7 @@ def _log(fleet: Fleet, name: str, function: Function) -> dict[str, Part]:
     log = LogGroup(
         group, fleet.arn("logs", f"log-group:{group}"), fleet.kms_key_arn, fleet.log_retention_days, dict(fleet.tags)
     )
-    return {name: Part(log)} if fleet.makes_logs else {}
+    return {name: BlueprintPart(log)} if fleet.makes_logs else {}
 
 
 def _hook_environment(fleet: Fleet) -> dict[str, str]:
@@ -234,7 +236,7 @@ def _just_in_time_environment(fleet: Fleet) -> dict[str, str]:
     return _hook_environment(fleet) | {name: text for name, text in said.items() if text}
 
 
-def _provisioning(fleet: Fleet) -> dict[str, Part]:
+def _provisioning(fleet: Fleet) -> dict[str, BlueprintPart]:
     role = _role(fleet, fleet.provisioning_role_name, "AWS IoT makes things as this role", filled.iot_trust(fleet), {})
     template = Template(
         name=fleet.template_name,
@@ -250,42 +252,42 @@ def _provisioning(fleet: Fleet) -> dict[str, Part]:
     return {
         **things,
         **policies,
-        "provisioning_role": Part(replace(role, managed=(fleet.registration_policy_arn,))),
-        "provisioning_template": Part(template, (*policies, "provisioning_role", "hook_permission")),
+        "provisioning_role": BlueprintPart(replace(role, managed=(fleet.registration_policy_arn,))),
+        "provisioning_template": BlueprintPart(template, (*policies, "provisioning_role", "hook_permission")),
     }
 
 
-def _device_policies(fleet: Fleet, things: tuple[str, ...] = ()) -> dict[str, Part]:
+def _device_policies(fleet: Fleet, things: tuple[str, ...] = ()) -> dict[str, BlueprintPart]:
     """Return what every vehicle may do: a policy, and further ones where AWS IoT takes no document so long."""
     first, *further = device_policies(fleet)
     # After what things are, so that its vehicles are removed before that.
-    parts = {"device_policy": Part(_iot_policy(fleet, fleet.device_policy_name, first), things)}
+    parts = {"device_policy": BlueprintPart(_iot_policy(fleet, fleet.device_policy_name, first), things)}
     for number, document in enumerate(further, 2):
         name = fleet.further_device_policy_name(number)
         policy = FurtherDevicePolicy(
             name, fleet.policy_arn(name), document, fleet.all_tags, first=fleet.device_policy_name
         )
-        parts[f"device_policy_{number}"] = Part(policy, ("device_policy",))
+        parts[f"device_policy_{number}"] = BlueprintPart(policy, ("device_policy",))
     return parts
 
 
-def _what_things_are(fleet: Fleet) -> dict[str, Part]:
+def _what_things_are(fleet: Fleet) -> dict[str, BlueprintPart]:
     """Return the type and the groups of the vehicles' things, where the settings name any."""
     thing, tags = fleet.thing, fleet.all_tags
     groups = {
-        f"thing_group_{_word(name)}": Part(ThingGroup(name, fleet.arn("iot", f"thinggroup/{name}"), tags))
+        f"thing_group_{_word(name)}": BlueprintPart(ThingGroup(name, fleet.arn("iot", f"thinggroup/{name}"), tags))
         for name in thing.groups
     }
     return {
         **(
-            {"thing_type": Part(ThingType(thing.type, fleet.arn("iot", f"thingtype/{thing.type}"), tags))}
+            {"thing_type": BlueprintPart(ThingType(thing.type, fleet.arn("iot", f"thingtype/{thing.type}"), tags))}
             if thing.type
             else {}
         ),
         **groups,
         **(
             {
-                "billing_group": Part(
+                "billing_group": BlueprintPart(
                     BillingGroup(thing.billing_group, fleet.arn("iot", f"billinggroup/{thing.billing_group}"), tags)
                 )
             }
@@ -300,20 +302,20 @@ def _word(name: str) -> str:
     return re.sub("[^a-zA-Z0-9_]", lambda found: f"_{ord(found[0]):x}_", name)
 
 
-def _claim(fleet: Fleet) -> dict[str, Part]:
+def _claim(fleet: Fleet) -> dict[str, BlueprintPart]:
     claims = Claims.of(fleet)
     return {
-        "claim_policy": Part(
+        "claim_policy": BlueprintPart(
             _iot_policy(fleet, fleet.claim_policy_name, filled.claim_policy(fleet)), ("provisioning_template",)
         ),
-        "claim_certificate": Part(
+        "claim_certificate": BlueprintPart(
             ClaimCertificate(claims, claims.stored, kms_key=claims.kms_key, secret_tags=claims.tags), ("bucket",)
         ),
-        "claim_attachment": Part(PolicyAttachment(claims), ("claim_policy", "claim_certificate")),
+        "claim_attachment": BlueprintPart(PolicyAttachment(claims), ("claim_policy", "claim_certificate")),
     }
 
 
-def _rules(fleet: Fleet) -> dict[str, Part]:
+def _rules(fleet: Fleet) -> dict[str, BlueprintPart]:
     _check_actions(fleet)
 
     def writer(name: str, what: str, *prefixes: str) -> Role:
@@ -322,16 +324,16 @@ def _rules(fleet: Fleet) -> dict[str, Part]:
         )
 
     return {
-        "rule_role": Part(
+        "rule_role": BlueprintPart(
             writer(fleet.rule_role_name, "Topic rules write messages as this role", *fleet.raw_prefixes), ("bucket",)
         ),
         **_actions_role(fleet),
-        "rule_error_role": Part(
+        "rule_error_role": BlueprintPart(
             writer(fleet.rule_error_role_name, "Topic rules report failures as this role", fleet.errors_prefix),
             ("bucket",),
         ),
         **{
-            topic_rule_name(rule): Part(
+            topic_rule_name(rule): BlueprintPart(
                 _topic_rule(fleet, rule), ("rule_role", "rule_error_role", *_actions_role(fleet))
             )
             for rule in fleet.rules
@@ -339,7 +341,7 @@ def _rules(fleet: Fleet) -> dict[str, Part]:
     }
 
 
-def _actions_role(fleet: Fleet) -> dict[str, Part]:
+def _actions_role(fleet: Fleet) -> dict[str, BlueprintPart]:
     """Return the role of the rules' further actions, if any is taken as the fleet's own."""
     rights = action_rights(fleet)
     document = {"further-actions": {"Version": "2012-10-17", "Statement": rights}}
@@ -350,7 +352,7 @@ def _actions_role(fleet: Fleet) -> dict[str, Part]:
         filled.iot_trust(fleet),
         document,
     )
-    return {"rule_actions_role": Part(role)} if rights else {}
+    return {"rule_actions_role": BlueprintPart(role)} if rights else {}
 
 
 def _check_actions(fleet: Fleet) -> None:
@@ -374,12 +376,15 @@ def _check_actions(fleet: Fleet) -> None:
                 raise InvalidSetting(f"rules[{number}].{name}.republish.topic", action["republish"]["topic"], why)
 
 
-def _own_ca(fleet: Fleet) -> dict[str, Part]:
+def _own_ca(fleet: Fleet) -> dict[str, BlueprintPart]:
     """Return what lets vehicles with certificates of the user's own CA in."""
     if fleet.own_ca == "none":
         return {}
     if fleet.own_ca == "jitr":
-        return {"ca_certificate": Part(ca_certificate(fleet), ("just_in_time_rule",), "own_ca"), **_just_in_time(fleet)}
+        return {
+            "ca_certificate": BlueprintPart(ca_certificate(fleet), ("just_in_time_rule",), "own_ca"),
+            **_just_in_time(fleet),
+        }
     template = Template(
         name=fleet.jitp_template_name,
         arn=fleet.arn("iot", f"provisioningtemplate/{fleet.jitp_template_name}"),
@@ -392,12 +397,12 @@ def _own_ca(fleet: Fleet) -> dict[str, Part]:
         type="JITP",
     )
     return {
-        "jitp_template": Part(template, (*_device_policies(fleet), "provisioning_role"), "own_ca"),
-        "ca_certificate": Part(ca_certificate(fleet), ("jitp_template",), "own_ca"),
+        "jitp_template": BlueprintPart(template, (*_device_policies(fleet), "provisioning_role"), "own_ca"),
+        "ca_certificate": BlueprintPart(ca_certificate(fleet), ("jitp_template",), "own_ca"),
     }
 
 
-def _just_in_time(fleet: Fleet) -> dict[str, Part]:
+def _just_in_time(fleet: Fleet) -> dict[str, BlueprintPart]:
     """Return the function that decides about each new certificate of the CA, and the rule that calls it."""
     code, ca = own_check.code(fleet), ca_certificate(fleet)
     policy, name, what = (
@@ -442,15 +447,15 @@ def _just_in_time(fleet: Fleet) -> dict[str, Part]:
     )
     permission = InvokePermission(name=name, arn=function.arn, source_arn=rule.arn, source_account=fleet.account)
     return {
-        "just_in_time_role": Part(replace(role, managed=tuple(sorted(fleet.hook_policies))), (), "own_ca"),
+        "just_in_time_role": BlueprintPart(replace(role, managed=tuple(sorted(fleet.hook_policies))), (), "own_ca"),
         **log,
-        "just_in_time": Part(function, ("just_in_time_role", *_device_policies(fleet), *log), "own_ca"),
-        "just_in_time_permission": Part(permission, ("just_in_time",), "own_ca"),
-        "just_in_time_rule": Part(rule, ("just_in_time_permission", "rule_error_role"), "own_ca"),
+        "just_in_time": BlueprintPart(function, ("just_in_time_role", *_device_policies(fleet), *log), "own_ca"),
+        "just_in_time_permission": BlueprintPart(permission, ("just_in_time",), "own_ca"),
+        "just_in_time_rule": BlueprintPart(rule, ("just_in_time_permission", "rule_error_role"), "own_ca"),
     }
 
 
-def _bulk(fleet: Fleet) -> dict[str, Part]:
+def _bulk(fleet: Fleet) -> dict[str, BlueprintPart]:
     """Return the role as which AWS IoT reads a file of vehicles and registers them."""
     if fleet.bulk_registration == "off":
         return {}
@@ -463,7 +468,7 @@ def _bulk(fleet: Fleet) -> dict[str, Part]:
         reading,
     )
     return {
-        "bulk_role": Part(
+        "bulk_role": BlueprintPart(
             replace(role, managed=(fleet.registration_policy_arn,)),
             ("bucket", *_device_policies(fleet)),
             "bulk_registration",

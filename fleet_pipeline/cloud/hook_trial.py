@@ -33,14 +33,14 @@ json.dump(lambda_function.lambda_handler(json.load(sys.stdin), None), sys.stdout
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HookAnswer:
     """What the hook answered, and why, as `fleet vehicle why` would show it."""
 
     allowed: bool
     reason: str
 
 
-def asked(fleet: Fleet, aws: Aws, event: Mapping[str, Any]) -> Answer:
+def asked(fleet: Fleet, aws: Aws, event: Mapping[str, Any]) -> HookAnswer:
     """Return the answer to an event as AWS IoT sends it.
 
     What it leaves out is filled in: our template, the claim certificate, a certificate's id.
@@ -64,7 +64,7 @@ def asked(fleet: Fleet, aws: Aws, event: Mapping[str, Any]) -> Answer:
         return _answer(folder, {**usual, **event}, _environment(hook, aws))
 
 
-def _answer(folder: str, event: Mapping[str, Any], environment: Mapping[str, str]) -> Answer:
+def _answer(folder: str, event: Mapping[str, Any], environment: Mapping[str, str]) -> HookAnswer:
     command = [sys.executable, "-I", "-c", _RUN, folder]
     try:
         done = subprocess.run(  # noqa: S603
@@ -78,17 +78,17 @@ def _answer(folder: str, event: Mapping[str, Any], environment: Mapping[str, str
             cwd=folder,
         )
     except subprocess.TimeoutExpired:
-        return Answer(allowed=False, reason=f"the hook did not answer within {LIMIT_S} s")
+        return HookAnswer(allowed=False, reason=f"the hook did not answer within {LIMIT_S} s")
     lines = done.stdout.strip().splitlines()
     if done.returncode or len(lines) < len(("log", "answer")):
-        return Answer(
+        return HookAnswer(
             allowed=False,
             reason=(
                 "the hook ended without an answer: "
                 f"{(done.stderr.strip().splitlines() or ['nothing was said'])[-1][:200]}"
             ),
         )
-    return Answer(json.loads(lines[-1]).get("allowProvisioning") is True, json.loads(lines[-2])["reason"])
+    return HookAnswer(json.loads(lines[-1]).get("allowProvisioning") is True, json.loads(lines[-2])["reason"])
 
 
 def _environment(hook: Function, aws: Aws) -> dict[str, str]:

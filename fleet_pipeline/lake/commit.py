@@ -10,7 +10,7 @@ from typing import Protocol
 from fleet_pipeline import __version__
 from fleet_pipeline.lake.contract import Contract
 from fleet_pipeline.lake.field_ids import field_ids, numbered
-from fleet_pipeline.lake.layout import Lake, Part
+from fleet_pipeline.lake.layout import Lake, LakePart
 from fleet_pipeline.lake.learning import Evidence
 from fleet_pipeline.lake.parts import Spool, write
 from fleet_pipeline.lake.reading import Identities, opened
@@ -74,7 +74,7 @@ class Appending:
     known: Identities = field(default_factory=Identities)
     """The rows of the parts seen so far."""
     statuses: Counter[str] = field(default_factory=Counter)
-    added: list[Part] = field(default_factory=list)
+    added: list[LakePart] = field(default_factory=list)
     evidence: Evidence = field(default_factory=Evidence)
     """What the hour's messages have beyond these columns."""
 
@@ -121,7 +121,7 @@ class Appending:
             raise GenerationBegun
         if not self.lake.store.put_new(key, file):
             return False
-        part = Part(key, file.stat().st_size)
+        part = LakePart(key, file.stat().st_size)
         self.lake.check(part, file)
         self.added.append(part)
         self.known.note(written.rows, written.versions)

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from fleet_pipeline.aws.store import Store, Version
+from fleet_pipeline.aws.store import ObjectVersion, Store
 from fleet_pipeline.lake.listing import pages
 from fleet_pipeline.lake.memory import Used, blocks_of
 from fleet_pipeline.lake.rows import BLOCK_ROWS, LARGEST
@@ -39,9 +39,9 @@ class RawHour:
     """
     foreign_examples: list[str] = field(default_factory=list)
 
-    def blocks(self) -> Iterator[list[Version]]:
+    def blocks(self) -> Iterator[list[ObjectVersion]]:
         """Yield the hour's versions by blocks, in the order of their keys."""
-        block: list[Version] = []
+        block: list[ObjectVersion] = []
         size = 0
         for version in self._own():
             block.append(version)
@@ -52,12 +52,12 @@ class RawHour:
         if block:
             yield block
 
-    def share(self, version: Version) -> float:
+    def share(self, version: ObjectVersion) -> float:
         """Return how far into the hour a version was received, from 0 to 1."""
         name = self.rule.parse_raw_key(version.key)
         return (name.millis + 1 - self.hour.start_ms) / (self.hour.end_ms - self.hour.start_ms) if name else 0.0
 
-    def _own(self) -> Iterator[Version]:
+    def _own(self) -> Iterator[ObjectVersion]:
         form, last = self.rule.raw_key_form, ""
         for page in pages(self.store, self.rule, self.hour):
             own = [version for version in page if form.fullmatch(version.key)]
@@ -77,7 +77,9 @@ class RawHour:
                 self.foreign_examples.append(key)
 
 
-def fetched(store: Store, blocks: Iterable[list[Version]]) -> Iterator[tuple[list[Version], list[bytes | None]]]:
+def fetched(
+    store: Store, blocks: Iterable[list[ObjectVersion]]
+) -> Iterator[tuple[list[ObjectVersion], list[bytes | None]]]:
     """Yield blocks with their payloads, in their order, while those of the next are on their way.
 
     Too large a payload is None.
@@ -91,7 +93,7 @@ def fetched(store: Store, blocks: Iterable[list[Version]]) -> Iterator[tuple[lis
         used.note(sum(len(payload) for payload in done.payloads if payload))
 
 
-def _finished(store: Store, blocks: Iterable[list[Version]]) -> Iterator["_Block"]:
+def _finished(store: Store, blocks: Iterable[list[ObjectVersion]]) -> Iterator["_Block"]:
     unfinished: deque[_Block] = deque()
     for place, body in store.bodies(_wanted(blocks, unfinished)):
         block = unfinished[0]
@@ -103,7 +105,7 @@ def _finished(store: Store, blocks: Iterable[list[Version]]) -> Iterator["_Block
     yield from unfinished  # in these, everything was too large
 
 
-def _wanted(blocks: Iterable[list[Version]], unfinished: "deque[_Block]") -> Iterator[Version | None]:
+def _wanted(blocks: Iterable[list[ObjectVersion]], unfinished: "deque[_Block]") -> Iterator[ObjectVersion | None]:
     """Yield the versions to fetch and note their blocks; yield None, which is to wait, while too many blocks miss a
     straggler.
     """
@@ -121,7 +123,7 @@ def _wanted(blocks: Iterable[list[Version]], unfinished: "deque[_Block]") -> Ite
 class _Block:
     """Versions, and the bodies that have come."""
 
-    def __init__(self, versions: list[Version], start: int) -> None:
+    def __init__(self, versions: list[ObjectVersion], start: int) -> None:
         self.versions = versions
         self.payloads: list[bytes | None] = [None] * len(versions)
         self.rows = [row for row, version in enumerate(versions) if version.size <= LARGEST]

@@ -33,7 +33,7 @@ _BEGUN = re.compile(r"(?:oming|urrent)/v([0-9]{5})")
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class LakePart:
     """A Parquet file of an hour."""
 
     key: str
@@ -101,7 +101,7 @@ class Lake:
         """Return the key of a part."""
         return f"{self.partition(rule, hour)}part-{number:05d}.parquet"
 
-    def parts(self, rule: Rule, hour: Hour) -> list[Part]:
+    def parts(self, rule: Rule, hour: Hour) -> list[LakePart]:
         """Return the parts of an hour in their order.
 
         Raises PartsMissing when they are not numbered from 0 without a gap.
@@ -111,7 +111,7 @@ class Lake:
         partition = self.partition(rule, hour)
         live = [version for page in self.store.versions(partition) for version in page if version.latest]
         found = [
-            Part(version.key, version.size) for version in live if _NUMBER.fullmatch(version.key[len(partition) :])
+            LakePart(version.key, version.size) for version in live if _NUMBER.fullmatch(version.key[len(partition) :])
         ]
         if [part.key for part in found] != [self.part_key(rule, hour, number) for number in range(len(found))]:
             raise PartsMissing(partition, tuple(part.key[len(partition) :] for part in found))
@@ -128,12 +128,12 @@ class Lake:
         }
         return sorted(hour for found in map(_HOUR.fullmatch, paths) if found and (hour := _hour(*found.groups())))
 
-    def all_parts(self, rule: Rule) -> dict[Hour, list[Part]]:
+    def all_parts(self, rule: Rule) -> dict[Hour, list[LakePart]]:
         """Return the parts of every hour of a rule, at one request for a thousand of them. A gap in their numbers is no
         error here.
         """
         prefix = f"{self.root}rule={rule.key}/"
-        found: dict[Hour, list[Part]] = {}
+        found: dict[Hour, list[LakePart]] = {}
         for page in self.store.versions(prefix):
             for version in page:
                 place, _, name = version.key[len(prefix) :].rpartition("/")
@@ -143,10 +143,10 @@ class Lake:
                     and (at := _HOUR.fullmatch(place))
                     and (hour := _hour(*at.groups()))
                 ):
-                    found.setdefault(hour, []).append(Part(version.key, version.size))
+                    found.setdefault(hour, []).append(LakePart(version.key, version.size))
         return found
 
-    def check(self, part: Part, file: Path) -> None:
+    def check(self, part: LakePart, file: Path) -> None:
         """Return when the lake holds a part as it was written, to its size and the bytes of its footer; raise
         PartDamaged otherwise.
         """

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
 
-from fleet_pipeline.aws.store import Store, Version
+from fleet_pipeline.aws.store import ObjectVersion, Store
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.rule import Rule
 
@@ -32,7 +32,7 @@ fetched.
 GROWTH = 4
 """Times by which a range may be longer than the ones before, when these held little."""
 
-Page = list[Version]
+Page = list[ObjectVersion]
 
 
 def pages(store: Store, rule: Rule, hour: Hour) -> Iterator[Page]:

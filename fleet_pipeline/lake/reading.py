@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from fleet_pipeline.aws.store import Store, Version
-from fleet_pipeline.lake.layout import Part
+from fleet_pipeline.aws.store import ObjectVersion, Store
+from fleet_pipeline.lake.layout import LakePart
 from fleet_pipeline.lake.memory import Used
 from fleet_pipeline.lake.rows import HEAD, identity, of_versions
 from fleet_pipeline.model.errors import PartDamaged
@@ -51,7 +51,7 @@ class PartFile:
     Raises PartDamaged for what is no such file, at once or when the damaged place is read.
     """
 
-    def __init__(self, store: Store, part: Part, columns: pa.Schema) -> None:
+    def __init__(self, store: Store, part: LakePart, columns: pa.Schema) -> None:
         self.key = part.key
         with _whole(part.key):
             self._file = pq.ParquetFile(Remote(partial(store.read, part.key), part.size), buffer_size=READ_BYTES)
@@ -135,7 +135,7 @@ class PartFile:
         return dict(json.loads(facts))
 
 
-def opened(store: Store, part: Part, columns: pa.Schema = HEAD) -> PartFile:
+def opened(store: Store, part: LakePart, columns: pa.Schema = HEAD) -> PartFile:
     """Return a part of the lake for reading, once it has these columns and our footer. Raises PartDamaged."""
     return PartFile(store, part, columns)
 
@@ -194,7 +194,7 @@ class Identities:
         wanted = pa.array(sorted({*keys}), pa.string())
         return [row for cursor in self._cursors for row in cursor.of_keys(keys[0], keys[-1], wanted)]
 
-    def missing(self, versions: Sequence[Version]) -> list[Version]:
+    def missing(self, versions: Sequence[ObjectVersion]) -> list[ObjectVersion]:
         """Return those of some versions, which are sorted by key, that no part holds."""
         known = set(self.of_keys([version.key for version in versions])) if self._cursors else set()
         return (

@@ -13,7 +13,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fleet_pipeline.aws.store import NULL_VERSION, Version
+from fleet_pipeline.aws.store import NULL_VERSION, ObjectVersion
 from fleet_pipeline.lake.columns import Sheet, filled, fits, put, spread
 from fleet_pipeline.lake.contract import DECIMAL, KINDS, Column, Contract
 from fleet_pipeline.lake.learning import Evidence
@@ -75,7 +75,7 @@ class Block:
     """What the messages have beyond them."""
 
 
-def identity(version: Version) -> str:
+def identity(version: ObjectVersion) -> str:
     """Return `IDENTITY` hexadecimal digits that no other version of the same key has.
 
     An object of a bucket without versions is another one when it was written at another time or with other bytes.
@@ -97,7 +97,7 @@ def count_versions(rows: pa.Table) -> int:
 
 
 def blocks(
-    rule: Rule, versions: Sequence[Version], payloads: Sequence[bytes | None], contract: Contract
+    rule: Rule, versions: Sequence[ObjectVersion], payloads: Sequence[bytes | None], contract: Contract
 ) -> Iterator[Block]:
     """Yield versions as rows, in their order, with the contract's columns and what these messages teach.
 
@@ -447,7 +447,7 @@ def _merged(message: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
     return message
 
 
-def _origins(rule: Rule, versions: Sequence[Version]) -> list[pa.Array]:
+def _origins(rule: Rule, versions: Sequence[ObjectVersion]) -> list[pa.Array]:
     keys = pa.array([version.key for version in versions], pa.string())
     millis, client = (len(rule.raw_prefix) + place for place in (0, CLIENT_ID_AT))
     return [

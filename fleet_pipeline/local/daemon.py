@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fleet_pipeline.local.folder import Folder
+from fleet_pipeline.local.folder import ServerFolder
 from fleet_pipeline.local.patches import check_version
 from fleet_pipeline.model.errors import LocalAwsDidNotStart
 from fleet_pipeline.model.loopback import opener
@@ -65,7 +65,7 @@ def ensure_running(home: Path, *, account: str, region: str) -> LocalAws:
     if running:
         return running
     check_version()
-    folder = Folder.of(home)
+    folder = ServerFolder.of(home)
     with folder.changing():
         if folder.has_server() and not folder.secret.exists():
             _stop(folder)  # a former version's, which answers everyone
@@ -77,7 +77,7 @@ def ensure_running(home: Path, *, account: str, region: str) -> LocalAws:
 
 def status(home: Path) -> LocalAws | None:
     """Return the server of this home if it lives and answers, and None otherwise."""
-    folder = Folder.of(home)
+    folder = ServerFolder.of(home)
     if not folder.has_server():
         return None
     server = recorded(folder)
@@ -86,21 +86,21 @@ def status(home: Path) -> LocalAws | None:
 
 def stop(home: Path) -> bool:
     """Stop the server of this home, its state saved. Return False if there was none."""
-    folder = Folder.of(home)
+    folder = ServerFolder.of(home)
     with folder.changing():
         return _stop(folder)
 
 
 def reset(home: Path) -> None:
     """Stop the server of this home and delete everything that it kept: accounts, certificates, objects, its log."""
-    folder = Folder.of(home)
+    folder = ServerFolder.of(home)
     with folder.changing():
         _stop(folder)
         if folder.path.exists():
             shutil.rmtree(folder.path)
 
 
-def _spawn(folder: Folder, account: str, region: str) -> subprocess.Popen[bytes]:
+def _spawn(folder: ServerFolder, account: str, region: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "fleet_pipeline.local.launcher", str(folder.path), account, region]
     if folder.log.exists():
         folder.log.replace(folder.former_log)
@@ -122,7 +122,7 @@ def _spawn(folder: Folder, account: str, region: str) -> subprocess.Popen[bytes]
 
 
 def _answering(home: Path, process: subprocess.Popen[bytes] | None) -> LocalAws:
-    folder = Folder.of(home)
+    folder = ServerFolder.of(home)
     deadline = time.monotonic() + START_PATIENCE_S
     while time.monotonic() < deadline:
         running = status(home)
@@ -136,7 +136,7 @@ def _answering(home: Path, process: subprocess.Popen[bytes] | None) -> LocalAws:
     raise LocalAwsDidNotStart(f"it lives but did not answer within {START_PATIENCE_S} s", str(folder.log))
 
 
-def _stop(folder: Folder) -> bool:
+def _stop(folder: ServerFolder) -> bool:
     server = recorded(folder)
     if server is None or not folder.has_server():
         return False
@@ -145,7 +145,7 @@ def _stop(folder: Folder) -> bool:
     return True
 
 
-def _gone(folder: Folder, pid: int, by: signal.Signals) -> bool:
+def _gone(folder: ServerFolder, pid: int, by: signal.Signals) -> bool:
     deadline = time.monotonic() + STOP_PATIENCE_S
     with suppress(ProcessLookupError):  # it may have ended by itself
         os.kill(pid, by)
@@ -154,14 +154,14 @@ def _gone(folder: Folder, pid: int, by: signal.Signals) -> bool:
     return not folder.has_server()
 
 
-def record(folder: Folder, url: str, mqtt_port: int) -> None:
+def record(folder: ServerFolder, url: str, mqtt_port: int) -> None:
     """Write where this process serves, so that a reader finds all of it or the former record."""
     new = folder.record.with_suffix(".new")
     new.write_text(json.dumps({"url": url, "mqtt_host": "localhost", "mqtt_port": mqtt_port, "pid": os.getpid()}))
     new.replace(folder.record)
 
 
-def recorded(folder: Folder) -> LocalAws | None:
+def recorded(folder: ServerFolder) -> LocalAws | None:
     """Return what the last server of this folder said of itself, whether or not it lives."""
     if not folder.record.exists() or not folder.secret.exists():
         return None

@@ -18,7 +18,7 @@ from fleet_pipeline.model.private import lock_file, made_private
 
 
 @dataclass(frozen=True, slots=True)
-class Folder:
+class ServerFolder:
     """The folder, and what lies in it."""
 
     path: Path

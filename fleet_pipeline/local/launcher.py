@@ -22,7 +22,7 @@ from hypercorn.asyncio import serve
 from hypercorn.config import Config
 
 from fleet_pipeline.local.daemon import record, recorded
-from fleet_pipeline.local.folder import Folder
+from fleet_pipeline.local.folder import ServerFolder
 from fleet_pipeline.local.guard import Guard
 from fleet_pipeline.local.patches import apply_patches
 from fleet_pipeline.model.errors import LocalAwsUnsupported
@@ -41,7 +41,7 @@ _LOOPBACK = "127.0.0.1"
 _KEPT = ("HOME", "LANG", "LC_ALL", "PATH", "PYTHONPATH", "TMPDIR", "VIRTUAL_ENV")
 
 
-def main(folder: Folder, account: str, region: str, lock: int) -> None:
+def main(folder: ServerFolder, account: str, region: str, lock: int) -> None:
     """Serve AWS from this folder until SIGTERM, or until the folder is deleted."""
     web, mqtt = _listening(folder)
     record(folder, f"http://{_LOOPBACK}:{_port(web)}", _port(mqtt))
@@ -51,7 +51,9 @@ def main(folder: Folder, account: str, region: str, lock: int) -> None:
     asyncio.run(_serve(folder, lock, web, mqtt))
 
 
-def emulator_environment(folder: Folder, account: str, region: str, web_port: int, mqtt_port: int) -> dict[str, str]:
+def emulator_environment(
+    folder: ServerFolder, account: str, region: str, web_port: int, mqtt_port: int
+) -> dict[str, str]:
     """Return the environment of the emulator and of the functions that it runs."""
     return {
         "AUTH": "true",
@@ -73,7 +75,7 @@ def emulator_environment(folder: Folder, account: str, region: str, web_port: in
     }
 
 
-def _listening(folder: Folder) -> tuple[socket.socket, socket.socket]:
+def _listening(folder: ServerFolder) -> tuple[socket.socket, socket.socket]:
     """Listen on the former server's two ports, or on others if someone else has them by now."""
     former = recorded(folder)
     return _listener(urlsplit(former.url).port or 0 if former else 0), _listener(former.mqtt_port if former else 0)
@@ -90,7 +92,7 @@ def _port(listener: socket.socket) -> int:
     return int(listener.getsockname()[1])
 
 
-async def _serve(folder: Folder, lock: int, web: socket.socket, mqtt: socket.socket) -> None:
+async def _serve(folder: ServerFolder, lock: int, web: socket.socket, mqtt: socket.socket) -> None:
     from ministack import app  # noqa: PLC0415 (it reads its environment when it is imported)
 
     signatures = apply_patches(mqtt, folder.ca, os.environ["AWS_SECRET_ACCESS_KEY"])
@@ -123,7 +125,7 @@ class PlainLines(logging.Formatter):
         return plain_lines(super().formatException(ei))
 
 
-async def _checkpoints(folder: Folder, lock: int) -> None:
+async def _checkpoints(folder: ServerFolder, lock: int) -> None:
     """Save the state every few seconds, and a last time when SIGTERM asks the server to stop; then return."""
     from ministack import app  # noqa: PLC0415
     from ministack.core import persistence  # noqa: PLC0415
@@ -151,6 +153,6 @@ if __name__ == "__main__":
     os.set_inheritable(inherited, False)  # the functions that the server starts must not keep its lock
     os.umask(0o077)
     try:
-        main(Folder(Path(sys.argv[1])), sys.argv[2], sys.argv[3], inherited)
+        main(ServerFolder(Path(sys.argv[1])), sys.argv[2], sys.argv[3], inherited)
     except LocalAwsUnsupported as error:
         sys.exit(str(error))

@@ -11,7 +11,7 @@ from fleet_pipeline.model.errors import InvalidSetting, NotRegistered
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.rule import Rule
 from fleet_pipeline.vehicle.connection import Broker, Connection, connected
-from fleet_pipeline.vehicle.identity import Folder, Identity
+from fleet_pipeline.vehicle.identity import Identity, VehicleFolder
 from fleet_pipeline.vehicle.telemetry import INTERVAL, Message, journey
 
 CONVOY = 25
@@ -84,7 +84,7 @@ def drive(  # noqa: PLR0913 (all that it works on comes in by the front door)
 
 
 def _identity(fleet: Fleet, home: Path, serial: str) -> Identity:
-    folder = Folder.of(home, fleet.thing_name(serial))
+    folder = VehicleFolder.of(home, fleet.thing_name(serial))
     identity = folder.read()
     if identity is None:
         raise NotRegistered(serial, str(folder.path))

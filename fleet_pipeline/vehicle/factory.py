@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.vehicle.connection import Broker
-from fleet_pipeline.vehicle.identity import CERTIFICATE, PRIVATE_KEY, Folder, Identity
+from fleet_pipeline.vehicle.identity import CERTIFICATE, PRIVATE_KEY, Identity, VehicleFolder
 
 CONNECTION, AUTHORITY = "connection.json", "server-ca.pem"
 
@@ -18,7 +18,7 @@ def write_files(fleet: Fleet, broker: Broker, claim: Identity, folder: Path) -> 
     publishes then. The authority of AWS on this machine lies beside it; AWS's own, Amazon Trust Services, comes with
     the vehicle's system.
     """
-    Folder(folder).write(claim)
+    VehicleFolder(folder).write(claim)
     (folder / CONNECTION).write_text(json.dumps(_connection(fleet, broker), indent=2) + "\n", encoding="utf-8")
     if broker.ca_path:
         shutil.copyfile(broker.ca_path, folder / AUTHORITY)

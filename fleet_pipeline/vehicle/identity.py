@@ -32,7 +32,7 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
-class Folder:
+class VehicleFolder:
     """Where a vehicle keeps one identity. Only its owner may enter the folder or read the files."""
 
     path: Path

@@ -13,7 +13,7 @@ from fleet_pipeline.model.errors import ConnectionFailed
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.vehicle.authority import Authority
 from fleet_pipeline.vehicle.connection import Broker, connected
-from fleet_pipeline.vehicle.identity import Folder
+from fleet_pipeline.vehicle.identity import VehicleFolder
 from fleet_pipeline.vehicle.registration import Registered
 
 PAUSES_S = (0.5, 1, 2, 4, 8, 15)
@@ -33,7 +33,7 @@ def join(  # noqa: PLR0913 (all that it works on comes in by the front door)
 
     Raises ConnectionFailed when it does not within half a minute: the function's log, or the template, says why.
     """
-    folder = Folder.of(home, fleet.thing_name(serial))
+    folder = VehicleFolder.of(home, fleet.thing_name(serial))
     identity = folder.read()
     if identity is None:
         identity = authority.issue(serial)

@@ -27,7 +27,7 @@ from fleet_pipeline.model.errors import ConnectionFailed, RegistrationRefused
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.thing import SERIAL
 from fleet_pipeline.vehicle.connection import PATIENCE_S, Broker, Connection, connected
-from fleet_pipeline.vehicle.identity import Folder, Identity
+from fleet_pipeline.vehicle.identity import Identity, VehicleFolder
 from fleet_pipeline.vehicle.requesting import new_key, request_for
 
 _OPTIONS = ClientOptions(
@@ -76,13 +76,13 @@ def register(  # noqa: PLR0913 (all that it works on comes in by the front door)
         ConnectionFailed: the broker could not be reached, or let neither certificate in.
     """
     thing_name = fleet.thing_name(serial)
-    folder = Folder.of(home, thing_name)
+    folder = VehicleFolder.of(home, thing_name)
     said = {SERIAL: serial, **(parameters or {})}
     identity = _kept(broker, folder, thing_name) or _provisioned(fleet, broker, claim, said, folder, own_key=own_key)
     return Registered(serial, thing_name, identity.certificate_id, folder.path)
 
 
-def _kept(broker: Broker, folder: Folder, thing_name: str) -> Identity | None:
+def _kept(broker: Broker, folder: VehicleFolder, thing_name: str) -> Identity | None:
     """Return the identity that the vehicle has already, if the broker lets it in."""
     for place in (folder, folder.unconfirmed):
         identity = place.read()
@@ -101,7 +101,7 @@ def _is_let_in(broker: Broker, identity: Identity, thing_name: str) -> bool:
 
 
 def _provisioned(  # noqa: PLR0913 (as above)
-    fleet: Fleet, broker: Broker, claim: Identity, said: Mapping[str, str], folder: Folder, *, own_key: bool
+    fleet: Fleet, broker: Broker, claim: Identity, said: Mapping[str, str], folder: VehicleFolder, *, own_key: bool
 ) -> Identity:
     # A client id that nobody else has: many vehicles use the claim certificate at once, and of two clients with one id
     # the broker keeps one.
@@ -112,7 +112,7 @@ def _provisioned(  # noqa: PLR0913 (as above)
 
 
 def _accepted(
-    fleet: Fleet, connection: Connection, said: Mapping[str, str], folder: Folder, *, own_key: bool = False
+    fleet: Fleet, connection: Connection, said: Mapping[str, str], folder: VehicleFolder, *, own_key: bool = False
 ) -> Identity:
     """Return a new identity, kept before AWS IoT is asked to accept it: the thing can be registered once, even if its
     answer is lost.

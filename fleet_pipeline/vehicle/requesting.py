@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 
 from fleet_pipeline.model.private import made_private
-from fleet_pipeline.vehicle.identity import PRIVATE_KEY, Folder, Identity
+from fleet_pipeline.vehicle.identity import PRIVATE_KEY, Identity, VehicleFolder
 
 _ASKED = ".asked"
 """What the folder of a vehicle that waits for its certificate ends with."""
@@ -35,7 +35,7 @@ def request(home: Path, thing_name: str) -> str:
     """Return a request for the vehicle's certificate, PEM; its key is made once and kept in the vehicle's folder, for
     its owner only.
     """
-    return request_for(_kept(Folder.of(home, thing_name).path), thing_name)
+    return request_for(_kept(VehicleFolder.of(home, thing_name).path), thing_name)
 
 
 def new_key() -> tuple[Any, str]:
@@ -62,7 +62,7 @@ def accept(home: Path, text: str) -> Iterator[str]:
         folder = asked.get(_public(x509.load_pem_x509_certificate(pem.encode())))
         if folder and folder.exists():
             thing_name = folder.name.removesuffix(_ASKED)
-            Folder.of(home, thing_name).write(Identity(pem, (folder / PRIVATE_KEY).read_text()))
+            VehicleFolder.of(home, thing_name).write(Identity(pem, (folder / PRIVATE_KEY).read_text()))
             (folder / PRIVATE_KEY).unlink()
             folder.rmdir()
             yield thing_name

@@ -24,7 +24,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fleet_pipeline.aws.clients import Aws, doing
-from fleet_pipeline.aws.store import S3Store, Version
+from fleet_pipeline.aws.store import ObjectVersion, S3Store
 from fleet_pipeline.aws.store.s3 import Page, _proven, address, amazons, ca_bundle, proxy_of
 from fleet_pipeline.aws.store.signing import Signer
 from fleet_pipeline.aws.store.transfers import ATTEMPTS, FEW_ATTEMPTS, LIMIT_S, Request, Transfers, Window
@@ -103,7 +103,7 @@ def versions_of(entries):
 @pytest.mark.parametrize("entries", [[S3_ENTRY], [S3_ENTRY, DELETED], [OTHER_ENTRY, DELETED], [S3_ENTRY, OTHER_ENTRY]])
 def test_a_listing_is_read_whatever_the_order_in_which_a_server_names_the_fields(entries):
     read = versions_of("".join(entries))
-    assert set(read) == {Version("a/1+1", "v2", 7, '"e1"', "2026-11-23T10:00:00.000Z", latest=False)}
+    assert set(read) == {ObjectVersion("a/1+1", "v2", 7, '"e1"', "2026-11-23T10:00:00.000Z", latest=False)}
     assert len(read) == len([entry for entry in entries if entry != DELETED])
 
 
@@ -740,7 +740,7 @@ def nowhere():
 )
 @example("a/../b", "v/1")
 def test_what_is_sent_is_what_botocore_would_sign(key, version):
-    request = nowhere()._get(0, Version(key, version, 1, '"e"', "", latest=True))
+    request = nowhere()._get(0, ObjectVersion(key, version, 1, '"e"', "", latest=True))
     signer = Signer(Credentials("AKID", "secret"), "eu-central-1", "127.0.0.1:9")
     lines = dict(line.split(": ", 1) for line in signer.headers("GET", request.path, request.query))
     sent = {name: value for name, value in lines.items() if name != "authorization"}

@@ -14,7 +14,7 @@ from fleet_pipeline.cloud.tags import spelled
 from fleet_pipeline.definitions import build_definitions
 from fleet_pipeline.model.errors import ConnectionFailed, NotOurs
 from fleet_pipeline.vehicle.connection import Broker, connected
-from fleet_pipeline.vehicle.identity import Folder, Identity
+from fleet_pipeline.vehicle.identity import Identity, VehicleFolder
 from fleet_pipeline.vehicle.registration import register
 
 SERIAL = "297468000001"
@@ -125,7 +125,7 @@ def test_a_vehicle_that_the_cdk_app_registered_still_publishes_once_the_stack_is
 
 
 def publish(fleet, broker, vehicle, rule):
-    with connected(broker, Folder(vehicle.folder).read(), vehicle.thing_name) as connection:
+    with connected(broker, VehicleFolder(vehicle.folder).read(), vehicle.thing_name) as connection:
         connection.publish(rule.ingest[0], b'{"speed_kmh": 50}')
 
 
@@ -135,7 +135,7 @@ def test_the_upgrade_ends_the_connections_of_vehicles_whose_client_id_is_not_the
     fleet, aws = new_cdk_app()
     claim = read_claim(fleet, aws)
     vehicle = register(fleet, broker, Identity(claim.certificate_pem, claim.private_key), SERIAL, tmp_path)
-    own = Folder(vehicle.folder).read()
+    own = VehicleFolder(vehicle.folder).read()
     with connected(broker, own, "any-client-id") as connection:
         connection.publish(fleet.rules[0].ingest[0], b"{}")
     take_over(fleet, aws)

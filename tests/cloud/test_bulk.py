@@ -13,7 +13,7 @@ from fleet_pipeline.cloud.documents import filled
 from fleet_pipeline.cloud.enrolment import bulk
 from fleet_pipeline.cloud.reconcile import Action, reconcile
 from fleet_pipeline.model.errors import AwsRefused, InvalidName, InvalidSetting
-from fleet_pipeline.vehicle.identity import Folder
+from fleet_pipeline.vehicle.identity import VehicleFolder
 from fleet_pipeline.vehicle.requesting import accept, request
 
 TASK = str(uuid.uuid4())
@@ -120,7 +120,7 @@ def test_each_certificate_of_a_report_goes_to_the_vehicle_whose_key_it_has(aws, 
     told = "\n".join(json.dumps(line) for line in lines)
     assert sorted(accept(tmp_path, told)) == [on.thing_name(serial) for serial in SERIALS]
     for serial, certificate in zip(SERIALS, made, strict=True):
-        assert Folder.of(tmp_path, on.thing_name(serial)).read().certificate_id == certificate["certificateId"]
+        assert VehicleFolder.of(tmp_path, on.thing_name(serial)).read().certificate_id == certificate["certificateId"]
     assert list(accept(tmp_path, told)) == []
 
 

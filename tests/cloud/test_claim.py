@@ -36,7 +36,7 @@ from fleet_pipeline.model.errors import (
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.vehicle import registration
 from fleet_pipeline.vehicle.connection import Broker, connected
-from fleet_pipeline.vehicle.identity import Folder, Identity
+from fleet_pipeline.vehicle.identity import Identity, VehicleFolder
 from fleet_pipeline.vehicle.registration import register
 
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
@@ -147,7 +147,9 @@ def test_the_hook_refuses_a_revoked_claim_certificate_over_a_connection_that_is_
     with connected(broker, Identity(claim.certificate_pem, claim.private_key), "claim-thief") as connection:
         life.revoke(fleet, aws)
         with pytest.raises(RegistrationRefused, match="AccessDenied"):
-            registration._accepted(fleet, connection, {"SerialNumber": "297468STOLEN1"}, Folder.of(tmp_path, "stolen"))
+            registration._accepted(
+                fleet, connection, {"SerialNumber": "297468STOLEN1"}, VehicleFolder.of(tmp_path, "stolen")
+            )
     life.rotate(fleet, aws)
     life.retire(fleet, aws)
 

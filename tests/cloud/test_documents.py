@@ -8,7 +8,7 @@ import pytest
 
 from fleet_pipeline.cloud.documents import device, filled
 from fleet_pipeline.cloud.hardening import access_cases
-from fleet_pipeline.cloud.hardening.evaluation import Connection, allows
+from fleet_pipeline.cloud.hardening.evaluation import ClientConnection, allows
 from fleet_pipeline.model.errors import CannotJudge
 from fleet_pipeline.model.fleet import Fleet
 
@@ -161,7 +161,7 @@ UNKNOWN = {
 @pytest.mark.parametrize("statement", UNKNOWN.values(), ids=UNKNOWN)
 def test_what_the_evaluation_does_not_know_is_an_error_and_never_an_answer(statement):
     with pytest.raises(CannotJudge):
-        allows({"Statement": [statement]}, "iot:Publish", iot("topic/x"), Connection("x", "x"))
+        allows({"Statement": [statement]}, "iot:Publish", iot("topic/x"), ClientConnection("x", "x"))
 
 
 def test_an_action_is_the_same_in_capitals():

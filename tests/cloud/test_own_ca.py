@@ -26,7 +26,7 @@ from fleet_pipeline.definitions import build_definitions
 from fleet_pipeline.model.errors import ConnectionFailed, InvalidSetting, NoAuthority
 from fleet_pipeline.vehicle.authority import VERIFICATION, Authority, _certificate, _name
 from fleet_pipeline.vehicle.connection import Broker, connected
-from fleet_pipeline.vehicle.identity import Folder
+from fleet_pipeline.vehicle.identity import VehicleFolder
 from fleet_pipeline.vehicle.joining import join
 
 
@@ -65,7 +65,7 @@ def at_once(_):
 def test_a_vehicle_with_a_certificate_of_the_ca_is_let_in_and_publishes(jitr, broker, tmp_path):
     fleet, aws, authority = jitr
     joined = join(fleet, broker, authority, "297468JITR01", tmp_path)
-    with connected(broker, Folder(joined.folder).read(), joined.thing_name) as connection:
+    with connected(broker, VehicleFolder(joined.folder).read(), joined.thing_name) as connection:
         connection.publish(fleet.rules[0].ingest[0], b"{}")
     assert aws.iot.describe_thing(thingName=joined.thing_name)["attributes"] == {"registered_by": joined.certificate_id}
     assert join(fleet, broker, authority, "297468JITR01", tmp_path) == joined
@@ -88,7 +88,7 @@ def test_what_the_hook_would_refuse_is_left_outside(jitr, broker, tmp_path, seri
     aws.iot.create_thing(thingName=fleet.thing_name("297468TAKEN1"))
     with pytest.raises(ConnectionFailed):
         join(fleet, broker, authority, serial, tmp_path, sleep=at_once)
-    certificate_id = Folder.of(tmp_path, fleet.thing_name(serial)).read().certificate_id
+    certificate_id = VehicleFolder.of(tmp_path, fleet.thing_name(serial)).read().certificate_id
     described = aws.iot.describe_certificate(certificateId=certificate_id)["certificateDescription"]
     assert described["status"] == "PENDING_ACTIVATION"
     assert aws.iot.list_attached_policies(target=described["certificateArn"])["policies"] == []

@@ -25,7 +25,7 @@ from fleet_pipeline.cloud import own_check
 from fleet_pipeline.cloud.blueprint import blueprint
 from fleet_pipeline.cloud.claims.certificates import read_claim
 from fleet_pipeline.cloud.enrolment.hook_log import decisions
-from fleet_pipeline.cloud.hook_trial import Answer, asked
+from fleet_pipeline.cloud.hook_trial import HookAnswer, asked
 from fleet_pipeline.cloud.kinds.function import HOOK_FOLDER, zipped
 from fleet_pipeline.cloud.lock import Lock
 from fleet_pipeline.cloud.operations.apply import apply_all, plan_all
@@ -213,16 +213,16 @@ def test_the_zip_is_the_same_bytes_wherever_it_is_packed_and_holds_no_traces_of_
 
 
 EVENTS = {
-    "a car that it knows": ({"SerialNumber": "297468000009", "Vin": VIN}, Answer(True, "a new vehicle")),
+    "a car that it knows": ({"SerialNumber": "297468000009", "Vin": VIN}, HookAnswer(True, "a new vehicle")),
     "a car that it does not": (
         {"SerialNumber": "297468000009", "Vin": OTHERS},
-        Answer(False, "the company's check says: " + ascii("no car of this VIN was built in …")),
+        HookAnswer(False, "the company's check says: " + ascii("no car of this VIN was built in …")),
     ),
     "a wrong serial": (
         {"SerialNumber": "1", "Vin": VIN},
-        Answer(False, "the serial is not 297468 and 6 to 26 of 0-9 and A-Z"),
+        HookAnswer(False, "the serial is not 297468 and 6 to 26 of 0-9 and A-Z"),
     ),
-    "no VIN": ({"SerialNumber": "297468000009"}, Answer(False, "the request does not have the parameter 'Vin'")),
+    "no VIN": ({"SerialNumber": "297468000009"}, HookAnswer(False, "the request does not have the parameter 'Vin'")),
 }
 
 
@@ -406,4 +406,4 @@ def test_the_trial_needs_no_function_in_aws(local_aws, make_fleet, tmp_path):
         Aws(fleet.region, fleet.account, local_aws.url),
         {"parameters": {"SerialNumber": "297468000009", "Vin": VIN}},
     )
-    assert answer == Answer(False, "the request does not name its claimCertificateId")
+    assert answer == HookAnswer(False, "the request does not name its claimCertificateId")

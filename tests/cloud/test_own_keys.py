@@ -20,7 +20,7 @@ from fleet_pipeline.cloud.claims.certificates import read_claim
 from fleet_pipeline.cloud.reconcile import reconcile
 from fleet_pipeline.model.errors import RegistrationRefused
 from fleet_pipeline.vehicle.connection import Broker, connected
-from fleet_pipeline.vehicle.identity import Folder, Identity
+from fleet_pipeline.vehicle.identity import Identity, VehicleFolder
 from fleet_pipeline.vehicle.registration import register
 from fleet_pipeline.vehicle.requesting import new_key, request_for
 
@@ -96,7 +96,7 @@ def certificates(aws):
 
 def test_a_vehicle_registers_with_a_key_that_it_has_made_and_publishes(fleet, broker, claim, serial, tmp_path):
     vehicle = register(fleet, broker, claim, serial, tmp_path, own_key=True)
-    identity = Folder(vehicle.folder).read()
+    identity = VehicleFolder(vehicle.folder).read()
     certificate = x509.load_pem_x509_certificate(identity.certificate_pem.encode())
     assert load_pem_private_key(identity.private_key.encode(), None).public_key() == certificate.public_key()
     assert register(fleet, broker, claim, serial, tmp_path, own_key=True) == vehicle
@@ -113,7 +113,7 @@ def test_a_refused_vehicle_keeps_no_key_of_its_own_either(fleet, broker, claim, 
 def test_the_command_registers_a_vehicle_with_a_key_of_its_own(fleet, aws, command, serial):
     code, said = command(fleet, "vehicle", "register", "--serial", serial, "--own-key")
     assert (code, f"registered {fleet.thing_name(serial)}" in said) == (0, True)
-    assert "EC PRIVATE KEY" in Folder.of(Path(fleet.home), fleet.thing_name(serial)).read().private_key
+    assert "EC PRIVATE KEY" in VehicleFolder.of(Path(fleet.home), fleet.thing_name(serial)).read().private_key
 
 
 @pytest.mark.parametrize("own_key", [False, True])

@@ -20,7 +20,7 @@ from fleet_pipeline.model.errors import ConnectionFailed, PublishRefused
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.vehicle.connection import connected
 from fleet_pipeline.vehicle.driving import drive, made_up_serials
-from fleet_pipeline.vehicle.identity import Folder, Identity
+from fleet_pipeline.vehicle.identity import Identity, VehicleFolder
 from fleet_pipeline.vehicle.registration import register
 from fleet_pipeline.virtual_vehicle import tried
 
@@ -150,7 +150,7 @@ def test_a_vehicle_publishes_below_its_own_name_alone(fleet, account, driven, to
     own, other = (fleet.thing_name(serial) for serial in made_up_serials(fleet, 2))
     rule = fleet.rule("telemetry")
     with (
-        connected(account.broker, Folder.of(account.home, own).read(), own) as connection,
+        connected(account.broker, VehicleFolder.of(account.home, own).read(), own) as connection,
         pytest.raises((PublishRefused, ConnectionFailed)),
     ):
         connection.publish(f"$aws/rules/{rule.aws_name}/{topic.format(own=own, other=other)}", b"{}")

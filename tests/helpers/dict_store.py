@@ -5,7 +5,7 @@ import threading
 from collections import Counter
 from pathlib import Path
 
-from fleet_pipeline.aws.store import NULL_VERSION, Version
+from fleet_pipeline.aws.store import NULL_VERSION, ObjectVersion
 
 PAGE = 1000
 
@@ -14,7 +14,7 @@ class DictStore:
     def __init__(self, *, versioned=True, page=PAGE):
         self.requests = Counter()
         self._counting = threading.Lock()
-        self.objects: dict[str, list[tuple[Version, bytes]]] = {}
+        self.objects: dict[str, list[tuple[ObjectVersion, bytes]]] = {}
         self._versioned, self._page, self._clock = versioned, page, 0
 
     def put(self, key, body):
@@ -22,7 +22,7 @@ class DictStore:
         self._clock += 1
         etag = f'"{hashlib.md5(body).hexdigest()}"'
         name = f"v{self._clock}" if self._versioned else NULL_VERSION
-        version = Version(key, name, len(body), etag, f"2026-11-23T10:00:00.{self._clock:06d}Z", latest=True)
+        version = ObjectVersion(key, name, len(body), etag, f"2026-11-23T10:00:00.{self._clock:06d}Z", latest=True)
         older = (
             [(old._replace(latest=False), held) for old, held in self.objects.get(key, [])] if self._versioned else []
         )

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from test_compaction import RULE, key
 
-from fleet_pipeline.aws.store import Version
+from fleet_pipeline.aws.store import ObjectVersion
 from fleet_pipeline.lake.contract import COLUMNS, DECIMAL, Contract
 from fleet_pipeline.lake.learning import Evidence
 from fleet_pipeline.lake.payload import (
@@ -203,7 +203,7 @@ def _rows(payloads, form, needed=1, most=COLUMNS, pinned=()):
         made, seen = [], Evidence()
         for start in range(0, len(part), 500):
             some = part[start : start + 500]
-            versions = [Version(key(place), f"v{place}", 1, "e", "m", latest=True) for place in range(len(some))]
+            versions = [ObjectVersion(key(place), f"v{place}", 1, "e", "m", latest=True) for place in range(len(some))]
             for block in blocks(RULE, versions, some, contract):
                 made.append(block)
                 seen.add(block.evidence)
@@ -324,7 +324,10 @@ def test_an_array_is_put_aside_as_a_value_and_never_as_its_text():
     )
     made = next(
         blocks(
-            RULE, [Version(key(1), "v", 1, "e", "m", latest=True)], [b'{"a":[1,{"k":9007199254740993.0}]}'], Contract()
+            RULE,
+            [ObjectVersion(key(1), "v", 1, "e", "m", latest=True)],
+            [b'{"a":[1,{"k":9007199254740993.0}]}'],
+            Contract(),
         )
     )
     strings = Contract().adding([Contract().column(("a",), "string")])
@@ -472,7 +475,7 @@ def test_a_table_whose_record_says_nothing_of_numbers_keeps_its_integers():
         b'{"pinned":false,"form":{"nested_objects":"columns","arrays":"whole"},"columns":[{"name":"a","path":["a"],"kind":"int64"}]}',
         0,
     )
-    versions = [Version(key(1), "v", 1, "e", "m", latest=True)]
+    versions = [ObjectVersion(key(1), "v", 1, "e", "m", latest=True)]
     [block] = blocks(RULE, versions, [b'{"a":5,"b":7,"c":[1]}'], record)
     grown = record.adding(block.evidence.columns(record, 1))
     assert {name: column.kind for name, column in grown.columns.items()} == {"a": "int64", "b": "int64", "c": "int64[]"}

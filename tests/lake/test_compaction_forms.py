@@ -20,7 +20,7 @@ from fleet_pipeline.assets.lake.inspection import inspect
 from fleet_pipeline.assets.lake.late_data import look
 from fleet_pipeline.cli.demo import first_rows
 from fleet_pipeline.lake.contract import Column, Contract
-from fleet_pipeline.lake.layout import Lake, Part
+from fleet_pipeline.lake.layout import Lake, LakePart
 from fleet_pipeline.lake.operations.rewrite import rewrite_hour
 from fleet_pipeline.lake.operations.verify import purge_hour, verify_hour
 from fleet_pipeline.lake.payload import ELEMENTS, FIELDS
@@ -338,4 +338,4 @@ def test_parts_that_say_nothing_of_versions_have_one_in_each_row():
     )
     store = DictStore()
     store.put("part", body.getvalue())
-    assert opened(store, Part("part", len(body.getvalue())), columns).versions == 2
+    assert opened(store, LakePart("part", len(body.getvalue())), columns).versions == 2

@@ -9,7 +9,7 @@ from dict_store import DictStore
 from test_compaction import HOUR, RULE, compact, key
 from test_compaction_upkeep import read
 
-from fleet_pipeline.aws.store import Version
+from fleet_pipeline.aws.store import ObjectVersion
 from fleet_pipeline.lake.commit import Appending
 from fleet_pipeline.lake.contract import COLUMNS, DECIMAL, Contract
 from fleet_pipeline.lake.layout import Lake
@@ -127,7 +127,7 @@ def test_an_hour_of_several_parts_adds_no_more_than_one_of_one_part(lake, tmp_pa
         payloads = [json.dumps({f"{part}_{number}": 1 for number in range(900)}).encode()] * 4
         for block in blocks(
             RULE,
-            [Version(key(4 * part + place), "v", 1, "e", "m", latest=True) for place in range(4)],
+            [ObjectVersion(key(4 * part + place), "v", 1, "e", "m", latest=True) for place in range(4)],
             payloads,
             into.contract,
         ):
@@ -162,7 +162,7 @@ def test_two_that_compact_an_hour_at_once_add_no_more_than_one(lake, tmp_path):
         payloads = [json.dumps({f"{place}_{number}": 1 for number in range(900)}).encode()] * 4
         for block in blocks(
             RULE,
-            [Version(key(4 * place + each), "v", 1, "e", "m", latest=True) for each in range(4)],
+            [ObjectVersion(key(4 * place + each), "v", 1, "e", "m", latest=True) for each in range(4)],
             payloads,
             into.contract,
         ):

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from dict_store import DictStore
 
-from fleet_pipeline.lake.layout import Part
+from fleet_pipeline.lake.layout import LakePart
 from fleet_pipeline.lake.memory import PARSED_BYTES, blocks_of, parsed_bytes
 from fleet_pipeline.lake.parts import ROW_GROUP, _groups, write
 from fleet_pipeline.lake.reading import BATCH_BYTES, opened
@@ -84,7 +84,9 @@ def test_a_batch_of_long_messages_is_no_larger_where_the_hour_has_many_short_one
     file, store = tmp_path / "part.parquet", DictStore()
     write(file, [_rows("a", ROW_GROUP), *(_rows(f"{number}" * 100_000, 25) for number in range(10, 20))], HEAD, {})
     store.put("part", file.read_bytes())
-    sizes = [batch.nbytes for batch in opened(store, Part("part", file.stat().st_size)).batches(["_key", "_payload"])]
+    sizes = [
+        batch.nbytes for batch in opened(store, LakePart("part", file.stat().st_size)).batches(["_key", "_payload"])
+    ]
     assert sum(sizes) > 6 * BATCH_BYTES
     assert max(sizes) <= 2 * BATCH_BYTES
 

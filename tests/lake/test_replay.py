@@ -23,7 +23,7 @@ from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.rule import RawName, Rule
 from fleet_pipeline.model.rule_table import RuleTable
 from fleet_pipeline.vehicle.connection import connected
-from fleet_pipeline.vehicle.identity import Folder, Identity
+from fleet_pipeline.vehicle.identity import Identity, VehicleFolder
 from fleet_pipeline.vehicle.registration import register
 
 FLEET = Fleet()
@@ -205,7 +205,7 @@ def test_a_message_that_a_rule_could_not_write_comes_back_and_becomes_one_row(fl
         fleet, account.broker, Identity(claim.certificate_pem, claim.private_key), "297468000001", tmp_path
     )
     aws.iam.delete_role_policy(RoleName=fleet.rule_role_name, PolicyName="iotCoreRolePolicy")
-    with connected(account.broker, Folder(vehicle.folder).read(), vehicle.thing_name) as connection:
+    with connected(account.broker, VehicleFolder(vehicle.folder).read(), vehicle.thing_name) as connection:
         connection.publish(rule.ingest[0], b'{"speed_kmh": 48.2}')
     while not (found := waiting(fleet, aws, rule)).reports:
         assert not found.strange

@@ -18,7 +18,7 @@ from bare_vehicle import Vehicle
 
 from fleet_pipeline.aws.clients import Aws
 from fleet_pipeline.local import daemon, patches
-from fleet_pipeline.local.folder import Folder
+from fleet_pipeline.local.folder import ServerFolder
 from fleet_pipeline.model.errors import LocalAwsDidNotStart, LocalAwsUnsupported
 
 pytestmark = pytest.mark.whole  # it starts processes
@@ -84,7 +84,7 @@ def test_a_clean_stop_saves_what_was_done_a_moment_ago_and_a_start_finds_it_on_t
     after = start(home)
     assert after == replace(before, pid=after.pid)
     assert [thing["thingName"] for thing in aws_of(after).iot.list_things()["things"]] == ["car"]
-    assert "car" in Folder.of(home).former_log.read_text()
+    assert "car" in ServerFolder.of(home).former_log.read_text()
 
 
 def test_a_client_that_keeps_its_connection_open_does_not_delay_a_stop(home):
@@ -113,7 +113,7 @@ def test_a_server_that_was_killed_comes_back_with_its_objects_and_lets_its_vehic
     versions = [aws.s3.put_object(Bucket="kept", Key="one", Body=body)["VersionId"] for body in (b"1", b"2")]
     until(lambda: vehicle.policy in saved(home, "iot") and "Enabled" in saved(home, "s3"))  # done last, and saved last
     os.kill(before.pid, signal.SIGKILL)
-    until(lambda: not Folder.of(home).has_server())
+    until(lambda: not ServerFolder.of(home).has_server())
     after = start(home)
     assert after == replace(before, pid=after.pid)
     assert after.ca_path.read_text() == ca
@@ -126,7 +126,7 @@ def test_a_server_that_was_killed_comes_back_with_its_objects_and_lets_its_vehic
 
 
 def saved(home, service):
-    file = Folder.of(home).state / f"{service}.json"
+    file = ServerFolder.of(home).state / f"{service}.json"
     return file.read_text() if file.exists() else ""
 
 
@@ -138,11 +138,11 @@ def test_a_server_that_hangs_is_not_joined_by_another_and_is_killed_by_a_stop(ho
         start(home)
     assert raised.value.retryable
     assert daemon.stop(home)
-    assert not Folder.of(home).has_server()
+    assert not ServerFolder.of(home).has_server()
 
 
 def test_a_process_that_has_the_id_of_a_dead_server_is_neither_trusted_nor_stopped(home):
-    folder = Folder.of(home)
+    folder = ServerFolder.of(home)
     folder.make()
     daemon.record(folder, "http://127.0.0.1:1", 2)
     assert daemon.recorded(folder).pid == os.getpid()
@@ -156,7 +156,7 @@ def test_a_reset_deletes_everything_and_the_next_server_knows_nothing(home):
     aws_of(before).iot.create_thing(thingName="car")
     ca = before.ca_path.read_text()
     daemon.reset(home)
-    assert not Folder.of(home).path.exists()
+    assert not ServerFolder.of(home).path.exists()
     after = start(home)
     assert aws_of(after).iot.list_things()["things"] == []
     assert after.ca_path.read_text() != ca
@@ -192,7 +192,7 @@ def test_only_its_owner_reads_what_a_server_keeps(home):
 
 
 def test_a_server_that_ends_while_it_starts_is_told_with_its_last_words(home):
-    folder = Folder.of(home)
+    folder = ServerFolder.of(home)
     folder.make()
     folder.record.with_suffix(".new").mkdir()
     with pytest.raises(LocalAwsDidNotStart, match="IsADirectoryError") as raised:

@@ -14,11 +14,11 @@ from dagster._core.errors import DagsterExecutionInterruptedError
 from fleet_pipeline.cli.alone import COMMANDS, alone, nobody_at_work
 from fleet_pipeline.cli.demo import _station
 from fleet_pipeline.lake.workplace import workplace
-from fleet_pipeline.local.folder import Folder as LocalFolder
+from fleet_pipeline.local.folder import ServerFolder
 from fleet_pipeline.model.errors import DemoStopped, InUse
 from fleet_pipeline.model.private import made_private
 from fleet_pipeline.vehicle.authority import Authority
-from fleet_pipeline.vehicle.identity import Folder, Identity
+from fleet_pipeline.vehicle.identity import Identity, VehicleFolder
 from fleet_pipeline.vehicle.requesting import request
 
 REPOSITORY = Path(__file__).parents[2]
@@ -39,7 +39,7 @@ def open_folder(monkeypatch):
 
 
 def a_vehicle(home):
-    Folder.of(home, "test-thing-1").write(Identity("certificate", "key"))
+    VehicleFolder.of(home, "test-thing-1").write(Identity("certificate", "key"))
 
 
 def a_request(home):
@@ -57,7 +57,7 @@ FIRST = {
     "a vehicle": a_vehicle,
     "a request": a_request,
     "a CA": lambda home: Authority.make(home / "ca"),
-    "AWS on this machine": lambda home: LocalFolder.of(home).make(),
+    "AWS on this machine": lambda home: ServerFolder.of(home).make(),
     "Dagster": a_dagster_instance,
 }
 

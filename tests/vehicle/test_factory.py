@@ -8,7 +8,7 @@ from fleet_pipeline.cloud.blueprint import blueprint, resources
 from fleet_pipeline.cloud.claims.certificates import read_claim
 from fleet_pipeline.cloud.reconcile import reconcile
 from fleet_pipeline.vehicle.connection import Broker, connected
-from fleet_pipeline.vehicle.identity import Folder
+from fleet_pipeline.vehicle.identity import VehicleFolder
 from fleet_pipeline.vehicle.registration import register
 
 SERIAL = "297468000001"
@@ -26,9 +26,9 @@ def test_with_the_files_alone_a_vehicle_registers_and_publishes(fleet, command, 
     assert stat.S_IMODE((folder / "private.key").stat().st_mode) == 0o600
     said = json.loads((folder / "connection.json").read_text())
     broker = Broker(said["endpoint"], said["port"], folder / "server-ca.pem")
-    register(fleet, broker, Folder(folder).read(), SERIAL, tmp_path / "home")
+    register(fleet, broker, VehicleFolder(folder).read(), SERIAL, tmp_path / "home")
     thing = said["client_id_once_registered"].replace("<serial>", SERIAL)
-    with connected(broker, Folder.of(tmp_path / "home", thing).read(), thing) as connection:
+    with connected(broker, VehicleFolder.of(tmp_path / "home", thing).read(), thing) as connection:
         for topics in said["publish"].values():
             connection.send(topics[0].replace("<serial>", SERIAL), b"{}")()
     assert said["template"] == fleet.template_name

@@ -31,7 +31,7 @@ from fleet_pipeline.model.errors import (
 from fleet_pipeline.vehicle import registration
 from fleet_pipeline.vehicle.connection import Broker, connected
 from fleet_pipeline.vehicle.driving import drive, made_up_serials
-from fleet_pipeline.vehicle.identity import Folder, Identity
+from fleet_pipeline.vehicle.identity import Identity, VehicleFolder
 from fleet_pipeline.vehicle.registration import register
 from fleet_pipeline.vehicle.requesting import new_key, request_for
 
@@ -90,7 +90,7 @@ def serial():
 
 
 def identity_of(vehicle):
-    return Folder(vehicle.folder).read()
+    return VehicleFolder(vehicle.folder).read()
 
 
 def things(aws):
@@ -141,14 +141,14 @@ def test_a_vehicle_that_is_registered_keeps_its_certificate(aws, enrol, serial, 
 
 def test_a_vehicle_that_lost_the_answer_is_registered_by_its_next_try(enrol, serial, home):
     vehicle = enrol(serial, home)
-    folder = Folder(vehicle.folder)
+    folder = VehicleFolder(vehicle.folder)
     folder.move_to(folder.unconfirmed)
     assert enrol(serial, home) == vehicle
     assert list(vehicle.folder.parent.iterdir()) == [vehicle.folder]
 
 
 def test_what_a_stopped_registration_left_behind_is_replaced(fleet, enrol, serial, home):
-    Folder.of(home, fleet.thing_name(serial)).unconfirmed.write(Identity("half a certifi", "half a ke"))
+    VehicleFolder.of(home, fleet.thing_name(serial)).unconfirmed.write(Identity("half a certifi", "half a ke"))
     vehicle = enrol(serial, home)
     assert list(vehicle.folder.parent.iterdir()) == [vehicle.folder]
 
@@ -364,7 +364,7 @@ def test_a_hostile_serial_is_refused_by_the_hook_as_aws_iot_runs_it(fleet, broke
         connected(broker, claim, fleet.claim_client_prefix + "hostile") as connection,
         pytest.raises(RegistrationRefused, match="AccessDenied"),
     ):
-        registration._accepted(fleet, connection, {registration.SERIAL: serial}, Folder.of(home, "hostile"))
+        registration._accepted(fleet, connection, {registration.SERIAL: serial}, VehicleFolder.of(home, "hostile"))
 
 
 @pytest.mark.parametrize("serial", ["../../escaped", "297468ABC/DEF", "297468ABCDEF\n", "A" * 129])

@@ -12,7 +12,7 @@ from fleet_pipeline.assets.shared.pictures import MOST_EAST, MOST_NORTH
 from fleet_pipeline.assets.shared.shown import or_none
 from fleet_pipeline.lake.analytics.fields import as_number, as_text, column_of, read, vehicles
 from fleet_pipeline.lake.contract import KINDS, Column, Contract
-from fleet_pipeline.lake.layout import Lake, Part
+from fleet_pipeline.lake.layout import Lake, LakePart
 from fleet_pipeline.lake.payload import Status
 from fleet_pipeline.lake.reading import PartFile, opened
 from fleet_pipeline.lake.rows import count_versions
@@ -41,7 +41,7 @@ _READABLE = {status for status in Status if status.readable}
 class Inspection:
     """An hour of the lake."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[LakePart, ...]
     rows: int
     identities: int
     """Rows that differ in key or version: all of them, or something was doubled."""

@@ -16,7 +16,7 @@ from fleet_pipeline.assets.shared.failures import reported
 from fleet_pipeline.assets.shared.scope import Scope
 from fleet_pipeline.cloud.blueprint import shown
 from fleet_pipeline.cloud.difference import difference
-from fleet_pipeline.cloud.operations.foreign import Finding, findings
+from fleet_pipeline.cloud.operations.foreign import ForeignFinding, findings
 from fleet_pipeline.cloud.reconcile import Action, Resource, Step, look
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.plain import in_markdown, plain
@@ -73,7 +73,7 @@ def _record_foreign_change(instance: dg.DagsterInstance, asset: dg.AssetKey, ste
     return last.tags["dagster/code_version"] == CHANGED_BY_OTHERS
 
 
-def _sentence(step: Step, foreign: Sequence[Finding], *, by_others: bool) -> str:
+def _sentence(step: Step, foreign: Sequence[ForeignFinding], *, by_others: bool) -> str:
     remedies = {
         Action.CREATE: "It does not exist: materialize the asset.",
         Action.UNCHANGED: "AWS holds what the settings want.",
@@ -95,7 +95,7 @@ def _remedy(*, by_others: bool) -> str:
     return "The settings have changed since it was applied: materialize the asset."
 
 
-def _metadata(step: Step, foreign: Sequence[Finding], fleet: Fleet) -> dict[str, Any]:
+def _metadata(step: Step, foreign: Sequence[ForeignFinding], fleet: Fleet) -> dict[str, Any]:
     rows = [
         dg.TableRecord({"field": change.field, "in AWS": _cell(change.found), "wanted": _cell(change.wanted)})
         for change in step.changes

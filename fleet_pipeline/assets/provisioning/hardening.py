@@ -12,7 +12,7 @@ from fleet_pipeline.assets.provisioning import infrastructure
 from fleet_pipeline.assets.shared.failures import reported
 from fleet_pipeline.assets.shared.scope import Scope
 from fleet_pipeline.cloud.blueprint import shown, topic_rule_name
-from fleet_pipeline.cloud.hardening.lints import Finding, findings
+from fleet_pipeline.cloud.hardening.lints import LintFinding, findings
 from fleet_pipeline.cloud.hardening.review import cases_of, wrongly_judged
 from fleet_pipeline.cloud.kinds.iot_policy import IotPolicy
 from fleet_pipeline.cloud.reconcile import Resource, look
@@ -76,7 +76,7 @@ def _attacks(name: str, policy: Resource, scope: Scope) -> dg.AssetChecksDefinit
     return attacks
 
 
-MISSING = Finding("missing", "there is no such policy", "materialize the asset")
+MISSING = LintFinding("missing", "there is no such policy", "materialize the asset")
 
 
 def _virtual_vehicle(scope: Scope) -> dg.AssetChecksDefinition:
@@ -104,7 +104,7 @@ def _virtual_vehicle(scope: Scope) -> dg.AssetChecksDefinition:
     return virtual_vehicle
 
 
-def _sentences(found: Sequence[Finding]) -> str:
+def _sentences(found: Sequence[LintFinding]) -> str:
     return "\n".join(f"- {each.what}: {each.why}; {each.fix}." for each in found)
 
 

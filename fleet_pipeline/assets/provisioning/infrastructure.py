@@ -8,7 +8,7 @@ import dagster as dg
 
 from fleet_pipeline.assets.shared.failures import reported
 from fleet_pipeline.assets.shared.scope import Scope
-from fleet_pipeline.cloud.blueprint import Part, shown
+from fleet_pipeline.cloud.blueprint import BlueprintPart, shown
 from fleet_pipeline.cloud.difference import difference
 from fleet_pipeline.cloud.reconcile import Action, Resource, Step, declared, reconcile
 from fleet_pipeline.model.fleet import Fleet
@@ -57,7 +57,7 @@ def fenced(text: str) -> str:
     return fence(text, "diff")
 
 
-def _asset(name: str, part: Part, scope: Scope) -> dg.AssetsDefinition:
+def _asset(name: str, part: BlueprintPart, scope: Scope) -> dg.AssetsDefinition:
     resource = part.resource
 
     @dg.asset(

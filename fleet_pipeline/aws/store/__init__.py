@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Protocol
 
 from fleet_pipeline.aws.store.s3 import S3Store
-from fleet_pipeline.aws.store.versions import NULL_VERSION, Version
+from fleet_pipeline.aws.store.versions import NULL_VERSION, ObjectVersion
 
-__all__ = ["NULL_VERSION", "Purgeable", "S3Store", "Store", "Version"]
+__all__ = ["NULL_VERSION", "ObjectVersion", "Purgeable", "S3Store", "Store"]
 
 
 class Store(Protocol):
@@ -23,13 +23,13 @@ class Store(Protocol):
         """How many requests were sent so far, by kind: GET, LIST, PUT, DELETE."""
         ...
 
-    def versions(self, prefix: str, after: str = "", until: str = "") -> Iterator[list[Version]]:
+    def versions(self, prefix: str, after: str = "", until: str = "") -> Iterator[list[ObjectVersion]]:
         """Yield pages of the versions of all keys with a prefix, in the order of keys, newest first, where `after` <
         key < `until`.
         """
         ...
 
-    def bodies(self, versions: Iterable[Version | None]) -> Iterator[tuple[int, bytes]]:
+    def bodies(self, versions: Iterable[ObjectVersion | None]) -> Iterator[tuple[int, bytes]]:
         """Yield the bytes of every version and its place among them, as they come.
 
         None among the versions has no place: it says that the next one is to be asked for after another body has come.
@@ -51,6 +51,6 @@ class Store(Protocol):
 class Purgeable(Store, Protocol):
     """A bucket from which versions may be removed. Compaction never asks for one."""
 
-    def delete(self, versions: Iterable[Version]) -> None:
+    def delete(self, versions: Iterable[ObjectVersion]) -> None:
         """Remove these very versions for good."""
         ...

@@ -19,7 +19,7 @@ from botocore.utils import get_environ_proxies
 from fleet_pipeline.aws.clients import Aws, doing
 from fleet_pipeline.aws.store.signing import UNSIGNED, Signer
 from fleet_pipeline.aws.store.transfers import GONE, GOOD, PATIENCE_S, PRECONDITION_FAILED, Answer, Request, Transfers
-from fleet_pipeline.aws.store.versions import NULL_VERSION, Version, maker
+from fleet_pipeline.aws.store.versions import NULL_VERSION, ObjectVersion, maker
 from fleet_pipeline.model.errors import AwsRefused, AwsUnavailable, OverwritesUnasked
 from fleet_pipeline.model.partitions import AWS, PARTITIONS
 
@@ -52,7 +52,7 @@ _ROOT = re.compile(r"(<\?xml[^>]*\?>\s*)?<List(Bucket)?VersionsResult[\s>]")
 _NAMED = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
 _REFERENCE = re.compile(r"&(#[0-9]+|#[xX][0-9a-fA-F]+|amp|lt|gt|quot|apos);")
 _DELETE_MARKER = re.compile("<DeleteMarker>.*?</DeleteMarker>", re.DOTALL)
-_request, _version = maker(Request), maker(Version)
+_request, _version = maker(Request), maker(ObjectVersion)
 
 
 class S3Store:
@@ -79,7 +79,7 @@ class S3Store:
         """
         return sum((transfers.sent for transfers in self._connected), Counter())
 
-    def versions(self, prefix: str, after: str = "", until: str = "") -> Iterator[list[Version]]:
+    def versions(self, prefix: str, after: str = "", until: str = "") -> Iterator[list[ObjectVersion]]:
         """Yield pages of the versions of all keys with a prefix, in the order of keys, newest first, where `after` <
         key < `until`.
 
@@ -101,7 +101,7 @@ class S3Store:
                 if not marker or (until and marker["key-marker"] >= until):
                     return
 
-    def bodies(self, versions: Iterable[Version | None]) -> Iterator[tuple[int, bytes]]:
+    def bodies(self, versions: Iterable[ObjectVersion | None]) -> Iterator[tuple[int, bytes]]:
         """Yield the bytes of every version and its place among them, as they come, at one GET each.
 
         None among the versions has no place: it says that the next one is to be asked for after another body has come.
@@ -179,7 +179,7 @@ class S3Store:
                     Request(self._root + _PROOF_KEY, _query({"versionId": version} if version else {}), kind="DELETE")
                 )
 
-    def delete(self, versions: Iterable[Version]) -> None:
+    def delete(self, versions: Iterable[ObjectVersion]) -> None:
         """Remove these very versions for good. One that is gone already is no error."""
         wanted = (
             Request(self._root + _quoted(version.key), _query({"versionId": version.id}), kind="DELETE")
@@ -236,7 +236,7 @@ class S3Store:
             )
         return found
 
-    def _get(self, place: int, version: Version) -> Request:
+    def _get(self, place: int, version: ObjectVersion) -> Request:
         # Without versions the key may be overwritten between listing and reading: the answer must be what was listed.
         key, number, size, etag, *_ = version
         same = {"if-match": etag} if number == NULL_VERSION else None
@@ -307,7 +307,7 @@ class Page:
     """A page of a listing, as an answer has it."""
 
     def __init__(self) -> None:
-        self.versions: list[Version] = []
+        self.versions: list[ObjectVersion] = []
         """The versions that it names, in its order. Deletions are passed over."""
         self.following: dict[str, str] = {}
         """Where the next page begins; nothing when this one is the last."""
@@ -334,7 +334,7 @@ class Page:
         return ""
 
 
-def _versions(page: str, entries: list[tuple[str, ...]]) -> list[Version]:
+def _versions(page: str, entries: list[tuple[str, ...]]) -> list[ObjectVersion]:
     names = "".join([key + number for key, number, *_ in entries])
     if "%" in names or "+" in names or "&" in names:
         name = _names(page)

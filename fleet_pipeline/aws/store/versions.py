@@ -10,7 +10,7 @@ NULL_VERSION = "null"
 """The version id of an object that was written while its bucket kept no versions."""
 
 
-class Version(NamedTuple):
+class ObjectVersion(NamedTuple):
     """A version of an object. A tuple rather than a dataclass: a hundred thousand are made in an hour's work."""
 
     key: str

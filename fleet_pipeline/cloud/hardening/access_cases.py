@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from fleet_pipeline.cloud.documents.device import added, device_policy
-from fleet_pipeline.cloud.hardening.evaluation import Connection, allows
+from fleet_pipeline.cloud.hardening.evaluation import ClientConnection, allows
 from fleet_pipeline.model.errors import CannotJudge
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.rule import Rule
@@ -29,7 +29,7 @@ class AccessCase:
     """
 
     title: str
-    connection: Connection
+    connection: ClientConnection
     action: str
     resource: str
     legitimate: bool = False
@@ -38,7 +38,7 @@ class AccessCase:
 def device_cases(fleet: Fleet, serial: str = OWN) -> tuple[AccessCase, ...]:
     """Return what a registered vehicle does, and what someone with its certificate would try."""
     own, other, first = fleet.thing_name(serial), fleet.thing_name(OTHER), fleet.rules[0]
-    vehicle, plus = Connection(own, own), Connection("+", own)
+    vehicle, plus = ClientConnection(own, own), ClientConnection("+", own)
     ingest = f"topic/$aws/rules/{first.aws_name}"
     published = [(rule, place, topic) for rule in fleet.rules for place, topic in enumerate(rule.published_by(own))]
     return (
@@ -57,12 +57,15 @@ def device_cases(fleet: Fleet, serial: str = OWN) -> tuple[AccessCase, ...]:
             for rule, place, topic in published
             if rule.published_by(other)[place] != topic
         ),
-        AccessCase("connects as another vehicle", Connection(other, own), "iot:Connect", f"client/{other}"),
+        AccessCase("connects as another vehicle", ClientConnection(other, own), "iot:Connect", f"client/{other}"),
         AccessCase(
-            "connects as a client of the back end", Connection("dashboard", own), "iot:Connect", "client/dashboard"
+            "connects as a client of the back end",
+            ClientConnection("dashboard", own),
+            "iot:Connect",
+            "client/dashboard",
         ),
         AccessCase("connects as the wildcard client", plus, "iot:Connect", "client/+"),
-        AccessCase("connects with a certificate of no thing", Connection(own), "iot:Connect", f"client/{own}"),
+        AccessCase("connects with a certificate of no thing", ClientConnection(own), "iot:Connect", f"client/{own}"),
         AccessCase(
             "publishes to another rule of the account",
             vehicle,
@@ -112,7 +115,7 @@ def device_cases(fleet: Fleet, serial: str = OWN) -> tuple[AccessCase, ...]:
     )
 
 
-def _added_cases(fleet: Fleet, vehicle: Connection, other: str) -> Iterator[AccessCase]:
+def _added_cases(fleet: Fleet, vehicle: ClientConnection, other: str) -> Iterator[AccessCase]:
     """Yield the cases that statements of the settings are about: each on the vehicle's own, and the same on another
     vehicle's, which is an attack.
 
@@ -179,7 +182,11 @@ def claim_cases(fleet: Fleet) -> tuple[AccessCase, ...]:
     )
     topics = [f"$aws/{request}/{spelling}" for request in requests for spelling in ("json", "cbor")]
     create = topics[0]
-    claimant, other, first = Connection(f"{fleet.claim_client_prefix}{OWN}"), fleet.thing_name(OTHER), fleet.rules[0]
+    claimant, other, first = (
+        ClientConnection(f"{fleet.claim_client_prefix}{OWN}"),
+        fleet.thing_name(OTHER),
+        fleet.rules[0],
+    )
     answers = [
         AccessCase(
             f"{verb} {topic.removeprefix('$aws/')} {answer}",
@@ -201,8 +208,10 @@ def claim_cases(fleet: Fleet) -> tuple[AccessCase, ...]:
             for topic in topics
         ),
         *answers,
-        AccessCase("connects as a vehicle and so cuts it off", Connection(other), "iot:Connect", f"client/{other}"),
-        AccessCase("connects as the wildcard client", Connection("+"), "iot:Connect", "client/+"),
+        AccessCase(
+            "connects as a vehicle and so cuts it off", ClientConnection(other), "iot:Connect", f"client/{other}"
+        ),
+        AccessCase("connects as the wildcard client", ClientConnection("+"), "iot:Connect", "client/+"),
         *(
             AccessCase("publishes messages", claimant, "iot:Publish", f"topic/{topic}")
             for topic in first.published_by(other)[:1]

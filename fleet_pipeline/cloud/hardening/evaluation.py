@@ -17,7 +17,7 @@ _KNOWN = {"Sid", "Effect", "Action", "Resource", "Condition"}
 
 
 @dataclass(frozen=True)
-class Connection:
+class ClientConnection:
     """An MQTT connection: its client id, and the thing that its certificate is attached to."""
 
     client_id: str
@@ -33,7 +33,7 @@ class Connection:
         }
 
 
-def allows(document: dict[str, Any], action: str, arn: str, connection: Connection | None = None) -> bool:
+def allows(document: dict[str, Any], action: str, arn: str, connection: ClientConnection | None = None) -> bool:
     """Say whether a statement allows the action on the resource and none denies it."""
     variables = connection.variables if connection else {}
     effects = {

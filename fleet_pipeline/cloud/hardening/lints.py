@@ -40,7 +40,7 @@ HOOK_LIMIT_S = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class LintFinding:
     """Something that should be otherwise: what, why, and what to do."""
 
     what: str
@@ -49,21 +49,21 @@ class Finding:
 
 
 @singledispatch
-def findings(_resource: Resource, _fleet: Fleet, _today: date) -> Iterator[Finding]:
+def findings(_resource: Resource, _fleet: Fleet, _today: date) -> Iterator[LintFinding]:
     """Yield what should be otherwise about a resource as it was found; nothing for kinds without known traps."""
     yield from ()
 
 
 @findings.register(IotPolicy)
 @findings.register(FurtherDevicePolicy)
-def _policy(policy: IotPolicy | FurtherDevicePolicy, _fleet: Fleet, _today: date) -> Iterator[Finding]:
+def _policy(policy: IotPolicy | FurtherDevicePolicy, _fleet: Fleet, _today: date) -> Iterator[LintFinding]:
     for statement in _statements(policy.document):
         if (
             statement.get("Effect") == "Allow"
             and _covers(statement, "iot:Connect")
             and any(_is_wide(each, statement) for each in _listed(statement, "Resource"))
         ):
-            yield Finding(
+            yield LintFinding(
                 "wide Connect",
                 "a client that takes another vehicle's client id ends its connection",
                 "allow ${iot:Connection.Thing.ThingName}, or a prefix",
@@ -71,14 +71,14 @@ def _policy(policy: IotPolicy | FurtherDevicePolicy, _fleet: Fleet, _today: date
 
 
 @findings.register
-def _role(role: Role, _fleet: Fleet, _today: date) -> Iterator[Finding]:
+def _role(role: Role, _fleet: Fleet, _today: date) -> Iterator[LintFinding]:
     for statement in _statements(role.trust):
         keys = {key.lower() for block in statement.get("Condition", {}).values() for key in block}
         if (
             "iot.amazonaws.com" in _listed(statement.get("Principal", {}), "Service")
             and not {"aws:sourcearn", "aws:sourceaccount"} <= keys
         ):
-            yield Finding(
+            yield LintFinding(
                 "no SourceArn",
                 "AWS IoT of another account could be made to act as this role",
                 "set aws:SourceArn and aws:SourceAccount in its trust",
@@ -86,9 +86,9 @@ def _role(role: Role, _fleet: Fleet, _today: date) -> Iterator[Finding]:
 
 
 @findings.register
-def _permission(permission: InvokePermission, _fleet: Fleet, _today: date) -> Iterator[Finding]:
+def _permission(permission: InvokePermission, _fleet: Fleet, _today: date) -> Iterator[LintFinding]:
     if not permission.source_arn or not permission.source_account:
-        yield Finding(
+        yield LintFinding(
             "no SourceArn",
             "AWS IoT of another account could be made to invoke the hook",
             "give the permission our template's ARN and our account",
@@ -96,7 +96,7 @@ def _permission(permission: InvokePermission, _fleet: Fleet, _today: date) -> It
 
 
 @findings.register
-def _function(function: Function, _fleet: Fleet, today: date) -> Iterator[Finding]:
+def _function(function: Function, _fleet: Fleet, today: date) -> Iterator[LintFinding]:
     end = RUNTIME_ENDS.get(function.runtime)
     if end is None or end - today < NOTICE:
         when = (
@@ -104,13 +104,13 @@ def _function(function: Function, _fleet: Fleet, today: date) -> Iterator[Findin
             if end
             else f"{function.runtime} has ended, or is not known here"
         )
-        yield Finding(
+        yield LintFinding(
             "runtime near its end",
             when,
             f"set FLEET_HOOK_RUNTIME={max(RUNTIME_ENDS, key=lambda name: int(name.split('.')[1]))}",
         )
     if function.timeout_s > HOOK_LIMIT_S:
-        yield Finding(
+        yield LintFinding(
             "slow hook",
             f"AWS IoT waits {HOOK_LIMIT_S} s for the hook, whatever its timeout says",
             f"set the timeout to {HOOK_LIMIT_S} s",
@@ -118,25 +118,25 @@ def _function(function: Function, _fleet: Fleet, today: date) -> Iterator[Findin
 
 
 @findings.register
-def _topic_rule(rule: TopicRule, fleet: Fleet, _today: date) -> Iterator[Finding]:
+def _topic_rule(rule: TopicRule, fleet: Fleet, _today: date) -> Iterator[LintFinding]:
     if not rule.error_action:
-        yield Finding(
+        yield LintFinding(
             "no errorAction",
             "what the rule cannot write is lost without a trace",
             "give the rule an error action that writes elsewhere",
         )
     if rule.sql_version != "2016-03-23":
-        yield Finding(
+        yield LintFinding(
             "old SQL version",
             f"{rule.sql_version} does not read arrays at the top of a message",
             "set awsIotSqlVersion to 2016-03-23",
         )
     declared = next((each for each in fleet.rules if each.aws_name == rule.name), None)
     if rule.disabled and (declared is None or declared.enabled):
-        yield Finding("disabled", "messages to the rule are lost", "enable the rule")
+        yield LintFinding("disabled", "messages to the rule are lost", "enable the rule")
     topic, source = declared.topic if declared else None, source_of(rule.sql)
     if topic and source and not within(source, topic):
-        yield Finding(
+        yield LintFinding(
             "FROM never matches",
             f"vehicles publish to {topic!r} and the rule reads {source!r}",
             f"select FROM '{topic}'",
@@ -144,34 +144,42 @@ def _topic_rule(rule: TopicRule, fleet: Fleet, _today: date) -> Iterator[Finding
 
 
 @findings.register
-def _bucket(bucket: Bucket, _fleet: Fleet, _today: date) -> Iterator[Finding]:
+def _bucket(bucket: Bucket, _fleet: Fleet, _today: date) -> Iterator[LintFinding]:
     if not bucket.versioned:
-        yield Finding(
+        yield LintFinding(
             "unversioned",
             "of two messages of one key the earlier is lost, and a deletion is for good",
             "enable versioning",
         )
     if bucket.encryption == "none":
-        yield Finding("unencrypted", "objects lie in clear on AWS's disks", "enable server-side encryption (SSE-S3)")
+        yield LintFinding(
+            "unencrypted", "objects lie in clear on AWS's disks", "enable server-side encryption (SSE-S3)"
+        )
     if bucket.own_kms_key and not bucket.own_kms_key.endswith("alias/aws/s3"):
         why = "AWS IoT writes as the rules' role, which has no right to that key: messages are lost"
-        yield Finding("encrypted with a key that the rules may not use", why, f"set FLEET_KMS_KEY={bucket.own_kms_key}")
+        yield LintFinding(
+            "encrypted with a key that the rules may not use", why, f"set FLEET_KMS_KEY={bucket.own_kms_key}"
+        )
     if not bucket.public_access_blocked:
-        yield Finding(
+        yield LintFinding(
             "open to the public",
             "a single wrong policy would publish every message and the claim key",
             "block public access, all four ways",
         )
     if not any(_denies_plain_http(statement) for statement in _statements(bucket.policy)):
-        yield Finding("no TLS", "requests over plain HTTP are served", "deny s3:* where aws:SecureTransport is false")
+        yield LintFinding(
+            "no TLS", "requests over plain HTTP are served", "deny s3:* where aws:SecureTransport is false"
+        )
 
 
 @findings.register
-def _given_bucket(given: GivenBucket, fleet: Fleet, today: date) -> Iterator[Finding]:
+def _given_bucket(given: GivenBucket, fleet: Fleet, today: date) -> Iterator[LintFinding]:
     """Yield what its owner should do otherwise: what makes it unfit, and what would be a finding about a bucket of
     ours.
     """
-    yield from (Finding("not as the fleet needs it", "the fleet does not change it", needed) for needed in given.unfit)
+    yield from (
+        LintFinding("not as the fleet needs it", "the fleet does not change it", needed) for needed in given.unfit
+    )
     if given.bucket is not None:
         yield from (
             replace(each, fix=f"its owner: {each.fix}")

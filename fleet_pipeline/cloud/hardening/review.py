@@ -9,14 +9,14 @@ from fleet_pipeline.cloud.blueprint import blueprint, shown
 from fleet_pipeline.cloud.enrolment.further_policy import FurtherDevicePolicy
 from fleet_pipeline.cloud.hardening.access_cases import AccessCase, claim_cases, device_cases, misjudged
 from fleet_pipeline.cloud.hardening.authorization import misjudged_by_aws
-from fleet_pipeline.cloud.hardening.lints import Finding, findings
+from fleet_pipeline.cloud.hardening.lints import LintFinding, findings
 from fleet_pipeline.cloud.kinds.iot_policy import IotPolicy
 from fleet_pipeline.cloud.reconcile import look
 from fleet_pipeline.model.errors import CannotJudge
 from fleet_pipeline.model.fleet import Fleet
 
 
-def reviewed(fleet: Fleet, aws: Aws, today: date) -> list[tuple[str, Finding]]:
+def reviewed(fleet: Fleet, aws: Aws, today: date) -> list[tuple[str, LintFinding]]:
     """Return what should be otherwise, with the resource that it is about. Reads only."""
     return list(_reviewed(fleet, aws, today))
 
@@ -26,13 +26,13 @@ def cases_of(fleet: Fleet, policy: str) -> tuple[AccessCase, ...]:
     return {fleet.device_policy_name: device_cases(fleet), fleet.claim_policy_name: claim_cases(fleet)}.get(policy, ())
 
 
-def wrongly_judged(fleet: Fleet, aws: Aws, policy: IotPolicy) -> list[Finding]:
+def wrongly_judged(fleet: Fleet, aws: Aws, policy: IotPolicy) -> list[LintFinding]:
     """Return the cases that a policy judges wrongly, by our evaluation and, in an account, by AWS IoT's own."""
     cases = cases_of(fleet, policy.name)
     try:
         wrong = misjudged(fleet, _whole(fleet, aws, policy), cases)
     except CannotJudge as error:
-        return [Finding("cannot be judged", str(error), "compare it with `fleet plan`")]
+        return [LintFinding("cannot be judged", str(error), "compare it with `fleet plan`")]
     by_aws = misjudged_by_aws(fleet, aws, policy.name) if fleet.profile == "aws" and cases else None
     return [_finding(case) for case in dict.fromkeys([*wrong, *(by_aws or [])])]
 
@@ -52,7 +52,7 @@ def _whole(fleet: Fleet, aws: Aws, policy: IotPolicy) -> dict[str, Any]:
     }
 
 
-def _reviewed(fleet: Fleet, aws: Aws, today: date) -> Iterator[tuple[str, Finding]]:
+def _reviewed(fleet: Fleet, aws: Aws, today: date) -> Iterator[tuple[str, LintFinding]]:
     for part in blueprint(fleet).values():
         step = look(part.resource, aws)
         if step.live is not None:
@@ -61,6 +61,6 @@ def _reviewed(fleet: Fleet, aws: Aws, today: date) -> Iterator[tuple[str, Findin
             yield from ((step.title, each) for each in wrongly_judged(fleet, aws, step.live))
 
 
-def _finding(case: AccessCase) -> Finding:
+def _finding(case: AccessCase) -> LintFinding:
     said = "refuses what it is there for" if case.legitimate else "allows an attack"
-    return Finding(said, f"whoever has a certificate with it {case.title}", "put back the document of `fleet plan`")
+    return LintFinding(said, f"whoever has a certificate with it {case.title}", "put back the document of `fleet plan`")

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Self
 
 from fleet_pipeline.aws.clients import Aws, absent
 from fleet_pipeline.cloud import tags as tagging
-from fleet_pipeline.cloud.kinds.versions import Version
+from fleet_pipeline.cloud.kinds.versions import ResourceVersion
 
 VERSIONS_LIMIT = 5
 """Versions that AWS IoT keeps of a policy or of a provisioning template. Source: API_CreatePolicyVersion."""
@@ -57,11 +57,11 @@ class IotPolicy:
             aws.iot.delete_policy_version(policyName=self.name, policyVersionId=version)
         aws.iot.delete_policy(policyName=self.name)
 
-    def versions(self, aws: Aws) -> list[Version]:
+    def versions(self, aws: Aws) -> list[ResourceVersion]:
         """Return the versions that AWS IoT has kept, newest first."""
         listed = aws.iot.list_policy_versions(policyName=self.name)["policyVersions"]
         found = [
-            Version(
+            ResourceVersion(
                 int(each["versionId"]),
                 each["createDate"],
                 each["isDefaultVersion"],

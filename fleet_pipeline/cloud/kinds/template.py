@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 from fleet_pipeline.aws.clients import Aws, absent
 from fleet_pipeline.cloud import tags as tagging
 from fleet_pipeline.cloud.kinds.iot_policy import VERSIONS_LIMIT
-from fleet_pipeline.cloud.kinds.versions import Version
+from fleet_pipeline.cloud.kinds.versions import ResourceVersion
 
 
 @dataclass(frozen=True)
@@ -87,11 +87,11 @@ class Template:
         """Remove the template with all its versions."""
         aws.iot.delete_provisioning_template(templateName=self.name)
 
-    def versions(self, aws: Aws) -> list[Version]:
+    def versions(self, aws: Aws) -> list[ResourceVersion]:
         """Return the versions that AWS IoT has kept, newest first."""
         listed = self._listed(aws)
         found = [
-            Version(
+            ResourceVersion(
                 each["versionId"],
                 each["creationDate"],
                 each["isDefaultVersion"],

@@ -6,7 +6,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Version:
+class ResourceVersion:
     """One version of a document; `live` says that it is the one in force."""
 
     number: int

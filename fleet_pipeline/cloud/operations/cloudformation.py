@@ -10,7 +10,7 @@ import json
 from functools import singledispatch
 from typing import Any
 
-from fleet_pipeline.cloud.blueprint import Part, blueprint
+from fleet_pipeline.cloud.blueprint import BlueprintPart, blueprint
 from fleet_pipeline.cloud.enrolment.allow_list import AllowListTable
 from fleet_pipeline.cloud.enrolment.further_policy import FurtherDevicePolicy
 from fleet_pipeline.cloud.kinds.attachment import PolicyAttachment
@@ -265,7 +265,7 @@ def _table(table: AllowListTable) -> dict[str, Properties]:
     return {"": {"Type": "AWS::DynamoDB::Table", **_RETAINED, "Properties": properties}}
 
 
-def _resource(part: Part, one: Properties, made: dict[str, Any]) -> Properties:
+def _resource(part: BlueprintPart, one: Properties, made: dict[str, Any]) -> Properties:
     """Return a resource that waits for what the blueprint says, and a bucket's policy also for its bucket."""
     before = [_logical(name) for name in part.after if name in made]
     if one["Type"] == "AWS::S3::BucketPolicy":

@@ -17,7 +17,7 @@ from fleet_pipeline.model.fleet import Fleet
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class ForeignFinding:
     """Something foreign: beside which part of the blueprint it stands, what it is, and what to do about it."""
 
     part: str
@@ -28,13 +28,13 @@ class Finding:
         return f"{self.what}; {self.remedy}"
 
 
-def findings(fleet: Fleet, aws: Aws, part: str | None = None) -> list[Finding]:
+def findings(fleet: Fleet, aws: Aws, part: str | None = None) -> list[ForeignFinding]:
     """Return what stands beside one part, or beside any. Reads only."""
     with doing("show what stands beside the fleet's resources"):
         return [found for name, search in SEARCHES.items() if part in {name, None} for found in search(fleet, aws)]
 
 
-def _other_policies(fleet: Fleet, aws: Aws) -> Iterator[Finding]:
+def _other_policies(fleet: Fleet, aws: Aws) -> Iterator[ForeignFinding]:
     """Whatever else the claim certificate may do, everyone who holds the shared key may do."""
     claim = stored_certificate_id(aws, fleet.bucket)
     arn = Claims.of(fleet).arn(claim or "")
@@ -46,14 +46,14 @@ def _other_policies(fleet: Fleet, aws: Aws) -> Iterator[Finding]:
                         f"the claim certificate {claim} also has the policy {name!r}: whoever holds the shared key may "
                         "do what it allows"
                     )
-                    yield Finding(
+                    yield ForeignFinding(
                         "claim_attachment",
                         what,
                         f"take it away with `aws iot detach-policy --policy-name {name} --target {arn}`",
                     )
 
 
-def _other_claim_certificates(fleet: Fleet, aws: Aws) -> Iterator[Finding]:
+def _other_claim_certificates(fleet: Fleet, aws: Aws) -> Iterator[ForeignFinding]:
     """An active certificate with the claim policy lets vehicles in, whoever has its key.
 
     One that a rotation left working is ours.
@@ -67,10 +67,10 @@ def _other_claim_certificates(fleet: Fleet, aws: Aws) -> Iterator[Finding]:
                 "this fleet: vehicles register with it"
             )
             stop = f"aws iot update-certificate --certificate-id {each.certificate_id} --new-status INACTIVE"
-            yield Finding("claim_certificate", what, f"turn it off with `{stop}`")
+            yield ForeignFinding("claim_certificate", what, f"turn it off with `{stop}`")
 
 
-def _perhaps_left(fleet: Fleet, aws: Aws) -> Iterator[Finding]:
+def _perhaps_left(fleet: Fleet, aws: Aws) -> Iterator[ForeignFinding]:
     """A making of a claim certificate that was killed may have left one, inactive, its key lost.
 
     It looks like anybody's.
@@ -81,10 +81,14 @@ def _perhaps_left(fleet: Fleet, aws: Aws) -> Iterator[Finding]:
             "was killed, and may be what that left"
         )
         remedy = f"if nobody else made it, delete it with `aws iot delete-certificate --certificate-id {each}`"
-        yield Finding("claim_certificate", what, f"{remedy}; if somebody did, delete s3://{fleet.bucket}/{making.LEFT}")
+        yield ForeignFinding(
+            "claim_certificate", what, f"{remedy}; if somebody did, delete s3://{fleet.bucket}/{making.LEFT}"
+        )
 
 
-def _both(*searches: Callable[[Fleet, Aws], Iterator[Finding]]) -> Callable[[Fleet, Aws], Iterator[Finding]]:
+def _both(
+    *searches: Callable[[Fleet, Aws], Iterator[ForeignFinding]],
+) -> Callable[[Fleet, Aws], Iterator[ForeignFinding]]:
     return lambda fleet, aws: chain.from_iterable(search(fleet, aws) for search in searches)
 
 
@@ -113,7 +117,7 @@ def _once_given_out(fleet: Fleet, aws: Aws, asked: Sequence[Held]) -> set[str]:
     return known
 
 
-SEARCHES: Mapping[str, Callable[[Fleet, Aws], Iterator[Finding]]] = {
+SEARCHES: Mapping[str, Callable[[Fleet, Aws], Iterator[ForeignFinding]]] = {
     "claim_attachment": _other_policies,
     "claim_certificate": _both(_other_claim_certificates, _perhaps_left),
 }

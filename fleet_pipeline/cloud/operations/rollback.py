@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 from fleet_pipeline.aws.clients import Aws, doing
 from fleet_pipeline.cloud.blueprint import Blueprint
-from fleet_pipeline.cloud.kinds.versions import Version
+from fleet_pipeline.cloud.kinds.versions import ResourceVersion
 from fleet_pipeline.cloud.reconcile import Resource, Step, plan
 from fleet_pipeline.model.errors import InvalidName
 
@@ -16,7 +16,7 @@ from fleet_pipeline.model.errors import InvalidName
 class Versioned(Resource, Protocol):
     """A resource that AWS keeps former versions of."""
 
-    def versions(self, aws: Aws) -> list[Version]:
+    def versions(self, aws: Aws) -> list[ResourceVersion]:
         """Return the versions that AWS has kept, newest first."""
 
     def use_version(self, aws: Aws, number: int) -> None:
@@ -31,7 +31,7 @@ def versioned(parts: Blueprint, name: str) -> Versioned:
     return kept[name]
 
 
-def versions(resource: Versioned, aws: Aws) -> list[Version]:
+def versions(resource: Versioned, aws: Aws) -> list[ResourceVersion]:
     """Return the versions that AWS has kept, at most five, newest first."""
     with doing(f"show the versions of {resource.kind} {resource.name!r}"):
         return resource.versions(aws)

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fleet_pipeline.aws.store import Store
-from fleet_pipeline.lake.layout import Part
+from fleet_pipeline.lake.layout import LakePart
 from fleet_pipeline.lake.reading import FOOTER, opened
 
 REVISION = pa.field("revision", pa.int32())
@@ -58,12 +58,12 @@ class DerivedTable:
     schema: pa.Schema
     version: str = "1"
 
-    def last(self, partition: str) -> Part | None:
+    def last(self, partition: str) -> LakePart | None:
         """Return the revision of a partition that counts, or None before the first."""
         return next(reversed(self._revisions(partition)), None)
 
     def recompute(
-        self, partition: str, look: Callable[[], Sequence[Part]], compute: Callable[[Sequence[Part]], Computed]
+        self, partition: str, look: Callable[[], Sequence[LakePart]], compute: Callable[[Sequence[LakePart]], Computed]
     ) -> Revised:
         """Return what a partition says, once a revision says it; unchanged inputs write nothing.
 
@@ -95,15 +95,15 @@ class DerivedTable:
     def _folder(self, partition: str) -> str:
         return f"{self.name}/{partition}/"
 
-    def _revisions(self, partition: str) -> list[Part]:
+    def _revisions(self, partition: str) -> list[LakePart]:
         folder = self._folder(partition)
         live = (version for page in self.store.versions(folder) for version in page if version.latest)
-        return [Part(version.key, version.size) for version in live if _NAME.fullmatch(version.key[len(folder) :])]
+        return [LakePart(version.key, version.size) for version in live if _NAME.fullmatch(version.key[len(folder) :])]
 
-    def _digest(self, inputs: Sequence[Part]) -> str:
+    def _digest(self, inputs: Sequence[LakePart]) -> str:
         return sha256("\n".join([f"{self.name} {self.version}", *(part.key for part in inputs)]).encode()).hexdigest()
 
-    def _facts(self, revision: Part) -> dict[str, Any]:
+    def _facts(self, revision: LakePart) -> dict[str, Any]:
         return opened(self.store, revision, self.schema).facts
 
     def _put(self, key: str, rows: pa.Table, said: dict[str, Any]) -> bool:

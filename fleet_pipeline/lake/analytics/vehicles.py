@@ -15,7 +15,7 @@ from fleet_pipeline.aws.store import Store
 from fleet_pipeline.lake.analytics.fields import as_number, as_text, column_of, read, vehicles
 from fleet_pipeline.lake.analytics.revisions import Computed, DerivedTable, Revised
 from fleet_pipeline.lake.contract import Contract
-from fleet_pipeline.lake.layout import Lake, Part
+from fleet_pipeline.lake.layout import Lake, LakePart
 from fleet_pipeline.lake.payload import Status
 from fleet_pipeline.lake.reading import PartFile, opened
 from fleet_pipeline.lake.structs import leaves
@@ -130,12 +130,12 @@ def seen(fleet: Fleet, lake: Lake, hour: Hour) -> Revised:
     """
     origin: dict[str, Rule] = {}
 
-    def parts() -> list[Part]:
+    def parts() -> list[LakePart]:
         found = {part: rule for rule in fleet.rules for part in lake.parts(rule, hour)}
         origin.update({part.key: rule for part, rule in found.items()})
         return list(found)
 
-    def vehicles_of(inputs: Sequence[Part]) -> Computed:
+    def vehicles_of(inputs: Sequence[LakePart]) -> Computed:
         contracts = {rule: lake.contract(rule) for rule in {origin[part.key] for part in inputs}}
         with _database() as database:
             partial = _Partial(database)
@@ -151,10 +151,10 @@ def rolled_up(store: Store, day: date) -> Revised:
     """Return what each vehicle did on a day (UTC), computed again if one of its hours has a new revision."""
     hourly = hourly_table(store)
 
-    def revisions() -> list[Part]:
+    def revisions() -> list[LakePart]:
         return [last for hour in hours_of(day) if (last := hourly.last(hour.path))]
 
-    def vehicles_of(inputs: Sequence[Part]) -> Computed:
+    def vehicles_of(inputs: Sequence[LakePart]) -> Computed:
         with _database() as database:
             database.register("hours", pa.concat_tables(opened(store, part, HOURLY).read() for part in inputs))
             return _finite(database.execute(_ROLLED_UP).to_arrow_table()), {}

@@ -14,7 +14,7 @@ from pyiceberg.types import TimestamptzType
 
 from fleet_pipeline.aws.store import Store
 from fleet_pipeline.lake.iceberg.columns import TS
-from fleet_pipeline.lake.layout import Part
+from fleet_pipeline.lake.layout import LakePart
 from fleet_pipeline.lake.reading import opened
 from fleet_pipeline.lake.rows import HEAD
 from fleet_pipeline.model.hour import Hour
@@ -28,7 +28,7 @@ def partition(hour: Hour) -> int:
     return (hour.start - _EPOCH) // timedelta(hours=1)
 
 
-def entry(store: Store, address: str, part: Part, hour: Hour) -> DataFile:
+def entry(store: Store, address: str, part: LakePart, hour: Hour) -> DataFile:
     """Return a part as a table lists it: its rows and its first and last instant, out of its footer. Raises
     PartDamaged.
 

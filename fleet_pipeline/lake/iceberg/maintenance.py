@@ -12,7 +12,7 @@ from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.utils.bin_packing import ListPacker
 
-from fleet_pipeline.aws.store import Version
+from fleet_pipeline.aws.store import ObjectVersion
 from fleet_pipeline.lake.iceberg.files import place
 from fleet_pipeline.lake.iceberg.sync import GENERATION, changed, expire, generation_of
 from fleet_pipeline.lake.iceberg.tables import MANIFEST_BYTES, Tables
@@ -106,7 +106,7 @@ def _expired(table: Table, until: datetime) -> None:
         expire(table, forgotten)
 
 
-def _objects(tables: Tables, table: Table) -> list[Version]:
+def _objects(tables: Tables, table: Table) -> list[ObjectVersion]:
     """Return every version below a table's place. Raises CatalogRefused where that is not below the lake's: it is not
     ours to clear.
     """
@@ -115,11 +115,15 @@ def _objects(tables: Tables, table: Table) -> list[Version]:
     return [version for page in tables.store.versions(key) for version in page]
 
 
-def _sorted(found: Iterable[Version], needed: set[str], before: datetime) -> tuple[list[Version], list[Version]]:
+def _sorted(
+    found: Iterable[ObjectVersion], needed: set[str], before: datetime
+) -> tuple[list[ObjectVersion], list[ObjectVersion]]:
+    found: Iterable[ObjectVersion], needed: set[str], before: datetime
+) -> tuple[list[ObjectVersion], list[ObjectVersion]]:
     """Return which versions stay and which go."""
     paths = {place(address)[1] for address in needed}
-    stay: list[Version] = []
-    go: list[Version] = []
+    stay: list[ObjectVersion] = []
+    go: list[ObjectVersion] = []
     for version in found:
         is_old = datetime.fromisoformat(version.modified) < before
         (go if version.key not in paths and is_old else stay).append(version)

@@ -21,7 +21,7 @@ from pyiceberg.table.update import AssertCurrentSchemaId
 from fleet_pipeline.lake.iceberg.columns import described, updates, wanted_schema
 from fleet_pipeline.lake.iceberg.data_files import entries, entry, partition
 from fleet_pipeline.lake.iceberg.tables import Tables
-from fleet_pipeline.lake.layout import Lake, Part
+from fleet_pipeline.lake.layout import Lake, LakePart
 from fleet_pipeline.model.errors import CatalogUnavailable
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.rule import Rule
@@ -74,7 +74,7 @@ def sync(tables: Tables, rule: Rule, *, sleep: Callable[[float], None] = time.sl
 
 
 def replace_hour(
-    tables: Tables, rule: Rule, hour: Hour, parts: Iterable[Part], *, sleep: Callable[[float], None] = time.sleep
+    tables: Tables, rule: Rule, hour: Hour, parts: Iterable[LakePart], *, sleep: Callable[[float], None] = time.sleep
 ) -> int:
     """Return the snapshot in which the table has exactly these parts of an hour, of whatever generation it had others;
     of other hours nothing changes.
@@ -122,7 +122,7 @@ def _brought(tables: Tables, rule: Rule, table: Table) -> Synced:
 
 
 def _hour_replaced(
-    tables: Tables, rule: Rule, table: Table, hour: Hour, wanted: Mapping[str, tuple[Part, Hour]]
+    tables: Tables, rule: Rule, table: Table, hour: Hour, wanted: Mapping[str, tuple[LakePart, Hour]]
 ) -> int:
     number = partition(hour)
     has = {file.file_path: file for file in entries(table, table.current_snapshot()) if file.partition[0] == number}
@@ -137,7 +137,7 @@ class _Difference:
     removed: list[DataFile]
 
 
-def _difference(tables: Tables, has: Mapping[str, DataFile], parts: Mapping[str, tuple[Part, Hour]]) -> _Difference:
+def _difference(tables: Tables, has: Mapping[str, DataFile], parts: Mapping[str, tuple[LakePart, Hour]]) -> _Difference:
     """Return what a table lacks and what it has too much. A file of another size is another file."""
     wanted = {f"s3://{tables.fleet.lake_bucket}/{key}": found for key, found in parts.items()}
     same = {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from fleet_pipeline.aws.store import Store, Version
+from fleet_pipeline.aws.store import ObjectVersion, Store
 from fleet_pipeline.lake.commit import Appending, GenerationBegun
 from fleet_pipeline.lake.fetching import RawHour, fetched
 from fleet_pipeline.lake.layout import Lake
@@ -172,7 +172,7 @@ class _Run:
         )
 
 
-def _held(there: list[Identities], versions: list[Version]) -> list[Version]:
+def _held(there: list[Identities], versions: list[ObjectVersion]) -> list[ObjectVersion]:
     """Return those of some versions that each of some generations holds."""
     for known in there:
         lacking = {(version.key, version.id) for version in known.missing(versions)}

@@ -13,7 +13,7 @@ from typing import TextIO
 
 import pyarrow as pa
 
-from fleet_pipeline.aws.store import NULL_VERSION, Purgeable, Store, Version
+from fleet_pipeline.aws.store import NULL_VERSION, ObjectVersion, Purgeable, Store
 from fleet_pipeline.lake.fetching import RawHour, fetched
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.reading import IDENTITY_COLUMNS, Identities, opened
@@ -53,7 +53,7 @@ class Verified:
 
 
 def verify_hour(
-    raw: Store, lake: Lake, rule: Rule, hour: Hour, proven: Callable[[Version], None] = lambda _: None
+    raw: Store, lake: Lake, rule: Rule, hour: Hour, proven: Callable[[ObjectVersion], None] = lambda _: None
 ) -> Verified:
     """Return what a comparison finds, at one GET for each raw version.
 
@@ -125,7 +125,7 @@ class _Proven:
         self._file = file
         self.count = self.bytes = 0
 
-    def add(self, version: Version) -> None:
+    def add(self, version: ObjectVersion) -> None:
         """Note a version."""
         if version.id == NULL_VERSION:
             return
@@ -133,10 +133,10 @@ class _Proven:
         self.count += 1
         self.bytes += version.size
 
-    def __iter__(self) -> Iterator[Version]:
+    def __iter__(self) -> Iterator[ObjectVersion]:
         """Yield the versions that were noted."""
         self._file.seek(0)
-        yield from (Version(*json.loads(line)) for line in self._file)
+        yield from (ObjectVersion(*json.loads(line)) for line in self._file)
 
 
 def _held(lake: Lake, rule: Rule, hour: Hour) -> Identities:
@@ -152,7 +152,7 @@ def _digests(rows: pa.Table) -> pa.Table:
     return rows.set_column(rows.schema.get_field_index("_payload"), "_payload", pa.array(digests, pa.binary()))
 
 
-def _verdicts(held: Identities, versions: list[Version], payloads: Sequence[bytes | None]) -> Iterator[str]:
+def _verdicts(held: Identities, versions: list[ObjectVersion], payloads: Sequence[bytes | None]) -> Iterator[str]:
     rows = {row[:2]: row[2] for row in held.of_keys([version.key for version in versions])}
     for version, payload in zip(versions, payloads, strict=True):
         found = (version.key, identity(version))
