@@ -118,8 +118,6 @@ def _objects(tables: Tables, table: Table) -> list[ObjectVersion]:
 def _sorted(
     found: Iterable[ObjectVersion], needed: set[str], before: datetime
 ) -> tuple[list[ObjectVersion], list[ObjectVersion]]:
-    found: Iterable[ObjectVersion], needed: set[str], before: datetime
-) -> tuple[list[ObjectVersion], list[ObjectVersion]]:
     """Return which versions stay and which go."""
     paths = {place(address)[1] for address in needed}
     stay: list[ObjectVersion] = []
