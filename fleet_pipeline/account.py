@@ -10,6 +10,7 @@ from pyarrow import fs
 
 from fleet_pipeline.aws.clients import Aws, absent, check_whereabouts, doing
 from fleet_pipeline.local import daemon
+from fleet_pipeline.local.folder import ServerFolder
 from fleet_pipeline.model.fleet import Fleet, Profile
 from fleet_pipeline.vehicle.connection import Broker
 
