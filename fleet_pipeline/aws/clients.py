@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, WaiterError
 from botocore.exceptions import ConnectionError as UnreachableError
+from botocore.loaders import Loader, create_loader
 
 from fleet_pipeline.model.errors import AwsRefused, AwsUnavailable, FleetError, WrongAccount, WrongRegion
 
@@ -116,6 +117,7 @@ class Aws:
         """The one session, on AWS's ordinary chain of credentials."""
         if self.endpoint_url:
             own = botocore.session.Session(_NOBODYS)
+            own.register_component("data_loader", _descriptions())
             return boto3.Session(self.account, self.secret, region_name=self.region, botocore_session=own)
         return boto3.Session(region_name=self.region)
 
@@ -182,6 +184,12 @@ class Aws:
     def sts(self) -> "STSClient":
         """Whose credentials these are."""
         return self._client("sts")  # type: ignore[no-any-return]
+
+
+@cache
+def _descriptions() -> Loader:
+    """Return AWS's services as botocore describes them: megabytes of JSON, read once in a process."""
+    return create_loader()
 
 
 def _pause_before_another_try(*, response: Any, attempts: int, **_: Any) -> float | None:

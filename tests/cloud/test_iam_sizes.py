@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import botocore.session
@@ -25,6 +26,7 @@ BOTOCORES = botocore.session.get_session().get_component("data_loader").load_dat
 PARTITIONS = [each["id"] for each in BOTOCORES]
 
 
+@cache
 def longest(partition):
     """Return the fleet with the longest names and every option, in the partition's longest region."""
     [regions] = [each["regions"] for each in BOTOCORES if each["id"] == partition]
@@ -87,21 +89,18 @@ def size(document):
     return len(json.dumps(document, separators=(",", ":")))
 
 
-FLEETS = {partition: longest(partition) for partition in PARTITIONS}
-
-
 @pytest.mark.parametrize("partition", PARTITIONS)
 def test_each_document_that_is_printed_fits_into_a_managed_policy(partition):
     assert {
         name: size(document)
-        for name, document in documents(FLEETS[partition]).items()
+        for name, document in documents(longest(partition)).items()
         if size(document) > MANAGED_POLICY_LIMIT
     } == {}
 
 
 @pytest.mark.parametrize("partition", PARTITIONS)
 def test_each_document_of_the_fleets_own_resources_fits(partition):
-    for resource in resources(blueprint(replace(FLEETS[partition], own_ca="none", hook_file="", hook_policies=()))):
+    for resource in resources(blueprint(replace(longest(partition), own_ca="none", hook_file="", hook_policies=()))):
         if isinstance(resource, Role):
             assert sum(map(size, resource.inline.values())) <= INLINE_LIMIT
             assert size(resource.trust) <= TRUST_LIMIT
@@ -113,8 +112,8 @@ def test_each_document_of_the_fleets_own_resources_fits(partition):
 
 def test_the_table_of_sizes_is_what_they_are():
     rows = {
-        name: [size(documents(FLEETS[partition])[name]) for partition in PARTITIONS]
-        for name in documents(FLEETS["aws"])
+        name: [size(documents(longest(partition))[name]) for partition in PARTITIONS]
+        for name in documents(longest("aws"))
     }
     head = f"| `fleet iam …` | {' | '.join(PARTITIONS)} |"
     table = "\n".join(
