@@ -3,6 +3,7 @@
 import os
 import shutil
 import uuid
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -79,13 +80,27 @@ def command(monkeypatch, tmp_path):
     return run
 
 
-@pytest.fixture(scope="session")
-def empty_instance(tmp_path_factory):
-    """The folder of a Dagster instance in which nothing has happened. To make its tables costs a second; to copy them nothing."""
+@contextmanager
+def dagster_instance(home):
+    """A Dagster instance that keeps what it is told on the disk, the events of all runs in one database, as Postgres does."""
     import dagster as dg  # noqa: PLC0415 (three seconds that most files do without)
 
+    events = {
+        "module": "dagster._core.storage.event_log",
+        "class": "ConsolidatedSqliteEventLogStorage",
+        "config": {"base_dir": str(home / "events")},
+    }
+    with dg.instance_for_test({"event_log_storage": events}, temp_dir=str(home)) as instance:
+        yield instance
+
+
+@pytest.fixture(scope="session")
+def empty_instance(tmp_path_factory):
+    """The folder of a Dagster instance in which nothing has happened. To make its tables costs a second, to copy them
+    nothing.
+    """
     home = tmp_path_factory.mktemp("dagster")
-    with dg.instance_for_test(temp_dir=str(home)) as instance:
+    with dagster_instance(home) as instance:
         instance.get_runs()
         instance.all_instigator_state()
     return home
@@ -93,12 +108,10 @@ def empty_instance(tmp_path_factory):
 
 @pytest.fixture
 def instance(empty_instance, tmp_path):
-    """A Dagster instance of the test's own, which keeps what it is told on the disk."""
-    import dagster as dg  # noqa: PLC0415 (three seconds that most files do without)
-
+    """A Dagster instance of the test's own."""
     home = tmp_path / "dagster-instance"
     shutil.copytree(empty_instance, home)
-    with dg.instance_for_test(temp_dir=str(home)) as instance:
+    with dagster_instance(home) as instance:
         yield instance
 
 

@@ -23,7 +23,7 @@ from dagster._core.loader import LoadingContextForTest
 from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster._core.remote_representation.external_data import RepositorySnap
-from in_dagster import ALONE, schedule_of, sensor_of, ticked
+from in_dagster import ALONE, definitions_of, resources_of, schedule_of, sensor_of, ticked
 
 from fleet_pipeline.assets import alerts
 from fleet_pipeline.assets.alerts import WAITS_S, deliver, summary
@@ -33,7 +33,6 @@ from fleet_pipeline.assets.lake.verdicts import ATTEMPTS
 from fleet_pipeline.assets.shared.evaluations import last_evaluation
 from fleet_pipeline.assets.shared.scope import Scope
 from fleet_pipeline.aws.store import S3Store
-from fleet_pipeline.definitions import build_definitions
 from fleet_pipeline.instance import own_process
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.operations.compact_hour import compact_hour
@@ -43,6 +42,12 @@ from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.rule import RawName
 
 NOON = Hour.parse("2026-11-20-12:00")
+
+
+@pytest.fixture
+def fleet(make_fleet):
+    """One rule, where a test does not say more: each is three checks and an asset in every run."""
+    return make_fleet(rule_keys=("rule1",))
 
 
 @pytest.fixture
@@ -58,12 +63,12 @@ def ago(hours):
 
 def tick(fleet, instance, minute=5, name="compact_closed_hours"):
     schedule = schedule_of(fleet, name)
-    resources = Scope(fleet).resources
+    resources = resources_of(fleet)
     at = NOON.start + timedelta(minutes=minute)
     with dg.build_schedule_context(
         instance,
         scheduled_execution_time=at,
-        repository_def=build_definitions(fleet).get_repository_def(),
+        repository_def=definitions_of(fleet).get_repository_def(),
         resources=resources,
     ) as context:
         return ticked(schedule, context)
@@ -111,6 +116,7 @@ def test_before_there_is_a_lake_the_schedule_asks_for_nothing_and_starts_nothing
 
 
 def test_every_closed_hour_that_was_missed_is_made_good_in_one_run_for_all_rules(fleet, instance, buckets):
+    fleet = replace(fleet, rule_keys=("rule1", "rule2", "rule3"))
     for rule in fleet.rules:
         materialized(instance, rule, *(ago(hours) for hours in range(5, 25)))
     (request,) = tick(fleet, instance)
@@ -134,19 +140,18 @@ def test_two_ticks_at_once_ask_under_the_same_run_keys(fleet, instance, buckets)
 
 
 def test_an_hour_that_was_compacted_while_it_ran_is_asked_for_again_once_it_is_closed(fleet, instance, buckets):
-    one = replace(fleet, rule_keys=("rule1",))
     now = Hour.of(datetime.now(UTC))
-    materialized(instance, one.rules[0], now, Hour(now.start - timedelta(hours=2)))
-    assert untouched(instance, parquet.key(ALONE, one.rules[0]), one, [Hour(now.start - timedelta(hours=2)), now]) == [
-        now
-    ]
+    materialized(instance, fleet.rules[0], now, Hour(now.start - timedelta(hours=2)))
+    assert untouched(
+        instance, parquet.key(ALONE, fleet.rules[0]), fleet, [Hour(now.start - timedelta(hours=2)), now]
+    ) == [now]
 
 
 def test_nothing_is_asked_for_while_a_run_is_about_to_do_it_and_a_failed_hour_is_left_to_the_sensor(
     fleet, instance, buckets
 ):
-    one = replace(fleet, rule_keys=("rule1",), catch_up_hours=1)
-    job = build_definitions(one).resolve_job_def("compact")
+    one = replace(fleet, catch_up_hours=1)
+    job = definitions_of(one).resolve_job_def("compact")
     run = instance.create_run_for_job(job, tags={"dagster/partition": ago(1).partition_key})
     instance.report_engine_event("waits", run)
     assert tick(one, instance).skip_message
@@ -171,7 +176,7 @@ def recent():
 
 
 def look(fleet, instance):
-    assert build_definitions(fleet).resolve_job_def("look").execute_in_process(instance=instance).success
+    assert definitions_of(fleet).resolve_job_def("look").execute_in_process(instance=instance).success
     rule = fleet.rules[0]
     names = {
         late_data.UNCOMPACTED: raw.key(ALONE, rule),
@@ -189,7 +194,7 @@ def compacted(fleet, aws, hour):
 
 def sense(fleet, instance, cursor):
     sensor = sensor_of(fleet, "late_data")
-    with dg.build_sensor_context(instance, cursor=cursor, resources=Scope(fleet).resources) as context:
+    with dg.build_sensor_context(instance, cursor=cursor, resources=resources_of(fleet)) as context:
         return ticked(sensor, context)
 
 
@@ -264,7 +269,7 @@ def test_a_look_waits_for_the_one_before(fleet, instance, name):
         return isinstance(tick(fleet, instance, name=name), dg.RunRequest)
 
     assert asked()
-    job = build_definitions(fleet).resolve_job_def("look")
+    job = definitions_of(fleet).resolve_job_def("look")
     instance.create_run_for_job(job, tags={"dagster/schedule_name": "another"}, status=dg.DagsterRunStatus.STARTED)
     assert asked()
     for status in dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTED:
@@ -324,13 +329,13 @@ def test_a_run_that_was_killed_before_its_first_step_is_ended_too(instance, flee
             instance, instance.get_run_record_by_id(run.run_id), datetime.now(UTC) + timedelta(minutes=minutes)
         )
 
-    run = instance.create_run_for_job(build_definitions(fleet).resolve_job_def("compact"))
+    run = instance.create_run_for_job(definitions_of(fleet).resolve_job_def("compact"))
     assert not is_lost_after(60)  # it waits in the queue
     told("PIPELINE_START")
     assert (is_lost_after(4), is_lost_after(6)) == (False, True)
     instance.add_run_tags(run.run_id, {own_process.TAG: "a process"})
     assert not is_lost_after(60)
-    run = instance.create_run_for_job(build_definitions(fleet).resolve_job_def("compact"))
+    run = instance.create_run_for_job(definitions_of(fleet).resolve_job_def("compact"))
     told("PIPELINE_START")
     told("STEP_START", step_key="lake__rule1")
     assert not is_lost_after(60)
@@ -340,7 +345,7 @@ def test_the_runs_of_another_code_location_of_the_instance_are_neither_ended_nor
     gone = subprocess.Popen(["true"])
     gone.wait()
     job, tags = (
-        build_definitions(fleet).resolve_job_def("compact"),
+        definitions_of(fleet).resolve_job_def("compact"),
         {own_process.TAG: f"{socket.gethostname()} {gone.pid} 1", "dagster/partition": recent.partition_key},
     )
     here, there = RegisteredCodeLocationOrigin("fleet_pipeline"), RegisteredCodeLocationOrigin("another_team")
@@ -431,13 +436,13 @@ def test_an_alert_that_is_not_taken_is_an_error_that_does_not_tell_the_address(s
 
 
 def test_without_a_webhook_there_are_no_alerts(fleet):
-    assert not [each.name for each in build_definitions(fleet).sensors if each.name.startswith("alert")]
+    assert not [each.name for each in definitions_of(fleet).sensors if each.name.startswith("alert")]
 
 
 def test_a_failed_run_is_told_with_its_hours_and_reasons(fleet, instance, aws, put, recent):
     bad = Lake(S3Store(aws, fleet.lake_bucket), fleet.parquet_prefix).part_key(fleet.rules[0], recent, 3)
     aws.s3.put_object(Bucket=fleet.lake_bucket, Key=bad, Body=b"no part")
-    job = build_definitions(fleet).resolve_job_def("compact")
+    job = definitions_of(fleet).resolve_job_def("compact")
     result = job.execute_in_process(instance=instance, partition_key=recent.partition_key, raise_on_error=False)
     assert not result.success
     with webhook() as (url, heard):
@@ -454,7 +459,7 @@ def test_a_check_that_turned_red_is_told_once_until_it_was_green_again(fleet, in
     with webhook() as (url, heard):
         alerting = replace(fleet, alert_url=url)
         sensor = sensor_of(alerting, "alert_of_failed_checks")
-        repository, cursor = build_definitions(alerting).get_repository_def(), None
+        repository, cursor = definitions_of(alerting).get_repository_def(), None
         for passed in (True, False, False, True, False):
             said = dg.AssetCheckEvaluation(
                 asset_key=check.asset_key, check_name=check.name, passed=passed, metadata={}, description="it waits"
@@ -473,7 +478,7 @@ def test_what_turned_red_while_the_webhook_was_down_is_told_once_it_answers_thou
     check = dg.AssetCheckKey(raw.key(ALONE, fleet.rules[0]), late_data.FRESH)
     with webhook(*[503] * 3) as (url, heard):
         sensor = sensor_of(replace(fleet, alert_url=url), "alert_of_failed_checks")
-        repository, cursor, said = build_definitions(replace(fleet, alert_url=url)).get_repository_def(), None, []
+        repository, cursor, said = definitions_of(replace(fleet, alert_url=url)).get_repository_def(), None, []
         for passed in (False, True, True, True, True):
             evaluation = dg.AssetCheckEvaluation(
                 asset_key=check.asset_key, check_name=check.name, passed=passed, metadata={}, description="it waits"
@@ -489,7 +494,7 @@ def test_what_turned_red_while_the_webhook_was_down_is_told_once_it_answers_thou
 
 def test_failed_runs_of_an_outage_of_the_webhook_are_told_in_one_text(fleet, instance, monkeypatch):
     monkeypatch.setattr(alerts, "WAITS_S", ())
-    job = build_definitions(fleet).resolve_job_def("look")
+    job = definitions_of(fleet).resolve_job_def("look")
     with webhook(*[503] * 4) as (url, heard):
         sensor, cursor = sensor_of(replace(fleet, alert_url=url), "alert_of_failed_runs"), None
         for tick in range(6):
@@ -532,7 +537,7 @@ def work_job():
 def test_the_address_of_the_webhook_is_in_nothing_that_the_code_server_says(fleet):
     secret = "https://hooks.example.com/services/T0/B0/token"
     snapshot = dg.serialize_value(
-        RepositorySnap.from_def(build_definitions(replace(fleet, alert_url=secret)).get_repository_def())
+        RepositorySnap.from_def(definitions_of(replace(fleet, alert_url=secret)).get_repository_def())
     )
     assert "alert_of_failed_runs" in snapshot
     assert "hooks.example.com" not in snapshot
@@ -540,7 +545,7 @@ def test_the_address_of_the_webhook_is_in_nothing_that_the_code_server_says(flee
 
 def test_an_hour_of_which_more_raw_objects_were_seen_than_it_was_made_of_is_out_of_date(fleet, instance, put, recent):
     put(recent, 2)
-    definitions = build_definitions(fleet)
+    definitions = definitions_of(fleet)
     compacting = definitions.resolve_job_def("compact").execute_in_process(
         instance=instance, partition_key=recent.partition_key
     )

@@ -237,17 +237,23 @@ def _certificates(fleet, aws, neighbour):
 
 def _theirs(aws, neighbour):
     listed = [each["certificateId"] for each in aws.iot.list_certificates()["certificates"]]
-    return {
-        each
-        for each in listed
-        if neighbour.has(aws.iot.describe_certificate(certificateId=each)["certificateDescription"]["certificatePem"])
-    }
+    return {each for each in listed if neighbour.has(_pem(aws, each))}
+
+
+_PEMS: dict[str, str] = {}
+"""A certificate's text, by its id, which is its hash: it is asked for once, as it never changes."""
+
+
+def _pem(aws, certificate_id):
+    if certificate_id not in _PEMS:
+        described = aws.iot.describe_certificate(certificateId=certificate_id)["certificateDescription"]
+        _PEMS[certificate_id] = described["certificatePem"]
+    return _PEMS[certificate_id]
 
 
 def _certificate(claims, aws, listed, ours):
-    described = aws.iot.describe_certificate(certificateId=listed["certificateId"])["certificateDescription"]
     policies = aws.iot.list_attached_policies(target=listed["certificateArn"])["policies"]
-    key = claims.keys.get(aws, described["certificatePem"])
+    key = claims.keys.get(aws, _pem(aws, listed["certificateId"]))
     known = ours.get(listed["certificateId"])
     return Certificate(listed["status"], bool(policies), key is not None, known is not None and known.current)
 
