@@ -7,8 +7,11 @@ STAMP  := $(VENV)/.installed
 DEV    := $(VENV)/.installed-dev
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
+# Whoever forbids it to write compiled modules has each process compile all of Dagster anew, some seconds a process.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
-.PHONY: help demo ui dev quick test coverage bench crash foreign-s3 check lock audit sbom clean
+.PHONY: help demo ui dev quick test coverage bench exact crash foreign-s3 check lock audit sbom clean
 
 help: ## what can be done here
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,7 +25,7 @@ ui: $(STAMP) ## Dagster's UI on http://127.0.0.1:3000 (PORT=3001 for another por
 dev: $(DEV) ## the developers' tools, which the demo and the UI do without; whatever needs them installs them
 
 quick: $(DEV) ## what can be proved in a minute, without AWS on this machine
-	$(BIN)/python -m pytest -n auto -m "not whole and not crash"
+	$(BIN)/python -m pytest -n auto -m "not whole and not crash" --ignore tests/end_to_end
 
 test: $(DEV) check ## everything that is promised, proved
 	$(BIN)/python -m pytest -n auto --dist loadscope
@@ -37,6 +40,10 @@ bench: $(DEV) ## the race of compaction against its peers, and the memory it tak
 	$(BIN)/python benchmarks/run.py --million --write
 	$(BIN)/python benchmarks/memory.py --million --write
 	$(BIN)/python benchmarks/hostile.py --write
+
+exact: $(DEV) ## messages, events and names made up by the thousand, of which `make test` tries some (minutes)
+	EXACT_MESSAGES=5000 $(BIN)/python -m pytest -n auto tests/lake/test_compaction_exactness.py \
+	  tests/lake/test_compaction_hostile.py tests/cloud/test_hook.py tests/model/test_names.py
 
 crash: $(DEV) ## an apply killed before and after every single call (an hour)
 	$(BIN)/python -m pytest -m crash

@@ -1,5 +1,6 @@
 """What many tests need: one AWS on this machine for the session, and a fleet and an account of its own for each test."""
 
+import gc
 import os
 import shutil
 import uuid
@@ -28,6 +29,12 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "local_aws" in item.fixturenames or "end_to_end" in item.path.parts:
             item.add_marker("whole")
+
+
+def pytest_collection_finish():
+    """Keep what was imported out of every later search for garbage: it stays until the end."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -148,6 +148,7 @@ def dagster(home, postgres_port, aws):
         "DAGSTER_POSTGRES_PASSWORD": "",
         "DAGSTER_POSTGRES_PORT": str(postgres_port),
         "DAGSTER_POSTGRES_USER": "dagster",
+        "FLEET_AUTOMATION": "off",  # each run of a clock would be a process more
         "FLEET_HOME": str(home / ".fleet"),
     }
     workspace = ["-w", str(DEPLOY / "workspace.yaml")]

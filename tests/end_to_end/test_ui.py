@@ -62,7 +62,13 @@ def ui(tmp_path_factory):
     process = subprocess.Popen(
         command,
         cwd=home,
-        env={**os.environ, "DAGSTER_HOME": str(home), "FLEET_HOME": str(home / ".fleet")},
+        # By itself nothing runs: each run is a process of its own, and none of these tests asks for those of a clock.
+        env={
+            **os.environ,
+            "DAGSTER_HOME": str(home),
+            "FLEET_AUTOMATION": "off",
+            "FLEET_HOME": str(home / ".fleet"),
+        },
         stdout=log,
         stderr=subprocess.STDOUT,
         start_new_session=True,

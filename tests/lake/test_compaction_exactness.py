@@ -1,11 +1,11 @@
 """A message is its row: an independent reconstruction, by the standard library alone, gives back what was sent, number by number."""
 
 import json
-import os
 import random
 import sys
 from decimal import Decimal
 
+import examples
 import msgspec
 import pyarrow as pa
 import pytest
@@ -27,8 +27,8 @@ from fleet_pipeline.lake.payload import (
 from fleet_pipeline.lake.rows import blocks, conformed
 from fleet_pipeline.model.form import Form
 
-MESSAGES = int(os.environ.get("EXACT_MESSAGES", "300"))
-"""Messages of each form and way of learning; the long run has 5,000, which are 200,000 in all."""
+MESSAGES = int(examples.MESSAGES or 300)
+"""Messages of each form and way of learning."""
 
 NUMBERS = [
     "0",

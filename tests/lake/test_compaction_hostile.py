@@ -6,6 +6,7 @@ import json
 import pyarrow.parquet as pq
 import pytest
 from dict_store import DictStore
+from examples import tries
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_compaction import HOUR, RULE, key, rows
@@ -146,7 +147,7 @@ def test_a_flood_of_names_stays_within_the_columns_there_may_be():
 
 
 @given(st.binary(max_size=200) | st.text(max_size=100).map(str.encode))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=tries(100, 300), deadline=None)
 def test_any_bytes_have_a_status(payload):
     status, message = judged(payload)
     if message:
@@ -173,7 +174,7 @@ JSON = st.recursive(
     st.integers(1, 8),
     st.sampled_from(FORMS),
 )
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=tries(80, 400), deadline=None)
 def test_no_value_of_any_message_is_lost_or_changed_on_its_way_into_columns(messages, cut, form):
     """In blocks of any size: what a column holds is equal to what the message said, and all else is in `_extra`."""
     raw, lake = DictStore(), Lake(DictStore(), "lake", form=form)

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from examples import tries
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
@@ -335,7 +336,7 @@ NAME_LIMITS = {
 """What AWS takes as a name. Source: botocore's service models."""
 
 
-@settings(max_examples=50)
+@settings(max_examples=tries(20, 50))
 @given(
     words,
     words,
@@ -415,7 +416,7 @@ def test_a_rule_key_that_some_reader_takes_for_a_value_is_refused_unless_the_fle
 
 
 @given(st.from_regex(r"\A[a-zA-Z0-9_]{1,12}\Z"))
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=tries(20, 60))
 @example("1")
 def test_whatever_is_allowed_as_a_rule_key_comes_back_from_every_reader_as_it_is(key):
     with suppress(InvalidSetting), TemporaryDirectory() as folder:
