@@ -72,7 +72,7 @@ def test_the_job_keeps_every_table_small_and_says_by_how_much(filled, instance):
         filled.sync()
     done = build_definitions(filled.fleet).resolve_job_def("maintain_iceberg").execute_in_process(instance=instance)
     [output] = [event for event in done.all_events if event.event_type == dg.DagsterEventType.STEP_OUTPUT]
-    [record] = output.event_specific_data.metadata["tables"].value
+    [record] = output.event_specific_data.metadata["tables"].records
     assert (record.data["manifests"], record.data["snapshots"]) == ("2 to 1", "2 to 3")
     assert record.data["objects left"] > 0
 
