@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ import click
 from rich.table import Table
 
 from fleet_pipeline.account import Account
+from fleet_pipeline.cli.iceberg import opened
 from fleet_pipeline.cli.shown import console, styled
 from fleet_pipeline.cli.snippets import ENGINES, snippet
 from fleet_pipeline.model.errors import FleetError, InvalidName, MissingExtra, QueryRefused
@@ -19,6 +20,8 @@ from fleet_pipeline.model.plain import plain
 
 if TYPE_CHECKING:
     import duckdb
+
+    from fleet_pipeline.lake.iceberg.scans import Scan
 
 _CELL = 80
 """Characters of a value in a table: a message's payload has up to 128 KB."""
@@ -61,6 +64,13 @@ def _over_days(command: Callable[..., None]) -> Callable[..., None]:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write all rows to this file instead: .parquet, .csv or .json.",
 )
+@click.option("--iceberg", "through", is_flag=True, help="Read through the Iceberg tables, each in one snapshot.")
+@click.option(
+    "--as-of",
+    "at",
+    type=click.DateTime(["%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d"]),
+    help="Read the Iceberg tables as they were at this instant, UTC (2026-11-23T10:05).",
+)
 @click.pass_obj
 def query(  # noqa: PLR0913
     fleet: Fleet,
@@ -68,6 +78,8 @@ def query(  # noqa: PLR0913
     sql: str | None,
     first: datetime | None,
     last: datetime | None,
+    through: bool,
+    at: datetime | None,
     form: str,
     most: int,
     out: Path | None,
@@ -76,7 +88,7 @@ def query(  # noqa: PLR0913
 
     For example: fleet query "SELECT rule, date, hour, count(*) FROM messages GROUP BY ALL ORDER BY ALL"
     """
-    database = _database(fleet, first, last)
+    database = _database(fleet, first, last, _scans(fleet, at) if through or at else None)
     if sql is None:
         _show_tables(database)
         return
@@ -165,7 +177,16 @@ def connect(fleet: Fleet, engine: str | None) -> None:
         click.echo(snippet(name, fleet, account.aws))
 
 
-def _database(fleet: Fleet, first: datetime | None, last: datetime | None) -> "duckdb.DuckDBPyConnection":
+def _scans(fleet: Fleet, at: datetime | None) -> "dict[str, Scan]":
+    tables = opened(fleet)
+    from fleet_pipeline.lake.iceberg.scans import scans
+
+    return scans(tables, at and at.replace(tzinfo=UTC))
+
+
+def _database(
+    fleet: Fleet, first: datetime | None, last: datetime | None, scans: "dict[str, Scan] | None" = None
+) -> "duckdb.DuckDBPyConnection":
     if first and last and last < first:
         raise InvalidName("range of days", f"{first:%Y-%m-%d} to {last:%Y-%m-%d}", "--to is a day before --from")
     try:
@@ -179,7 +200,7 @@ def _database(fleet: Fleet, first: datetime | None, last: datetime | None) -> "d
             "makes it",
             (),
         )
-    return asked.connect(account.aws, fleet, first and first.date(), last and last.date())
+    return asked.connect(account.aws, fleet, first and first.date(), last and last.date(), scans)
 
 
 def _show_tables(database: "duckdb.DuckDBPyConnection") -> None:

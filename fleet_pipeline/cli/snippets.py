@@ -7,6 +7,7 @@ that holds the secret.
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from fleet_pipeline.account import Account
 from fleet_pipeline.aws.clients import Aws
 from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.lake.layout import Lake
@@ -123,12 +124,40 @@ _ATHENA_HERE = """\
 -- On AWS the same settings give the database "{database}".
 """
 
+_PYICEBERG_AWS = """\
+options = {{"s3.region": "{region}"}}
+"""
+
+_PYICEBERG_HERE = """\
+from pathlib import Path
+
+options = {{
+    "s3.endpoint": "http://{address}",
+    "s3.access-key-id": "{account}",
+    "s3.secret-access-key": Path("{secret}").read_text(),
+    "s3.region": "{region}",
+}}
+"""
+
+_PYICEBERG = """\
+import os
+
+from pyiceberg.catalog import load_catalog
+
+# The rows are those of s3://{root}: a table is a view of these files.
+catalog = load_catalog("fleet", {catalog}, **options)
+messages = catalog.load_table("{namespace}.{rule}_iceberg")
+day = messages.scan(row_filter="_ts >= '{day}T00:00:00+00:00'").to_arrow()
+before = messages.scan(snapshot_id=messages.history()[0].snapshot_id).to_arrow()
+"""
+
 ENGINES = {
     "duckdb": (_DUCKDB_AWS, _DUCKDB_HERE, _DUCKDB),
     "pandas": (_PANDAS_AWS, _PANDAS_HERE, _PANDAS),
     "polars": (_POLARS_AWS, _POLARS_HERE, _POLARS),
     "spark": (_SPARK_AWS, _SPARK_HERE, _SPARK),
     "athena": (_ATHENA_AWS, _ATHENA_HERE, ""),
+    "pyiceberg": (_PYICEBERG_AWS, _PYICEBERG_HERE, _PYICEBERG),
 }
 """The opening of each engine on AWS, the one on this machine, and what follows either."""
 
@@ -145,6 +174,8 @@ def opening(engine: str, fleet: Fleet, root: str, endpoint: str | None, day: str
     """Return the snippet for a lake whose current generation lies at `root`; `endpoint` is the address of AWS on this
     machine, None for AWS.
     """
+    if engine == "pyiceberg" and fleet.iceberg_catalog == "off":
+        return "# There are no Iceberg tables: FLEET_ICEBERG chooses a catalog (docs/iceberg.md).\n"
     on_aws, here, after = ENGINES[engine]
     return "".join([here if endpoint else on_aws, after and "\n", after]).format(
         region=fleet.region,
@@ -156,4 +187,15 @@ def opening(engine: str, fleet: Fleet, root: str, endpoint: str | None, day: str
         rule=fleet.rules[0].key.lower(),
         database=fleet.database,
         day=day,
+        namespace=fleet.iceberg_namespace,
+        catalog=_catalog(fleet),
     )
+
+
+def _catalog(fleet: Fleet) -> str:
+    """Return what PyIceberg is told of the fleet's catalog. An address that somebody set may hold a password."""
+    set_by_somebody = 'os.environ["FLEET_ICEBERG_URI"]'
+    uri = set_by_somebody if fleet.iceberg_uri else f'"{Account.of(fleet).catalog_uri("")}"'
+    warehouse = f", warehouse={fleet.iceberg_warehouse!r}" if fleet.iceberg_warehouse else ""
+    kind = fleet.iceberg_catalog
+    return f'type="{kind}"' if kind == "glue" else f'type="{kind}", uri={uri}{warehouse}'

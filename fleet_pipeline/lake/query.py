@@ -9,10 +9,10 @@ hour.
 import csv
 import os
 from collections.abc import Iterator, Mapping
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import duckdb
 import msgspec
@@ -26,6 +26,9 @@ from fleet_pipeline.model.errors import InvalidName, QueryRefused
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.rule import Rule
 
+if TYPE_CHECKING:
+    from fleet_pipeline.lake.iceberg.scans import Scan
+
 MESSAGES = "messages"
 """The view of all rules' messages, each with the columns that any of them has."""
 
@@ -36,21 +39,36 @@ _PARTITIONS = [pa.field("rule", pa.string()), pa.field("date", pa.string()), pa.
 _HIVE = "hive_partitioning = true, hive_types = {'rule': VARCHAR, 'date': VARCHAR, 'hour': INTEGER}"
 
 
-def connect(aws: Aws, fleet: Fleet, first: date | None = None, last: date | None = None) -> duckdb.DuckDBPyConnection:
+def connect(
+    aws: Aws,
+    fleet: Fleet,
+    first: date | None = None,
+    last: date | None = None,
+    scans: "Mapping[str, Scan] | None" = None,
+) -> duckdb.DuckDBPyConnection:
     """Return a database with a view for each rule, named by its key, and `messages`, `vehicles_hourly`,
     `vehicles_daily`; instants in UTC.
 
     With `first` and `last` the views of rules hold the days from the one to the other, both included, and no other
     day's files are opened: DuckDB reads every file's footer for its columns, which takes seconds for a thousand hours.
-    A rule without parts is an empty view. Raises AwsRefused where there is no lake, QueryRefused where DuckDB's
-    extension for S3 cannot be had, or where a file is not Parquet.
+    A rule without parts is an empty view. With `scans` the rules are read through their Iceberg tables, each in that
+    one snapshot, and a rule without one is an empty view. Raises AwsRefused where there is no lake, QueryRefused where
+    DuckDB's extension for S3 cannot be had, or where a file is not Parquet.
     """
     database = duckdb.connect(config={"allow_persistent_secrets": "false"})
     database.execute("SET TimeZone = 'UTC'")
     _reach(database, aws)
+    if scans is not None:
+        _load(database, "avro", "iceberg")
+        _load(database, "iceberg", "iceberg")
     lake = Lake.current(S3Store(aws, fleet.lake_bucket), fleet.parquet_prefix)
     for rule in fleet.rules:
-        _show_rule(database, fleet, lake, rule, _days(lake, rule, first, last))
+        if scans is None:
+            _show_rule(database, fleet, lake, rule, _days(lake, rule, first, last))
+        elif scan := scans.get(rule.key):
+            _view(database, _name(rule.key), _through(rule, scan, first, last))
+        else:
+            _show_nothing(database, lake, rule)
     union = " UNION ALL BY NAME ".join(f"SELECT * FROM {_name(rule.key)}" for rule in fleet.rules)
     taken = {rule.key.lower() for rule in fleet.rules}
     views = {
@@ -162,13 +180,7 @@ def _reach(database: duckdb.DuckDBPyConnection, aws: Aws) -> None:
 
     They stay in memory, for this connection.
     """
-    extension = _extension()
-    try:
-        database.execute(f"LOAD {_text(str(extension))}" if extension else "INSTALL httpfs; LOAD httpfs")
-    except duckdb.Error as error:
-        raise QueryRefused(
-            f"DuckDB cannot load its extension httpfs: pip install 'fleet-pipeline[analytics]' brings it ({error})", ()
-        ) from error
+    _load(database, "httpfs", "analytics")
     if aws.endpoint_url:
         database.execute(
             "SET http_proxy = ''; SET httpfs_client_implementation = 'httplib'"
@@ -177,6 +189,16 @@ def _reach(database: duckdb.DuckDBPyConnection, aws: Aws) -> None:
         database.execute(f"SET ca_cert_file = {_text(bundle)}")
     given = ", ".join(f"{name} {_text(value)}" for name, value in _secret(aws).items())
     database.execute(f"CREATE SECRET (TYPE s3, USE_SSL {aws.s3.meta.endpoint_url.startswith('https:')}, {given})")
+
+
+def _load(database: duckdb.DuckDBPyConnection, name: str, extra: str) -> None:
+    """Load an extension of DuckDB's, from its wheel where that is installed."""
+    extension = _extension(name)
+    try:
+        database.execute(f"LOAD {_text(str(extension))}" if extension else f"INSTALL {name}; LOAD {name}")
+    except duckdb.Error as error:
+        why = f"pip install 'fleet-pipeline[{extra}]' brings it ({error})"
+        raise QueryRefused(f"DuckDB cannot load its extension {name}: {why}", ()) from error
 
 
 def _secret(aws: Aws) -> Mapping[str, str]:
@@ -189,11 +211,11 @@ def _secret(aws: Aws) -> Mapping[str, str]:
     return {name: value for name, value in (given | {"ENDPOINT": endpoint, "URL_STYLE": "path"}).items() if value}
 
 
-def _extension() -> Path | None:
-    """Return DuckDB's extension for S3 as its own wheel brings it, for the DuckDB that is installed."""
-    spec = find_spec("duckdb_extension_httpfs")
+def _extension(name: str = "httpfs") -> Path | None:
+    """Return an extension of DuckDB's as its own wheel brings it, for the DuckDB that is installed."""
+    spec = find_spec(f"duckdb_extension_{name}")
     found = [
-        Path(folder, "extensions", f"v{duckdb.__version__}", "httpfs.duckdb_extension")
+        Path(folder, "extensions", f"v{duckdb.__version__}", f"{name}.duckdb_extension")
         for folder in (spec and spec.submodule_search_locations) or ()
     ]
     return next((path for path in found if path.exists()), None)
@@ -209,14 +231,27 @@ def _days(lake: Lake, rule: Rule, first: date | None, last: date | None) -> list
 
 def _show_rule(database: duckdb.DuckDBPyConnection, fleet: Fleet, lake: Lake, rule: Rule, days: list[str]) -> None:
     if not days:
-        database.register("empty", pa.schema([*row_schema(lake.contract(rule)), *_PARTITIONS]).empty_table())
-        database.execute(f"CREATE TABLE {_name(rule.key)} AS SELECT * FROM empty")
-        database.unregister("empty")
+        _show_nothing(database, lake, rule)
         return
     files = ", ".join(
         _text(f"s3://{fleet.lake_bucket}/{lake.root}rule={rule.key}/{day}/*/part-*.parquet") for day in days
     )
     _view(database, _name(rule.key), f"SELECT * FROM read_parquet([{files}], union_by_name = true, {_HIVE})")
+
+
+def _show_nothing(database: duckdb.DuckDBPyConnection, lake: Lake, rule: Rule) -> None:
+    database.register("empty", pa.schema([*row_schema(lake.contract(rule)), *_PARTITIONS]).empty_table())
+    database.execute(f"CREATE TABLE {_name(rule.key)} AS SELECT * FROM empty")
+    database.unregister("empty")
+
+
+def _through(rule: Rule, scan: "Scan", first: date | None, last: date | None) -> str:
+    """Return the query of a rule's table in one snapshot, with the columns that the lake has in its paths."""
+    told = [f"_ts >= TIMESTAMPTZ '{first} 00:00:00+00'"] if first else []
+    told += [f"_ts < TIMESTAMPTZ '{last + timedelta(days=1)} 00:00:00+00'"] if last else []
+    paths = f"{_text(rule.key)} AS rule, strftime(_ts, '%Y-%m-%d') AS date, CAST(hour(_ts) AS INTEGER) AS hour"
+    source = f"iceberg_scan({_text(scan.metadata)}, snapshot_from_id = {scan.snapshot})"
+    return f"SELECT *, {paths} FROM {source}{' WHERE ' if told else ''}{' AND '.join(told)}"
 
 
 def _view(database: duckdb.DuckDBPyConnection, name: str, query: str) -> None:

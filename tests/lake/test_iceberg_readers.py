@@ -1,0 +1,192 @@
+"""Every reader agrees: the questions of docs/query.md have one answer through Iceberg and by the files, whoever asks."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import duckdb
+import polars as pl
+import pytest
+from iceberg_lake import HOURS, Filled
+from test_query_page import (  # noqa: F401 (fixtures are asked for by name)
+    EXAMPLES,
+    QUESTIONS,
+    answers,
+    by_duckdb,
+    fetched,
+    fleet,
+    here,
+    lake,
+)
+
+from fleet_pipeline.account import Account
+from fleet_pipeline.lake import query
+from fleet_pipeline.lake.iceberg.maintenance import maintain
+from fleet_pipeline.lake.iceberg.scans import scans
+from fleet_pipeline.lake.iceberg.sync import sync
+from fleet_pipeline.lake.iceberg.tables import Tables
+from fleet_pipeline.model.errors import NotOurTable
+
+PATHS = "strftime(_ts, '%Y-%m-%d') AS date, CAST(hour(_ts) AS INTEGER) AS hour"
+"""What the lake's paths say, by the instant of receipt."""
+
+
+@pytest.fixture(scope="module")
+def tables(fleet, here):  # noqa: F811
+    account = Account.of(fleet)
+    tables = Tables.of(fleet, account.aws, account.catalog_uri(""))
+    for rule in fleet.rules:
+        sync(tables, rule)
+    return tables
+
+
+def of_rules(tables, read):
+    """Return the messages of all rules, each table as a reader gives it, in a database that knows no file."""
+    database = duckdb.connect()
+    database.execute("SET TimeZone = 'UTC'")
+    for rule in tables.fleet.rules:
+        database.register(f"_{rule.key}", read(tables.find(rule)))
+    union = (f"SELECT *, '{rule.key}' AS rule, {PATHS} FROM _{rule.key}" for rule in tables.fleet.rules)
+    database.execute(f"CREATE VIEW messages AS {' UNION ALL BY NAME '.join(union)}")
+    return database
+
+
+def by_polars(tables, table):
+    aws = tables.aws
+    options = {
+        "s3.endpoint": aws.endpoint_url,
+        "s3.access-key-id": aws.account,
+        "s3.secret-access-key": aws.secret,
+        "s3.region": aws.region,
+    }
+    return pl.scan_iceberg(table.metadata_location, storage_options=options).collect().to_arrow()
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_pyiceberg_duckdb_polars_and_the_files_give_one_answer(question, tables, by_duckdb, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("POLARS_ICEBERG_PLANNER", "pyiceberg")
+    [asked] = EXAMPLES[question, "DuckDB"]
+    expected = fetched(by_duckdb.execute(asked))
+    assert expected
+    through = query.connect(tables.aws, tables.fleet, scans=scans(tables))
+    assert fetched(through.execute(asked)) == expected
+    assert fetched(of_rules(tables, lambda table: table.scan().to_arrow()).execute(asked)) == expected
+    assert fetched(of_rules(tables, lambda table: by_polars(tables, table)).execute(asked)) == expected
+
+
+def test_every_column_of_every_row_is_the_same_through_iceberg_and_by_the_files(tables):
+    by_files = query.connect(tables.aws, tables.fleet)
+    through = query.connect(tables.aws, tables.fleet, scans=scans(tables))
+    for rule in tables.fleet.rules:
+        names = ", ".join(sorted(field.name for field in tables.find(rule).schema().fields))
+        asked = f"SELECT rule, date, hour, {names} FROM {rule.key} ORDER BY _key, _version"
+        rows = by_files.execute(asked).fetchall()
+        assert rows
+        assert through.execute(asked).fetchall() == rows
+
+
+def test_days_narrow_what_is_read_and_a_rule_without_a_table_is_empty(tables):
+    day = HOURS[0].start.date()
+    found = {rule.key: scan for rule, scan in zip(tables.fleet.rules, scans(tables).values(), strict=True)}
+    del found["rule3"]
+    for first, last, there in ((day, day, True), (day + timedelta(days=1), None, False)):
+        through = query.connect(tables.aws, tables.fleet, first, last, scans=found)
+        assert bool(through.execute("SELECT count(*) FROM rule1").fetchone()[0]) is there
+        assert through.execute("SELECT count(*) FROM rule3").fetchone() == (0,)
+
+
+def test_fleet_query_reads_through_iceberg_as_the_tables_are_or_were(make_fleet, command):
+    filled = Filled(make_fleet())
+    filled.add(HOURS[0], *({"speed_kmh": 1} for _ in range(3)))
+    filled.sync()
+    between = filled.tables.find(filled.rule).current_snapshot().timestamp_ms / 1000 + 1
+    while datetime.now(UTC).timestamp() < between + 1:
+        filled.lake.parts(filled.rule, HOURS[0])  # the command takes whole seconds
+    filled.add(HOURS[1], *({"speed_kmh": 1} for _ in range(4)))
+    filled.sync()
+    asked = "SELECT count(*) AS n FROM rule1"
+    at = f"{datetime.fromtimestamp(between, UTC):%Y-%m-%dT%H:%M:%S}"
+    for options, rows in ((["--iceberg"], 7), (["--as-of", at], 3), (["--as-of", "2020-01-01"], 0), ([], 7)):
+        assert command(filled.fleet, "query", asked, "--format", "csv", *options) == (0, f"n\n{rows}\n")
+
+
+def test_fleet_connect_gives_pyiceberg_what_it_needs(make_fleet, command):
+    filled = Filled(make_fleet())
+    filled.add(HOURS[0], *({"speed_kmh": 1} for _ in range(3)))
+    filled.sync()
+    code, said = command(filled.fleet, "connect", "pyiceberg")
+    names = {}
+    exec(compile(said, "fleet connect pyiceberg", "exec"), names)
+    assert (code, names["day"].num_rows, names["before"].num_rows) == (0, 3, 3)
+
+
+def test_readers_see_whole_commits_only_while_files_come_and_are_written_anew_and_metadata_goes(make_fleet):
+    filled = Filled(make_fleet())
+    filled.add(HOURS[0], *({"n": 0} for _ in range(4)))
+    filled.sync()
+    over, wrong = threading.Event(), []
+
+    def read():
+        tables = Tables.of(filled.fleet, filled.aws, Account.of(filled.fleet).catalog_uri(""))
+        database = query.connect(filled.aws, filled.fleet, scans={})
+        before = 0
+        while not over.is_set():
+            table = tables.find(filled.rule)
+            rows = table.scan(selected_fields=("n",)).to_arrow()["n"]
+            again = database.execute(f"SELECT n FROM iceberg_scan('{table.metadata_location}')").to_arrow_table()["n"]
+            wrong.extend(seen for seen in (rows, again) if seen.null_count or len(seen) % 4 or len(seen) < before)
+            before = len(rows)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for number in range(1, 6):
+        filled.add(HOURS[number % 2], *({"n": number} for _ in range(4)))
+        filled.sync()
+        if number % 2:
+            filled.generation()
+            filled.sync()
+        maintain(filled.tables, filled.rule, datetime.now(UTC) + timedelta(days=8), unfinished=timedelta(days=9))
+    alive = reader.is_alive()
+    over.set()
+    reader.join()
+    assert (alive, wrong) == (True, [])
+
+
+@pytest.fixture
+def in_glue(make_fleet):
+    return Filled(make_fleet(iceberg="glue"))
+
+
+def test_in_glue_a_table_is_made_follows_and_is_told_from_the_glue_table_of_the_same_rule(in_glue):
+    in_glue.add(HOURS[0], *({"speed_kmh": 1} for _ in range(3)))
+    assert in_glue.sync().rows == 3
+    in_glue.add(HOURS[1], *({"speed_kmh": 1, "tags": ["a"]} for _ in range(4)))
+    in_glue.generation()
+    done = in_glue.sync()
+    assert (done.files, done.rows, in_glue.rows().num_rows) == (2, 7, 7)
+    found = in_glue.aws.glue.get_table(DatabaseName=in_glue.fleet.database, Name="rule1_iceberg")["Table"]
+    assert found["Parameters"]["metadata_location"] == done.metadata_location
+    assert maintain(in_glue.tables, in_glue.rule, datetime.now(UTC) + timedelta(days=30)).snapshots == 1
+    assert in_glue.rows().num_rows == 7
+
+
+def test_a_table_of_glues_that_is_no_iceberg_table_is_refused(in_glue):
+    in_glue.aws.glue.create_database(DatabaseInput={"Name": in_glue.fleet.database})
+    theirs = {"Name": "rule1_iceberg", "TableType": "EXTERNAL_TABLE", "Parameters": {"classification": "parquet"}}
+    in_glue.aws.glue.create_table(DatabaseName=in_glue.fleet.database, TableInput=theirs)
+    in_glue.add(HOURS[0], *({"speed_kmh": 1} for _ in range(3)))
+    with pytest.raises(NotOurTable, match="no Iceberg table"):
+        in_glue.sync()
+    left = in_glue.aws.glue.get_table(DatabaseName=in_glue.fleet.database, Name="rule1_iceberg")["Table"]
+    assert left["Parameters"] == theirs["Parameters"]
+
+
+def test_two_stale_handles_of_a_glue_table_end_with_every_file_once(in_glue):
+    in_glue.add(HOURS[0], *({"speed_kmh": 1} for _ in range(3)))
+    in_glue.sync()
+    in_glue.add(HOURS[1], *({"speed_kmh": 1} for _ in range(3)))
+    handles = [Tables.of(in_glue.fleet, in_glue.aws, "") for _ in range(2)]
+    with ThreadPoolExecutor() as both:
+        done = [*both.map(lambda tables: sync(tables, in_glue.rule), handles)]
+    assert [each.files for each in done] == [2, 2]
+    assert (in_glue.sync().files, in_glue.rows().num_rows) == (2, 6)
