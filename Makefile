@@ -11,7 +11,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui dev quick test coverage bench exact crash foreign-s3 check lock audit sbom clean
+.PHONY: help demo ui dev quick test coverage bench exact crash foreign-aws foreign-s3 check lock audit sbom clean
 
 help: ## what can be done here
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,14 @@ exact: $(DEV) ## messages, events and names made up by the thousand, of which `m
 
 crash: $(DEV) ## an apply killed before and after every single call (an hour)
 	$(BIN)/python -m pytest -m crash
+
+foreign-aws: $(DEV) .venv-moto ## a fleet's life on an AWS that others wrote: moto's server
+	tests/foreign_aws.sh "$(CURDIR)/$(BIN)/python" .venv-moto/bin/python
+
+.venv-moto: tests/foreign_aws.txt
+	$(PYTHON) -m venv $@
+	$@/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
 
 foreign-s3: $(DEV) ## the lake on object stores that others wrote: moto's, and Ceph's RGW behind TLS (Debian, as root)
 	tests/foreign_s3.sh "$(CURDIR)/$(BIN)/python"

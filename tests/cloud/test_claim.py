@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import pytest
 from aws_calls import Refusals, answer, watch
+from botocore.awsrequest import AWSResponse
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from fleet_pipeline.aws.clients import Aws
@@ -247,6 +248,26 @@ def test_with_own_keys_aws_never_sees_the_private_key(aws, elsewhere):
     assert [name for name, _ in sent].count("CreateCertificateFromCsr") == 1
     assert not any("PRIVATE KEY" in body for _, body in sent)
     assert load_pem_private_key(read_claim(fleet, aws).private_key.encode(), None).key_size == 2048
+
+
+def test_a_certificate_of_another_key_than_was_sent_is_not_given_out_and_nothing_is_left_of_it(aws, elsewhere):
+    fleet = elsewhere()
+    own = Aws(fleet.region, fleet.account, aws.endpoint_url)
+
+    def another(**_):
+        made = aws.iot.create_keys_and_certificate(setAsActive=False)
+        return AWSResponse("", 200, {}, None), made | {"ResponseMetadata": {"HTTPStatusCode": 200}}
+
+    answer(own.iot, "CreateCertificateFromCsr", another)
+    before = all_of_it(fleet, aws)
+    with pytest.raises(AwsRefused, match="of another key"):
+        life.rotate(fleet, own)
+    assert all_of_it(fleet, aws) == before
+
+
+def all_of_it(fleet, aws):
+    certificates = {each["certificateId"] for each in aws.iot.list_certificates()["certificates"]}
+    return certificates, {each["VersionId"] for each in aws.s3.list_object_versions(Bucket=fleet.bucket)["Versions"]}
 
 
 def test_a_certificate_made_twice_because_its_answer_was_lost_is_there_once(aws, elsewhere):

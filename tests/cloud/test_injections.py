@@ -275,3 +275,18 @@ def test_a_bucket_that_cannot_be_born_with_tags_is_tagged_by_the_run_that_makes_
         assert {step.action for step in plan_all(fleet, aws)} == {Action.UNCHANGED}
         assert "Versions" not in aws.s3.list_object_versions(Bucket=fleet.bucket, Prefix=KEY)
     assert between.troubles
+
+
+def test_a_bucket_that_was_born_without_the_tags_that_it_asked_for_is_tagged_by_the_run_that_makes_it(
+    make_fleet, local_aws
+):
+    """moto's server, as any store that does not know them, leaves the tags out without a word."""
+    fleet = make_fleet(rule_keys=("rule1",))
+    aws = Aws(fleet.region, fleet.account, local_aws.url)
+
+    def without_tags(params, **_):
+        params["CreateBucketConfiguration"].pop("Tags")
+
+    aws.s3.meta.events.register("before-parameter-build.s3.CreateBucket", without_tags)
+    locked(aws, fleet, lambda *of: list(apply_all(*of)))
+    assert {step.action for step in plan_all(fleet, aws)} == {Action.UNCHANGED}

@@ -42,7 +42,7 @@ from fleet_pipeline.cloud.claims.certificates import (
 )
 from fleet_pipeline.cloud.claims.keys import certificate_id, is_of
 from fleet_pipeline.cloud.spreading import delete_certificate
-from fleet_pipeline.model.errors import AwsUnavailable
+from fleet_pipeline.model.errors import AwsRefused, AwsUnavailable
 
 INTENT = f"{FOLDER}/intent.json"
 
@@ -180,13 +180,7 @@ def _of_own_key(claims: Claims, aws: Aws, intent: Intent) -> Intent:
     """Make the certificate of the intent's key, or find the one that was made."""
     _check_still_ours(claims, aws, intent)
     ours = [each["certificateId"] for each in _ours(claims, aws, intent)]
-    pem = (
-        _pem(aws, ours[0])
-        if ours
-        else aws.iot.create_certificate_from_csr(certificateSigningRequest=intent.request, setAsActive=False)[
-            "certificatePem"
-        ]
-    )
+    pem = _pem(aws, ours[0]) if ours else _signed(claims, aws, intent)
     updated = replace(intent, certificate_pem=pem)
     try:
         _check_still_ours(claims, aws, intent)
@@ -194,6 +188,20 @@ def _of_own_key(claims: Claims, aws: Aws, intent: Intent) -> Intent:
     except AwsUnavailable:
         _yield_to_another(claims, aws, updated)
         raise
+
+
+def _signed(claims: Claims, aws: Aws, intent: Intent) -> str:
+    """Let AWS IoT sign the intent's request; return the PEM.
+
+    Raises AwsRefused, and leaves nothing, for a certificate of another key.
+    """
+    made = aws.iot.create_certificate_from_csr(certificateSigningRequest=intent.request, setAsActive=False)
+    if not is_of(made["certificatePem"], intent.public_key):
+        aws.iot.delete_certificate(certificateId=made["certificateId"])
+        _undo(claims, aws, intent)
+        why = "it answered with a certificate of another key"
+        raise AwsRefused("sign the claim certificate's key", "AnotherKey", why)
+    return made["certificatePem"]
 
 
 def _yield_to_another(claims: Claims, aws: Aws, ours: Intent) -> None:

@@ -88,6 +88,7 @@ class Bucket:
             if error_code(error) not in NO_TAGS_AT_CREATION:
                 raise
             aws.s3.create_bucket(Bucket=self.name, **({"CreateBucketConfiguration": where} if where else {}))
+        if self._found_tags(aws) != self.tags:  # refused, or left out without a word
             aws.s3.put_bucket_tagging(Bucket=self.name, Tagging={"TagSet": tagging.spelled(self.tags)})
         self._guard(aws, GUARDS)
 
