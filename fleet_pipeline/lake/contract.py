@@ -17,6 +17,7 @@ import pyarrow as pa
 from fleet_pipeline.lake.structs import Path, folded_types
 from fleet_pipeline.model.errors import ContractBroken
 from fleet_pipeline.model.form import Form
+from fleet_pipeline.model.personal import PrivateField
 
 COLUMNS = 1000
 """Columns of one table. A fleet that names more has names that are values."""
@@ -90,6 +91,8 @@ class Contract:
     pinned: bool = False
     """Whether new fields stay in `_extra` rather than become columns."""
     form: Form = Form()
+    private: tuple[PrivateField, ...] = ()
+    """Fields that leave each message before. By the settings of today, and not recorded."""
 
     @property
     def structs(self) -> bool:

@@ -163,7 +163,8 @@ class Lake:
         Raises RecordDamaged.
         """
         found = self._last_record(rule, until)
-        return found or replace(Contract(form=rule.form(self.form)).saying(rule.columns), number=-1)
+        found = found or replace(Contract(form=rule.form(self.form)).saying(rule.columns), number=-1)
+        return replace(found, private=rule.private) if rule.private else found
 
     def _last_record(self, rule: Rule, until: int | None) -> Contract | None:
         records = self._records(rule)

@@ -18,9 +18,9 @@ from fleet_pipeline.lake.columns import Sheet, filled, fits, put, spread
 from fleet_pipeline.lake.contract import DECIMAL, KINDS, Column, Contract
 from fleet_pipeline.lake.learning import Evidence
 from fleet_pipeline.lake.payload import ELEMENTS, Judged, Status, alone, judged, judged_elements, written_as
+from fleet_pipeline.lake.personal import Hider
 from fleet_pipeline.lake.structs import Path, folded
 from fleet_pipeline.model.errors import FleetError
-from fleet_pipeline.model.form import Form
 from fleet_pipeline.model.plain import plain_traceback
 from fleet_pipeline.model.rule import CLIENT_ID_AT, MILLIS_DIGITS, Rule
 
@@ -113,14 +113,14 @@ def typed_again(origins: Sequence[pa.Array], payloads: Sequence[bytes | None], c
     blocks, but the rows of one version are never parted.
     """
     versions = pa.table([*origins, pa.array(payloads, pa.binary())], [*ORIGINS, "_payload"])
-    for messages, rows in _messages(payloads, contract.form):
+    for messages, rows in _messages(payloads, contract):
         yield _typed(versions if rows is None else _unrolled(versions, rows), messages, contract, rows)
 
 
 def taught(payloads: Sequence[bytes | None], contract: Contract) -> Evidence:
     """Return what messages have beyond a contract, without making rows of them."""
     evidence = Evidence()
-    for messages, rows in _messages(payloads, contract.form):
+    for messages, rows in _messages(payloads, contract):
         evidence.add(
             _contained(partial(_learnt, rows=rows, versions=len(payloads), contract=contract), messages, contract)
         )
@@ -137,19 +137,22 @@ class _Rows(NamedTuple):
 
 
 def _messages(
-    payloads: Sequence[bytes | None], form: Form
+    payloads: Sequence[bytes | None], contract: Contract
 ) -> Iterator[tuple[Callable[[], Iterable[Judged]], _Rows | None]]:
     """Yield what payloads say, a message each; by blocks of rows, where one may have several."""
+    form, hider = contract.form, Hider(contract.private)
     lenient = form.lenient_numbers == "on"
     if form.arrays == "whole" and form.several_objects == "off":
         judge = partial(judged, lenient=lenient)
-        yield lambda: _judgements(payloads, judge, lambda says: says), None
+        one = (lambda payload: hider.message(judge(payload))) if contract.private else judge
+        yield lambda: _judgements(payloads, one, lambda says: says), None
         return
     each = partial(
         judged_elements, arrays=form.arrays == "elements", several=form.several_objects == "on", lenient=lenient
     )
     statuses, messages, rows = list[Status](), list[dict[str, Any]](), _Rows([], [])
-    for place, (judgements, elements) in enumerate(_judgements(payloads, each, alone)):
+    many = (lambda payload: hider.elements(each(payload))) if contract.private else each
+    for place, (judgements, elements) in enumerate(_judgements(payloads, many, alone)):
         statuses += judgements
         messages += elements
         rows.versions.extend(repeat(place, len(elements)))

@@ -18,6 +18,8 @@ from fleet_pipeline.model.errors import InvalidName, InvalidSetting
 from fleet_pipeline.model.form import Arrays, Form, LenientNumbers, NestedObjects, Numbers, SeveralObjects
 from fleet_pipeline.model.names import SERIAL_REST, Names
 from fleet_pipeline.model.pattern import Pattern
+from fleet_pipeline.model.personal import SETTING as PRIVATE_COLUMNS
+from fleet_pipeline.model.personal import PrivateField
 from fleet_pipeline.model.rule import TOPIC_LEVEL, RawKeyFormat, Rule, reads_as_value
 from fleet_pipeline.model.rule_table import RuleTable, path_of
 from fleet_pipeline.model.thing import Parameter, ThingTable
@@ -216,6 +218,13 @@ class Fleet(Names):
         "Whether Dagster shows some rows and positions of each hour and day: `on`, `off`, or empty: on this "
         "machine only.",
         "They lie in Dagster's event log, which outlives the lake's rows: a purge does not reach them.",
+    )
+    private_columns: tuple[str, ...] = _setting(
+        (),
+        "Fields that no typed column and no `_extra` holds, as `driver.name`; or holds coarsened only: "
+        "`position.latitude=2` to two decimals, `recorded_at=minute` (or `hour`, `day`). They stay in `_payload`.",
+        "Nothing is personal until a company says so. What is hidden from the first message on need not be erased "
+        "later; hours before it follow by `fleet lake rewrite`.",
     )
     values_as_rule_keys: ValuesAsRuleKeys = _setting(
         "refuse",
@@ -494,6 +503,7 @@ class Fleet(Names):
                 self.vehicle_field,
                 r"write a field's name, or names with dots between them; a dot within one is \.",
             )
+        self._check_private_fields()
         _within("grace_minutes", self.grace_minutes, 0, 59)
         _within("catch_up_hours", self.catch_up_hours, 1, 744)
         _within("look_back_hours", self.look_back_hours, 1, 168)
@@ -673,7 +683,17 @@ class Fleet(Names):
     @property
     def rules(self) -> tuple[Rule, ...]:
         """The topic rules, in the order of the settings: those of the keys, then those of the tables."""
-        return (*self._plain_rules, *(Rule(self.raw_prefix, table.key, table) for table in self.rule_tables))
+        tables = (Rule(self.raw_prefix, table.key, table, self.private_fields) for table in self.rule_tables)
+        return (*self._plain_rules, *tables)
+
+    def _check_private_fields(self) -> None:
+        fields = self.private_fields
+        for text, private in zip(self.private_columns, fields, strict=True):
+            if private.covers(self.vehicle_path):
+                why = f"FLEET_VEHICLE_FIELD names the vehicle by {self.vehicle_field}: tables of vehicles need it"
+                raise InvalidSetting(PRIVATE_COLUMNS, text, why)
+            if any(other is not private and other.covers(private.path) for other in fields):
+                raise InvalidSetting(PRIVATE_COLUMNS, text, "another one covers it: name one of them")
 
     @property
     def raw_prefixes(self) -> list[str]:
@@ -685,7 +705,7 @@ class Fleet(Names):
 
     @property
     def _plain_rules(self) -> tuple[Rule, ...]:
-        return tuple(Rule(self.raw_prefix, key) for key in self.rule_keys)
+        return tuple(Rule(self.raw_prefix, key, private=self.private_fields) for key in self.rule_keys)
 
     def rule(self, key: str) -> Rule:
         """Return the rule of a key, or raise InvalidName with the keys there are."""
@@ -703,6 +723,11 @@ class Fleet(Names):
     def vehicle_path(self) -> tuple[str, ...]:
         """The path through nested objects to the field that names the vehicle."""
         return path_of(self.vehicle_field)
+
+    @property
+    def private_fields(self) -> tuple[PrivateField, ...]:
+        """The fields of messages that no column holds as they are."""
+        return tuple(PrivateField.of(text) for text in self.private_columns)
 
     @property
     def claim_key_store(self) -> Literal["s3", "secretsmanager"]:

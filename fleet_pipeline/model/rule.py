@@ -7,6 +7,7 @@ from typing import Any, Literal
 from fleet_pipeline.model.errors import InvalidName
 from fleet_pipeline.model.form import Form
 from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.personal import PrivateField
 from fleet_pipeline.model.rule_table import RAW_PREFIX, THING, RuleTable, path_of, within
 
 RawKeyFormat = Literal["timestamp-uuid", "timestamp-uuid-client", "timestamp"]
@@ -65,6 +66,8 @@ class Rule:
     topic_prefix: str
     key: str
     table: RuleTable | None = field(default=None, hash=False)
+    private: tuple[PrivateField, ...] = field(default=(), compare=False)
+    """Fields of its messages that no column holds as they are."""
 
     def __post_init__(self) -> None:
         """Refuse names that a topic, a rule or an S3 prefix would not carry unchanged."""

@@ -115,6 +115,7 @@ BAD_VARIABLES = [
     ("FLEET_VEHICLE_FIELD", "vehicle..id", "with dots between them"),
     ("FLEET_VEHICLE_FIELD", "vehicle\\id", "a field's name"),
     ("FLEET_PREVIEWS", "yes", "choose one of , off, on"),
+    ("FLEET_PRIVATE_COLUMNS", "position.latitude=13", "0 to 9 decimals"),
     ("FLEET_VALUES_AS_RULE_KEYS", "on", "choose one of refuse, allow"),
     ("FLEET_DEVICE_RIGHTS", "shadow, everything", "no such choice: 'everything'"),
     ("FLEET_POLICY_STATEMENTS", "Allow", "cannot be read as JSON"),

@@ -68,8 +68,9 @@ def _shown(fleet: Fleet, outcome: Outcome) -> dict[str, Any]:
     if found.track and fleet.shows_previews:
         shown["where vehicles were"] = lambda: dg.MetadataValue.md(dots(found.track, "a sample of positions, north up"))
     if (preview := found.preview) and fleet.shows_previews:
+        hidden = _NOT_IN_THE_PREVIEW | ({"_payload"} if fleet.private_columns else set())
         shown["some rows"] = lambda: table(
-            preview.select([name for name in preview.schema.names if name not in _NOT_IN_THE_PREVIEW])
+            preview.select([name for name in preview.schema.names if name not in hidden])
         )
     return attempted(shown)
 

@@ -1,0 +1,109 @@
+"""Private fields leave a message before columns are made of it: neither a column nor `_extra` holds them.
+
+The payload is kept byte for byte: what was hidden once can be typed by a rewrite, and nothing is lost.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+
+from fleet_pipeline.lake.payload import Elements, Judged
+from fleet_pipeline.model.personal import PrivateField
+
+_INSTANT = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d):(\d\d)(?::\d\d(?:[.,]\d+)?)?(Z|[+-]\d\d:?\d\d)?", re.ASCII)
+_SECONDS = {"minute": 60, "hour": 3600, "day": 86400}
+_MILLISECONDS_FROM = 1e11
+"""An epoch time from here on is in milliseconds: as seconds it would be the year 5138."""
+
+_Hide = Callable[[Any], Any]
+
+
+class _Removed:
+    """Stands for a value of which nothing is kept."""
+
+
+_REMOVED = _Removed()
+
+
+class Hider:
+    """Takes private fields out of messages, wherever an object has them, arrays of objects among them."""
+
+    def __init__(self, fields: Iterable[PrivateField]) -> None:
+        self._tree: dict[str, Any] = {}
+        for field in fields:
+            node, names = self._tree, [name.casefold() for name in field.path]
+            for name in names[:-1]:
+                node = node.setdefault(name, {}) if isinstance(node.get(name, {}), dict) else {}
+            node[names[-1]] = _coarsening(field.keep)
+
+    def message(self, judged: Judged) -> Judged:
+        """Hide what is private in the fields of a message."""
+        _hide(judged[1], self._tree)
+        return judged
+
+    def elements(self, judged: Elements) -> Elements:
+        """Hide what is private in each message of a payload."""
+        for fields in judged[1]:
+            _hide(fields, self._tree)
+        return judged
+
+
+def _hide(value: Any, tree: dict[str, Any]) -> None:
+    if isinstance(value, list):
+        for each in value:
+            _hide(each, tree)
+    if not isinstance(value, dict):
+        return
+    for name in [name for name in value if name.casefold() in tree]:
+        private = tree[name.casefold()]
+        if isinstance(private, dict):
+            _hide(value[name], private)
+        elif (kept := private(value[name])) is _REMOVED:
+            del value[name]
+        else:
+            value[name] = kept
+
+
+def _coarsening(keep: str) -> _Hide:
+    if not keep:
+        return lambda _: _REMOVED
+    return (lambda value: _rounded(value, int(keep))) if keep.isdigit() else (lambda value: _cut(value, keep))
+
+
+def _rounded(value: Any, decimals: int) -> Any:
+    """Return a number to so many decimals; of anything else nothing is kept."""
+    number = _number(value)
+    return _REMOVED if number is None else round(number, decimals)
+
+
+def _cut(value: Any, unit: str) -> Any:
+    """Return the beginning of the minute, hour or day of an instant, as a text by ISO 8601 or an epoch time; of
+    anything else nothing is kept.
+    """
+    if isinstance(value, str):
+        return _begin(found, unit) if (found := _INSTANT.fullmatch(value)) else _REMOVED
+    if (number := _number(value)) is None:
+        return _REMOVED
+    step = _SECONDS[unit] * (1000 if abs(number) >= _MILLISECONDS_FROM else 1)
+    return math.floor(number / step) * step
+
+
+def _begin(instant: re.Match[str], unit: str) -> str:
+    day, hour, minute, zone = instant.groups("")
+    at = {"minute": f"{hour}:{minute}", "hour": f"{hour}:00", "day": "00:00"}[unit]
+    return f"{day}T{at}:00{zone}"
+
+
+def _number(value: Any) -> float | None:
+    """Return a number, also one that no double is; None for all that is none."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int | float):
+        return value
+    try:
+        return float(bytes(value)) if isinstance(value, msgspec.Raw) else None
+    except ValueError:
+        return None

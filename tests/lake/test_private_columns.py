@@ -1,0 +1,121 @@
+"""Private fields stay in the payload: no column, no `_extra`, no preview has them, or has them coarsened only."""
+
+import json
+from itertools import pairwise
+
+import pytest
+from dict_store import DictStore
+from test_compaction import HOUR
+from test_compaction_upkeep import read
+from test_own_columns import sent
+
+from fleet_pipeline.lake.layout import Lake
+from fleet_pipeline.lake.payload import judged
+from fleet_pipeline.lake.personal import Hider
+from fleet_pipeline.model.errors import InvalidSetting
+from fleet_pipeline.model.personal import PrivateField
+from fleet_pipeline.model.settings import fleet_of
+
+
+def rule_of(*private, **settings):
+    return fleet_of(private_columns=private, rule_keys=("rule1",), **settings).rules[0]
+
+
+def hidden(fields, *private):
+    Hider(map(PrivateField.of, private)).message(("ok", fields))
+    return fields
+
+
+@pytest.fixture
+def lake():
+    return Lake(DictStore(), "lake")
+
+
+SECRET = "Mustermann"
+SAID = {
+    "driver": {"name": SECRET, "shift": 2},
+    "position": {"latitude": 52.516275, "longitude": 13.377704},
+    "recorded_at": "2026-11-23T10:17:59.123Z",
+    "speed": 12.5,
+}
+
+
+@pytest.mark.parametrize("form", ["columns", "structs"])
+def test_no_column_and_no_extra_has_what_is_private_and_the_payload_has_it(lake, form):
+    rule = rule_of(
+        "driver.name", "position.latitude=2", "position.longitude=2", "recorded_at=minute", nested_objects=form
+    )
+    lake = Lake(lake.store, lake.prefix, form=fleet_of(nested_objects=form).form)
+    sent(lake, rule, *[SAID] * 3)
+    row = read(lake, "part-00000")[0]
+    typed = json.dumps({name: value for name, value in row.items() if name != "_payload"}, default=str)
+    assert SECRET not in typed
+    assert "52.516" not in typed
+    assert "10:17:59" not in typed
+    assert "52.52" in typed
+    assert "2026-11-23T10:17:00Z" in typed
+    assert (row["_extra"], row["_status"], json.loads(row["_payload"])) == (None, "ok", SAID)
+
+
+def test_a_field_that_had_a_column_before_it_was_private_leaves_it_empty_from_then_on(lake):
+    sent(lake, rule_of(), *[SAID] * 3)
+    sent(lake, rule_of("driver"), *[SAID] * 3, hour=HOUR.next)
+    first, later = (lake.parts(rule_of(), hour)[0].key for hour in (HOUR, HOUR.next))
+    assert {row["driver_name"] for row in read(lake, first)} == {SECRET}
+    assert {row["driver_name"] for row in read(lake, later)} == {None}
+
+
+@pytest.mark.parametrize(
+    ("fields", "private", "left"),
+    [
+        ({"a": 1, "b": 2}, ["a"], {"b": 2}),
+        ({"A": 1, "a": 2}, ["a"], {}),
+        ({"p": {"lat": 1.239, "lon": 5}}, ["p.lat=2"], {"p": {"lat": 1.24, "lon": 5}}),
+        ({"p": [{"lat": 1.239}, {"lat": "x"}, 7]}, ["p.lat=2"], {"p": [{"lat": 1.24}, {}, 7]}),
+        ({"p": {"q": 1}}, ["p"], {}),
+        ({"p": 7}, ["p.q"], {"p": 7}),
+        ({"p.q": 7}, [r"p\.q"], {}),
+        ({"p=q": 7}, [r"p\=q"], {}),
+        ({"n": True}, ["n=0"], {}),
+        ({"n": None}, ["n=0"], {}),
+        ({"n": "52.1"}, ["n=0"], {}),
+        ({"at": "2026-11-23 10:17:59+01:00"}, ["at=hour"], {"at": "2026-11-23T10:00:00+01:00"}),
+        ({"at": "2026-11-23T10:17"}, ["at=day"], {"at": "2026-11-23T00:00:00"}),
+        ({"at": "yesterday"}, ["at=day"], {}),
+        ({"at": 1763893079}, ["at=minute"], {"at": 1763893020}),
+        ({"at": 1763893079123}, ["at=hour"], {"at": 1763892000000}),
+    ],
+)
+def test_what_is_hidden_is_gone_or_coarse_and_all_else_stays(fields, private, left):
+    assert hidden(fields, *private) == left
+
+
+def test_a_number_that_no_double_is_becomes_coarse_too():
+    _, fields = judged(b'{"lat": 52.516275000000000000001, "long": 13.000000000000000000001}')
+    assert hidden(fields, "lat=1", "long") == {"lat": 52.5}
+
+
+@pytest.mark.parametrize(
+    ("private", "words"),
+    [
+        (("a.",), "name a field"),
+        (("a\\b",), "name a field"),
+        (("a=b=c",), "name a field"),
+        (("a=10",), "0 to 9 decimals"),
+        (("a=second",), "minute, hour, day"),
+        (("serial",), "vehicle_field"),
+        (("Serial",), "vehicle_field"),
+        (("a", "a.b"), "covers it"),
+        (("a=1", "A=2"), "covers it"),
+    ],
+)
+def test_a_private_field_that_cannot_be_is_refused_before_anything_is_written(private, words):
+    with pytest.raises(InvalidSetting, match=words):
+        fleet_of(private_columns=private)
+
+
+def test_an_instant_is_coarsened_to_the_beginning_of_its_unit_whatever_it_is():
+    seconds = [1_763_893_079 + 61 * step for step in range(100)]
+    cut = [hidden({"at": each}, "at=minute")["at"] for each in seconds]
+    assert all(each % 60 == 0 for each in cut)
+    assert all(before < after for before, after in pairwise(cut))
