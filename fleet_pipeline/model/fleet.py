@@ -740,6 +740,11 @@ class Fleet(Names):
         return self.iceberg or ("sql" if self.profile == "local" else "off")
 
     @property
+    def iceberg_prefix(self) -> str:
+        """Where Iceberg's metadata lies in the lake's bucket: below a name that readers of the parts pass over."""
+        return f"{self.parquet_prefix}/_iceberg/"
+
+    @property
     def shows_previews(self) -> bool:
         """Whether rows and positions may be shown in Dagster."""
         return self.previews == "on" or (not self.previews and self.profile == "local")

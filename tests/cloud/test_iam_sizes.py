@@ -53,6 +53,8 @@ def longest(partition):
         "hook_dead_letters": f"arn:{partition}:sqs:{region}:123456789012:{'q' * 80}",
         "access_log_bucket": "a" * 63,
         "hook_file": "checks.py",
+        "iceberg": "glue",
+        "iceberg_namespace": "i" * 120,
         "hook_policies": tuple(f"arn:{partition}:iam::123456789012:policy/{'p' * 199}{number}" for number in range(2)),
         "hook_subnets": tuple(f"subnet-{number:017x}" for number in range(5)),
         "hook_security_groups": tuple(f"sg-{number:017x}" for number in range(5)),

@@ -6,7 +6,6 @@ import pytest
 from iceberg_lake import HOURS, Filled
 
 from fleet_pipeline.aws.store import S3Store
-from fleet_pipeline.lake.iceberg import tables as settings_of_tables
 from fleet_pipeline.lake.iceberg.check import compare
 from fleet_pipeline.lake.iceberg.data_files import entries
 from fleet_pipeline.lake.iceberg.maintenance import maintain
@@ -29,7 +28,7 @@ def messages(count):
 
 def metadata(filled):
     """Return the keys of all versions of metadata in the lake's bucket."""
-    prefix = settings_of_tables.metadata_prefix(filled.fleet)
+    prefix = filled.fleet.iceberg_prefix
     return [version.key for page in filled.tables.store.versions(prefix) for version in page]
 
 
@@ -73,7 +72,7 @@ def test_maintenance_merges_manifests_forgets_old_snapshots_and_removes_what_not
 
 def test_maintenance_leaves_alone_what_is_young_what_readers_may_ask_for_and_what_is_not_its_own(filled):
     grown(filled, 3)
-    prefix = settings_of_tables.metadata_prefix(filled.fleet)
+    prefix = filled.fleet.iceberg_prefix
     other = f"{prefix}another-table/metadata/snap-1.avro"
     filled.tables.store.put_new(other, b"theirs")
     table = filled.tables.find(filled.rule)

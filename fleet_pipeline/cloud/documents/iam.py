@@ -53,6 +53,7 @@ def compaction_policy(fleet: Fleet) -> Document:
     """Who compacts reads messages, adds to the lake, and keeps the lake's tables in step."""
     return _with(
         filled_in("compaction-policy", fleet, _names(fleet)),
+        _keeping_iceberg_small(fleet),
         key_rights(fleet, "TheFleetsKey", ("Decrypt", "GenerateDataKey"), "s3"),
     )
 
@@ -219,6 +220,22 @@ PROVISIONER: Mapping[str, Callable[[Fleet], Document]] = {
     "storage": storage_policy,
 }
 """The parts of a provisioner's rights. Each is a managed policy of its own."""
+
+
+def _keeping_iceberg_small(fleet: Fleet) -> list[Document]:
+    """The right to remove Iceberg's metadata that nothing refers to, and no part; and Glue's tables where they have a
+    database of their own.
+    """
+    if fleet.iceberg_catalog == "off":
+        return []
+    unused = fleet.arn("s3", f"{fleet.lake_bucket}/{fleet.iceberg_prefix}*")
+    removed = _allowed("RemoveUnusedIcebergMetadata", "s3", ("DeleteObjectVersion",), unused)
+    if fleet.iceberg_catalog != "glue" or fleet.iceberg_namespace == fleet.database:
+        return [removed]
+    name = fleet.iceberg_namespace
+    place = [fleet.arn("glue", each) for each in ("catalog", f"database/{name}", f"table/{name}/*")]
+    verbs = ("GetDatabase", "CreateDatabase", "GetTable", "CreateTable", "UpdateTable")
+    return [removed, _allowed("KeepTheIcebergTables", "glue", verbs, place)]
 
 
 def _names(fleet: Fleet) -> dict[str, str | list[str]]:

@@ -125,8 +125,8 @@ class Tables:
         """Return where an object is metadata of this lake's; raise CatalogRefused where it is not, so that nothing of
         anybody else's is deleted.
         """
-        if bucket != self.fleet.lake_bucket or not key.startswith(metadata_prefix(self.fleet)):
-            told = f"s3://{self.fleet.lake_bucket}/{metadata_prefix(self.fleet)}"
+        if bucket != self.fleet.lake_bucket or not key.startswith(self.fleet.iceberg_prefix):
+            told = f"s3://{self.fleet.lake_bucket}/{self.fleet.iceberg_prefix}"
             why = f"it keeps metadata at s3://{bucket}/{key}, not below {told}, where it was told to"
             raise CatalogRefused(self.fleet.iceberg_catalog, why)
 
@@ -140,7 +140,7 @@ class Tables:
         name = self.identifier(rule)
         # A folder of its own each time: another catalog's table of the same rule must not lose its files to the
         # maintenance of this one.
-        location = f"s3://{self.fleet.lake_bucket}/{metadata_prefix(self.fleet)}{name[1]}-{uuid4().hex[:12]}"
+        location = f"s3://{self.fleet.lake_bucket}/{self.fleet.iceberg_prefix}{name[1]}-{uuid4().hex[:12]}"
         properties = _FIXED | {OWNER: self._owner(rule)}
         with self.asking():
             self._make_namespace(name[0])
@@ -175,13 +175,6 @@ class Tables:
 
     def _owner(self, rule: Rule) -> str:
         return f"s3://{self.fleet.lake_bucket}/{self.fleet.parquet_prefix}/rule={rule.key}"
-
-
-def metadata_prefix(fleet: Fleet) -> str:
-    """Return where the metadata of all tables lies in the lake's bucket: below a name that readers of the parts pass
-    over.
-    """
-    return f"{fleet.parquet_prefix}/_iceberg/"
 
 
 @contextmanager
