@@ -93,9 +93,15 @@ def test_every_name_of_a_fleet_with_a_prefix_begins_with_it(prefix):
 
 def test_the_names_of_a_fleet_with_a_dagster_of_its_own_are_those_that_its_history_has():
     found = names(build_definitions(FLEETS[()]))
-    jobs = "adopt compact destroy export_cloudformation look plan provision replay retire_claim revoke_claim rollback rotate_claim"
+    jobs = "adopt compact destroy export_cloudformation look maintain_iceberg plan provision replay retire_claim revoke_claim rollback rotate_claim"
     assert found["jobs"] == set(jobs.split())
-    assert found["schedules"] == {"compact_closed_hours", "look_for_drift", "look_for_late_data", "sweep_for_late_data"}
+    assert found["schedules"] == {
+        "compact_closed_hours",
+        "look_for_drift",
+        "look_for_late_data",
+        "maintain_iceberg_tables",
+        "sweep_for_late_data",
+    }
     assert found["sensors"] == {
         "alert_of_failed_checks",
         "alert_of_failed_runs",
@@ -103,7 +109,7 @@ def test_the_names_of_a_fleet_with_a_dagster_of_its_own_are_those_that_its_histo
         "lost_runs",
         "tables_follow_the_lake",
     }
-    assert found["groups"] == {"provisioning", "raw", "errors", "lake", "catalog", "vehicles"}
+    assert found["groups"] == {"provisioning", "raw", "errors", "lake", "catalog", "iceberg", "vehicles"}
     assert {
         "raw/rule1",
         "errors/rule1",
@@ -112,6 +118,7 @@ def test_the_names_of_a_fleet_with_a_dagster_of_its_own_are_those_that_its_histo
         "catalog/database",
         "vehicles/hourly",
         "vehicles/daily",
+        "iceberg/rule1",
     } <= found["assets"]
     assert {
         "provisioning/device_policy",
