@@ -34,14 +34,19 @@ To start a run costs it some 5 CPU seconds, and within Dagster's own
     help="A name under which it is reached, as behind a proxy; may be given several times.",
 )
 def ui(host: str, port: int, workspace: str, hosts: tuple[str, ...]) -> None:
-    """Serve Dagster's UI and run its daemon until Ctrl-C or SIGTERM. Pages of other origins get nothing."""
+    """Serve Dagster's UI and run its daemon until Ctrl-C or SIGTERM.
+
+    Pages of other origins get nothing; nor do other users of this machine, on Linux and without --allow-host.
+    """
     os.environ.setdefault(*PATIENCE)  # before Dagster is imported, which reads it once
     from fleet_pipeline.instance import internals
-    from fleet_pipeline.instance.webserver import HOSTS
+    from fleet_pipeline.instance.webserver import HOSTS, OWN_USER
 
     os.umask(0o077)
     os.environ.setdefault("DAGSTER_HOME", str(Path.cwd()))
     os.environ[HOSTS] = ",".join([*hosts, *os.environ.get(HOSTS, "").split(",")])
+    if not hosts:  # what stands in front of it may run as another user
+        os.environ.setdefault(OWN_USER, "1")
     dev = internals.dev()
     start = dev.open_ipc_subprocess
 

@@ -30,6 +30,8 @@ class Gate:
 
     app: App
     hosts: tuple[str, ...] = LOOPBACK
+    is_welcome: Callable[[Mapping[str, Any]], bool] = lambda _scope: True
+    """Says of a request's scope whether who sent it may."""
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Serve a request, or refuse it in a sentence with status 403."""
@@ -49,6 +51,8 @@ class Gate:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1").lower() for name, value in scope["headers"]}
         if len(hosts) != 1 or _name(hosts[0]) not in self.hosts:
             return "this address is not one of the webserver's own (DAGSTER_WEBSERVER_ALLOWED_HOSTS names more)."
+        if not self.is_welcome(scope):
+            return "the request comes from another user of this machine."
         if "origin" in headers and headers["origin"].partition("://")[2] != hosts[0]:
             return "the request comes from a page of another origin."
         return _unasked(scope, headers) if scope["type"] == "http" else ""

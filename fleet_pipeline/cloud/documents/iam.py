@@ -411,6 +411,7 @@ _TABLE = (
     "DeleteItem",
     "DeleteTable",
     "DescribeTable",
+    "GetItem",
     "ListTagsOfResource",
     "PutItem",
     "Scan",
