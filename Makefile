@@ -47,6 +47,7 @@ exact: $(DEV) ## messages, events and names made up by the thousand, of which `m
 
 crash: $(DEV) ## an apply killed before and after every single call (an hour)
 	$(BIN)/python -m pytest -m crash
+	CRASH=1 $(BIN)/python -m pytest tests/cloud/test_claim_crashes.py
 
 foreign-aws: $(DEV) .venv-moto ## a fleet's life on an AWS that others wrote: moto's server
 	tests/foreign_aws.sh "$(CURDIR)/$(BIN)/python" .venv-moto/bin/python

@@ -7,7 +7,7 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.data_version import CachingStaleStatusResolver
 from dagster._core.loader import LoadingContextForTest
-from in_dagster import ALONE
+from in_dagster import ALONE, definitions_of
 
 from fleet_pipeline.assets.provisioning import infrastructure
 from fleet_pipeline.assets.shared.scope import Scope
@@ -17,7 +17,6 @@ from fleet_pipeline.cloud.claims import life
 from fleet_pipeline.cloud.claims.certificates import stored_certificate_id
 from fleet_pipeline.cloud.lock import KEY, Lock
 from fleet_pipeline.cloud.operations.foreign import findings
-from fleet_pipeline.definitions import build_definitions
 
 ANYTHING = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:*", "Resource": "*"}]})
 
@@ -35,7 +34,7 @@ def aws(fleet, local_aws):
 @pytest.fixture(scope="module")
 def dagster(fleet):
     """A Dagster of its own, in which the fleet was provisioned."""
-    dagster = Dagster(build_definitions(fleet), dg.DagsterInstance.ephemeral())
+    dagster = Dagster(definitions_of(fleet), dg.DagsterInstance.ephemeral())
     assert dagster.apply(blueprint(fleet))
     return dagster
 
@@ -84,7 +83,7 @@ def test_after_an_apply_every_check_is_green_and_nothing_is_out_of_date(fleet, d
 
 
 def test_the_job_plan_is_these_checks_and_no_asset(fleet):
-    job = build_definitions(fleet).resolve_job_def("plan")
+    job = definitions_of(fleet).resolve_job_def("plan")
     checked = {key.asset_key.to_user_string() for key in job.asset_layer.asset_graph.asset_check_keys}
     assert checked == {f"provisioning/{part}" for part in blueprint(fleet)} | {
         f"catalog/{rule.key}" for rule in fleet.rules
@@ -112,7 +111,7 @@ def test_a_changed_resource_is_red_with_what_differs_and_whom_to_ask_and_what_st
 
 
 def test_a_changed_setting_is_told_from_a_change_by_someone_else(fleet, dagster):
-    changed = Dagster(build_definitions(replace(fleet, serial_prefix="12")), dagster.instance)
+    changed = Dagster(definitions_of(replace(fleet, serial_prefix="12")), dagster.instance)
     before = len(dagster.materializations("hook"))
     found = changed.check_one("hook")
     assert not found.passed
@@ -234,7 +233,7 @@ def reconcile_as_the_asset_does(fleet, aws):
 
 def test_drift_is_looked_for_every_hour_in_an_account_and_when_somebody_says_so_on_this_machine(fleet):
     schedules = {
-        profile: build_definitions(replace(fleet, profile=profile)).get_schedule_def("look_for_drift")
+        profile: definitions_of(replace(fleet, profile=profile)).get_schedule_def("look_for_drift")
         for profile in ("aws", "local")
     }
     assert [schedule.default_status.value for schedule in schedules.values()] == ["RUNNING", "STOPPED"]

@@ -4,13 +4,12 @@ import json
 
 import dagster as dg
 import pytest
-from in_dagster import ALONE
+from in_dagster import ALONE, definitions_of
 
 from fleet_pipeline.account import Account
 from fleet_pipeline.assets.lake import errors, raw
 from fleet_pipeline.assets.provisioning import infrastructure
 from fleet_pipeline.cloud.blueprint import blueprint
-from fleet_pipeline.definitions import build_definitions
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 REPORTED = "errors/rule1/1795442400123-0f8fad5b-d9cb-469f-a165-70867728950e"
@@ -32,7 +31,7 @@ def launch(fleet):
     instance = dg.DagsterInstance.ephemeral()
 
     def run(job, config=None, **selection):
-        definition = build_definitions(fleet).resolve_job_def(job)
+        definition = definitions_of(fleet).resolve_job_def(job)
         run_config = QUIET | ({"ops": {f"{job.removesuffix('_claim')}_op": {"config": config}}} if config else {})
         return definition.execute_in_process(
             instance=instance, run_config=run_config, raise_on_error=False, **selection
@@ -75,10 +74,10 @@ def test_a_wide_policy_turns_its_checks_red_and_the_apply_puts_it_right(provisio
     )
     keys = [dg.AssetCheckKey(infrastructure.key(ALONE, "device_policy"), check) for check in ("attacks", "hardened")]
     looked = dg.materialize(
-        [*build_definitions(fleet).assets, *build_definitions(fleet).asset_checks],
+        [*definitions_of(fleet).assets, *definitions_of(fleet).asset_checks],
         selection=dg.AssetSelection.checks(*keys),
         instance=launch.instance,
-        resources=build_definitions(fleet).resources,
+        resources=definitions_of(fleet).resources,
         run_config=QUIET,
         raise_on_error=False,
     )
@@ -137,10 +136,10 @@ def test_what_a_rule_could_not_write_is_counted_then_replayed_then_gone(provisio
 
     def counted():
         result = dg.materialize(
-            [*build_definitions(fleet).assets],
+            [*definitions_of(fleet).assets],
             selection=[errors.key(ALONE, rule)],
             instance=launch.instance,
-            resources=build_definitions(fleet).resources,
+            resources=definitions_of(fleet).resources,
             run_config=QUIET,
         )
         return result.asset_materializations_for_node("errors__rule1")[0].metadata["waiting"].value, evaluations(

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from dict_store import DictStore
 from hypothesis import given
 from hypothesis import strategies as st
-from in_dagster import ALONE
+from in_dagster import ALONE, definitions_of
 
 from fleet_pipeline.assets.lake import late_data, parquet, raw
 from fleet_pipeline.assets.shared.evaluations import last_evaluation
@@ -17,7 +17,6 @@ from fleet_pipeline.assets.shared.scope import Scope
 from fleet_pipeline.assets.vehicles import hourly_key
 from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.cli.main import fleet_command
-from fleet_pipeline.definitions import build_definitions
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.ledger import UNCOMPACTED, WHOLE, Ledger, Verdict
 from fleet_pipeline.model.fleet import Fleet
@@ -128,6 +127,12 @@ def test_a_key_that_is_no_record_is_passed_over():
 
 
 @pytest.fixture
+def fleet(make_fleet):
+    """The one rule whose verdicts these are."""
+    return make_fleet(rule_keys=(RULE.key,))
+
+
+@pytest.fixture
 def put(fleet, aws):
     for bucket in (fleet.bucket, fleet.lake_bucket):
         aws.s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": fleet.region})
@@ -149,7 +154,7 @@ def ago(hours):
 def look(fleet, instance, hours):
     ops = {f"look_at_{rule.key}": late_data.Look(hours=hours) for rule in fleet.rules}
     assert (
-        build_definitions(fleet)
+        definitions_of(fleet)
         .resolve_job_def("look")
         .execute_in_process(instance=instance, run_config=dg.RunConfig(ops=ops))
         .success
@@ -159,7 +164,7 @@ def look(fleet, instance, hours):
 
 def compact(fleet, instance, hour):
     """Compact an hour in Dagster; return what is said of the parts."""
-    build_definitions(fleet).resolve_job_def("compact").execute_in_process(
+    definitions_of(fleet).resolve_job_def("compact").execute_in_process(
         instance=instance, partition_key=hour.partition_key, raise_on_error=False
     )
     return last_evaluation(instance, dg.AssetCheckKey(parquet.key(ALONE, RULE), WHOLE))
@@ -194,7 +199,7 @@ def test_the_green_of_a_later_hour_leaves_the_red_of_an_earlier_one(fleet, insta
 def test_what_the_command_compacts_dagster_learns_from_a_look_and_the_tables_of_vehicles_follow(fleet, instance, put):
     hour = ago(3)
     put(hour)
-    tables = dg.evaluate_automation_conditions(build_definitions(fleet), instance, dg.AssetSelection.assets(HOURLY_KEY))
+    tables = dg.evaluate_automation_conditions(definitions_of(fleet), instance, dg.AssetSelection.assets(HOURLY_KEY))
     assert not look(fleet, instance, 6).passed
     settings = {"FLEET_ACCOUNT": fleet.account, "FLEET_BUCKET": fleet.bucket, "FLEET_HOME": fleet.home}
     span = ["--from", hour.partition_key, "--to", hour.next.partition_key, "--processes", "1"]
@@ -206,7 +211,7 @@ def test_what_the_command_compacts_dagster_learns_from_a_look_and_the_tables_of_
     ).records
     assert len(made) == 1  # a second look has nothing to tell
     tables = dg.evaluate_automation_conditions(
-        build_definitions(fleet), instance, dg.AssetSelection.assets(HOURLY_KEY), cursor=tables.cursor
+        definitions_of(fleet), instance, dg.AssetSelection.assets(HOURLY_KEY), cursor=tables.cursor
     )
     assert tables.get_requested_partitions(HOURLY_KEY) == {hour.partition_key}
     seen = instance.fetch_observations(

@@ -7,11 +7,11 @@ import uuid
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-import dagster as dg
 import pytest
 from aws_calls import Refusals, answer, watch
 from botocore.awsrequest import AWSResponse
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from in_dagster import definitions_of
 
 from fleet_pipeline.aws.clients import Aws
 from fleet_pipeline.cloud.blueprint import blueprint, resources
@@ -21,7 +21,6 @@ from fleet_pipeline.cloud.claims.keys import PRIVATE_KEY, fits
 from fleet_pipeline.cloud.lock import Lock
 from fleet_pipeline.cloud.operations.foreign import findings
 from fleet_pipeline.cloud.reconcile import Action, look, reconcile, remove
-from fleet_pipeline.definitions import build_definitions
 from fleet_pipeline.model.errors import (
     AwsRefused,
     AwsUnavailable,
@@ -385,7 +384,7 @@ def confirmed(fleet, job):
 
 def test_while_someone_else_changes_the_fleet_nothing_is_rotated_or_retired_but_a_theft_is_ended(fleet, aws, command):
     before = statuses(fleet, aws)
-    definitions = build_definitions(fleet)
+    definitions = definitions_of(fleet)
     with Lock(aws, fleet.bucket, "ann@laptop") as lock:
         lock.take()
         for words, job in ((["rotate"], "rotate_claim"), (["retire", "--yes"], "retire_claim")):
@@ -440,18 +439,16 @@ def test_no_error_no_log_and_no_command_shows_a_private_key(fleet, aws, local_aw
     assert [line for line in lines if any(line in text for text in shown)] == []
 
 
-def test_the_jobs_of_the_ui_rotate_retire_and_revoke_and_their_record_holds_no_key(fleet, aws, tmp_path):
-    definitions, keys = build_definitions(fleet), []
-    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
-        for job in ("rotate_claim", "retire_claim", "revoke_claim", "rotate_claim", "retire_claim"):
-            ran = definitions.resolve_job_def(job).execute_in_process(
-                instance=instance, run_config=confirmed(fleet, job)
-            )
-            assert ran.success
-            keys.append(read_claim(fleet, aws).private_key)
+def test_the_jobs_of_the_ui_rotate_retire_and_revoke_and_their_record_holds_no_key(fleet, aws, instance, tmp_path):
+    definitions, keys = definitions_of(fleet), []
+    for job in ("rotate_claim", "retire_claim", "revoke_claim", "rotate_claim", "retire_claim"):
+        ran = definitions.resolve_job_def(job).execute_in_process(instance=instance, run_config=confirmed(fleet, job))
+        assert ran.success
+        keys.append(read_claim(fleet, aws).private_key)
     [(_, status, current)] = statuses(fleet, aws)
     assert (status, current, len(set(keys))) == ("ACTIVE", True, 2)
     kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert b"rotate_claim" in kept
     assert [line for key in keys for line in key.splitlines()[1:-1] if line.encode() in kept] == []
 
 

@@ -1,6 +1,9 @@
-"""Kill an action with SIGKILL before and after each of its writing calls to AWS, run again what would be run again, and tell what there is then.
+"""Kill an action with SIGKILL before or after each of its writing calls to AWS, run again what would be run again, and
+tell what there is then.
 
-A kill at a reading call leaves what the kill after the writing call before it has left. A process of its own, because it forks: `python tests/helpers/crashes.py URL ACTION` prints one line of JSON for each kill.
+A kill at a reading call, or before a writing one, leaves what the kill after the writing call before it has left, unless
+another team makes something in between. A process of its own, because it forks: `python tests/helpers/crashes.py URL
+ACTION before-send,after-call` prints one line of JSON for each kill.
 """
 
 import json
@@ -163,10 +166,10 @@ ACTIONS = {
 """What there is before, what is killed, and what is run again."""
 
 
-def crashes(url, action, **settings):
-    """Yield a Crash for each call of an action, before and after it."""
+def crashes(url, action, *whens, **settings):
+    """Yield a Crash for each call of an action: `before-send`, `after-call`, or both."""
     prepare, killed, again = ACTIONS[action]
-    killers = {when: Killer(when) for when in ("before-send", "after-call")}
+    killers = {when: Killer(when) for when in whens}
     aws = Aws(Fleet().region, f"{uuid.uuid4().int % 10**12:012d}", url)
     for when, killer in killers.items():
         aws.session.events.register(when, killer)
@@ -272,5 +275,6 @@ def _forget(aws):
 
 
 if __name__ == "__main__":
-    for crash in crashes(sys.argv[1], sys.argv[2], **dict(each.split("=") for each in sys.argv[3:])):
+    url, chosen, whens, *wanted = sys.argv[1:]
+    for crash in crashes(url, chosen, *whens.split(","), **dict(each.split("=") for each in wanted)):
         sys.stdout.write(json.dumps(asdict(crash)) + "\n")

@@ -10,7 +10,7 @@ import pytest
 import sqlglot
 from aws_calls import watch
 from dict_store import DictStore
-from in_dagster import ALONE
+from in_dagster import ALONE, definitions_of
 
 from fleet_pipeline.assets.catalog import glue_tables
 from fleet_pipeline.assets.catalog.checks import NO_CATALOG
@@ -18,7 +18,6 @@ from fleet_pipeline.assets.lake import parquet
 from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.cloud.blueprint import blueprint
 from fleet_pipeline.cloud.reconcile import Action, plan, reconcile, remove
-from fleet_pipeline.definitions import build_definitions
 from fleet_pipeline.lake.catalog.tables import database, ddl, table
 from fleet_pipeline.lake.contract import KINDS, Column, Contract
 from fleet_pipeline.lake.layout import Lake
@@ -153,7 +152,7 @@ def test_the_assets_keep_the_table_in_step_with_the_recorded_schema(aws, fleet):
         reconcile(blueprint(fleet)[part].resource, aws)
     rule, instance = fleet.rules[0], dg.DagsterInstance.ephemeral()
     keys = [glue_tables.database_key(ALONE), glue_tables.key(ALONE, rule)]
-    job = build_definitions(fleet).get_repository_def().get_implicit_job_def_for_assets(keys)
+    job = definitions_of(fleet).get_repository_def().get_implicit_job_def_for_assets(keys)
 
     def columns_after(**message):
         key = rule.raw_key(RawName(HOUR.start_ms, str(uuid.uuid4())))
@@ -183,7 +182,7 @@ def test_a_check_is_red_while_a_table_is_behind_the_lake_and_green_once_it_was_m
     rule, instance, repository = (
         fleet.rules[0],
         dg.DagsterInstance.ephemeral(),
-        build_definitions(fleet).get_repository_def(),
+        definitions_of(fleet).get_repository_def(),
     )
     parts = Lake(S3Store(aws, fleet.lake_bucket), fleet.parquet_prefix)
 
@@ -224,7 +223,7 @@ def test_a_check_is_red_while_a_table_is_behind_the_lake_and_green_once_it_was_m
 
 
 def test_once_there_is_the_database_a_table_follows_when_its_rule_was_compacted():
-    definitions, instance = build_definitions(replace(Fleet(), start="2026-11-22")), dg.DagsterInstance.ephemeral()
+    definitions, instance = definitions_of(replace(Fleet(), start="2026-11-22")), dg.DagsterInstance.ephemeral()
 
     def asked(cursor=None):
         keys = dg.AssetSelection.assets(*(glue_tables.key(ALONE, rule) for rule in FLEET.rules))
