@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import wraps
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.progress import Progress as Bar
@@ -42,17 +44,37 @@ def hour(text: str) -> Hour:
         raise InvalidName("hour", text, "write an hour as 2026-11-23-10:00 or a day as 2026-11-23 (UTC)") from error
 
 
+def _through(text: str) -> Hour:
+    """Return the end of an hour or day that is included."""
+    return Hour(hour(text).start + timedelta(days=1)) if _DAY.fullmatch(text) else hour(text).next
+
+
 def _over_hours(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that choose rules and hours."""
-    command = click.option("--to", "end", type=hour, required=True, help="The first hour or day that is left out.")(
-        command
-    )
-    command = click.option(
-        "--from", "start", type=hour, required=True, help="The first hour (2026-11-23-10:00) or day (2026-11-23), UTC."
-    )(command)
-    return click.option(
-        "--rule", "keys", multiple=True, help="A rule's key; may be given several times. All rules without it."
-    )(command)
+    """Give a command the options that choose rules and hours; it is given `start` and, whichever was said, `end`."""
+
+    @wraps(command)
+    def with_an_end(*of: Any, to: Hour | None, through: Hour | None, **given: Any) -> None:
+        end = to or through
+        if end is None or (to and through):
+            raise click.UsageError("say where it ends: --through, the last hour or day, or --to, the first left out")
+        command(*of, end=end, **given)
+
+    options = [
+        click.option("--rule", "keys", multiple=True, help="A rule's key; may be given several times. All without it."),
+        click.option(
+            "--from",
+            "start",
+            type=hour,
+            metavar="HOUR",
+            required=True,
+            help="The first hour (2026-11-23-10:00) or day (2026-11-23), UTC.",
+        ),
+        click.option("--through", type=_through, metavar="HOUR", help="The last hour or day; it is included."),
+        click.option("--to", type=hour, metavar="HOUR", help="Or: the first hour or day that is left out."),
+    ]
+    for option in reversed(options):
+        with_an_end = option(with_an_end)
+    return with_an_end
 
 
 @click.command()
@@ -422,7 +444,8 @@ def _hours(start: Hour, end: Hour) -> list[Hour]:
     """Return the hours of a range that have begun. Raises InvalidName when there are none."""
     last = min(end.start, datetime.now(UTC))
     if start.start >= last:
-        why = "--from must be before --to" if start >= end else "no hour of it has begun; --from must be in the past"
+        before = "--from must be before --to, which is left out; --through includes its hour or day"
+        why = before if start >= end else "no hour of it has begun; --from must be in the past"
         raise InvalidName("range", f"{start.partition_key} until {end.partition_key}", why)
     return [
         Hour(start.start + timedelta(hours=number)) for number in range(-((start.start - last) // timedelta(hours=1)))

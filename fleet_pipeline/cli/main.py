@@ -58,8 +58,11 @@ def fleet_command(context: click.Context) -> None:
 def settings_command(fleet: Fleet) -> None:
     """List every setting: its value, what it means, why its default is what it is.
 
-    Through a pipe: NAME=value, a line each.
+    Through a pipe: NAME=value, a line each. What `fleet plan` would refuse of them before it asks AWS is refused here.
     """
+    from fleet_pipeline.cloud.blueprint import shown
+
+    shown(fleet)
     if not console.is_terminal:  # whoever reads it by a program wants names and values whole
         for name, value in settings.values(fleet):
             click.echo(f"{name}={value}")

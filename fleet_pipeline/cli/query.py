@@ -34,9 +34,10 @@ _DAY = click.DateTime(["%Y-%m-%d"])
 
 def _over_days(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that choose days."""
-    command = click.option("--to", "last", type=_DAY, help="The last day, UTC; it is included.")(command)
+    said = "The last day, UTC; it is included (--to is the older name)."
+    command = click.option("--through", "--to", "last", type=_DAY, help=said)(command)
     return click.option(
-        "--from", "first", type=_DAY, help="The first day, UTC (2026-11-23). Without it, and --to, all days."
+        "--from", "first", type=_DAY, help="The first day, UTC (2026-11-23). Without it, and --through, all days."
     )(command)
 
 

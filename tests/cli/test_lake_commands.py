@@ -3,6 +3,7 @@
 import json
 import uuid
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -95,6 +96,42 @@ def test_a_range_without_hours_is_refused(fleet, command, start, end, why):
     )
     assert isinstance(refused.exception, InvalidName)
     assert why in str(refused.exception)
+
+
+ENDS = [
+    ("--through", "2026-11-20", 24),
+    ("--to", "2026-11-21", 24),
+    ("--through", "2026-11-20-01:00", 2),
+    ("--to", "2026-11-20-01:00", 1),
+]
+
+
+@pytest.mark.parametrize(("option", "end", "hours"), ENDS)
+def test_through_includes_its_hour_or_day_and_to_leaves_it_out(run, option, end, hours):
+    output = run("compact", "--processes", "1", "--rule", "rule1", "--from", "2026-11-20", option, end)
+    assert rows_of(output, "rule1")[0] == str(hours)
+
+
+@pytest.mark.parametrize("ends", [[], ["--to", "2026-11-21", "--through", "2026-11-20"]])
+def test_a_range_has_one_end(fleet, ends):
+    given = ["compact", "--from", "2026-11-20", *ends]
+    refused = CliRunner().invoke(fleet_command, given, env={"FLEET_ACCOUNT": fleet.account})
+    assert refused.exit_code == 2
+    assert "say where it ends" in refused.output
+
+
+def test_every_command_with_a_range_of_instants_takes_through_and_no_command_means_two_things_by_it():
+    ranges = {name: options for name, options in options_of(fleet_command) if "--from" in options}
+    assert len(ranges) >= 4
+    assert {name for name, options in ranges.items() if "--through" not in options} == set()
+
+
+def options_of(group, names=()):
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from options_of(command, (*names, name))
+        else:
+            yield " ".join((*names, name)), {each for option in command.params for each in option.opts}
 
 
 def test_an_hour_that_cannot_be_compacted_is_named_and_the_others_are_done(run, fleet, aws):

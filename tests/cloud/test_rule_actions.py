@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import botocore.session
 import pytest
+from click.testing import CliRunner
 
+from fleet_pipeline.cli.main import fleet_command
 from fleet_pipeline.cloud.blueprint import blueprint
 from fleet_pipeline.cloud.documents.actions import RIGHTS, action_rights, given_roles
 from fleet_pipeline.cloud.documents.iam import boundary_policy, roles_policy
@@ -183,6 +185,19 @@ def test_what_is_wrong_with_an_action_is_named_before_any_call(action, place, wh
     assert caught.value.setting == f"rules[0].{place}"
     assert why in str(caught.value)
     assert "class" not in str(caught.value)
+
+
+@pytest.mark.parametrize("command", ["settings", "plan"])
+def test_what_is_wrong_with_an_action_is_refused_where_the_settings_are_read_as_where_they_are_planned(
+    command, tmp_path, monkeypatch
+):
+    (tmp_path / "fleet.toml").write_text(
+        '[[rules]]\nkey = "fast"\ntopic = "vehicles/#"\n[[rules.actions]]\nfaxx = { number = "1" }\n'
+    )
+    monkeypatch.chdir(tmp_path)
+    refused = CliRunner().invoke(fleet_command, [command])
+    assert isinstance(refused.exception, InvalidSetting)
+    assert refused.exception.setting == "rules[0].actions[0]"
 
 
 def test_cloudformation_has_the_actions_in_its_own_spelling_and_leaves_the_users_names_alone():
