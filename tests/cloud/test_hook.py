@@ -17,9 +17,11 @@ from functools import reduce
 from typing import Any
 
 import boto3
+import botocore.session
 import lambda_function as hook
 import pytest
 from botocore.exceptions import ClientError
+from botocore.loaders import create_loader
 from deadline import DEADLINE_S
 from examples import tries
 from hypothesis import example, given, settings
@@ -407,7 +409,14 @@ def registry(environment) -> Iterator[Any]:
         hook, "DEADLINE_S", 60
     )  # moto answers in this process, which may have to wait for a busy machine
     with mock_aws():
+        session = botocore.session.get_session()
+        session.register_component("data_loader", DESCRIPTIONS)
+        boto3.setup_default_session(botocore_session=session)
         yield boto3.client("iot")
+
+
+DESCRIPTIONS = create_loader()
+"""AWS's services as botocore describes them, read once for all of these tests: moto forgets boto3's session with each."""
 
 
 @pytest.fixture
