@@ -25,7 +25,7 @@ ui: $(STAMP) ## Dagster's UI on http://127.0.0.1:3000 (PORT=3001 for another por
 dev: $(DEV) ## the developers' tools, which the demo and the UI do without; whatever needs them installs them
 
 quick: $(DEV) ## what can be proved in a minute, without AWS on this machine
-	$(BIN)/python -m pytest -n auto --dist loadscope -m "not whole and not crash" --ignore tests/end_to_end
+	$(BIN)/python -m pytest -n auto --dist loadscope -m "not whole and not crash" --ignore tests/end_to_end --ignore tests/local
 
 test: $(DEV) check ## everything that is promised, proved
 	$(BIN)/python -m pytest -n auto --dist loadscope

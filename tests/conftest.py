@@ -30,7 +30,7 @@ settings.load_profile("here")
 def pytest_collection_modifyitems(items):
     """Mark what needs AWS on this machine, or goes the whole way: `make quick` leaves it out."""
     for item in items:
-        if "local_aws" in item.fixturenames or "end_to_end" in item.path.parts:
+        if "local_aws" in item.fixturenames or item.path.parent.name in {"end_to_end", "local"}:
             item.add_marker("whole")
 
 
