@@ -7,6 +7,7 @@ from uuid import uuid4
 from dict_store import DictStore
 
 from fleet_pipeline.account import Account
+from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.cloud.blueprint import blueprint
 from fleet_pipeline.cloud.reconcile import reconcile
 from fleet_pipeline.lake.iceberg.sync import sync
@@ -23,10 +24,13 @@ HOURS = [Hour.parse("2026-11-23-09:00"), Hour.parse("2026-11-23-10:00")]
 class Filled:
     """A fleet's lake on AWS on this machine, to which messages are added hour by hour."""
 
-    def __init__(self, fleet):
+    def __init__(self, fleet, catalog=None):
         self.fleet, self.aws = fleet, Account.of(fleet).aws
         reconcile(blueprint(fleet)["lake_bucket"].resource, self.aws)
         self.raw, self.rule = DictStore(), fleet.rules[0]
+        if catalog:
+            self.tables = Tables(fleet, self.aws, catalog(self.aws), S3Store(self.aws, fleet.lake_bucket))
+            return
         self.tables = Tables.of(fleet, self.aws, Account.of(fleet).catalog_uri(fleet.iceberg_uri))
 
     @property

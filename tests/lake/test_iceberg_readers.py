@@ -2,12 +2,14 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import duckdb
 import polars as pl
 import pytest
 from iceberg_lake import HOURS, Filled
+from pyiceberg.catalog import load_catalog
 from test_query_page import (  # noqa: F401 (fixtures are asked for by name)
     EXAMPLES,
     QUESTIONS,
@@ -21,11 +23,13 @@ from test_query_page import (  # noqa: F401 (fixtures are asked for by name)
 
 from fleet_pipeline.account import Account
 from fleet_pipeline.lake import query
+from fleet_pipeline.lake.iceberg.check import compare
+from fleet_pipeline.lake.iceberg.files import properties_of
 from fleet_pipeline.lake.iceberg.maintenance import maintain
 from fleet_pipeline.lake.iceberg.scans import scans
 from fleet_pipeline.lake.iceberg.sync import sync
-from fleet_pipeline.lake.iceberg.tables import Tables
-from fleet_pipeline.model.errors import NotOurTable
+from fleet_pipeline.lake.iceberg.tables import NAME, Tables
+from fleet_pipeline.model.errors import CatalogRefused, NotOurTable
 
 PATHS = "strftime(_ts, '%Y-%m-%d') AS date, CAST(hour(_ts) AS INTEGER) AS hour"
 """What the lake's paths say, by the instant of receipt."""
@@ -190,3 +194,36 @@ def test_two_stale_handles_of_a_glue_table_end_with_every_file_once(in_glue):
         done = [*both.map(lambda tables: sync(tables, in_glue.rule), handles)]
     assert [each.files for each in done] == [2, 2]
     assert (in_glue.sync().files, in_glue.rows().num_rows) == (2, 6)
+
+
+@pytest.fixture
+def in_rest(make_fleet, local_aws):
+    """The REST endpoint of Glue's catalog on this machine, with signatures, which PyIceberg is told of by its own settings.
+
+    It keeps each metadata.json in a bucket of its own, whatever it is told; manifests lie where we say.
+    """
+    mine = make_fleet()
+    chosen = {"iceberg": "rest", "iceberg_uri": f"{local_aws.url}/iceberg", "iceberg_warehouse": mine.account}
+    signed = {
+        "rest.sigv4-enabled": "true",
+        "rest.signing-name": "glue",
+        "rest.signing-region": mine.region,
+        "client.access-key-id": mine.account,
+        "client.secret-access-key": local_aws.secret,
+        "client.region": mine.region,
+    }
+    place = {"type": "rest", "uri": chosen["iceberg_uri"], "warehouse": mine.account}
+    return Filled(replace(mine, **chosen), lambda aws: load_catalog(NAME, **place, **signed, **properties_of(aws)))
+
+
+def test_in_a_rest_catalog_a_table_is_made_and_follows_and_a_server_that_forgets_no_snapshot_is_named(in_rest):
+    in_rest.add(HOURS[0], *({"speed_kmh": 1} for _ in range(3)))
+    assert in_rest.sync().rows == 3
+    in_rest.add(HOURS[1], *({"speed_kmh": 1, "tags": ["a"]} for _ in range(4)))
+    in_rest.generation()
+    assert (in_rest.sync().rows, in_rest.rows().num_rows) == (7, 7)
+    assert compare(in_rest.tables, in_rest.rule).same
+    assert maintain(in_rest.tables, in_rest.rule, datetime.now(UTC)).manifests == 1
+    with pytest.raises(CatalogRefused, match="did not forget"):  # this server knows no removal of snapshots
+        maintain(in_rest.tables, in_rest.rule, datetime.now(UTC) + timedelta(days=30))
+    assert in_rest.rows().num_rows == 7

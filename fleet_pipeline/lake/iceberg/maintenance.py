@@ -50,11 +50,14 @@ def maintain(tables: Tables, rule: Rule, now: datetime, unfinished: timedelta = 
     before = tables.find(rule)
     if before is None:
         return None
+    tables.check_place(*place(_metadata_of(before)))
     with tables.asking():
         manifests = len(_manifests(before, before.current_snapshot()))
         snapshots = len(before.snapshots())
     changed(tables, rule, _merged)
-    changed(tables, rule, partial(_expired, until=now - timedelta(days=tables.fleet.iceberg_snapshot_days)))
+    changed(
+        tables, rule, partial(_expired, tables=tables, until=now - timedelta(days=tables.fleet.iceberg_snapshot_days))
+    )
     table = tables.made(rule)
     with tables.asking():
         left, gone = _sorted(_objects(tables, table), referred(table, table.snapshots()), now - unfinished)
@@ -98,20 +101,21 @@ def _merged(table: Table) -> None:
         producer.commit()
 
 
-def _expired(table: Table, until: datetime) -> None:
+def _expired(table: Table, tables: Tables, until: datetime) -> None:
     """Forget the snapshots that were made before an instant, but the current one."""
     old = [snapshot.snapshot_id for snapshot in table.snapshots() if snapshot.timestamp_ms < until.timestamp() * 1000]
     current = table.current_snapshot()
     if forgotten := [number for number in old if not current or number != current.snapshot_id]:
-        expire(table, forgotten)
+        expire(tables, table, forgotten)
+
+
+def _metadata_of(table: Table) -> str:
+    return f"{table.location().rstrip('/')}/metadata/"
 
 
 def _objects(tables: Tables, table: Table) -> list[ObjectVersion]:
-    """Return every version below a table's place. Raises CatalogRefused where that is not below the lake's: it is not
-    ours to clear.
-    """
-    bucket, key = place(f"{table.location().rstrip('/')}/metadata/")
-    tables.check_place(bucket, key)
+    """Return every version below a table's place."""
+    _, key = place(_metadata_of(table))
     return [version for page in tables.store.versions(key) for version in page]
 
 

@@ -52,7 +52,7 @@ def _expired(tables: Tables, table: Table, paths: set[str]) -> tuple[tuple[int, 
         return (), 0
     numbers = tuple(snapshot.snapshot_id for snapshot in led)
     needed = referred(table, led)
-    expire(table, numbers)
+    expire(tables, table, numbers)
     return numbers, _delete(tables, needed - referred(table, table.snapshots()))
 
 

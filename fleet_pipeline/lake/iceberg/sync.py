@@ -22,7 +22,7 @@ from fleet_pipeline.lake.iceberg.columns import described, updates, wanted_schem
 from fleet_pipeline.lake.iceberg.data_files import entries, entry, partition
 from fleet_pipeline.lake.iceberg.tables import Tables
 from fleet_pipeline.lake.layout import Lake, LakePart
-from fleet_pipeline.model.errors import CatalogUnavailable
+from fleet_pipeline.model.errors import CatalogRefused, CatalogUnavailable
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.rule import Rule
 
@@ -102,14 +102,17 @@ def changed(tables: Tables, rule: Rule, change: Callable[[Table], T], sleep: Cal
     )
 
 
-def expire(table: Table, snapshots: Sequence[int]) -> None:
+def expire(tables: Tables, table: Table, snapshots: Sequence[int]) -> None:
     """Forget snapshots of a table, in one commit. Raises CommitFailedException where somebody else has just forgotten
-    one of them.
+    one of them, CatalogRefused where the catalog took the commit and has them still.
     """
     try:
         table.maintenance.expire_snapshots().by_ids([*snapshots]).commit()
     except ValueError as error:
         raise CommitFailedException(str(error)) from error
+    if kept := {*snapshots} & {snapshot.snapshot_id for snapshot in table.snapshots()}:
+        why = f"it did not forget {len(kept)} snapshots of {'.'.join(table.name())}, which it was told to"
+        raise CatalogRefused(tables.fleet.iceberg_catalog, why)
 
 
 def _brought(tables: Tables, rule: Rule, table: Table) -> Synced:
