@@ -70,10 +70,10 @@ lock: $(DEV) ## write the lock files anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-strip-extras --universal --python-version 3.11 \
 	  --no-header --no-annotate --extra dev pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-strip-extras --universal --python-version 3.11 \
-	  --no-header --no-annotate --extra ui --extra local --extra analytics --constraint requirements.lock \
+	  --no-header --no-annotate --extra ui --extra local --extra analytics --extra iceberg --constraint requirements.lock \
 	  pyproject.toml requirements-demo.in -o requirements-demo.lock
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-strip-extras --universal --python-version 3.11 \
-	  --no-header --no-annotate --extra ui --extra analytics --extra production --constraint requirements.lock \
+	  --no-header --no-annotate --extra ui --extra analytics --extra iceberg --extra production --constraint requirements.lock \
 	  pyproject.toml deploy/build.in -o deploy/requirements.lock
 
 # Tools that look at what is shipped have an environment of their own: none of them is part of it.

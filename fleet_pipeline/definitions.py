@@ -13,6 +13,8 @@ from fleet_pipeline.assets.alerts import alert_sensors
 from fleet_pipeline.assets.catalog.checks import catalog_checks
 from fleet_pipeline.assets.catalog.glue_tables import catalog_assets
 from fleet_pipeline.assets.catalog.sensors import table_sensor
+from fleet_pipeline.assets.iceberg.tables import iceberg_assets
+from fleet_pipeline.assets.iceberg.upkeep import upkeep_job, upkeep_schedule
 from fleet_pipeline.assets.lake.errors import error_assets
 from fleet_pipeline.assets.lake.jobs import replay_job
 from fleet_pipeline.assets.lake.late_data import late_data_checks
@@ -136,9 +138,6 @@ class _Iceberg:
             if scope.fleet.iceberg:
                 raise MissingExtra("PyIceberg", "iceberg")
             return cls()
-        from fleet_pipeline.assets.iceberg.tables import iceberg_assets  # noqa: PLC0415 (it imports PyIceberg)
-        from fleet_pipeline.assets.iceberg.upkeep import upkeep_job, upkeep_schedule  # noqa: PLC0415
-
         return cls(iceberg_assets(scope), [upkeep_job(scope)], [upkeep_schedule(scope)])
 
 

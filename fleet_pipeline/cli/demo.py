@@ -163,7 +163,7 @@ def _derive(dagster: _Dagster, hours: Sequence[Hour]) -> None:
     days = sorted({f"{hour.start:%Y-%m-%d}" for hour in hours})
     made: Counter[str] = Counter()
     for names, tags in (
-        (("catalog", "errors"), {}),
+        (("catalog", "errors", "iceberg"), {}),
         (("vehicles/hourly",), _range(hours)),
         (("vehicles/daily",), range_tags(days[0], days[-1])),
     ):

@@ -1,23 +1,31 @@
-"""The Iceberg table of each rule: brought to what the lake has whenever that has grown, and held against it."""
+"""The Iceberg table of each rule: brought to what the lake has whenever that has grown, and held against it.
+
+PyIceberg is imported by the runs that need it: it takes a second of a processor, and every run loads this module.
+"""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from fleet_pipeline.assets.lake import parquet
 from fleet_pipeline.assets.shared.failures import reported
 from fleet_pipeline.assets.shared.scope import Scope
-from fleet_pipeline.lake.iceberg.check import NAMED, Compared, compare
-from fleet_pipeline.lake.iceberg.sync import Synced, sync
-from fleet_pipeline.lake.iceberg.tables import Tables
 from fleet_pipeline.model.plain import in_markdown
 from fleet_pipeline.model.rule import Rule
+
+if TYPE_CHECKING:
+    from fleet_pipeline.lake.iceberg.check import Compared
+    from fleet_pipeline.lake.iceberg.sync import Synced
+    from fleet_pipeline.lake.iceberg.tables import Tables
 
 GROUP = "iceberg"
 
 SAME = "table_is_the_lake"
 """The check that a table has the files, the bytes, the rows and the columns of the lake, and no others."""
+
+NAMED = 5
+"""Differences that are named; the others are counted."""
 
 COUNTED = 100
 """Files, the newest, of which each run counts the rows in the lake: a GET each. `fleet iceberg check` counts all."""
@@ -33,8 +41,10 @@ def key(scope: Scope, rule: Rule) -> dg.AssetKey:
     return scope.key(GROUP, rule.key)
 
 
-def opened(scope: Scope, resources: Any) -> Tables:
+def opened(scope: Scope, resources: Any) -> "Tables":
     """Return the tables in the catalog that the settings choose. Raises CatalogRefused, CatalogUnavailable."""
+    from fleet_pipeline.lake.iceberg.tables import Tables  # noqa: PLC0415 (see above)
+
     account = scope.account(resources)
     return Tables.of(scope.fleet, account.aws, account.opened.catalog_uri(scope.fleet.iceberg_uri))
 
@@ -54,6 +64,9 @@ def _table(scope: Scope, rule: Rule) -> dg.AssetsDefinition:
         required_resource_keys={scope.account_key},
     )
     def iceberg_table(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
+        from fleet_pipeline.lake.iceberg.check import compare  # noqa: PLC0415 (see above)
+        from fleet_pipeline.lake.iceberg.sync import sync  # noqa: PLC0415
+
         with reported():
             tables = opened(scope, context.resources)
             done = sync(tables, rule)
@@ -65,7 +78,7 @@ def _table(scope: Scope, rule: Rule) -> dg.AssetsDefinition:
     return iceberg_table
 
 
-def _metadata(done: Synced) -> dict[str, Any]:
+def _metadata(done: "Synced") -> dict[str, Any]:
     return {
         "dagster/table_name": done.name,
         "dagster/row_count": done.rows,
@@ -80,7 +93,7 @@ def _metadata(done: Synced) -> dict[str, Any]:
     }
 
 
-def _result(found: Compared) -> dg.AssetCheckResult:
+def _result(found: "Compared") -> dg.AssetCheckResult:
     more = f"\n\nand {len(found.differences) - NAMED} more" if len(found.differences) > NAMED else ""
     said = "\n".join(f"- {in_markdown(each)}" for each in found.differences[:NAMED]) + more
     return dg.AssetCheckResult(

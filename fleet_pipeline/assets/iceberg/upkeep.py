@@ -1,6 +1,7 @@
 """What keeps the Iceberg tables small, once a day."""
 
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -8,7 +9,9 @@ from fleet_pipeline.assets.iceberg import tables
 from fleet_pipeline.assets.shared.failures import reported
 from fleet_pipeline.assets.shared.launched import launched
 from fleet_pipeline.assets.shared.scope import Scope
-from fleet_pipeline.lake.iceberg.maintenance import Maintained, maintain
+
+if TYPE_CHECKING:
+    from fleet_pipeline.lake.iceberg.maintenance import Maintained
 
 JOB = "maintain_iceberg"
 
@@ -21,6 +24,8 @@ def upkeep_job(scope: Scope) -> dg.JobDefinition:
 
     @launched(scope, "maintain_iceberg_op", JOB, "Merge manifests, forget old snapshots, remove unused metadata.")
     def maintain_all(context: dg.OpExecutionContext) -> None:
+        from fleet_pipeline.lake.iceberg.maintenance import maintain  # noqa: PLC0415 (as in `tables`)
+
         with reported():
             opened, now = tables.opened(scope, context.resources), datetime.now(UTC)
             done = [found for rule in scope.fleet.rules if (found := maintain(opened, rule, now))]
@@ -41,7 +46,7 @@ def upkeep_schedule(scope: Scope) -> dg.ScheduleDefinition:
     )
 
 
-def _record(done: Maintained) -> dg.TableRecord:
+def _record(done: "Maintained") -> dg.TableRecord:
     return dg.TableRecord(
         {
             "table": done.name,
