@@ -249,6 +249,31 @@ def test_with_own_keys_aws_never_sees_the_private_key(aws, elsewhere):
     assert load_pem_private_key(read_claim(fleet, aws).private_key.encode(), None).key_size == 2048
 
 
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("behind", [1, 100])
+def test_a_former_certificate_that_a_listing_hides_is_retired_once_it_shows_it_and_otherwise_nothing_is_lost(
+    aws, elsewhere, behind, named
+):
+    fleet = elsewhere()
+    former = held(Claims.of(fleet), aws)[0].certificate_id
+    life.rotate(fleet, aws)
+    before, own = all_of_it(fleet, aws), Aws(fleet.region, fleet.account, aws.endpoint_url)
+    times = iter(range(behind))
+
+    def hide(parsed, **_):
+        if next(times, None) is not None:
+            parsed["targets"] = [each for each in parsed["targets"] if not each.endswith(former)]
+
+    own.iot.meta.events.register("after-call.iot.ListTargetsForPolicy", hide)
+    if behind == 1:
+        assert life.retire(fleet, own, former if named else "", sleep=lambda _: None) == [former]
+        return
+    with pytest.raises(AwsUnavailable, match=former):
+        life.retire(fleet, own, former if named else "", sleep=lambda _: None)
+    assert all_of_it(fleet, aws) == before
+    assert life.retire(fleet, aws) == [former]
+
+
 def test_a_certificate_of_another_key_than_was_sent_is_not_given_out_and_nothing_is_left_of_it(aws, elsewhere):
     fleet = elsewhere()
     own = Aws(fleet.region, fleet.account, aws.endpoint_url)

@@ -114,6 +114,16 @@ def stored_pem(aws: Aws, bucket: str) -> str | None:
     return None
 
 
+def former_pems(aws: Aws, bucket: str) -> list[str]:
+    """Return the PEMs that were in its place before, of which a retirement leaves none."""
+    with absent("NoSuchBucket"):
+        pages: Any = aws.s3.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=CERTIFICATE)
+        former = [each for page in pages for each in page.get("Versions", []) if not each["IsLatest"]]
+        read = (aws.s3.get_object(Bucket=bucket, Key=CERTIFICATE, VersionId=each["VersionId"]) for each in former)
+        return [each["Body"].read().decode() for each in read]
+    return []
+
+
 def status(aws: Aws, certificate: str) -> str | None:
     """Return a certificate's status, or None when AWS IoT does not know it."""
     with absent("ResourceNotFoundException"):

@@ -3,7 +3,7 @@ minutes.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,10 +16,12 @@ from fleet_pipeline.cloud.claims.certificates import (
     Claims,
     Held,
     delete_versions,
+    former_pems,
     held,
     set_status,
     status,
 )
+from fleet_pipeline.cloud.claims.keys import certificate_id as id_of
 from fleet_pipeline.cloud.claims.making import finish, replace_current
 from fleet_pipeline.cloud.reconcile import patiently
 from fleet_pipeline.cloud.spreading import Sleep, delete_certificate
@@ -99,16 +101,34 @@ def _retire(fleet: Fleet, aws: Aws, certificate_id: str, gone: list[str], sleep:
     with doing("retire the former claim certificates"):
         finish(claims, aws)
         found = [each for each in held(claims, aws) if each.certificate_id not in gone]
+        hidden = _hidden(claims, aws, {*gone, *(each.certificate_id for each in found)})
+        if hidden and certificate_id in {"", *hidden}:
+            why = f"AWS IoT does not list {hidden[0]} among those of the claim policy yet, and it has it"
+            raise AwsUnavailable("retire the former claim certificates", "NotYetVisible", why)
         retired = (
             [] if certificate_id in gone else _named(found, certificate_id) if certificate_id else _all_former(found)
         )
         for each in retired:
             delete(claims, aws, each, sleep)
             gone.append(each.certificate_id)
-        if len(retired) == len(
-            [each for each in found if not each.current]
-        ):  # otherwise keys of others are among the versions
+        if not hidden and len(retired) == len([each for each in found if not each.current]):
+            # otherwise keys of others are among the versions
             delete_versions(aws, claims.bucket, f"{FOLDER}/", noncurrent_only=True)
+
+
+def _hidden(claims: Claims, aws: Aws, known: Collection[str]) -> list[str]:
+    """Return the ids of certificates that were given out before, have the claim policy and are not on its list: a
+    listing may be behind.
+    """
+    given_out = {id_of(pem) for pem in former_pems(aws, claims.bucket)} - {*known}
+    return sorted(each for each in given_out if claims.policy_name in _policies(aws, claims.arn(each)))
+
+
+def _policies(aws: Aws, arn: str) -> list[str]:
+    with absent("ResourceNotFoundException"):
+        pages = aws.iot.get_paginator("list_attached_policies").paginate(target=arn)
+        return [policy["policyName"] for page in pages for policy in page["policies"]]
+    return []
 
 
 def _all_former(found: Sequence[Held]) -> list[Held]:
