@@ -466,3 +466,19 @@ def test_the_command_prints_the_document(command):
 def test_no_rights_to_make_roles_are_printed_for_a_fleet_without_a_boundary():
     with pytest.raises(InvalidSetting, match="FLEET_ROLE_BOUNDARY=own"):
         PROVISIONER["roles"](replace(FLEET, role_boundary=""))
+
+
+@pytest.mark.parametrize("catalog", ["off", "sql", "glue"])
+def test_who_compacts_deletes_icebergs_metadata_alone_and_only_where_there_is_a_catalog(catalog):
+    place = {"iceberg_namespace": "tables"} if catalog == "glue" else {}
+    statements = compaction_policy(replace(FLEET, iceberg=catalog, **place))["Statement"]
+    deleting = [each for each in statements if any("Delete" in action for action in each["Action"])]
+    metadata = {
+        "Sid": "RemoveUnusedIcebergMetadata",
+        "Effect": "Allow",
+        "Action": ["s3:DeleteObjectVersion"],
+        "Resource": f"arn:aws:s3:::{FLEET.lake_bucket}/{FLEET.parquet_prefix}/_iceberg/*",
+    }
+    assert deleting == ([] if catalog == "off" else [metadata])
+    reached = {resource for each in statements for resource in each["Resource"] if "/tables" in resource}
+    assert bool(reached) is (catalog == "glue")
