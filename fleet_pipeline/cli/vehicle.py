@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fleet_pipeline.account import Account
+from fleet_pipeline.cli.personal import export
 from fleet_pipeline.cli.shown import console, progress
 from fleet_pipeline.cloud.enrolment import allow_list
 from fleet_pipeline.cloud.enrolment.hook_log import EVER, decisions
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 @click.group()
 def vehicle() -> None:
     """Vehicles, as the AWS IoT SDK sees them: over mTLS, with certificates of their own."""
+
+
+vehicle.add_command(export)
 
 
 @vehicle.command("register")

@@ -30,7 +30,9 @@
     │   ├── NotRegistered         the vehicle has no certificate of its own
     │   ├── NoAuthority           the certificate authority's key is not on this machine
     │   ├── ConnectionFailed      the broker did not let the vehicle in, or the connection was lost (retryable)
-    │   └── PublishRefused        the broker did not take a message
+    │   ├── PublishRefused        the broker did not take a message
+    │   ├── VehicleUnknown        nothing is held on a vehicle of this name
+    │   └── NotThisVehicle        an erasure was not confirmed with the vehicle's own serial; nothing was changed
     ├── HookMissing               this installation lacks the source of the hook; nothing was changed
     ├── DemoStopped               the demo was interrupted, or one of its runs failed
     ├── AlreadyThere              a file that would be written is there; nothing was changed
@@ -492,6 +494,32 @@ class PublishRefused(VehicleError):
 
     def __str__(self) -> str:
         return f"{self.client_id!r} could not publish to {self.topic!r}: {self.why}"
+
+
+class VehicleUnknown(VehicleError):
+    """Nothing is held on a vehicle of this name: no message, no row, no thing. Nothing was written."""
+
+    def __init__(self, name: str, alike: tuple[str, ...]) -> None:
+        super().__init__(name, alike)
+        self.name, self.alike = name, alike
+
+    def __str__(self) -> str:
+        others = f"; {len(self.alike)} others begin so, such as {self.alike[0]}: name one whole" if self.alike else ""
+        return f"nothing is held on a vehicle {self.name!r}: no message, no row and no thing{others}"
+
+
+class NotThisVehicle(VehicleError):
+    """An erasure wants the vehicle's serial typed once more, so that no slip does it. Nothing was changed."""
+
+    def __init__(self, serial: str) -> None:
+        super().__init__(serial)
+        self.serial = serial
+
+    def __str__(self) -> str:
+        return (
+            f"an erasure cannot be undone: nothing was changed; to go on, confirm it with the serial itself, "
+            f"{self.serial}; a dry run says what would go"
+        )
 
 
 class HookMissing(FleetError):

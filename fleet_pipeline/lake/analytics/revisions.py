@@ -28,7 +28,7 @@ REVISION = pa.field("revision", pa.int32())
 Computed = tuple[pa.Table, dict[str, int]]
 """The rows of a partition, and what is said beside them."""
 
-_NAME = re.compile(r"revision-[0-9]{5}\.parquet")
+_NAME = re.compile(r"revision-([0-9]{5})\.parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class DerivedTable:
         while True:
             found = self._revisions(partition)
             inputs = look()
-            digest = self._digest(inputs)
+            digest = self.digest(inputs)
             if found and (facts := self._facts(found[-1]))["inputs"] == digest:
                 return Revised(
                     found[-1].key,
@@ -87,10 +87,21 @@ class DerivedTable:
             if not found and not inputs:
                 return Revised(None, self.schema.append(REVISION).empty_table(), digest, written=False)
             computed, notes = compute(inputs)
-            rows = _numbered(computed.cast(self.schema), len(found))
-            key = f"{self._folder(partition)}revision-{len(found):05d}.parquet"
+            number = _number(found[-1]) + 1 if found else 0
+            rows = _numbered(computed.cast(self.schema), number)
+            key = f"{self._folder(partition)}revision-{number:05d}.parquet"
             if self._put(key, rows, {"inputs": digest, "notes": notes}):
                 return Revised(key, rows, digest, written=True, notes=notes)
+
+    def all_last(self) -> dict[str, LakePart]:
+        """Return the revision that counts of every partition, at one request for a thousand objects."""
+        found: dict[str, LakePart] = {}
+        for page in self.store.versions(f"{self.name}/"):
+            for version in page:
+                partition, _, name = version.key[len(self.name) + 1 :].rpartition("/")
+                if version.latest and _NAME.fullmatch(name):
+                    found[partition] = LakePart(version.key, version.size)
+        return found
 
     def _folder(self, partition: str) -> str:
         return f"{self.name}/{partition}/"
@@ -100,7 +111,8 @@ class DerivedTable:
         live = (version for page in self.store.versions(folder) for version in page if version.latest)
         return [LakePart(version.key, version.size) for version in live if _NAME.fullmatch(version.key[len(folder) :])]
 
-    def _digest(self, inputs: Sequence[LakePart]) -> str:
+    def digest(self, inputs: Sequence[LakePart]) -> str:
+        """Return what a revision says of the inputs that it was computed from."""
         return sha256("\n".join([f"{self.name} {self.version}", *(part.key for part in inputs)]).encode()).hexdigest()
 
     def _facts(self, revision: LakePart) -> dict[str, Any]:
@@ -112,6 +124,12 @@ class DerivedTable:
             facts = {FOOTER: json.dumps({"table": self.name, "version": self.version, **said})}
             pq.write_table(rows.replace_schema_metadata(facts), file, compression="zstd")
             return self.store.put_new(key, file)
+
+
+def _number(revision: LakePart) -> int:
+    """Return a revision's number: those before it may have been erased."""
+    found = _NAME.fullmatch(revision.key.rpartition("/")[2])
+    return int(found[1]) if found else 0
 
 
 def _numbered(rows: pa.Table, revision: int) -> pa.Table:

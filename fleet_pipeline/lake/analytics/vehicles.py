@@ -69,6 +69,9 @@ The distance is what the odometer gained between the day's first and last messag
 UNNAMED = "messages without a vehicle"
 """Note of an hour: messages that can be read, of which neither the raw key nor the message says whose they are."""
 
+UNREADABLE = "messages that cannot be read"
+"""Note of an hour: rows without typed columns, of which the table does not know whose they are."""
+
 MERGE_ROWS = 262_144
 """Rows of partial results after which those of one vehicle are made one: what memory holds, but for the vehicles
 themselves.
@@ -142,7 +145,10 @@ def seen(fleet: Fleet, lake: Lake, hour: Hour) -> Revised:
             for part in inputs:
                 for batch in _batches(fleet, opened(lake.store, part), contracts[origin[part.key]]):
                     partial.add(batch)
-            return _finite(database.execute(_SEEN).to_arrow_table().select(HOURLY.names)), {UNNAMED: partial.unnamed}
+            return _finite(database.execute(_SEEN).to_arrow_table().select(HOURLY.names)), {
+                UNNAMED: partial.unnamed,
+                UNREADABLE: partial.unreadable,
+            }
 
     return hourly_table(lake.store, fleet.vehicle_field).recompute(hour.path, parts, vehicles_of)
 
@@ -188,11 +194,14 @@ class _Partial:
         self._database, self._rows = database, 0
         self.unnamed = 0
         """Messages that can be read and are nobody's."""
+        self.unreadable = 0
+        """Rows that cannot be read."""
         self._insert("CREATE TABLE partial AS", _MESSAGES.empty_table())
 
     def add(self, batch: pa.Table) -> None:
         """Compute with a batch of `_MESSAGES`' columns."""
         self.unnamed += pc.sum(pc.and_(batch["readable"], batch["vehicle"].is_null())).as_py() or 0
+        self.unreadable += pc.sum(pc.invert(batch["readable"])).as_py() or 0
         self._insert("INSERT INTO partial", batch)
         self._rows += batch.num_rows
         if self._rows >= MERGE_ROWS:

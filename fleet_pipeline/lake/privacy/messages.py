@@ -1,0 +1,122 @@
+"""Which messages of an hour are one vehicle's: rows of the lake by the version that they stand for, and raw objects
+that have no row.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fleet_pipeline.aws.store import ObjectVersion, Store
+from fleet_pipeline.lake.fetching import RawHour, fetched
+from fleet_pipeline.lake.layout import Lake
+from fleet_pipeline.lake.reading import Identities, PartFile, opened
+from fleet_pipeline.lake.rows import IDENTITY, identity
+from fleet_pipeline.lake.whose import Naming, Undivided
+from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.rule import Rule
+
+Identity = tuple[str, str]
+"""Key and `_version` of a message."""
+
+_READ = ["_key", "_version", "_ts", "_client_id", "_payload"]
+
+
+@dataclass(frozen=True, slots=True)
+class Whom:
+    """One vehicle, and the instant before which its messages were received."""
+
+    naming: Naming
+    name: str
+    before_ms: int
+
+    def is_it(self, name: str) -> bool:
+        """Whether a name is this vehicle's."""
+        return name == self.name
+
+
+@dataclass(slots=True)
+class Marked:
+    """The messages of an hour that are a vehicle's."""
+
+    whole: dict[Identity, bytes | None] = field(default_factory=dict)
+    """Messages that are nobody else's, with their bytes."""
+    shared: dict[Identity, bytes] = field(default_factory=dict)
+    """Messages of several vehicles, with the bytes of this one's objects."""
+    undivided: set[Identity] = field(default_factory=set)
+    """Messages of several vehicles that cannot be taken apart."""
+
+    @property
+    def identities(self) -> set[Identity]:
+        """Those of which something can be given out or taken away."""
+        return {*self.whole, *self.shared}
+
+    def judge(self, whom: Whom, at: Identity, client_id: str | None, payload: bytes | None) -> None:
+        """Note a message if it is the vehicle's."""
+        try:
+            is_theirs, part = whom.naming.part_of(client_id, payload, whom.is_it)
+        except Undivided:
+            self.undivided.add(at)
+            return
+        if is_theirs and part == payload:
+            self.whole[at] = payload
+        elif is_theirs:
+            self.shared[at] = part or b""
+
+
+def marked(files: Sequence[PartFile], whom: Whom) -> Marked:
+    """Return which messages of some parts are a vehicle's. Reads every payload of them."""
+    found = Marked()
+    for file in files:
+        for batch in file.batches(_READ):
+            for key, version, millis, client_id, payload in _messages(batch):
+                if millis < whom.before_ms:
+                    found.judge(whom, (key, version), client_id, payload)
+    return found
+
+
+def _messages(batch: pa.Table) -> Iterator[tuple[Any, ...]]:
+    """Yield the columns of `_READ` of each row that stands for a version, its instant as milliseconds."""
+    rows = batch.filter(pc.equal(pc.utf8_length(batch["_version"]), IDENTITY))
+    columns = [rows[name].cast(pa.int64()) if name == "_ts" else rows[name] for name in _READ]
+    return zip(*(column.to_pylist() for column in columns), strict=True)
+
+
+def mask(batch: pa.Table, identities: Collection[Identity]) -> pa.Array:
+    """Return which rows stand for one of some versions, or for an element of one."""
+    versions = pc.utf8_slice_codeunits(batch["_version"], 0, IDENTITY).to_pylist()
+    return pa.array([pair in identities for pair in zip(batch["_key"].to_pylist(), versions, strict=True)], pa.bool_())
+
+
+@dataclass(slots=True)
+class Uncompacted:
+    """Raw versions of an hour that have no row, and which of them are a vehicle's."""
+
+    marked: Marked = field(default_factory=Marked)
+    versions: dict[Identity, ObjectVersion] = field(default_factory=dict)
+    """Every version among them that is the vehicle's, whole or in part."""
+
+
+def uncompacted(raw: Store, lake: Lake, rule: Rule, hour: Hour, whom: Whom) -> Uncompacted:
+    """Return what of an hour is not in the lake and is a vehicle's, at one GET for each version that has no row."""
+    known = Identities()
+    for part in lake.parts(rule, hour):
+        known.add(opened(lake.store, part))
+    found = Uncompacted()
+    missing = (known.missing(versions) for versions in RawHour(raw, rule, hour).blocks())
+    for versions, payloads in fetched(raw, (versions for versions in missing if versions)):
+        for version, payload in zip(versions, payloads, strict=True):
+            _judge(found, rule, version, payload, whom)
+    return found
+
+
+def _judge(found: Uncompacted, rule: Rule, version: ObjectVersion, payload: bytes | None, whom: Whom) -> None:
+    name = rule.parse_raw_key(version.key)
+    if name is None or name.millis >= whom.before_ms:
+        return
+    at = (version.key, identity(version))
+    found.marked.judge(whom, at, name.client_id, payload)
+    if at in found.marked.identities:
+        found.versions[at] = version

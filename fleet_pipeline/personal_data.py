@@ -1,0 +1,173 @@
+"""What is held on one vehicle, wherever it lies: given out as a folder of files.
+
+The messages are the lake's business, the thing and its certificates the cloud side's; here both meet.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from fleet_pipeline import __version__
+from fleet_pipeline.account import Account
+from fleet_pipeline.aws.clients import Aws, absent, doing
+from fleet_pipeline.aws.store import S3Store
+from fleet_pipeline.cloud.enrolment import allow_list
+from fleet_pipeline.lake.layout import Lake
+from fleet_pipeline.lake.privacy.export import Exported, export
+from fleet_pipeline.model.errors import AlreadyThere, InvalidName, VehicleUnknown
+from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.private import made_private
+
+_WILD = frozenset("*?%[]")
+MANIFEST, SUMMARY, REGISTRATION = "manifest.json", "README.txt", "registration.json"
+
+
+@dataclass(frozen=True, slots=True)
+class GivenOut:
+    """An export that is written."""
+
+    folder: Path
+    found: Exported
+    registered: bool
+    files: int
+    bytes: int
+
+
+def one_vehicle(text: str) -> str:
+    """Return what names one vehicle. Raises InvalidName for nothing, and for what is meant to name several."""
+    if not text or not text.isprintable() or _WILD & set(text):
+        raise InvalidName("serial", text, "name one vehicle, whole and without wildcards")
+    return text
+
+
+def give_out(  # noqa: PLR0913 (all that it works on comes in by the front door)
+    fleet: Fleet,
+    account: Account,
+    serial: str,
+    folder: Path,
+    *,
+    start: Hour | None = None,
+    end: Hour | None = None,
+    on_progress: Callable[[int, int], None] = lambda *_: None,
+) -> GivenOut:
+    """Return once a folder of its own has everything that is held on a vehicle, with a manifest of SHA-256.
+
+    The folder is its owner's alone, and appears when it is whole. No private key is read. Raises AlreadyThere,
+    VehicleUnknown where nothing is held, InvalidName.
+    """
+    name = one_vehicle(serial)
+    if folder.exists():
+        raise AlreadyThere([folder.name], str(folder.parent))
+    raw, lake = S3Store(account.aws, fleet.bucket), _lake(fleet, account.aws)
+    coming = folder.with_name(f".{folder.name}.coming")
+    shutil.rmtree(coming, ignore_errors=True)  # of an export that was stopped
+    made_private(coming)
+    try:
+        found = export(fleet, raw, lake, name, coming, start=start, end=end, on_progress=on_progress)
+        registered = registration(fleet, account.aws, name)
+        if found.empty and not registered:
+            raise VehicleUnknown(name, found.candidates.alike)
+        _write_json(coming / REGISTRATION, registered)
+        (coming / SUMMARY).write_text(_summary(name, found, registered, start, end), encoding="utf-8")
+        files = _sign(coming)
+        coming.rename(folder)
+    finally:
+        shutil.rmtree(coming, ignore_errors=True)
+    return GivenOut(folder, found, bool(registered), len(files), sum(each["bytes"] for each in files.values()))
+
+
+def registration(fleet: Fleet, aws: Aws, name: str) -> dict[str, Any]:
+    """Return what AWS IoT's registry and the allow-list say of a vehicle; nothing where they do not know it.
+
+    Of certificates their ids and statuses: no key is held there.
+    """
+    said: dict[str, Any] = {}
+    thing = fleet.thing_name(name)
+    with doing(f"describe thing {thing!r}"), absent("ResourceNotFoundException"):
+        found: Any = aws.iot.describe_thing(thingName=thing)
+        said = {
+            "thing": found["thingName"],
+            "type": found.get("thingTypeName"),
+            "attributes": found.get("attributes", {}),
+            "groups": [
+                each["groupName"] for each in aws.iot.list_thing_groups_for_thing(thingName=thing)["thingGroups"]
+            ],
+            "certificates": _certificates(aws, thing),
+        }
+    if fleet.allow_list != "none" and name in allow_list.read(fleet, aws).serials:
+        said["allow_list"] = "the serial may register"
+    return said
+
+
+def _certificates(aws: Aws, thing: str) -> list[dict[str, str]]:
+    principals = aws.iot.list_thing_principals(thingName=thing)["principals"]
+    ids = [each.rpartition(":cert/")[2] for each in principals if ":cert/" in each]
+    described: list[Any] = [aws.iot.describe_certificate(certificateId=each)["certificateDescription"] for each in ids]
+    return [
+        {
+            "id": each["certificateId"],
+            "status": each["status"],
+            "created": each["creationDate"].isoformat(),
+        }
+        for each in described
+    ]
+
+
+def _lake(fleet: Fleet, aws: Aws) -> Lake:
+    return Lake.current(S3Store(aws, fleet.lake_bucket), fleet.parquet_prefix, fleet.form, fleet.new_column_messages)
+
+
+def _summary(name: str, found: Exported, registered: dict[str, Any], start: Hour | None, end: Hour | None) -> str:
+    span = f"from {start.partition_key if start else 'the first'} to {end.partition_key if end else 'now'} (UTC)"
+    lines = [
+        f"What is held on vehicle {name}, {span}",
+        f"Written by fleet-pipeline {__version__} at {datetime.now(UTC):%Y-%m-%d %H:%M} UTC.",
+        "",
+        f"Messages: {found.messages.total():,}",
+        *(f"  {rule}: {count:,} messages, {found.rows[rule]:,} rows" for rule, count in sorted(found.messages.items())),
+        f"  of these without a row yet: {found.uncompacted:,}",
+        f"  of these within messages of several vehicles, of which only this one's part is here: {found.shared:,}",
+        f"  left out, because several vehicles' cannot be taken apart: {found.undivided:,}",
+        f"Messages that could not be written (reports): {found.reports:,}",
+        *(f"{table}: {count:,} rows" for table, count in sorted(found.derived.items())),
+        f"Registration: {'a thing, see registration.json' if registered.get('thing') else 'no thing'}",
+        "",
+        f"Hours of the lake asked about: {found.candidates.searched:,}",
+        f"  of these the index (vehicles_hourly) knows the vehicle in: {len(found.candidates.known):,}",
+        f"  of these looked into, because the index cannot say: {len(found.candidates.unsure):,}",
+        "",
+        "raw/*.zip        each message as it was received, byte for byte, by its time and version",
+        "messages/*       the same as rows: Parquet for programs, NDJSON (a line each) for people",
+        "reports/*.zip    messages that the platform could not store in their place",
+        "derived/*        what was computed from them, by hour and by day",
+        "registration.json  the thing, its attributes, ids of its certificates; private keys are not held here",
+        "manifest.json    SHA-256 and size of each file",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _sign(folder: Path) -> dict[str, dict[str, Any]]:
+    """Write the manifest: SHA-256 and size of every file. Return it."""
+    files = {
+        str(path.relative_to(folder)): {"sha256": _sha256(path), "bytes": path.stat().st_size}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    _write_json(folder / MANIFEST, {"files": files})
+    return files
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_json(path: Path, said: Any) -> None:
+    path.write_text(json.dumps(said, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
