@@ -1,4 +1,4 @@
-"""What is held on one vehicle, wherever it lies: given out as a folder of files.
+"""What is held on one vehicle, wherever it lies: given out as a folder of files, or erased.
 
 The messages are the lake's business, the thing and its certificates the cloud side's; here both meet.
 """
@@ -6,23 +6,32 @@ The messages are the lake's business, the thing and its certificates the cloud s
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fleet_pipeline import __version__
 from fleet_pipeline.account import Account
 from fleet_pipeline.aws.clients import Aws, absent, doing
 from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.cloud.enrolment import allow_list
-from fleet_pipeline.lake.layout import Lake
+from fleet_pipeline.cloud.enrolment.enrolled import remove_vehicle
+from fleet_pipeline.lake.layout import Lake, LakePart
+from fleet_pipeline.lake.privacy.erase import erase, plan
 from fleet_pipeline.lake.privacy.export import Exported, export
-from fleet_pipeline.model.errors import AlreadyThere, InvalidName, VehicleUnknown
+from fleet_pipeline.lake.privacy.places import Erased, History, NoHistory, Places, Progress
+from fleet_pipeline.model.errors import AlreadyThere, InvalidName, NotThisVehicle, VehicleUnknown
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.private import made_private
+from fleet_pipeline.model.rule import Rule
+from fleet_pipeline.vehicle.identity import VehicleFolder
+
+if TYPE_CHECKING:
+    from fleet_pipeline.lake.iceberg.tables import Tables
 
 _WILD = frozenset("*?%[]")
 MANIFEST, SUMMARY, REGISTRATION = "manifest.json", "README.txt", "registration.json"
@@ -80,6 +89,105 @@ def give_out(  # noqa: PLR0913 (all that it works on comes in by the front door)
     finally:
         shutil.rmtree(coming, ignore_errors=True)
     return GivenOut(folder, found, bool(registered), len(files), sum(each["bytes"] for each in files.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be erased."""
+
+    serial: str
+    before: datetime | None = None
+    """What was received before this instant; all until now without it."""
+    with_thing: bool = False
+    """Whether the thing, its certificates, its line of the allow-list and its folder on this machine go, too."""
+    every_hour: bool = False
+    """Whether all hours are searched, and not those that the index names."""
+
+
+def planned_erasure(fleet: Fleet, account: Account, order: Order) -> Erased:
+    """Return what an erasure would do now, and write nothing. Raises InvalidName."""
+    name = one_vehicle(order.serial)
+    return plan(
+        _places(fleet, account, NoHistory()), name, order.before or datetime.now(UTC), every_hour=order.every_hour
+    )
+
+
+def erase_vehicle(
+    fleet: Fleet, account: Account, order: Order, *, confirm: str, on_progress: Progress = lambda *_: None
+) -> Erased:
+    """Return once nothing of a vehicle is left that was received before an instant; its certificate lies in the lake.
+
+    A vehicle of which nothing is known is erased as any other: what comes late of it becomes no row. The thing goes
+    first, so that the vehicle sends no more. Killed anywhere, the same call goes on. Raises NotThisVehicle where it was
+    not confirmed with the serial, InvalidName.
+    """
+    name = one_vehicle(order.serial)
+    if confirm != name:
+        raise NotThisVehicle(name)
+    if order.with_thing:
+        _remove_thing(fleet, account, name)
+    places = _places(fleet, account, _history(fleet, account))
+    by = _caller(account.aws)
+    before = order.before or datetime.now(UTC)
+    return erase(places, name, before, by=by, every_hour=order.every_hour, on_progress=on_progress)
+
+
+def certificate_text(fleet: Fleet, account: Account, erased: Erased) -> str:
+    """Return an erasure's certificate as people read it."""
+    store = S3Store(account.aws, fleet.lake_bucket)
+    key = f"{erased.certificate.removesuffix('.json')}.txt"
+    [size] = [each.size for page in store.versions(key) for each in page if each.latest and each.key == key]
+    return store.read(key, 0, size).decode()
+
+
+def _remove_thing(fleet: Fleet, account: Account, name: str) -> None:
+    if fleet.allow_list != "none":
+        allow_list.take_off(fleet, account.aws, name)
+    thing = fleet.thing_name(name)
+    remove_vehicle(fleet, account.aws, thing)
+    folder = VehicleFolder.of(account.home, thing)
+    folder.unconfirmed.delete()
+    folder.delete()
+
+
+def _caller(aws: Aws) -> str:
+    with doing("say who calls"):
+        return aws.sts.get_caller_identity()["Arn"]
+
+
+def _places(fleet: Fleet, account: Account, history: History) -> Places:
+    store = S3Store(account.aws, fleet.lake_bucket)
+    lake = Lake.current(store, fleet.parquet_prefix, fleet.form, fleet.new_column_messages)
+    return Places(fleet, S3Store(account.aws, fleet.bucket), store, lake, history)
+
+
+def _history(fleet: Fleet, account: Account) -> History:
+    """Return what keeps parts beyond the lake: Iceberg tables, where the settings choose a catalog."""
+    if fleet.iceberg_catalog == "off" or find_spec("pyiceberg") is None:
+        return NoHistory()
+    from fleet_pipeline.lake.iceberg.tables import Tables  # noqa: PLC0415 (it imports PyIceberg)
+
+    return _Snapshots(Tables.of(fleet, account.aws, account.catalog_uri(fleet.iceberg_uri)))
+
+
+@dataclass(frozen=True)
+class _Snapshots:
+    """The snapshots of Iceberg tables. A rule without a table has none."""
+
+    tables: "Tables"
+
+    def replaced(self, rule: Rule, hour: Hour, parts: Sequence[LakePart]) -> None:
+        """Have the current snapshot hold exactly these parts of an hour."""
+        from fleet_pipeline.lake.iceberg.sync import replace_hour  # noqa: PLC0415
+
+        if self.tables.find(rule) is not None:
+            replace_hour(self.tables, rule, hour, parts)
+
+    def forget(self, rule: Rule, keys: Sequence[str]) -> int:
+        """Have no snapshot lead to these parts; return how many snapshots went."""
+        from fleet_pipeline.lake.iceberg.removal import forget  # noqa: PLC0415
+
+        return len(forget(self.tables, rule, keys).snapshots)
 
 
 def registration(fleet: Fleet, aws: Aws, name: str) -> dict[str, Any]:

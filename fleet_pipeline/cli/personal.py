@@ -1,7 +1,9 @@
-"""`fleet vehicle export`: what is held on one vehicle, given out."""
+"""`fleet vehicle export` and `fleet vehicle erase`: what is held on one vehicle, given out or gone."""
 
+import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +13,9 @@ from fleet_pipeline.cli.shown import console, progress
 from fleet_pipeline.model.errors import MissingExtra
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.hour import Hour
+
+if TYPE_CHECKING:
+    from fleet_pipeline.lake.privacy.places import Erased
 
 
 @click.command()
@@ -45,6 +50,71 @@ def export(fleet: Fleet, serial: str, start: Hour | None, end: Hour | None, fold
         f"{len(found.candidates.unsure):,} hours were looked into, because the index cannot say"
     )
     console.print(f"{done.files} files, {done.bytes:,} bytes in {done.folder}")
+
+
+@click.command()
+@click.option("--serial", required=True, help="The vehicle's name, as its messages or its client id say it, whole.")
+@click.option("--before", "end", type=hour, help="What was received before this hour or day, UTC; all without it.")
+@click.option("--dry-run", is_flag=True, help="Say what would go, and what it would take; change nothing.")
+@click.option("--confirm", default="", help="The serial once more. Without it nothing is changed.")
+@click.option(
+    "--with-thing",
+    is_flag=True,
+    help="Remove its thing, its certificates, its line of the allow-list and its folder here, too.",
+)
+@click.option(
+    "--search-all", "every_hour", is_flag=True, help="Search every hour there is, and not those that the index names."
+)
+@click.pass_obj
+def erase(  # noqa: PLR0913 (options)
+    fleet: Fleet, *, serial: str, end: Hour | None, dry_run: bool, confirm: str, with_thing: bool, every_hour: bool
+) -> None:
+    """Erase a vehicle: raw objects, rows of every generation, derived rows, reports, snapshots; print a certificate.
+
+    Others' rows stay as they are. Stopped, the same command goes on. Exit code 1 if anything of the vehicle was found
+    at the end.
+    """
+    needs_analytics()
+    from fleet_pipeline.personal_data import Order, certificate_text, erase_vehicle, planned_erasure
+
+    order = Order(serial, end.start if end else None, with_thing=with_thing, every_hour=every_hour)
+    account = Account.of(fleet)
+    if dry_run:
+        _show_plan(fleet, planned_erasure(fleet, account, order))
+        return
+    with progress() as bar:
+        task = bar.add_task("hours", total=None)
+        done = erase_vehicle(
+            fleet,
+            account,
+            order,
+            confirm=confirm,
+            on_progress=lambda what, far, total: bar.update(task, description=what, completed=far, total=total),
+        )
+    console.print(certificate_text(fleet, account, done), soft_wrap=True)
+    console.print(f"This is {done.certificate} in the lake.", soft_wrap=True)
+    sys.exit(0 if done.clean else 1)
+
+
+REQUESTS_PER_MINUTE = 6_000
+"""Requests that an erasure is reckoned to make: one after another at 10 ms each. S3 answers most in less."""
+
+
+def _show_plan(fleet: Fleet, planned: "Erased") -> None:
+    removed = planned.removed
+    gets = removed.requests["GET"] * 3  # to find, to write anew, to search
+    writes = removed.requests["LIST"] * 3 + removed.hours * 4
+    minutes = (gets + writes + removed.raw_versions) / REQUESTS_PER_MINUTE
+    console.print(
+        f"{removed.messages:,} messages in {removed.hours:,} hours of rules would go: {removed.raw_versions:,} raw "
+        f"versions ({removed.raw_bytes:,} bytes), {removed.reports:,} reports; {removed.part_bytes:,} bytes of Parquet "
+        f"would be written anew; {removed.shared:,} messages of several vehicles would be taken apart"
+    )
+    console.print(
+        f"about {gets:,} GET, {writes:,} LIST and PUT and {removed.raw_versions:,} DELETE requests, and a GET for each "
+        f"raw version of these hours; {fleet.requests_usd(gets, writes):.4f} USD and {minutes:.1f} minutes "
+        "without these; nothing was changed"
+    )
 
 
 def needs_analytics() -> None:

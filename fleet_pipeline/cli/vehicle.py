@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fleet_pipeline.account import Account
-from fleet_pipeline.cli.personal import export
+from fleet_pipeline.cli.personal import erase, export
 from fleet_pipeline.cli.shown import console, progress
 from fleet_pipeline.cloud.enrolment import allow_list
 from fleet_pipeline.cloud.enrolment.hook_log import EVER, decisions
@@ -28,6 +28,7 @@ def vehicle() -> None:
 
 
 vehicle.add_command(export)
+vehicle.add_command(erase)
 
 
 @vehicle.command("register")

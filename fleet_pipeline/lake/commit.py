@@ -15,6 +15,7 @@ from fleet_pipeline.lake.learning import Evidence
 from fleet_pipeline.lake.parts import Spool, write
 from fleet_pipeline.lake.reading import Identities, opened
 from fleet_pipeline.lake.rows import Block, conformed, row_schema
+from fleet_pipeline.lake.tombstones import Tombstones, listed
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.rule import Rule
 
@@ -25,6 +26,10 @@ class GenerationBegun(Exception):
     """
 
 
+class ErasureBegun(Exception):
+    """A vehicle was erased meanwhile: what is to be added must be looked through again."""
+
+
 class Slots(Protocol):
     """The parts of an hour, as `append` sees them."""
 
@@ -33,7 +38,7 @@ class Slots(Protocol):
         ...
 
     def look(self) -> int:
-        """Leave out of what is pending every row of parts not seen so far; return how many parts there are."""
+        """Leave out of what is pending every row of parts not seen so far; return the next free number."""
         ...
 
     @property
@@ -43,7 +48,7 @@ class Slots(Protocol):
 
 
 def append(slots: Slots, seen: int) -> int:
-    """Add what is pending as the next part after those that were seen, and return how many parts were seen then.
+    """Add what is pending as the next part after those that were seen, and return the number after it.
 
     A taken number means that a rival was faster, or that an earlier try of ours arrived and its answer was lost: look
     again, in both cases.
@@ -83,7 +88,16 @@ class Appending:
         self._spool = Spool(self.folder / "spool")
         self._most: int | None = None
         self._first_record: int | None = None
-        self.look()
+        self._seen: list[LakePart] = []
+        self._erased: Tombstones | None = None
+        self._next = self.look()
+
+    @property
+    def erased(self) -> Tombstones:
+        """The vehicles of which nothing may be added, as they are when this is asked first."""
+        if self._erased is None:
+            self._erased = Tombstones.of(self.lake.store, self.lake.prefix)
+        return self._erased
 
     def add(self, block: Block) -> None:
         """Take rows, and what they teach. Enough of them go into the lake at once."""
@@ -94,7 +108,7 @@ class Appending:
 
     def commit(self) -> None:
         """Return once every row that was added is in the lake."""
-        append(self, self.known.parts)
+        self._next = append(self, self._next)
         self._spool = Spool(self.folder / "spool")
 
     @property
@@ -119,11 +133,14 @@ class Appending:
         written = write(file, (conformed(block, self.contract) for block in self._spool), schema, facts)
         if self.coming is not None and self.lake.coming() != self.coming:
             raise GenerationBegun
+        if listed(self.lake.store, self.lake.prefix) != self.erased.names:
+            raise ErasureBegun
         if not self.lake.store.put_new(key, file):
             return False
         part = LakePart(key, file.stat().st_size)
         self.lake.check(part, file)
         self.added.append(part)
+        self._seen.append(part)
         self.known.note(written.rows, written.versions)
         self.statuses += written.statuses
         return True
@@ -140,12 +157,18 @@ class Appending:
         return self._most or 0
 
     def look(self) -> int:
-        """See the parts that have come, and drop their rows from what is pending."""
+        """See the parts that have come, and drop their rows from what is pending.
+
+        Where one has replaced those that were seen, all are seen anew.
+        """
         parts = self.lake.parts(self.rule, self.hour)
-        for part in parts[self.known.parts :]:
+        if parts[: len(self._seen)] != self._seen:
+            self._seen, self.known = [], Identities()
+        for part in parts[len(self._seen) :]:
             file = opened(self.lake.store, part)
             self.known.add(file)
             if self._most is None and part is parts[0]:
                 self._first_record = file.facts.get("contract")
+        self._seen = parts
         self._spool.drop(self.known)
-        return len(parts)
+        return parts[-1].number + 1 if parts else 0

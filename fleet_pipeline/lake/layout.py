@@ -2,16 +2,18 @@
 contract.
 
 Whoever wins a part number has looked at all parts before it, and these never change: that is why nothing is lost or
-doubled, however many write at once, however they die. Nothing is overwritten or deleted.
+doubled, however many write at once, however they die. Nothing is overwritten, and nothing deleted but by an erasure:
+it adds a part that stands for all before it, says so, and then removes these.
 """
 
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from fleet_pipeline.aws.store import Store
+from fleet_pipeline.aws.store import ObjectVersion, Store
 from fleet_pipeline.lake.contract import KINDS, Contract
 from fleet_pipeline.lake.learning import Evidence
 from fleet_pipeline.model.errors import InvalidName, PartDamaged, PartsMissing, RecordDamaged
@@ -27,6 +29,8 @@ TAIL = 65_536
 """Bytes at a part's end that are read back after it was written: the footer of any but the widest."""
 
 _NUMBER = re.compile(r"part-([0-9]{5})\.parquet")
+_FROM = re.compile(r"_from-([0-9]{5})")
+"""What says that the parts before a number are replaced: that part has all of their rows that are to stay."""
 _RECORD = re.compile(r"([0-9]{5})\.json")
 _GENERATION = re.compile(r"v([0-9]{5})")
 _BEGUN = re.compile(r"(?:oming|urrent)/v([0-9]{5})")
@@ -38,6 +42,14 @@ class LakePart:
 
     key: str
     size: int
+
+    @property
+    def number(self) -> int:
+        """Its number in the hour. Raises InvalidName for what is no part."""
+        found = _NUMBER.fullmatch(self.key.rpartition("/")[2])
+        if not found:
+            raise InvalidName("part", self.key, "parts are called part-00000.parquet")
+        return int(found[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +105,11 @@ class Lake:
         """Where this generation's partitions lie; what a reader is given."""
         return f"{self.prefix}/v{self.generation}/"
 
+    def generations(self) -> list[Self]:
+        """Return every generation that there ever was, newest first: those that are being written are among them."""
+        begun = _numbered(self.store, f"{self.prefix}/_c", _BEGUN)
+        return [replace(self, generation=number) for number in range(max(begun, default=1), 0, -1)]
+
     def partition(self, rule: Rule, hour: Hour) -> str:
         """Return where the parts of an hour lie."""
         return f"{self.root}{rule.path(hour)}/"
@@ -104,18 +121,42 @@ class Lake:
     def parts(self, rule: Rule, hour: Hour) -> list[LakePart]:
         """Return the parts of an hour in their order.
 
-        Raises PartsMissing when they are not numbered from 0 without a gap.
+        Raises PartsMissing when they are not numbered without a gap: from 0, or from the one that replaced all before.
 
         Objects of other names are not parts, and are never read.
         """
         partition = self.partition(rule, hour)
-        live = [version for page in self.store.versions(partition) for version in page if version.latest]
-        found = [
-            LakePart(version.key, version.size) for version in live if _NUMBER.fullmatch(version.key[len(partition) :])
-        ]
-        if [part.key for part in found] != [self.part_key(rule, hour, number) for number in range(len(found))]:
+        live = {
+            version.key[len(partition) :]: version
+            for page in self.store.versions(partition)
+            for version in page
+            if version.latest
+        }
+        first = _first(live)
+        every = [LakePart(version.key, version.size) for name, version in live.items() if _NUMBER.fullmatch(name)]
+        found = [part for part in every if part.number >= (first or 0)]
+        if [part.number for part in found] != [*range(first or 0, (first or 0) + max(len(found), first is not None))]:
             raise PartsMissing(partition, tuple(part.key[len(partition) :] for part in found))
         return found
+
+    def replace_before(self, rule: Rule, hour: Hour, number: int) -> None:
+        """Have a part, which is there, stand for all before it: from now on these are no parts of the hour.
+
+        A second time changes nothing. The parts before it stay until somebody removes them.
+        """
+        self.store.put_new(f"{self.partition(rule, hour)}_from-{number:05d}", b"")
+
+    def replaced(self, rule: Rule, hour: Hour) -> list[ObjectVersion]:
+        """Return every version of an hour's parts that were replaced, and of what said so before."""
+        partition = self.partition(rule, hour)
+        found = [version for page in self.store.versions(partition) for version in page]
+        first = _first(version.key[len(partition) :] for version in found if version.latest) or 0
+        return [
+            version
+            for version in found
+            if (named := (_NUMBER.fullmatch(name := version.key[len(partition) :]) or _FROM.fullmatch(name)))
+            and int(named[1]) < first
+        ]
 
     def hours(self, rule: Rule) -> list[Hour]:
         """Return the hours of which there are parts, in their order."""
@@ -134,17 +175,17 @@ class Lake:
         """
         prefix = f"{self.root}rule={rule.key}/"
         found: dict[Hour, list[LakePart]] = {}
+        first: dict[Hour, int] = {}
         for page in self.store.versions(prefix):
             for version in page:
                 place, _, name = version.key[len(prefix) :].rpartition("/")
-                if (
-                    version.latest
-                    and _NUMBER.fullmatch(name)
-                    and (at := _HOUR.fullmatch(place))
-                    and (hour := _hour(*at.groups()))
-                ):
+                if not (version.latest and (at := _HOUR.fullmatch(place)) and (hour := _hour(*at.groups()))):
+                    continue
+                if _NUMBER.fullmatch(name):
                     found.setdefault(hour, []).append(LakePart(version.key, version.size))
-        return found
+                elif (said := _first([name])) is not None:
+                    first[hour] = max(first.get(hour, 0), said)
+        return {hour: [part for part in parts if part.number >= first.get(hour, 0)] for hour, parts in found.items()}
 
     def check(self, part: LakePart, file: Path) -> None:
         """Return when the lake holds a part as it was written, to its size and the bytes of its footer; raise
@@ -230,6 +271,11 @@ def contract_of(text: bytes, number: int, name: str) -> Contract:
     if not sound:
         raise RecordDamaged(name, "it names a kind or a path that this version does not know")
     return contract
+
+
+def _first(names: Iterable[str]) -> int | None:
+    """Return the number of the part that replaced all before it; None where none did."""
+    return max((int(found[1]) for found in map(_FROM.fullmatch, names) if found), default=None)
 
 
 def _numbered(store: Store, folder: str, name: re.Pattern[str]) -> list[int]:

@@ -54,7 +54,9 @@ SILENT_COMMANDS = {
         "it shows what was typed, or what `query` shows",
     ),
     **dict.fromkeys(["lake rewrite", "cost"], COUNTS),
-    **dict.fromkeys(["vehicle export"], "it shows numbers and what was typed; vehicles' texts go into files"),
+    **dict.fromkeys(
+        ["vehicle export", "vehicle erase"], "it shows numbers and what was typed; vehicles' texts go into files"
+    ),
     **dict.fromkeys(["ui", "local", "init"], OURS),
     "schema pin": COUNTS,
     "schema diff": "it prints each line as `schema show` does",

@@ -36,6 +36,7 @@ def hour_metadata(scope: Scope, rule: Rule, outcome: Outcome, contract: Contract
         "statuses of added rows": dg.MetadataValue.json(compacted.statuses),
         "recovered collisions": compacted.recovered_collisions,
         "foreign keys": compacted.foreign_keys,
+        **({"messages of erased vehicles": compacted.erased} if compacted.erased else {}),
         "seconds": round(compacted.seconds, 3),
         **_rates(scope.fleet, outcome),
         **_columns(raw.key(scope, rule), contract),

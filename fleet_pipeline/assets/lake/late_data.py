@@ -20,11 +20,13 @@ from fleet_pipeline.assets.shared.failures import reported
 from fleet_pipeline.assets.shared.scope import Scope
 from fleet_pipeline.aws.store import Store
 from fleet_pipeline.lake.containment import contained
-from fleet_pipeline.lake.fetching import RawHour
+from fleet_pipeline.lake.fetching import RawHour, fetched
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.ledger import UNCOMPACTED, Fault, Verdict
+from fleet_pipeline.lake.operations.compact_hour import remaining
 from fleet_pipeline.lake.reading import Identities, PartFile, opened
 from fleet_pipeline.lake.rows import identity
+from fleet_pipeline.lake.tombstones import Tombstones
 from fleet_pipeline.model.errors import CompactionError, FleetError
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.hour import Hour
@@ -88,18 +90,25 @@ def look(raw_store: Store, target: Lake, rule: Rule, hour: Hour) -> Seen:
     try:
         files = [opened(target.store, part) for part in target.parts(rule, hour)]
         equal = not listed.versions or sum(file.fingerprint or 0 for file in files) == fingerprint
-        uncompacted = 0 if equal else _missing(raw_store, rule, hour, files)
+        uncompacted = 0 if equal else _missing(raw_store, target, rule, hour, files)
     except CompactionError:
         files, uncompacted = [], listed.versions
     held, rows = (sum(getattr(file, name) for file in files) for name in ("versions", "rows"))
     return Seen(listed.versions, listed.bytes, held, rows, uncompacted, tuple(listed.foreign_examples))
 
 
-def _missing(raw_store: Store, rule: Rule, hour: Hour, files: list[PartFile]) -> int:
-    known = Identities()
+def _missing(raw_store: Store, target: Lake, rule: Rule, hour: Hour, files: list[PartFile]) -> int:
+    """Return how many versions have no row, without those of erased vehicles: to tell these, where there are any, costs
+    a GET for each version without a row.
+    """
+    known, erased = Identities(), Tombstones.of(target.store, target.prefix)
     for file in files:
         known.add(file)
-    return sum(len(known.missing(block)) for block in RawHour(raw_store, rule, hour).blocks())
+    missing = (known.missing(block) for block in RawHour(raw_store, rule, hour).blocks())
+    if not erased:
+        return sum(map(len, missing))
+    messages = fetched(raw_store, (block for block in missing if block))
+    return sum(len(remaining(erased, rule, versions, payloads)) for versions, payloads in messages)
 
 
 def late_data_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:

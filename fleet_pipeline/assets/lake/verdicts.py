@@ -64,7 +64,8 @@ class Criterion:
 
 
 def _versions(_: Fleet, outcome: Outcome) -> str:
-    held, versions = outcome.found.versions, outcome.compacted.raw_versions
+    held = outcome.found.versions + outcome.compacted.erased  # of which no row is to be
+    versions = outcome.compacted.raw_versions
     return f"rows of {held} of {versions} versions of raw objects" if held < versions else ""
 
 
@@ -74,7 +75,8 @@ def _unique(_: Fleet, outcome: Outcome) -> str:
 
 
 def _collisions(_: Fleet, outcome: Outcome) -> str:
-    wanted, rows = outcome.compacted.recovered_collisions, outcome.found.versions - outcome.found.keys
+    rows = outcome.found.versions - outcome.found.keys
+    wanted = outcome.compacted.recovered_collisions - outcome.compacted.erased
     return f"{rows} of {wanted} hidden messages have their row" if rows < wanted else ""
 
 

@@ -60,7 +60,7 @@ class DerivedTable:
 
     def last(self, partition: str) -> LakePart | None:
         """Return the revision of a partition that counts, or None before the first."""
-        return next(reversed(self._revisions(partition)), None)
+        return next(reversed(self.revisions(partition)), None)
 
     def recompute(
         self, partition: str, look: Callable[[], Sequence[LakePart]], compute: Callable[[Sequence[LakePart]], Computed]
@@ -73,7 +73,7 @@ class DerivedTable:
         last.
         """
         while True:
-            found = self._revisions(partition)
+            found = self.revisions(partition)
             inputs = look()
             digest = self.digest(inputs)
             if found and (facts := self._facts(found[-1]))["inputs"] == digest:
@@ -106,7 +106,8 @@ class DerivedTable:
     def _folder(self, partition: str) -> str:
         return f"{self.name}/{partition}/"
 
-    def _revisions(self, partition: str) -> list[LakePart]:
+    def revisions(self, partition: str) -> list[LakePart]:
+        """Return the revisions of a partition that are there, in their order."""
         folder = self._folder(partition)
         live = (version for page in self.store.versions(folder) for version in page if version.latest)
         return [LakePart(version.key, version.size) for version in live if _NAME.fullmatch(version.key[len(folder) :])]

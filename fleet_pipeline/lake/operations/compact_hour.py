@@ -3,7 +3,7 @@ meanwhile.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +11,14 @@ from pathlib import Path
 import pyarrow as pa
 
 from fleet_pipeline.aws.store import ObjectVersion, Store
-from fleet_pipeline.lake.commit import Appending, GenerationBegun
+from fleet_pipeline.lake.commit import Appending, ErasureBegun, GenerationBegun
 from fleet_pipeline.lake.fetching import RawHour, fetched
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.memory import garbage_seldom_sought
 from fleet_pipeline.lake.payload import Status
 from fleet_pipeline.lake.reading import Identities, opened
 from fleet_pipeline.lake.rows import blocks
+from fleet_pipeline.lake.tombstones import Tombstones
 from fleet_pipeline.lake.workplace import workplace
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.rule import Rule
@@ -72,6 +73,8 @@ class Compacted:
     list_requests: int
     put_requests: int
     seconds: float
+    erased: int = 0
+    """Versions that came of vehicles that were erased: they became no rows."""
 
     @property
     def quarantined(self) -> int:
@@ -80,8 +83,10 @@ class Compacted:
 
     @property
     def complete(self) -> bool:
-        """Whether every version has its row. More held than listed means that raw objects were purged."""
-        return self.held >= self.raw_versions
+        """Whether every version has its row, but for those of erased vehicles. More held than listed means that raw
+        objects were purged.
+        """
+        return self.held + self.erased >= self.raw_versions
 
 
 def compact_hour(
@@ -92,7 +97,7 @@ def compact_hour(
     A second run adds nothing and writes nothing. Messages that came late are added as one more part. Two runs at once
     add every row once. An empty hour writes nothing. Stopped at any moment, the lake is as it was or has whole parts
     more, and the next run adds the rest. While a new generation is being written, or when readers have switched to one
-    meanwhile, the added messages are rows there, too.
+    meanwhile, the added messages are rows there, too. Messages of erased vehicles become no rows, and are counted.
 
     Raises PartsMissing when the lake's parts have a gap, AwsUnavailable when S3 gave no answer for long, AwsRefused
     when it said no.
@@ -101,7 +106,7 @@ def compact_hour(
         coming = lake.coming()
         if coming:
             compact_hour(raw, coming[0], rule, hour)  # which does the same for those after it: each of them once
-        with suppress(GenerationBegun), workplace() as folder, garbage_seldom_sought:
+        with suppress(GenerationBegun, ErasureBegun), workplace() as folder, garbage_seldom_sought:
             run = _Run(raw, lake, rule, hour, folder, coming)
             run.compact(on_progress)
             report = run.report()
@@ -130,17 +135,28 @@ class _Run:
         self.listed = RawHour(self.raw, self.rule, self.hour)
         self.into = Appending(self.lake, self.rule, self.hour, self.folder, self.lake.contract(self.rule), self.coming)
         self.rows_before = self.into.known.rows
+        self.erased = 0
 
     def compact(self, on_progress: Callable[[Progress], None]) -> None:
         read = 0
         there = [self._held_by(other) for other in self.coming[-1:]]
         missing = (self.into.known.missing(_held(there, versions)) for versions in self.listed.blocks())
         for versions, payloads in fetched(self.raw, (versions for versions in missing if versions)):
-            for made in blocks(self.rule, versions, payloads, self.into.contract):
+            read, last = read + len(versions), versions[-1]
+            for made in blocks(self.rule, *self._remaining(versions, payloads), self.into.contract):
                 self.into.add(made)
-            read += len(versions)
-            on_progress(Progress(read, time.monotonic() - self.started, self.listed.share(versions[-1])))
+            on_progress(Progress(read, time.monotonic() - self.started, self.listed.share(last)))
         self.into.commit()
+
+    def _remaining(
+        self, versions: list[ObjectVersion], payloads: list[bytes | None]
+    ) -> tuple[list[ObjectVersion], list[bytes | None]]:
+        """Return messages without those of erased vehicles."""
+        if not self.into.erased:
+            return versions, payloads
+        found = remaining(self.into.erased, self.rule, versions, payloads)
+        self.erased += len(versions) - len(found)
+        return [version for version, _ in found], [payload for _, payload in found]
 
     def _held_by(self, other: Lake) -> Identities:
         known = Identities()
@@ -169,7 +185,20 @@ class _Run:
             list_requests=asked["LIST"],
             put_requests=asked["PUT"],
             seconds=time.monotonic() - self.started,
+            erased=self.erased,
         )
+
+
+def remaining(
+    erased: Tombstones, rule: Rule, versions: Sequence[ObjectVersion], payloads: Sequence[bytes | None]
+) -> list[tuple[ObjectVersion, bytes | None]]:
+    """Return the messages of which something stays without what erased vehicles sent, with the bytes that stay."""
+    found = []
+    for version, payload in zip(versions, payloads, strict=True):
+        name = rule.parse_raw_key(version.key)
+        stays, rest = erased.remains(name.client_id if name else None, payload, name.millis if name else 0)
+        found += [(version, rest)] if stays else []
+    return found
 
 
 def _held(there: list[Identities], versions: list[ObjectVersion]) -> list[ObjectVersion]:

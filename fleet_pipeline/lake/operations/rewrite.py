@@ -10,11 +10,13 @@ So readers that switch never see a row less.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
 
-from fleet_pipeline.lake.commit import Appending
+from fleet_pipeline.lake.commit import Appending, ErasureBegun
 from fleet_pipeline.lake.contract import Contract
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.learning import Evidence
@@ -39,14 +41,18 @@ class Rewritten:
     versions: int
     parts_before: int
     parts: int
+    erased: int = 0
+    """Versions of vehicles that were erased meanwhile: they became no rows."""
+    last_before: int = -1
+    """The number of the old generation's last part."""
 
     @property
     def complete(self) -> bool:
-        """Whether the new generation has a row of every version that the old one has.
+        """Whether the new generation has a row of every version that the old one has, but for erased vehicles'.
 
         It may have more: of messages that came meanwhile.
         """
-        return self.versions >= self.versions_before
+        return self.versions + self.erased >= self.versions_before
 
 
 def learnt(old: Lake, contract: Contract, rule: Rule, hour: Hour) -> Evidence:
@@ -68,24 +74,38 @@ def rewrite_hour(old: Lake, new: Lake, rule: Rule, hour: Hour) -> Rewritten:
     A second run adds nothing; stopped, the next run adds the rest. Pin a contract in the new generation first to choose
     its columns.
     """
-    with workplace() as folder, garbage_seldom_sought:
-        into = Appending(new, rule, hour, folder, new.contract(rule))
-        before = into.known.rows
-        files = _files(old, rule, hour)
-        for block in _versions(files):
-            if (lacking := into.known.without(block)).num_rows:
-                for made in _typed(lacking, into.contract):
-                    into.add(made)
-        into.commit()
-        rows, versions = (sum(getattr(file, name) for file in files) for name in ("rows", "versions"))
-        return Rewritten(
-            rows, into.known.rows - before, into.known.rows, versions, into.known.versions, len(files), into.known.parts
-        )
+    while True:
+        with suppress(ErasureBegun), workplace() as folder, garbage_seldom_sought:
+            return _rewritten(old, new, rule, hour, folder)
+
+
+def _rewritten(old: Lake, new: Lake, rule: Rule, hour: Hour, folder: Path) -> Rewritten:
+    into = Appending(new, rule, hour, folder, new.contract(rule))
+    before, erased, parts = into.known.rows, 0, old.parts(rule, hour)
+    files = [opened(old.store, part) for part in parts]
+    for block in _versions(files):
+        if (lacking := into.known.without(block)).num_rows:
+            staying = into.erased.of_rows(lacking)
+            erased += lacking.num_rows - staying.num_rows
+            for made in _typed(staying, into.contract) if staying.num_rows else ():
+                into.add(made)
+    into.commit()
+    return Rewritten(
+        sum(file.rows for file in files),
+        into.known.rows - before,
+        into.known.rows,
+        sum(file.versions for file in files),
+        into.known.versions,
+        len(files),
+        into.known.parts,
+        erased,
+        parts[-1].number if parts else -1,
+    )
 
 
 def has_grown(old: Lake, rule: Rule, hour: Hour, done: Rewritten) -> bool:
     """Whether the old generation got parts of an hour since it was rewritten."""
-    return len(old.parts(rule, hour)) > done.parts_before
+    return any(part.number > done.last_before for part in old.parts(rule, hour))
 
 
 def _files(lake: Lake, rule: Rule, hour: Hour) -> list[PartFile]:

@@ -16,14 +16,17 @@ import pyarrow as pa
 from fleet_pipeline.aws.store import NULL_VERSION, ObjectVersion, Purgeable, Store
 from fleet_pipeline.lake.fetching import RawHour, fetched
 from fleet_pipeline.lake.layout import Lake
+from fleet_pipeline.lake.operations.compact_hour import remaining
 from fleet_pipeline.lake.reading import IDENTITY_COLUMNS, Identities, opened
 from fleet_pipeline.lake.rows import identity
+from fleet_pipeline.lake.tombstones import Tombstones
 from fleet_pipeline.lake.workplace import workplace
 from fleet_pipeline.model.errors import NotVerified
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.rule import Rule
 
 SAME, MISSING, ALTERED, WITHOUT_PAYLOAD = "same", "missing", "altered", "without payload"
+ERASED = "of an erased vehicle"
 
 EXAMPLES = 10
 """Keys that a report names."""
@@ -45,6 +48,8 @@ class Verified:
     """Versions whose row says that they were too large to be read: these are in the lake by name only."""
     examples: tuple[str, ...]
     """Keys of versions that are missing or altered."""
+    erased: int = 0
+    """Versions of vehicles that were erased, which have no row and are to have none."""
 
     @property
     def passed(self) -> bool:
@@ -59,20 +64,27 @@ def verify_hour(
 
     Changes nothing. Rows whose raw objects were purged are no fault.
 
-    `proven` is told of each version whose bytes are those of its row.
+    `proven` is told of each version whose bytes are those of its row, and of those of erased vehicles.
     """
-    held = _held(lake, rule, hour)
+    held, erased = _held(lake, rule, hour), Tombstones.of(lake.store, lake.prefix)
     found: Counter[str] = Counter()
     examples: list[str] = []
     for versions, payloads in fetched(raw, RawHour(raw, rule, hour).blocks()):
-        for version, verdict in zip(versions, _verdicts(held, versions, payloads), strict=True):
+        for version, verdict in zip(versions, _verdicts(held, rule, versions, payloads, erased), strict=True):
             found[verdict] += 1
-            if verdict == SAME:
+            if verdict in {SAME, ERASED}:
                 proven(version)
             if verdict in {MISSING, ALTERED} and len(examples) < EXAMPLES:
                 examples.append(version.key)
     return Verified(
-        found.total(), held.rows, found[MISSING], found[ALTERED], held.doubled, found[WITHOUT_PAYLOAD], tuple(examples)
+        found.total(),
+        held.rows,
+        found[MISSING],
+        found[ALTERED],
+        held.doubled,
+        found[WITHOUT_PAYLOAD],
+        tuple(examples),
+        found[ERASED],
     )
 
 
@@ -152,13 +164,26 @@ def _digests(rows: pa.Table) -> pa.Table:
     return rows.set_column(rows.schema.get_field_index("_payload"), "_payload", pa.array(digests, pa.binary()))
 
 
-def _verdicts(held: Identities, versions: list[ObjectVersion], payloads: Sequence[bytes | None]) -> Iterator[str]:
+def _verdicts(
+    held: Identities,
+    rule: Rule,
+    versions: list[ObjectVersion],
+    payloads: Sequence[bytes | None],
+    erased: Tombstones,
+) -> Iterator[str]:
     rows = {row[:2]: row[2] for row in held.of_keys([version.key for version in versions])}
     for version, payload in zip(versions, payloads, strict=True):
         found = (version.key, identity(version))
         if found not in rows:
-            yield MISSING
+            yield MISSING if remaining(erased, rule, [version], [payload]) else ERASED
         elif payload is None:
             yield WITHOUT_PAYLOAD
         else:
-            yield SAME if rows[found] == sha256(payload).digest() else ALTERED
+            yield SAME if _is_of(rows[found], rule, version, payload, erased) else ALTERED
+
+
+def _is_of(digest: bytes, rule: Rule, version: ObjectVersion, payload: bytes, erased: Tombstones) -> bool:
+    """Whether a row has these bytes, or what of them stays without an erased vehicle's."""
+    if digest == sha256(payload).digest():
+        return True
+    return any(sha256(rest or b"").digest() == digest for _, rest in remaining(erased, rule, [version], [payload]))

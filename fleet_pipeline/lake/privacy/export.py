@@ -22,8 +22,9 @@ from fleet_pipeline.lake.analytics.vehicles import daily_table, hourly_table
 from fleet_pipeline.lake.contract import Contract
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.privacy.hours import Candidates, candidates, not_yet_rows
-from fleet_pipeline.lake.privacy.messages import Identity, Marked, Whom, marked, mask, uncompacted
+from fleet_pipeline.lake.privacy.messages import Identity, Marked, Shared, Whom, marked, mask, uncompacted
 from fleet_pipeline.lake.privacy.reports import reports_of
+from fleet_pipeline.lake.privacy.rewriting import aligned
 from fleet_pipeline.lake.reading import PartFile, opened
 from fleet_pipeline.lake.rows import ORIGINS, conformed, row_schema, typed_again
 from fleet_pipeline.lake.whose import Naming
@@ -144,7 +145,8 @@ class _Files:
 
     def add_raw(self, found: Marked) -> None:
         """Write payloads, each under its key's last segment and its version."""
-        for (key, version), payload in sorted({**found.whole, **found.shared}.items()):
+        own = {at: each.own for at, each in found.shared.items()}
+        for (key, version), payload in sorted({**found.whole, **own}.items()):
             if payload is None:
                 continue  # too large to have been read: the row says so
             if self._archive is None:
@@ -169,11 +171,11 @@ class _Files:
             if found.shared:
                 yield from self._typed_anew(batch, found.shared)
 
-    def _typed_anew(self, batch: pa.Table, shared: dict[Identity, bytes]) -> Iterator[pa.Table]:
+    def _typed_anew(self, batch: pa.Table, shared: dict[Identity, Shared]) -> Iterator[pa.Table]:
         """Yield rows of the vehicle's own objects of shared messages."""
         pairs = list(zip(batch["_key"].to_pylist(), batch["_version"].to_pylist(), strict=True))
         rows = batch.filter(pa.array([pair in shared for pair in pairs], pa.bool_()))
-        payloads = [shared[pair] for pair in pairs if pair in shared]
+        payloads = [shared[pair].own for pair in pairs if pair in shared]
         origins = [rows[name].combine_chunks() for name in ORIGINS]
         for block in typed_again(origins, payloads, self._contract) if payloads else ():
             yield conformed(block, self._contract)
@@ -186,17 +188,6 @@ class _Files:
             self._lines = (place / f"{self._rule.key}.ndjson").open("w", encoding="utf-8")
         self._parquet.write_table(table)
         self._lines.writelines(as_lines(table))
-
-
-def aligned(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Return rows with exactly these columns; one that a part is older than is null."""
-    columns = [
-        table[wanted.name].cast(wanted.type)
-        if wanted.name in table.column_names
-        else pa.nulls(table.num_rows, wanted.type)
-        for wanted in schema
-    ]
-    return pa.table(columns, schema=schema)
 
 
 def as_lines(table: pa.Table) -> Iterable[str]:

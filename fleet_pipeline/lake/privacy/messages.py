@@ -37,14 +37,24 @@ class Whom:
         return name == self.name
 
 
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """A message of several vehicles, taken apart."""
+
+    own: bytes = field(repr=False)
+    """This vehicle's objects."""
+    rest: bytes = field(repr=False)
+    """Those of the others."""
+
+
 @dataclass(slots=True)
 class Marked:
     """The messages of an hour that are a vehicle's."""
 
     whole: dict[Identity, bytes | None] = field(default_factory=dict)
     """Messages that are nobody else's, with their bytes."""
-    shared: dict[Identity, bytes] = field(default_factory=dict)
-    """Messages of several vehicles, with the bytes of this one's objects."""
+    shared: dict[Identity, Shared] = field(default_factory=dict)
+    """Messages of several vehicles."""
     undivided: set[Identity] = field(default_factory=set)
     """Messages of several vehicles that cannot be taken apart."""
 
@@ -56,14 +66,21 @@ class Marked:
     def judge(self, whom: Whom, at: Identity, client_id: str | None, payload: bytes | None) -> None:
         """Note a message if it is the vehicle's."""
         try:
-            is_theirs, part = whom.naming.part_of(client_id, payload, whom.is_it)
+            is_theirs, own = whom.naming.part_of(client_id, payload, whom.is_it)
+            stays, rest = whom.naming.without(client_id, payload, whom.is_it) if is_theirs else (True, payload)
         except Undivided:
             self.undivided.add(at)
             return
-        if is_theirs and part == payload:
+        if not stays:
             self.whole[at] = payload
         elif is_theirs:
-            self.shared[at] = part or b""
+            self.shared[at] = Shared(own or b"", rest or b"")
+
+    def add(self, other: "Marked") -> None:
+        """Note what another has, too."""
+        self.whole |= other.whole
+        self.shared |= other.shared
+        self.undivided |= other.undivided
 
 
 def marked(files: Sequence[PartFile], whom: Whom) -> Marked:

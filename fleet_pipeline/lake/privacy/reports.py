@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from fleet_pipeline.aws.store import ObjectVersion, Store
-from fleet_pipeline.lake.operations.replay import parsed
+from fleet_pipeline.lake.operations.replay import Report, parsed
 from fleet_pipeline.lake.privacy.messages import Whom
 from fleet_pipeline.lake.whose import Undivided
 from fleet_pipeline.model.fleet import Fleet
@@ -18,8 +18,9 @@ class Reported:
     version: ObjectVersion
     payload: bytes = field(repr=False)
     """The bytes of this vehicle's objects alone."""
-    shared: bool
-    """Whether other vehicles' objects stand in the same message."""
+    rest: bytes | None = field(repr=False)
+    """Those of other vehicles in the same message; None where there are none."""
+    report: Report
 
 
 def reports_of(fleet: Fleet, raw: Store, rule: Rule, whom: Whom) -> Iterator[Reported]:
@@ -33,8 +34,9 @@ def reports_of(fleet: Fleet, raw: Store, rule: Rule, whom: Whom) -> Iterator[Rep
         if report is None or report.name.millis >= whom.before_ms:
             continue
         try:
-            is_theirs, part = whom.naming.part_of(report.name.client_id, report.payload, whom.is_it)
+            is_theirs, own = whom.naming.part_of(report.name.client_id, report.payload, whom.is_it)
+            rest = whom.naming.without(report.name.client_id, report.payload, whom.is_it)[1] if is_theirs else None
         except Undivided:
             continue  # the search for the name's bytes counts it
         if is_theirs:
-            yield Reported(listed[place], part or b"", part != report.payload)
+            yield Reported(listed[place], own or b"", rest, report)

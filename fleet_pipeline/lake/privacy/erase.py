@@ -1,0 +1,312 @@
+"""A vehicle's end in the lake: what was received from it before an instant is gone from raw objects, reports, every
+generation of the lake, the derived tables and the history of Iceberg tables, and no compaction brings it back.
+
+The order is that of a compaction. First a tombstone: from then on nobody adds a row of the vehicle. Then the plan, so
+that whoever goes on knows the hours although nothing of the vehicle is left in them. Then, hour by hour, what others
+sent in shared messages gets an object of its own, the raw versions go by their ids, and the hour's rows are written
+anew without the vehicle's and take the place of the old parts in one step; then the tables' history, the old parts, the
+derived tables and the reports; then a search for the name. Killed anywhere, the same call goes on and ends alike.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
+from hashlib import sha256
+from typing import Any
+from uuid import NAMESPACE_OID, uuid5
+
+from fleet_pipeline.aws.store import ObjectVersion
+from fleet_pipeline.lake.analytics.revisions import DerivedTable
+from fleet_pipeline.lake.analytics.vehicles import daily_table, hourly_table, rolled_up, seen
+from fleet_pipeline.lake.fetching import RawHour, fetched
+from fleet_pipeline.lake.listing import pages
+from fleet_pipeline.lake.operations.compact_hour import compact_hour
+from fleet_pipeline.lake.privacy.certificate import certify
+from fleet_pipeline.lake.privacy.hours import candidates, not_yet_rows
+from fleet_pipeline.lake.privacy.messages import Identity, Marked, Shared, Whom, marked
+from fleet_pipeline.lake.privacy.places import Erased, Places, Progress, Removed, Searched, folder
+from fleet_pipeline.lake.privacy.reports import reports_of
+from fleet_pipeline.lake.privacy.rewriting import without
+from fleet_pipeline.lake.privacy.search import names, search
+from fleet_pipeline.lake.reading import Identities, opened
+from fleet_pipeline.lake.rows import LARGEST, identity
+from fleet_pipeline.lake.tombstones import bury
+from fleet_pipeline.lake.whose import Naming
+from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.rule import RawName, Rule
+
+ROUNDS = 5
+"""Times that what a search finds is erased before that is called a failure: others may be writing."""
+
+
+def plan(places: Places, name: str, before: datetime, *, every_hour: bool = False) -> Erased:
+    """Return what `erase` would do now. Reads what it would read, and writes nothing."""
+    whom = Whom(Naming.of(places.fleet), name, _millis(before))
+    done, begun = Removed(), datetime.now(UTC)
+    asked = _asked(places)
+    for rule, hour in _work(places, _hours(places, whom, every_hour=every_hour)):
+        found = _found(places, rule, hour, whom)
+        done.hours += bool(found.marked.identities)
+        _count(done, found)
+        done.part_bytes += sum(part.size for part in places.lake.parts(rule, hour)) if found.in_rows else 0
+    done.reports = sum(1 for rule in places.fleet.rules for _ in reports_of(places.fleet, places.raw, rule, whom))
+    done.requests = _asked(places) - asked
+    return Erased("", before, begun, done, Searched())
+
+
+def erase(  # noqa: PLR0913 (all that it works on comes in by the front door)
+    places: Places,
+    name: str,
+    before: datetime,
+    *,
+    by: str,
+    every_hour: bool = False,
+    on_progress: Progress = lambda *_: None,
+) -> Erased:
+    """Return once nothing of a vehicle is left that was received before an instant, with a certificate in the lake.
+
+    `by` is who did it. Other vehicles' rows are as they were. A second run finds nothing and writes another
+    certificate. Killed, the next run goes on. Readers of plain Parquet may, while an hour is switched, see its other
+    rows twice; readers of the Iceberg tables do not.
+    """
+    whom, begun = Whom(Naming.of(places.fleet), name, _millis(before)), datetime.now(UTC)
+    asked = _asked(places)
+    tombstone = bury(places.store, places.lake.prefix, whom.naming, name, whom.before_ms)
+    hours = _planned(places, tombstone, _hours(places, whom, every_hour=every_hour), by)
+    done, searched = Removed(), Searched()
+    for _ in range(ROUNDS):
+        work = _work(places, hours)
+        doubtful = frozenset(searched.theirs)
+        for number, (rule, hour) in enumerate(work):
+            on_progress("hours erased", number, len(work))
+            _erase_hour(places, (rule, hour), whom, done, doubtful)
+        _forget_parts(places, hours, done)
+        _erase_reports(places, whom, done)
+        _erase_derived(places, hours, whom, done)
+        searched = search(places, hours, whom, on_progress)
+        if not searched.theirs:
+            break
+    done.requests = _asked(places) - asked
+    erased = Erased(tombstone, before, begun, done, searched)
+    return replace(erased, certificate=certify(places, erased, by, len(hours)))
+
+
+def _millis(instant: datetime) -> int:
+    return int(instant.timestamp() * 1000)
+
+
+def _asked(places: Places) -> Counter[str]:
+    return Counter(places.raw.requests) + Counter(places.store.requests)
+
+
+def _hours(places: Places, whom: Whom, *, every_hour: bool) -> list[Hour]:
+    """Return the hours in which something of the vehicle may lie."""
+    fleet, lake = places.fleet, places.lake
+    found = set(candidates(fleet, lake, whom.name).hours) | not_yet_rows(fleet, lake, datetime.now(UTC))
+    if every_hour:
+        found |= {hour for each in lake.generations() for rule in fleet.rules for hour in each.all_parts(rule)}
+        found |= _raw_hours(places)
+    found |= {Hour.of_millis(_report_millis(places, rule, key)) for rule, key in _reports(places, whom)}
+    return sorted(hour for hour in found if hour.start_ms < whom.before_ms)
+
+
+def _reports(places: Places, whom: Whom) -> Iterator[tuple[Rule, str]]:
+    """Yield the reports of the vehicle's messages: a replay has put them back into their hours."""
+    for rule in places.fleet.rules:
+        for each in reports_of(places.fleet, places.raw, rule, whom):
+            yield rule, each.version.key
+
+
+def _report_millis(places: Places, rule: Rule, key: str) -> int:
+    name = places.fleet.parse_report_key(rule, key)
+    return name.millis if name else 0
+
+
+def _raw_hours(places: Places) -> set[Hour]:
+    found = set()
+    for rule in places.fleet.rules:
+        for page in places.raw.versions(rule.raw_prefix):
+            names = (rule.parse_raw_key(version.key) for version in page)
+            found |= {Hour.of_millis(name.millis) for name in names if name}
+    return found
+
+
+def _work(places: Places, hours: Sequence[Hour]) -> list[tuple[Rule, Hour]]:
+    return [(rule, hour) for rule in places.fleet.rules for hour in hours]
+
+
+def _planned(places: Places, tombstone: str, hours: Sequence[Hour], by: str) -> list[Hour]:
+    """Return these hours and those of earlier plans for the vehicle, once all of them are recorded."""
+    where = folder(places, tombstone)
+    while True:
+        live = [version for page in places.store.versions(where) for version in page if version.latest]
+        plans = [version for version in live if version.key[len(where) :].startswith("plan-")]
+        before = {text for each in plans for text in _read(places, each)["hours"]}
+        wanted = before | {hour.partition_key for hour in hours}
+        if plans and wanted == before:
+            return sorted(map(Hour.parse, wanted))
+        said = {"by": by, "at": datetime.now(UTC).isoformat(), "hours": sorted(wanted)}
+        if places.store.put_new(f"{where}plan-{len(plans):05d}.json", json.dumps(said).encode()):
+            return sorted(map(Hour.parse, wanted))
+
+
+def _read(places: Places, version: ObjectVersion) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = json.loads(places.store.read(version.key, 0, version.size))
+    return found
+
+
+@dataclass(slots=True)
+class _Found:
+    """What of an hour is the vehicle's."""
+
+    marked: Marked = field(default_factory=Marked)
+    in_rows: set[Identity] = field(default_factory=set)
+    raw: list[ObjectVersion] = field(default_factory=list)
+    """The raw versions of these messages."""
+
+
+def _found(places: Places, rule: Rule, hour: Hour, whom: Whom, doubtful: frozenset[str] = frozenset()) -> _Found:
+    """Return what of an hour is the vehicle's: by its rows in any generation, and of raw versions that no row of the
+    current one speaks for, and of doubtful ones, by their bytes: a late message of several vehicles has a row without
+    this one's part.
+    """
+    found = _Found()
+    for lake in places.lake.generations():
+        found.marked.add(marked([opened(lake.store, part) for part in lake.parts(rule, hour)], whom))
+    found.in_rows = found.marked.identities
+    known = Identities()
+    for part in places.lake.parts(rule, hour):
+        known.add(opened(places.lake.store, part))
+    listed = RawHour(places.raw, rule, hour)
+    for versions in listed.blocks():
+        found.raw += [each for each in versions if (each.key, identity(each)) in found.in_rows]
+        unknown = {*known.missing(versions), *(each for each in versions if each.key in doubtful)}
+        _judge(places, rule, sorted(unknown), whom, found)
+    return found
+
+
+def _judge(places: Places, rule: Rule, versions: list[ObjectVersion], whom: Whom, found: _Found) -> None:
+    """Read raw versions, and note those that are the vehicle's and were not known to be."""
+    unknown = [each for each in versions if (each.key, identity(each)) not in found.in_rows]
+    for some, payloads in fetched(places.raw, [unknown] if unknown else []):
+        for version, payload in zip(some, payloads, strict=True):
+            name, at = rule.parse_raw_key(version.key), (version.key, identity(version))
+            if name and name.millis < whom.before_ms:
+                found.marked.judge(whom, at, name.client_id, payload)
+                found.raw += [version] if at in found.marked.identities else []
+
+
+def _count(done: Removed, found: _Found) -> None:
+    done.messages += len(found.marked.identities)
+    done.shared += len(found.marked.shared)
+    done.undivided += len(found.marked.undivided)
+    done.raw_versions += len(found.raw)
+    done.raw_bytes += sum(version.size for version in found.raw)
+    done.digests += [sha256(payload or b"").hexdigest() for payload in found.marked.whole.values()]
+    done.digests += [sha256(each.own).hexdigest() for each in found.marked.shared.values()]
+
+
+def _erase_hour(places: Places, place: tuple[Rule, Hour], whom: Whom, done: Removed, doubtful: frozenset[str]) -> None:
+    rule, hour = place
+    found = _found(places, rule, hour, whom, doubtful)
+    gone = found.marked.identities
+    if gone:
+        done.hours += 1
+        _count(done, found)
+        for at, shared in sorted(found.marked.shared.items()):
+            _put_apart(places, rule, at, shared)
+        places.raw.delete(found.raw)
+    for lake in places.lake.generations():
+        done_here = without(lake, rule, hour, gone, fence=bool(gone) and lake.generation >= places.lake.generation)
+        done.rows += done_here.rows
+        done.parts += done_here.parts
+        if done_here.digest:
+            done.kept[lake.partition(rule, hour)] = f"{done_here.kept} rows, {done_here.digest}"
+    if found.marked.shared:
+        compact_hour(places.raw, places.lake, rule, hour)
+    if foreign := _foreign(places, rule, hour, whom):
+        places.raw.delete(foreign)
+        done.raw_versions += len(foreign)
+        done.raw_bytes += sum(version.size for version in foreign)
+
+
+def _foreign(places: Places, rule: Rule, hour: Hour, whom: Whom) -> list[ObjectVersion]:
+    """Return what lies between the hour's keys under a name of another form and is all the vehicle's."""
+    form, found = rule.raw_key_form, list[ObjectVersion]()
+    for page in pages(places.raw, rule, hour):
+        strange = [each for each in page if not form.fullmatch(each.key) and each.size <= LARGEST]
+        for place, body in places.raw.bodies(strange) if strange else ():
+            judged = Marked()
+            judged.judge(whom, ("", ""), None, body)
+            found += [strange[place]] if judged.whole and hour.end_ms <= whom.before_ms else []
+    return found
+
+
+def _put_apart(places: Places, rule: Rule, at: Identity, shared: Shared) -> None:
+    """Give what others sent in a shared message an object of its own, of the same millisecond: always the same one."""
+    name = rule.parse_raw_key(at[0])
+    if name is not None:
+        key = rule.raw_key(RawName(name.millis, str(uuid5(NAMESPACE_OID, " ".join(at)))))
+        places.raw.put_new(key, shared.rest)
+
+
+def _forget_parts(places: Places, hours: Sequence[Hour], done: Removed) -> None:
+    """Remove the parts that were replaced, once no table leads to them."""
+    for rule in places.fleet.rules:
+        gone: list[ObjectVersion] = []
+        for hour in hours:
+            replaced = [each for lake in places.lake.generations() for each in lake.replaced(rule, hour)]
+            if replaced:
+                places.history.replaced(rule, hour, places.lake.parts(rule, hour))
+            gone += replaced
+        parts = sorted({version.key for version in gone if version.key.endswith(".parquet")})
+        done.snapshots += places.history.forget(rule, parts) if parts else 0
+        done.part_bytes += sum(version.size for version in gone)
+        places.store.delete(gone)
+
+
+def _erase_reports(places: Places, whom: Whom, done: Removed) -> None:
+    """Remove every version of the reports of the vehicle's messages.
+
+    What others sent in them returns as a replay would have it; a report that may not return stays, and is counted.
+    """
+    for rule in places.fleet.rules:
+        found = list(reports_of(places.fleet, places.raw, rule, whom))
+        staying = [each for each in found if each.rest is not None and not each.report.returnable]
+        for each in found:
+            if each.rest is not None and each.report.returnable:
+                places.raw.put_new(rule.raw_key(each.report.name), each.rest)
+        places.raw.delete([each.version for each in found if each not in staying])
+        done.reports += len(found) - len(staying)
+        done.undivided += len(staying)
+
+
+def _erase_derived(places: Places, hours: Sequence[Hour], whom: Whom, done: Removed) -> None:
+    """Compute the derived tables anew, and remove every revision that names the vehicle and is not the last."""
+    fleet, lake = places.fleet, places.lake
+    hourly, daily = hourly_table(lake.store, fleet.vehicle_field), daily_table(lake.store)
+    last = hourly.all_last()
+    for hour in hours:
+        if hour.path in last:
+            done.revisions += _renewed(places, hourly, hour.path, whom.name, partial(seen, fleet, lake, hour))
+    last = daily.all_last()
+    for day in sorted({hour.start.date() for hour in hours}):
+        if f"date={day}" in last:
+            done.revisions += _renewed(places, daily, f"date={day}", whom.name, partial(rolled_up, lake.store, day))
+
+
+def _renewed(places: Places, table: DerivedTable, partition: str, name: str, compute: Callable[[], object]) -> int:
+    named = [part for part in table.revisions(partition) if names(table, part, name)]
+    if not named:
+        return 0
+    compute()
+    last = table.last(partition)
+    keys = {part.key for part in named if last is None or part.key != last.key}
+    gone = [
+        version for key in sorted(keys) for page in places.store.versions(key) for version in page if version.key == key
+    ]
+    places.store.delete(gone)
+    return len(gone)

@@ -1,0 +1,120 @@
+"""Where a vehicle's data lie, what of it goes, and what a search finds afterwards."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from fleet_pipeline.aws.store import Purgeable
+from fleet_pipeline.lake.layout import Lake, LakePart
+from fleet_pipeline.lake.tombstones import FOLDER
+from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.rule import Rule
+
+Progress = Callable[[str, int, int], None]
+"""What is done, how much of it is, and of how much."""
+
+
+class History(Protocol):
+    """What keeps parts beyond the lake: the snapshots of Iceberg tables."""
+
+    def replaced(self, rule: Rule, hour: Hour, parts: Sequence[LakePart]) -> None:
+        """Have the current snapshot hold exactly these parts of an hour."""
+
+    def forget(self, rule: Rule, keys: Sequence[str]) -> int:
+        """Have no snapshot lead to these parts; return how many snapshots went."""
+
+
+class NoHistory:
+    """There are no such tables."""
+
+    def replaced(self, rule: Rule, hour: Hour, parts: Sequence[LakePart]) -> None:
+        """Do nothing."""
+
+    def forget(self, rule: Rule, keys: Sequence[str]) -> int:  # noqa: ARG002 (the protocol's)
+        """Do nothing."""
+        return 0
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a fleet's messages lie, and what may be removed from."""
+
+    fleet: Fleet
+    raw: Purgeable
+    store: Purgeable
+    """The lake's bucket."""
+    lake: Lake
+    history: History = field(default_factory=NoHistory)
+
+
+@dataclass(slots=True)
+class Removed:
+    """What is gone, or would go."""
+
+    hours: int = 0
+    messages: int = 0
+    shared: int = 0
+    """Messages of several vehicles that were taken apart."""
+    undivided: int = 0
+    """Messages of several vehicles that cannot be: they stay."""
+    raw_versions: int = 0
+    raw_bytes: int = 0
+    rows: int = 0
+    """Rows, of all generations."""
+    parts: int = 0
+    """Parts that were replaced."""
+    part_bytes: int = 0
+    reports: int = 0
+    revisions: int = 0
+    """Of the derived tables."""
+    snapshots: int = 0
+    requests: Counter[str] = field(default_factory=Counter)
+    digests: list[str] = field(default_factory=list)
+    """SHA-256 of each message that went."""
+    kept: dict[str, str] = field(default_factory=dict)
+    """For each hour that was written anew: how many rows stay, and their digest, read back."""
+
+
+@dataclass(slots=True)
+class Searched:
+    """What was looked through at the end, and what was found of the name."""
+
+    looked: Counter[str] = field(default_factory=Counter)
+    """By kind: how many objects and files."""
+    bytes: int = 0
+    theirs: list[str] = field(default_factory=list)
+    """Objects that are the vehicle's still: none, or the erasure is not done."""
+    mentioned: Counter[str] = field(default_factory=Counter)
+    """By kind: objects and rows in which the name stands and that are others', or say nobody's name. They stay."""
+
+    def note(self, kind: str, size: int) -> None:
+        """Count an object that was looked through."""
+        self.looked[kind] += 1
+        self.bytes += size
+
+
+@dataclass(frozen=True)
+class Erased:
+    """An erasure, done or planned."""
+
+    tombstone: str
+    """The hash that stands for the vehicle; empty for a plan."""
+    before: datetime
+    begun: datetime
+    removed: Removed
+    searched: Searched
+    certificate: str = ""
+    """The key of the certificate in the lake."""
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing of the vehicle was found at the end."""
+        return not self.searched.theirs
+
+
+def folder(places: Places, tombstone: str) -> str:
+    """Return where the records of a vehicle's erasures lie."""
+    return f"{places.lake.prefix}/{FOLDER}/runs/{tombstone}/"

@@ -1,0 +1,409 @@
+"""What was received of a vehicle is gone, wherever it lay, whatever comes beside and wherever it is killed; and of others nothing is."""
+
+import base64
+import io
+import json
+import re
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+
+import pyarrow.parquet as pq
+import pytest
+from dict_store import DictStore
+
+from fleet_pipeline.assets.lake.late_data import look
+from fleet_pipeline.lake.analytics.vehicles import rolled_up, seen
+from fleet_pipeline.lake.commit import Appending
+from fleet_pipeline.lake.layout import Lake
+from fleet_pipeline.lake.operations.compact_hour import compact_hour
+from fleet_pipeline.lake.operations.rewrite import rewrite_hour
+from fleet_pipeline.lake.operations.verify import purge_hour, verify_hour
+from fleet_pipeline.lake.privacy.erase import erase, plan
+from fleet_pipeline.lake.privacy.places import Places
+from fleet_pipeline.lake.reading import opened
+from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.form import Form
+from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.rule import RawName
+
+FLEET = Fleet()
+RULE = FLEET.rules[0]
+TEN, ELEVEN = Hour.parse("2026-11-23-10:00"), Hour.parse("2026-11-23-11:00")
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
+A, B, C = "297468000001", "297468000002", "297468000003"
+UUID = "00000000-0000-4000-8000-{:012d}"
+
+
+class Fleets:
+    """Raw objects, a lake and its tables, in dicts."""
+
+    def __init__(self, form=None):
+        self.raw, self.store, self.sent = DictStore(), DictStore(), 0
+        self.form = form or Form()
+
+    @property
+    def lake(self):
+        return Lake.current(self.store, "lake", self.form)
+
+    @property
+    def places(self):
+        return Places(FLEET, self.raw, self.store, self.lake)
+
+    def send(self, hour, body, *, client=None, key=None):
+        self.sent += 1
+        name = key or RULE.raw_key(RawName(hour.start_ms + self.sent, UUID.format(self.sent), client))
+        self.raw.put(name, body if isinstance(body, bytes) else json.dumps(body).encode())
+        return name
+
+    def compact(self, *hours):
+        for hour in hours:
+            compact_hour(self.raw, self.lake, RULE, hour)
+            seen(FLEET, self.lake, hour)
+        rolled_up(self.store, TEN.start.date())
+
+    def erase(self, name=A, before=NOW, **how):
+        return erase(self.places, name, before, by="somebody", **how)
+
+    def rows(self, lake=None):
+        """Every row of every hour, but where it lies."""
+        lake = lake or self.lake
+        return Counter(
+            repr(sorted((name, value) for name, value in row.items() if value is not None))
+            for parts in lake.all_parts(RULE).values()
+            for part in parts
+            for row in opened(self.store, part).read().to_pylist()
+        )
+
+    def holding(self, *names):
+        """Where a text is held: keys, bodies, and what Parquet files say."""
+        found = set()
+        for bucket in (self.raw, self.store):
+            for key, versions in bucket.objects.items():
+                for _, body in versions:
+                    rows = str(pq.read_table(io.BytesIO(body)).to_pylist()) if key.endswith(".parquet") else ""
+                    found |= {key for name in names if name.encode() in body or name in key or name in rows}
+        return found
+
+
+@pytest.fixture
+def fleets():
+    """Three vehicles in two hours: some messages by the key, some by a field, some late, one key written twice."""
+    made = Fleets()
+    for hour in (TEN, ELEVEN):
+        for number in range(30):
+            name = (A, B, C)[number % 3]
+            client = f"test-thing-{name}" if number % 2 else None
+            made.send(hour, {"serial": name, "speed": number, "of": f"x{name}x"}, client=client)
+    made.compact(TEN, ELEVEN)
+    for name in (A, B):
+        made.send(TEN, {"serial": name, "late": True, "of": f"x{name}x"})
+    made.compact(TEN)
+    return made
+
+
+def keys(rows):
+    return sorted(re.findall(r"test-rule/rule1/[0-9a-z-]+", " ".join(rows)))
+
+
+def others(rows):
+    return Counter({row: count for row, count in rows.items() if f"x{A}x" not in row})
+
+
+def test_nothing_of_the_vehicle_is_left_and_every_row_of_others_is_as_it_was(fleets):
+    before = fleets.rows()
+    assert len(fleets.holding(A)) > 20
+    erased = fleets.erase()
+    assert fleets.holding(A) == set()
+    assert fleets.rows() == others(before)
+    assert (erased.clean, erased.removed.messages, erased.removed.raw_versions) == (True, 21, 21)
+    assert (erased.removed.rows, erased.removed.hours) == (21, 2)
+    assert erased.searched.looked["raw versions"] == 41
+    assert not +erased.searched.mentioned
+    assert verify_hour(fleets.raw, fleets.lake, RULE, TEN).passed
+    assert compact_hour(fleets.raw, fleets.lake, RULE, TEN).rows_added == 0
+    assert {row["vehicle"] for row in seen(FLEET, fleets.lake, TEN).rows.to_pylist()} == {B, C}
+
+
+def test_the_certificate_says_what_went_and_does_not_name_the_vehicle(fleets):
+    erased = fleets.erase()
+    [[(_, body)]] = [held for key, held in fleets.store.objects.items() if key == erased.certificate]
+    said = json.loads(body)
+    assert (said["clean"], said["by"], said["removed"]["messages"]) == (True, "somebody", 21)
+    assert len(said["removed messages, SHA-256"]) == 21
+    assert said["search"]["of the vehicle"] == 0
+    assert A not in body.decode()
+    assert erased.certificate.removesuffix(".json") + ".txt" in fleets.store.objects
+
+
+def test_a_plan_says_what_would_go_and_writes_nothing(fleets):
+    before = {key: len(held) for bucket in (fleets.raw, fleets.store) for key, held in bucket.objects.items()}
+    planned = plan(fleets.places, A, NOW)
+    assert (planned.removed.messages, planned.removed.raw_versions, planned.removed.hours) == (21, 21, 2)
+    assert planned.removed.requests["PUT"] == planned.removed.requests["DELETE"] == 0
+    assert {key: len(held) for bucket in (fleets.raw, fleets.store) for key, held in bucket.objects.items()} == before
+
+
+def test_a_second_erasure_finds_nothing_and_changes_no_row(fleets):
+    fleets.erase()
+    before = {key for key in fleets.store.objects if "/v1/" in key}
+    again = fleets.erase()
+    assert (again.removed.messages, again.removed.parts, again.clean) == (0, 0, True)
+    assert {key for key in fleets.store.objects if "/v1/" in key} == before
+
+
+def test_what_was_received_later_stays(fleets):
+    erased = fleets.erase(before=ELEVEN.start)
+    assert (erased.clean, erased.removed.messages) == (True, 11)
+    assert {key for key in fleets.holding(f"x{A}x") if "hour=10" in key} == set()
+    assert sum(f"x{A}x" in row for row in fleets.rows()) == 10
+
+
+def test_a_message_that_comes_late_or_again_becomes_no_row_and_is_not_missed(fleets):
+    fleets.erase()
+    before = fleets.rows()
+    fleets.send(TEN, {"serial": A, "of": "late"})
+    fleets.send(TEN, {"of": "late"}, client=f"test-thing-{A}")
+    fleets.send(TEN, {"serial": B, "of": "late"})
+    done = compact_hour(fleets.raw, fleets.lake, RULE, TEN)
+    assert (done.rows_added, done.erased, done.complete) == (1, 2, True)
+    assert len(fleets.rows()) == len(before) + 1
+    assert look(fleets.raw, fleets.lake, RULE, TEN).uncompacted == 0
+    verified = verify_hour(fleets.raw, fleets.lake, RULE, TEN)
+    assert (verified.passed, verified.erased) == (True, 2)
+    assert fleets.erase(every_hour=True).removed.raw_versions == 2
+    assert fleets.holding(A) == set()
+
+
+def test_a_purge_takes_late_messages_of_an_erased_vehicle_along(fleets):
+    fleets.erase()
+    fleets.send(TEN, {"serial": A})
+    purge_hour(fleets.raw, fleets.lake, RULE, TEN, now=NOW)
+    assert not [key for key in fleets.holding(A) if "test-rule" in key]
+
+
+def test_a_message_that_was_received_after_the_erasure_is_a_row_as_any(fleets):
+    fleets.erase(before=TEN.end)
+    fleets.send(ELEVEN, {"serial": A, "of": "new"})
+    assert compact_hour(fleets.raw, fleets.lake, RULE, ELEVEN).erased == 0
+
+
+@pytest.mark.parametrize("form", [Form(), Form(arrays="elements")])
+def test_what_others_sent_in_a_shared_message_stays_and_is_a_message_of_its_own(form):
+    fleets = Fleets(form)
+    fleets.send(TEN, [{"serial": A, "x": 1}, {"serial": B, "x": 2}])
+    fleets.send(TEN, {"serial": B, "x": 3})
+    fleets.send(TEN, {"serial": B, "x": 4})
+    fleets.compact(TEN)
+    erased = fleets.erase()
+    assert (erased.clean, erased.removed.shared) == (True, 1)
+    assert fleets.holding(A) == set()
+    assert sum('{"serial": "B", "x": 2}'.replace("B", B) in row for row in fleets.rows()) == 1
+    assert verify_hour(fleets.raw, fleets.lake, RULE, TEN).passed
+    assert fleets.erase().removed.messages == 0
+
+
+def test_a_shared_message_that_comes_late_is_a_row_without_the_erased_vehicle(fleets):
+    fleets.erase()
+    fleets.send(TEN, [{"serial": A, "x": 1}, {"serial": B, "x": 2}])
+    compact_hour(fleets.raw, fleets.lake, RULE, TEN)
+    assert not [key for key in fleets.holding(A) if "/v1/" in key]
+    assert verify_hour(fleets.raw, fleets.lake, RULE, TEN).passed
+    assert fleets.erase(every_hour=True).removed.shared == 1
+    assert fleets.holding(A) == set()
+    assert verify_hour(fleets.raw, fleets.lake, RULE, TEN).passed
+
+
+def test_a_message_of_another_that_names_the_vehicle_stays_and_is_said(fleets):
+    fleets.send(TEN, {"serial": B, "saw": A})
+    fleets.send(TEN, f'{{"serial": "{A}", "cut'.encode())
+    fleets.compact(TEN)
+    erased = fleets.erase()
+    assert erased.clean
+    assert (erased.searched.mentioned["rows"], erased.searched.mentioned["raw versions"]) == (2, 2)
+    assert sum(A in row for row in fleets.rows()) == 2
+
+
+def test_every_version_goes_and_so_do_keys_of_other_forms_and_reports(fleets):
+    name = fleets.send(TEN, {"serial": B, "first": True})
+    fleets.send(TEN, {"serial": A, "second": True}, key=name)
+    fleets.send(TEN, {"serial": A}, key=f"{RULE.raw_prefix}{TEN.start_ms + 7}-copy")
+    report = {
+        "ruleName": RULE.aws_name,
+        "topic": RULE.topic,
+        "base64OriginalPayload": base64.b64encode(json.dumps({"serial": A}).encode()).decode(),
+        "failures": [],
+    }
+    key = f"{FLEET.report_prefix(RULE)}{TEN.start_ms}-{UUID.format(9)}"
+    fleets.raw.put(key, json.dumps(report).encode())
+    fleets.compact(TEN)
+    erased = fleets.erase()
+    assert (erased.clean, erased.removed.reports) == (True, 1)
+    assert fleets.holding(A) == set()
+    assert key not in fleets.raw.objects
+    assert [version.key for version, _ in fleets.raw.objects[name]] == [name]
+
+
+def test_every_generation_loses_the_vehicle_and_none_loses_another(fleets):
+    old, new = fleets.lake, fleets.lake.next_generation
+    new.begin()
+    rewrite_hour(old, new, RULE, TEN)
+    before = {lake: fleets.rows(lake) for lake in (old, new)}
+    assert fleets.erase().clean
+    for lake, rows in before.items():
+        assert fleets.rows(lake) == others(rows)
+    rewrite_hour(old, new, RULE, ELEVEN)
+    new.switch()
+    assert fleets.holding(A) == set()
+    assert keys(fleets.rows(new)) == keys(fleets.rows(old))
+
+
+def test_a_rewrite_that_began_before_the_erasure_brings_nothing_back(fleets, monkeypatch):
+    old, new = fleets.lake, fleets.lake.next_generation
+    new.begin()
+    put, done = Appending.put, []
+
+    def erase_first(self, number):
+        if not done:
+            done.append(True)
+            fleets.erase()
+        return put(self, number)
+
+    monkeypatch.setattr(Appending, "put", erase_first)
+    rewrite_hour(old, new, RULE, TEN)
+    assert fleets.holding(A) == set()
+
+
+@pytest.mark.parametrize("moment", ["before it looks", "before it writes", "as it writes"])
+def test_a_compaction_beside_an_erasure_brings_nothing_back_and_loses_nothing(fleets, moment):
+    fleets.send(TEN, {"serial": A, "of": "beside"})
+    fleets.send(TEN, {"serial": B, "of": "beside"})
+    done = []
+
+    class Beside(DictStore):
+        """A bucket in which somebody erases a vehicle, just as a compaction does something."""
+
+        def act(self):
+            if not done:
+                done.append(True)
+                fleets.erase()
+
+        def put_new(self, key, body):
+            if moment == "as it writes" and key.endswith(".parquet"):
+                self.act()
+            return fleets.store.put_new(key, body)
+
+        def versions(self, prefix, after="", until=""):
+            if moment == "before it writes" and "tombstones" in prefix:
+                self.act()
+            if moment == "before it looks":
+                self.act()
+            return fleets.store.versions(prefix, after, until)
+
+        def read(self, key, start, stop):
+            return fleets.store.read(key, start, stop)
+
+    compact_hour(fleets.raw, Lake(Beside(), "lake"), RULE, TEN)
+    assert done
+    assert fleets.erase().clean
+    assert fleets.holding(A) == set()
+    assert sum("beside" in row for row in fleets.rows()) == 1
+    assert verify_hour(fleets.raw, fleets.lake, RULE, TEN).passed
+
+
+def test_two_erasures_at_once_end_as_one_after_the_other(fleets):
+    before, done = fleets.rows(), []
+    put = fleets.store.put_new
+
+    def other_first(key, body):
+        if key.endswith(".parquet") and "/v1/" in key and not done:
+            done.append(True)
+            assert fleets.erase(B).clean
+        return put(key, body)
+
+    fleets.store.put_new = other_first
+    assert fleets.erase(A).clean
+    assert done
+    assert fleets.holding(A, B) == set()
+    assert fleets.rows() == Counter({row: count for row, count in others(before).items() if f"x{B}x" not in row})
+
+
+class Killed(BaseException):
+    """A kill: nobody catches it."""
+
+
+class Mortal:
+    """A bucket's writing calls, one of which is the last: before it is done, or after."""
+
+    def __init__(self, buckets, last, when):
+        self.calls, self._last, self._when = 0, last, when
+        for bucket in buckets:
+            bucket.put_new, bucket.delete = self._mortal(bucket.put_new), self._one_by_one(self._mortal(bucket.delete))
+
+    def _mortal(self, call):
+        def once(*arguments):
+            self.calls += 1
+            if self.calls == self._last and self._when == "before":
+                raise Killed
+            result = call(*arguments)
+            if self.calls == self._last:
+                raise Killed
+            return result
+
+        return once
+
+    @staticmethod
+    def _one_by_one(delete):
+        def each(versions):
+            for version in list(versions):
+                delete([version])
+
+        return each
+
+
+def killed(number, when):
+    """Kill an erasure at one writing call, go on, and say whether there were so many."""
+    fleets = made()
+    before = fleets.rows()
+    mortal = Mortal((fleets.raw, fleets.store), number, when)
+    try:
+        fleets.erase()
+    except Killed:
+        now = fleets.rows()
+        assert set(others(before)) <= set(now), "a row of another vehicle was gone"
+    else:
+        return False
+    assert mortal.calls == number
+    compact_hour(fleets.raw, fleets.lake, RULE, TEN)
+    assert fleets.erase(before=NOW + timedelta(minutes=1)).clean
+    assert fleets.holding(A) == set()
+    assert fleets.rows() == others(before)
+    assert verify_hour(fleets.raw, fleets.lake, RULE, TEN).passed
+    return True
+
+
+def made():
+    fleets = Fleets()
+    for hour in (TEN, ELEVEN):
+        for number in range(4):
+            name = (A, B)[number % 2]
+            fleets.send(hour, {"serial": name, "of": f"x{name}x"})
+    fleets.compact(TEN, ELEVEN)
+    fleets.send(TEN, {"serial": A, "of": f"x{A}x"})
+    fleets.send(TEN, {"serial": B, "of": f"x{B}x"})
+    fleets.compact(TEN)
+    return fleets
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("number", [1, 4, 6, 9, 12, 14, 17, 20, 23])
+def test_killed_at_a_writing_call_the_same_command_goes_on_and_ends_alike(number, when):
+    assert killed(number, when)
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_at_any_writing_call_the_same_command_goes_on_and_ends_alike(when):
+    number = 1
+    while killed(number, when):
+        number += 1
+    assert number > 20
