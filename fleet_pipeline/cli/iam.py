@@ -12,6 +12,7 @@ from fleet_pipeline.cloud.documents.iam import (
     PROVISIONER,
     boundary_policy,
     compaction_policy,
+    erasure_policy,
     key_policy,
     replay_policy,
     virtual_vehicle_policy,
@@ -36,6 +37,13 @@ def boundary(fleet: Fleet) -> None:
 def compaction(fleet: Fleet) -> None:
     """Print what compaction may do: read messages, add to the lake, keep its tables in step."""
     _print(compaction_policy(fleet))
+
+
+@iam.command()
+@click.pass_obj
+def erasure(fleet: Fleet) -> None:
+    """Print what erasing a vehicle may do: remove versions of its messages and rows, and its thing."""
+    _print(erasure_policy(fleet))
 
 
 @iam.command()

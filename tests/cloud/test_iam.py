@@ -26,6 +26,7 @@ from fleet_pipeline.cloud.documents.iam import (
     PROVISIONER,
     boundary_policy,
     compaction_policy,
+    erasure_policy,
     provisioner_policies,
     replay_policy,
     virtual_vehicle_policy,
@@ -43,6 +44,7 @@ from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.rule import RawName
 from fleet_pipeline.model.thing import ThingTable
+from fleet_pipeline.personal_data import Order, erase_vehicle
 from fleet_pipeline.virtual_vehicle import tried
 
 FLEET, HOUR = Fleet(role_boundary="own"), Hour.parse("2026-11-23-07:00")
@@ -344,6 +346,34 @@ def test_a_replay_does_its_work_with_its_policy_alone(aws, fleet):
     assert denied(lambda: someone.s3.get_object(Bucket=fleet.bucket, Key=f"{rule.raw_prefix}{HOUR.start_ms}"))
 
 
+def test_a_vehicle_is_erased_with_the_erasures_policy_alone_and_the_record_of_it_stays(aws, fleet):
+    for name in ("bucket", "lake_bucket"):
+        reconcile(blueprint(fleet)[name].resource, aws)
+    rule, store = fleet.rules[0], S3Store(aws, fleet.bucket)
+    for number in range(2):
+        body = json.dumps({"serial": f"29746800000{number}", "speed_kmh": 48.2}).encode()
+        store.put_new(rule.raw_key(RawName(HOUR.start_ms + number, str(uuid.uuid4()))), body)
+    S3Store(aws, fleet.bucket).prove()
+    lake = Lake(S3Store(aws, fleet.lake_bucket), fleet.parquet_prefix)
+    compact_hour(store, lake, rule, HOUR)
+    seen(fleet, lake, HOUR)
+    aws.iot.create_thing(thingName=fleet.thing_name("297468000001"))
+    someone = acting_as(aws, fleet, as_the_emulator_checks(erasure_policy(fleet)))
+    theirs = Account.of(fleet)
+    theirs.__dict__["aws"] = someone
+    order = Order("297468000001", with_thing=True)
+    erased = erase_vehicle(replace(fleet, iceberg="off"), theirs, order, confirm="297468000001")
+    assert (erased.clean, erased.removed.messages, erased.removed.rows) == (True, 1, 1)
+    assert aws.iot.list_things()["things"] == []
+    attacks = [
+        lambda: someone.s3.delete_object(Bucket=fleet.lake_bucket, Key=erased.certificate),
+        lambda: someone.s3.delete_object(Bucket=fleet.bucket, Key="claim-certificate/claim.pem"),
+        lambda: someone.s3.get_object(Bucket=fleet.bucket, Key="claim-certificate/claim.private.key"),
+        lambda: someone.iot.delete_thing(thingName="another-thing"),
+    ]
+    assert [number for number, attack in enumerate(attacks) if not denied(attack)] == []
+
+
 def test_a_denial_is_not_taken_for_a_role_that_is_still_spreading(aws, fleet):
     provisioner = acting_as(aws, fleet, *provisioner_policies(replace(fleet, role_boundary="own")).values())
     with pytest.raises(AwsRefused, match="assumed-role") as denied, doing("list the keys"):
@@ -427,19 +457,26 @@ def test_the_policies_name_this_fleets_resources(settings):
                 ), statement
 
 
-def test_nobody_may_delete_messages_or_parts_of_the_lake_but_the_virtual_vehicle_its_own():
+def test_nobody_may_delete_messages_or_parts_of_the_lake_but_the_virtual_vehicle_its_own_and_whoever_erases():
     own = [f"arn:aws:s3:::{FLEET.bucket}/{prefix}/*" for prefix in ("allow-list", "claim-certificate", "provisioning")]
     may_delete = {
         "provisioner storage": own,
+        "erasure": [
+            f"arn:aws:s3:::{FLEET.bucket}/{FLEET.raw_prefix}/*",
+            f"arn:aws:s3:::{FLEET.bucket}/errors/*",
+            f"arn:aws:s3:::{FLEET.lake_bucket}/lake/v*/rule=*",
+            f"arn:aws:s3:::{FLEET.lake_bucket}/lake/_iceberg/*",
+            f"arn:aws:s3:::{FLEET.lake_bucket}/vehicles_hourly/*",
+            f"arn:aws:s3:::{FLEET.lake_bucket}/vehicles_daily/*",
+        ],
         "replay": [f"arn:aws:s3:::{FLEET.bucket}/errors/*"],
         "virtual-vehicle": [f"arn:aws:s3:::{FLEET.bucket}/{FLEET.raw_prefix}/*"],
     }
-    found = {
-        name: listed(statement["Resource"])
-        for name, document in documents(FLEET).items()
-        for statement in document["Statement"]
-        if any(action.startswith("s3:DeleteObject") for action in listed(statement["Action"]))
-    }
+    found: dict[str, list[str]] = {}
+    for name, document in documents(FLEET).items():
+        for statement in document["Statement"]:
+            if any(action.startswith("s3:DeleteObject") for action in listed(statement["Action"])):
+                found.setdefault(name, []).extend(listed(statement["Resource"]))
     assert found == may_delete
 
 

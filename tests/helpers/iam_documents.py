@@ -4,6 +4,7 @@ from fleet_pipeline.cloud.documents.iam import (
     PROVISIONER,
     boundary_policy,
     compaction_policy,
+    erasure_policy,
     replay_policy,
     virtual_vehicle_policy,
 )
@@ -14,6 +15,7 @@ def documents(fleet):
     others = {
         "boundary": boundary_policy,
         "compaction": compaction_policy,
+        "erasure": erasure_policy,
         "replay": replay_policy,
         "virtual-vehicle": virtual_vehicle_policy,
     }

@@ -2,9 +2,9 @@
 not make itself.
 
 Least privilege: each names this fleet's resources and no others. None may delete a message or a part of the lake, but
-for the virtual vehicle's: it removes its own messages. What a provisioner makes stays within a boundary that it cannot
-change: without one, whoever makes roles and functions makes an administrator. Source: IAM User Guide,
-access_policies_boundaries (delegating responsibility to others).
+for the virtual vehicle's, which removes its own messages, and for the erasure's. What a provisioner makes stays within
+a boundary that it cannot change: without one, whoever makes roles and functions makes an administrator. Source: IAM
+User Guide, access_policies_boundaries (delegating responsibility to others).
 """
 
 from collections.abc import Callable, Mapping
@@ -63,6 +63,24 @@ def replay_policy(fleet: Fleet) -> Document:
     return _with(
         filled_in("replay-policy", fleet, _names(fleet)),
         key_rights(fleet, "TheFleetsKey", ("Decrypt", "GenerateDataKey"), "s3"),
+    )
+
+
+def erasure_policy(fleet: Fleet) -> Document:
+    """Who erases a vehicle removes its messages, reports, parts and snapshots by their versions, and adds what takes
+    their place.
+
+    The lake's records of erasures are none of what may be removed. With the thing go its certificates and its line of
+    the allow-list.
+    """
+    document = filled_in("erasure-policy", fleet, _names(fleet))
+    services = ("s3", *(["dynamodb"] if fleet.allow_list == "dynamodb" else []))
+    return _with(
+        document,
+        _removing_a_thing(fleet),
+        _its_line_of_the_allow_list(fleet),
+        _iceberg_tables_in_glue(fleet),
+        key_rights(fleet, "TheFleetsKey", ("Decrypt", "GenerateDataKey"), *services),
     )
 
 
@@ -248,6 +266,12 @@ def _names(fleet: Fleet) -> dict[str, str | list[str]]:
         "lake-bucket": fleet.lake_bucket,
         "made-buckets": [name for name in (fleet.bucket, fleet.lake_bucket) if name not in fleet.given],
         "raw-prefix": fleet.raw_prefixes,
+        "removable": [
+            f"{fleet.parquet_prefix}/v*/rule=*",
+            f"{fleet.parquet_prefix}/_iceberg/*",
+            "vehicles_hourly/*",
+            "vehicles_daily/*",
+        ],
         "errors-prefix": fleet.errors_prefix,
         "bulk-prefix": fleet.bulk_prefix,
         "temporary-claims-prefix": fleet.temporary_claims_prefix,
@@ -339,6 +363,32 @@ def _what_things_are(fleet: Fleet) -> list[Document]:
         for kind, word, names, more in named
         if names
     ]
+
+
+def _removing_a_thing(fleet: Fleet) -> list[Document]:
+    """Return the rights to remove a vehicle's thing and its certificates."""
+    thing = ("DeleteThing", "DescribeThing", "ListThingPrincipals", "UpdateThing")
+    certificate = (
+        "DeleteCertificate",
+        "DescribeCertificate",
+        "DetachThingPrincipal",
+        "ListAttachedPolicies",
+        "ListPrincipalThings",
+        "UpdateCertificate",
+    )
+    return [
+        _allowed("RemoveTheThing", "iot", thing, fleet.arn("iot", f"thing/{fleet.thing_prefix}*")),
+        _allowed("RemoveItsCertificates", "iot", certificate, fleet.arn("iot", "cert/*")),
+    ]
+
+
+def _iceberg_tables_in_glue(fleet: Fleet) -> list[Document]:
+    """Return the rights to commit to the Iceberg tables, where Glue is their catalog."""
+    if fleet.iceberg_catalog != "glue":
+        return []
+    where = ("catalog", f"database/{fleet.iceberg_namespace}", f"table/{fleet.iceberg_namespace}/*")
+    verbs = ("GetDatabase", "GetTable", "UpdateTable")
+    return [_allowed("CommitToIcebergTables", "glue", verbs, [fleet.arn("glue", each) for each in where])]
 
 
 def _its_line_of_the_allow_list(fleet: Fleet) -> list[Document]:
