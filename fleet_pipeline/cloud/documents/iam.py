@@ -268,7 +268,7 @@ def _names(fleet: Fleet) -> dict[str, str | list[str]]:
         "raw-prefix": fleet.raw_prefixes,
         "removable": [
             f"{fleet.parquet_prefix}/v*/rule=*",
-            f"{fleet.parquet_prefix}/_iceberg/*",
+            f"{fleet.iceberg_prefix}*",
             "vehicles_hourly/*",
             "vehicles_daily/*",
         ],
