@@ -461,6 +461,7 @@ def test_nobody_may_delete_messages_or_parts_of_the_lake_but_the_virtual_vehicle
     own = [f"arn:aws:s3:::{FLEET.bucket}/{prefix}/*" for prefix in ("allow-list", "claim-certificate", "provisioning")]
     may_delete = {
         "provisioner storage": own,
+        "compaction": [f"arn:aws:s3:::{FLEET.lake_bucket}/lake/_iceberg/*"],
         "erasure": [
             f"arn:aws:s3:::{FLEET.bucket}/{FLEET.raw_prefix}/*",
             f"arn:aws:s3:::{FLEET.bucket}/errors/*",
