@@ -92,6 +92,7 @@ def build_definitions(
         destroy_job(scope),
         export_job(scope),
         *iceberg.jobs,
+        *_of_one_vehicle(scope),
     ]
     own = Own.of(jobs, assets, checks)
     return dg.Definitions(
@@ -139,6 +140,15 @@ class _Iceberg:
                 raise MissingExtra("PyIceberg", "iceberg")
             return cls()
         return cls(iceberg_assets(scope), [upkeep_job(scope)], [upkeep_schedule(scope)])
+
+
+def _of_one_vehicle(scope: Scope) -> list[dg.JobDefinition]:
+    """Return the jobs about one vehicle, where the engine of the tables about vehicles, which they need, is there."""
+    if find_spec("duckdb") is None:
+        return []
+    from fleet_pipeline.assets.lake.personal import vehicle_jobs  # noqa: PLC0415 (it imports the engine)
+
+    return vehicle_jobs(scope)
 
 
 def _vehicles(scope: Scope) -> list[dg.AssetsDefinition]:

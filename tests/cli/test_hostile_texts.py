@@ -78,7 +78,7 @@ TRIED_COMMANDS = {
 }
 WITH_THE_TEXT = {"errors", "vehicle why", "query"}
 
-SILENT_JOBS = {"maintain_iceberg": COUNTS} | dict.fromkeys(
+SILENT_JOBS = {"maintain_iceberg": COUNTS, "export_vehicle": COUNTS, "erase_vehicle": COUNTS} | dict.fromkeys(
     [
         "provision",
         "plan",
