@@ -11,6 +11,7 @@ import sys
 import threading
 import urllib.request
 import uuid
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -103,23 +104,34 @@ def browser():
                 "--disable-dev-shm-usage",
                 "--disable-background-networking",
                 "--hide-scrollbars",
+                # No page leaves this machine. (To route its requests would load the UI's programs anew for each page.)
+                "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
             ],
         )
         yield chromium
         chromium.close()
 
 
+@contextmanager
+def opened(browser):
+    context = browser.new_context(viewport={"width": 1600, "height": 1000}, timezone_id="UTC", reduced_motion="reduce")
+    page = context.new_page()
+    page.set_default_timeout(60_000)
+    yield page
+    context.close()
+
+
 @pytest.fixture
 def page(browser, ui):
-    context = browser.new_context(viewport={"width": 1600, "height": 1000}, timezone_id="UTC", reduced_motion="reduce")
-    context.route(
-        "**/*",
-        lambda route: route.continue_() if route.request.url.startswith((ui.url, "data:", "blob:")) else route.abort(),
-    )
-    opened = context.new_page()
-    opened.set_default_timeout(60_000)
-    yield opened
-    context.close()
+    with opened(browser) as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
+def launchpad(browser, ui):
+    """One page for the launchpads of all jobs: it loads the UI's programs once."""
+    with opened(browser) as page:
+        yield page
 
 
 def picture(page, name):
@@ -284,10 +296,10 @@ def test_a_check_turns_red_when_an_object_is_planted_among_the_raw_ones(ui, page
         "export_cloudformation",
     ],
 )
-def test_every_job_of_operating_has_a_launchpad_with_its_settings_filled_in(ui, page, job):
-    page.goto(f"{ui.url}/locations/fleet_pipeline/jobs/{job}/playground", wait_until="domcontentloaded")
-    page.get_by_role("button", name="Launch Run").wait_for()
-    page.get_by_text("profile").first.wait_for() if job != "export_cloudformation" else None
+def test_every_job_of_operating_has_a_launchpad_with_its_settings_filled_in(ui, launchpad, job):
+    launchpad.goto(f"{ui.url}/locations/fleet_pipeline/jobs/{job}/playground", wait_until="domcontentloaded")
+    launchpad.get_by_role("button", name="Launch Run").wait_for()
+    launchpad.get_by_text("profile").first.wait_for() if job != "export_cloudformation" else None
 
 
 def test_a_teardown_without_confirmation_says_in_the_page_what_would_be_lost(ui, page):
