@@ -22,7 +22,7 @@ import psutil
 import pyarrow.dataset as ds
 import pytest
 from playwright.sync_api import sync_playwright
-from webserver import Webserver
+from webserver import RUN_PATIENCE_S, Webserver
 
 from fleet_pipeline.account import Account
 from fleet_pipeline.cli.ui import PATIENCE
@@ -116,7 +116,7 @@ def browser():
 def opened(browser):
     context = browser.new_context(viewport={"width": 1600, "height": 1000}, timezone_id="UTC", reduced_motion="reduce")
     page = context.new_page()
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(1000 * RUN_PATIENCE_S)
     yield page
     context.close()
 

@@ -5,7 +5,8 @@ import time
 import urllib.request
 
 START_PATIENCE_S = 600
-RUN_PATIENCE_S = 180
+RUN_PATIENCE_S = 600
+"""For a run, or a page that shows one. On two cores with twenty busy processes a run that makes the cloud side took 200 s."""
 ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
 
 
@@ -16,7 +17,7 @@ class Webserver:
     def ask(self, query, **variables):
         body = json.dumps({"query": query, "variables": variables}).encode()
         request = urllib.request.Request(f"{self.url}/graphql", body, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=120) as answer:
             return json.load(answer)["data"]
 
     def wait_until_loaded(self, *processes):
