@@ -8,6 +8,7 @@ from iceberg_lake import HOURS, Filled
 from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.lake.iceberg.check import compare
 from fleet_pipeline.lake.iceberg.data_files import entries
+from fleet_pipeline.lake.iceberg.files import place
 from fleet_pipeline.lake.iceberg.maintenance import maintain
 from fleet_pipeline.lake.iceberg.removal import forget
 from fleet_pipeline.lake.iceberg.sync import replace_hour
@@ -75,14 +76,18 @@ def test_maintenance_leaves_alone_what_is_young_what_readers_may_ask_for_and_wha
     prefix = filled.fleet.iceberg_prefix
     other = f"{prefix}another-table/metadata/snap-1.avro"
     filled.tables.store.put_new(other, b"theirs")
+    unfinished = f"{place(filled.tables.find(filled.rule).location())[1]}/metadata/unfinished-m0.avro"
+    filled.tables.store.put_new(unfinished, b"of a commit that is being made")
     table = filled.tables.find(filled.rule)
     [part] = [file.file_path for file in entries(table, table.snapshots()[0])]
     first = table.snapshots()[0].snapshot_id
     done = maintain(filled.tables, filled.rule, datetime.now(UTC))
     assert (done.snapshots, done.removed) == (4, 0)  # one more: that of the merged manifests
+    assert unfinished in metadata(filled)
     assert filled.tables.find(filled.rule).scan(snapshot_id=first).to_arrow().num_rows == 3
     maintain(filled.tables, filled.rule, MUCH_LATER)
     assert other in metadata(filled)
+    assert unfinished not in metadata(filled)
     assert filled.tables.store.read(part.split("/", 3)[3], 0, 4) == b"PAR1"
 
 
