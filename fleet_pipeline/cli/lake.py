@@ -44,7 +44,7 @@ def hour(text: str) -> Hour:
         raise InvalidName("hour", text, "write an hour as 2026-11-23-10:00 or a day as 2026-11-23 (UTC)") from error
 
 
-def _through(text: str) -> Hour:
+def through_hour(text: str) -> Hour:
     """Return the end of an hour or day that is included."""
     return Hour(hour(text).start + timedelta(days=1)) if _DAY.fullmatch(text) else hour(text).next
 
@@ -69,7 +69,7 @@ def _over_hours(command: Callable[..., None]) -> Callable[..., None]:
             required=True,
             help="The first hour (2026-11-23-10:00) or day (2026-11-23), UTC.",
         ),
-        click.option("--through", type=_through, metavar="HOUR", help="The last hour or day; it is included."),
+        click.option("--through", type=through_hour, metavar="HOUR", help="The last hour or day; it is included."),
         click.option("--to", type=hour, metavar="HOUR", help="Or: the first hour or day that is left out."),
     ]
     for option in reversed(options):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fleet_pipeline.account import Account
-from fleet_pipeline.cli.lake import hour
+from fleet_pipeline.cli.lake import hour, through_hour
 from fleet_pipeline.cli.shown import console, progress
 from fleet_pipeline.model.errors import MissingExtra
 from fleet_pipeline.model.fleet import Fleet
@@ -21,14 +21,19 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--serial", required=True, help="The vehicle's name, as its messages or its client id say it, whole.")
 @click.option("--from", "start", type=hour, help="The first hour (2026-11-23-10:00) or day, UTC; all without it.")
+@click.option("--through", type=through_hour, help="The last hour or day; it is included.")
 @click.option("--to", "end", type=hour, help="The first hour or day that is left out.")
 @click.option("--out", "folder", type=click.Path(path_type=Path), required=True, help="A folder that is not there yet.")
 @click.pass_obj
-def export(fleet: Fleet, serial: str, start: Hour | None, end: Hour | None, folder: Path) -> None:
+def export(  # noqa: PLR0913 (options)
+    fleet: Fleet, *, serial: str, start: Hour | None, through: Hour | None, end: Hour | None, folder: Path
+) -> None:
     """Write everything that is held on a vehicle into a folder: messages byte for byte and as rows, registration.
 
     Nothing of anyone else's. Changes nothing else.
     """
+    if through and end:
+        raise click.UsageError("say one end: --through, the last hour or day, or --to, the first left out")
     needs_analytics()
     from fleet_pipeline.personal_data import give_out
 
@@ -40,7 +45,7 @@ def export(fleet: Fleet, serial: str, start: Hour | None, end: Hour | None, fold
             serial,
             folder,
             start=start,
-            end=end,
+            end=end or through,
             on_progress=lambda far, total: bar.update(task, completed=far, total=total),
         )
     found = done.found
