@@ -199,13 +199,12 @@ def registration(fleet: Fleet, aws: Aws, name: str) -> dict[str, Any]:
     thing = fleet.thing_name(name)
     with doing(f"describe thing {thing!r}"), absent("ResourceNotFoundException"):
         found: Any = aws.iot.describe_thing(thingName=thing)
+        pages = aws.iot.get_paginator("list_thing_groups_for_thing").paginate(thingName=thing)
         said = {
             "thing": found["thingName"],
             "type": found.get("thingTypeName"),
             "attributes": found.get("attributes", {}),
-            "groups": [
-                each["groupName"] for each in aws.iot.list_thing_groups_for_thing(thingName=thing)["thingGroups"]
-            ],
+            "groups": [each["groupName"] for page in pages for each in page["thingGroups"]],
             "certificates": _certificates(aws, thing),
         }
     if fleet.allow_list != "none" and name in allow_list.read(fleet, aws).serials:

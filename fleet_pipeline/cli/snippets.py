@@ -50,7 +50,11 @@ from pyarrow import fs
 
 secret = Path("{secret}").read_text()
 s3 = fs.S3FileSystem(
-    access_key="{account}", secret_key=secret, region="{region}", scheme="http", endpoint_override="{address}"
+    access_key="{account}",
+    secret_key=secret,
+    region="{region}",
+    scheme="http",
+    endpoint_override="{address}",
 )
 """
 
@@ -87,8 +91,11 @@ import polars as pl
 rules = [{rules}]
 root = "s3://{root}rule="
 known = dict(
-    hive_partitioning=True, try_parse_hive_dates=False, storage_options=options,
-    missing_columns="insert", extra_columns="ignore",
+    hive_partitioning=True,
+    try_parse_hive_dates=False,
+    storage_options=options,
+    missing_columns="insert",
+    extra_columns="ignore",
 )
 tables = [pl.scan_parquet(f"{{root}}{{rule}}/**/*.parquet", **known) for rule in rules]
 messages = pl.concat(tables, how="diagonal_relaxed")

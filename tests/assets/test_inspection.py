@@ -21,7 +21,7 @@ from fleet_pipeline.assets.lake.verdicts import Outcome
 from fleet_pipeline.assets.shared.pictures import INLINE, MOST_DOTS, bars, dots
 from fleet_pipeline.assets.shared.scope import Scope
 from fleet_pipeline.assets.shared.shown import NOT_SHOWN, attempted, cell
-from fleet_pipeline.lake.analytics.vehicles import UNNAMED, seen
+from fleet_pipeline.lake.analytics.vehicles import UNNAMED, UNREADABLE, seen
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.operations.compact_hour import compact_hour
 from fleet_pipeline.model.fleet import Fleet
@@ -117,7 +117,7 @@ def test_a_vehicle_is_named_by_a_text_or_a_whole_number_and_by_nothing_else(numb
         [named] if named else [],
         1 if named else 0,
     )
-    assert trial.vehicles.notes == {UNNAMED: 0 if named else 1}
+    assert trial.vehicles.notes == {UNNAMED: 0 if named else 1, UNREADABLE: 0}
 
 
 @pytest.mark.parametrize("form", FORMS, ids=str)

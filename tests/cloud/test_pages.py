@@ -157,8 +157,9 @@ def test_the_tests_know_every_listing_that_this_package_reads():
     }
     assert read - known == {
         "list_policy_versions",
+        "list_thing_groups_for_thing",
         "list_thing_registration_task_reports",
-    }  # the first has no pages, the second a paginator
+    }  # the first has no pages, the others a paginator
 
 
 def test_a_plan_with_pages_of_one_asks_more_than_one_with_whole_pages(lived_in, new_aws):

@@ -372,11 +372,11 @@ def _removing_a_thing(fleet: Fleet) -> list[Document]:
         "DeleteCertificate",
         "DescribeCertificate",
         "DetachThingPrincipal",
-        "ListAttachedPolicies",
         "ListPrincipalThings",
         "UpdateCertificate",
     )
     return [
+        _allowed("WhatHasNoResource", "iot", ("ListAttachedPolicies",), "*"),
         _allowed("RemoveTheThing", "iot", thing, fleet.arn("iot", f"thing/{fleet.thing_prefix}*")),
         _allowed("RemoveItsCertificates", "iot", certificate, fleet.arn("iot", "cert/*")),
     ]
