@@ -88,7 +88,7 @@ def _cut(value: Any, unit: str) -> Any:
     if (number := _number(value)) is None:
         return _REMOVED
     step = _SECONDS[unit] * (1000 if abs(number) >= _MILLISECONDS_FROM else 1)
-    return math.floor(number / step) * step
+    return int(number // step) * step
 
 
 def _begin(instant: re.Match[str], unit: str) -> str:
@@ -104,6 +104,7 @@ def _number(value: Any) -> float | None:
     if isinstance(value, int | float):
         return value
     try:
-        return float(bytes(value)) if isinstance(value, msgspec.Raw) else None
+        number = float(bytes(value)) if isinstance(value, msgspec.Raw) else math.inf
     except ValueError:
         return None
+    return number if math.isfinite(number) else None

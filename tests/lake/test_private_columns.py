@@ -95,6 +95,14 @@ def test_a_number_that_no_double_is_becomes_coarse_too():
     assert hidden(fields, "lat=1", "long") == {"lat": 52.5}
 
 
+def test_a_whole_number_beyond_a_double_is_cut_or_left_out_and_never_a_defect():
+    digits = "9" * 400
+    _, fields = judged(f'{{"at": {digits}, "far": {digits}, "n": 1.5}}'.encode())
+    kept = hidden(fields, "at=minute", "far=2")
+    assert kept["n"] == 1.5
+    assert all(isinstance(value, int) for name, value in kept.items() if name != "n")
+
+
 @pytest.mark.parametrize(
     ("private", "words"),
     [
