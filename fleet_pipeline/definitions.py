@@ -35,8 +35,8 @@ from fleet_pipeline.assets.provisioning.jobs import (
 )
 from fleet_pipeline.assets.provisioning.schedules import drift_schedule
 from fleet_pipeline.assets.shared.scope import Own, Scope
+from fleet_pipeline.lake import iceberg
 from fleet_pipeline.model import settings
-from fleet_pipeline.model.errors import MissingExtra
 from fleet_pipeline.model.fleet import Fleet
 
 
@@ -133,11 +133,7 @@ class _Iceberg:
     @classmethod
     def of(cls, scope: Scope) -> "_Iceberg":
         """Return what the settings ask for. Raises MissingExtra where they name a catalog and PyIceberg is missing."""
-        if scope.fleet.iceberg_catalog == "off":
-            return cls()
-        if find_spec("pyiceberg") is None:
-            if scope.fleet.iceberg:
-                raise MissingExtra("PyIceberg", "iceberg")
+        if not iceberg.is_wanted(scope.fleet):
             return cls()
         return cls(iceberg_assets(scope), [upkeep_job(scope)], [upkeep_schedule(scope)])
 

@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,8 @@ from fleet_pipeline.account import Account
 from fleet_pipeline.aws.clients import Aws, absent, doing
 from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.cloud.enrolment import allow_list
-from fleet_pipeline.cloud.enrolment.enrolled import remove_vehicle
+from fleet_pipeline.cloud.enrolment.enrolled import principals, remove_vehicle
+from fleet_pipeline.lake import iceberg
 from fleet_pipeline.lake.layout import Lake, LakePart
 from fleet_pipeline.lake.privacy.erase import erase, plan
 from fleet_pipeline.lake.privacy.export import Exported, export
@@ -73,7 +73,7 @@ def give_out(  # noqa: PLR0913 (all that it works on comes in by the front door)
     name = one_vehicle(serial)
     if folder.exists():
         raise AlreadyThere([folder.name], str(folder.parent))
-    raw, lake = S3Store(account.aws, fleet.bucket), _lake(fleet, account.aws)
+    raw, lake = S3Store(account.aws, fleet.bucket), Lake.of(fleet, S3Store(account.aws, fleet.lake_bucket))
     coming = folder.with_name(f".{folder.name}.coming")
     shutil.rmtree(coming, ignore_errors=True)  # of an export that was stopped
     made_private(coming)
@@ -157,13 +157,14 @@ def _caller(aws: Aws) -> str:
 
 def _places(fleet: Fleet, account: Account, history: History) -> Places:
     store = S3Store(account.aws, fleet.lake_bucket)
-    lake = Lake.current(store, fleet.parquet_prefix, fleet.form, fleet.new_column_messages)
-    return Places(fleet, S3Store(account.aws, fleet.bucket), store, lake, history)
+    return Places(fleet, S3Store(account.aws, fleet.bucket), store, Lake.of(fleet, store), history)
 
 
 def _history(fleet: Fleet, account: Account) -> History:
-    """Return what keeps parts beyond the lake: Iceberg tables, where the settings choose a catalog."""
-    if fleet.iceberg_catalog == "off" or find_spec("pyiceberg") is None:
+    """Return what keeps parts beyond the lake: Iceberg tables, where the settings choose a catalog. Raises MissingExtra
+    where they name one that cannot be reached from here: its snapshots would lead to parts that are gone.
+    """
+    if not iceberg.is_wanted(fleet):
         return NoHistory()
     from fleet_pipeline.lake.iceberg.tables import Tables  # noqa: PLC0415 (it imports PyIceberg)
 
@@ -213,8 +214,7 @@ def registration(fleet: Fleet, aws: Aws, name: str) -> dict[str, Any]:
 
 
 def _certificates(aws: Aws, thing: str) -> list[dict[str, str]]:
-    principals = aws.iot.list_thing_principals(thingName=thing)["principals"]
-    ids = [each.rpartition(":cert/")[2] for each in principals if ":cert/" in each]
+    ids = [each.rpartition(":cert/")[2] for each in principals(aws, thing) if ":cert/" in each]
     described: list[Any] = [aws.iot.describe_certificate(certificateId=each)["certificateDescription"] for each in ids]
     return [
         {
@@ -224,10 +224,6 @@ def _certificates(aws: Aws, thing: str) -> list[dict[str, str]]:
         }
         for each in described
     ]
-
-
-def _lake(fleet: Fleet, aws: Aws) -> Lake:
-    return Lake.current(S3Store(aws, fleet.lake_bucket), fleet.parquet_prefix, fleet.form, fleet.new_column_messages)
 
 
 def _summary(name: str, found: Exported, registered: dict[str, Any], start: Hour | None, end: Hour | None) -> str:

@@ -419,9 +419,7 @@ def _noted(failed: list[str], rule: Rule, hour: Hour) -> Iterator[None]:
 
 
 def _lake(fleet: Fleet) -> Lake:
-    return Lake.current(
-        S3Store(Account.of(fleet).aws, fleet.lake_bucket), fleet.parquet_prefix, fleet.form, fleet.new_column_messages
-    )
+    return Lake.of(fleet, S3Store(Account.of(fleet).aws, fleet.lake_bucket))
 
 
 def _rules(fleet: Fleet, keys: Sequence[str]) -> list[Rule]:

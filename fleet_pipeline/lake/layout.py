@@ -17,7 +17,7 @@ from fleet_pipeline.aws.store import ObjectVersion, Store
 from fleet_pipeline.lake.contract import KINDS, Contract
 from fleet_pipeline.lake.learning import Evidence
 from fleet_pipeline.model.errors import InvalidName, PartDamaged, PartsMissing, RecordDamaged
-from fleet_pipeline.model.fleet import NEW_COLUMN_MESSAGES
+from fleet_pipeline.model.fleet import NEW_COLUMN_MESSAGES, Fleet
 from fleet_pipeline.model.form import Form
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.plain import plain
@@ -76,6 +76,11 @@ class Lake:
             form or Form(),
             new_column_messages,
         )
+
+    @classmethod
+    def of(cls, fleet: Fleet, store: Store) -> Self:
+        """Return the generation that readers use now, to be written as the settings say."""
+        return cls.current(store, fleet.parquet_prefix, fleet.form, fleet.new_column_messages)
 
     def begin(self) -> None:
         """Say that this generation is being written: from now on whoever compacts an hour adds its rows here, too.

@@ -79,9 +79,7 @@ def stores(fleet: Fleet, account: AccountResource) -> tuple[S3Store, Lake]:
     """Return where raw objects lie and where Parquet does: a bucket that overwrites nothing unasked."""
     lake = S3Store(account.aws, fleet.lake_bucket)
     lake.prove()
-    return S3Store(account.aws, fleet.bucket), Lake.current(
-        lake, fleet.parquet_prefix, fleet.form, fleet.new_column_messages
-    )
+    return S3Store(account.aws, fleet.bucket), Lake.of(fleet, lake)
 
 
 def healed(instance: dg.DagsterInstance, scope: Scope, rule: Rule, hour: Hour, rows: int) -> dg.AssetMaterialization:

@@ -87,7 +87,7 @@ def remove_certificates(fleet: Fleet, aws: Aws, policy: str, sleep: Sleep = time
 def remove_vehicle(fleet: Fleet, aws: Aws, thing: str, sleep: Sleep = time.sleep) -> None:
     """Delete a thing with all its certificates; nothing happens when there is no such thing."""
     with doing(f"list the certificates of thing {thing!r}"), absent("ResourceNotFoundException"):
-        found = set(_principals(aws, thing))
+        found = set(principals(aws, thing))
         for arn in found:
             _take_from_things(fleet, aws, arn, fleet.device_policy_name)
         for arn in found:
@@ -130,7 +130,7 @@ def _is_deleted(aws: Aws, arn: str, sleep: Sleep) -> bool:
 def _kept(aws: Aws, thing: str, gone: set[str], sleep: Sleep) -> str:
     """Delete a thing that has no certificate but those that are gone; otherwise return why it stays."""
     with doing(f"delete thing {thing!r}"), absent("ResourceNotFoundException"):
-        staying = [each for each in _principals(aws, thing) if each not in gone and _exists(aws, each)]
+        staying = [each for each in principals(aws, thing) if each not in gone and _exists(aws, each)]
         if staying:
             return f"thing {thing!r}, because it also has {' and '.join(staying)}, which this fleet did not give it"
         once_detached(lambda: aws.iot.delete_thing(thingName=thing), sleep)
@@ -144,14 +144,15 @@ def _left(fleet: Fleet, aws: Aws) -> set[str]:
         return {thing["thingName"] for page in pages for thing in page["things"]}
 
 
-def _principals(aws: Aws, thing: str) -> list[str]:
+def principals(aws: Aws, thing: str) -> list[str]:
+    """Return the ARNs of what a thing is known by: certificates, for the most part."""
     pages = aws.iot.get_paginator("list_thing_principals").paginate(thingName=thing)
     return [principal for page in pages for principal in page["principals"]]
 
 
 def _others(aws: Aws, thing: str, policy: str) -> bool:
     """Say whether a thing has a certificate without our policy: then it stays."""
-    found = _principals(aws, thing)
+    found = principals(aws, thing)
     return len(found) > 1 and any(_exists(aws, each) and policy not in policies(aws, each) for each in found)
 
 

@@ -96,7 +96,7 @@ class Tables:
 
     def lake(self) -> Lake:
         """Return the generation of the lake that readers use now."""
-        return Lake.current(self.store, self.fleet.parquet_prefix, self.fleet.form, self.fleet.new_column_messages)
+        return Lake.of(self.fleet, self.store)
 
     def find(self, rule: Rule) -> Table | None:
         """Return a rule's table as it is now; None where there is none. Raises NotOurTable."""

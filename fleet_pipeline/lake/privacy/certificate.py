@@ -8,7 +8,7 @@ from typing import Any
 
 from fleet_pipeline.lake.privacy.places import Erased, Places, Removed, folder
 
-_COUNTS = [each.name for each in fields(Removed) if each.type == "int" or each.type is int]
+_COUNTS = [each.name for each in fields(Removed) if each.type is int]
 
 NOT_REACHED = (
     "Dagster's event log: where FLEET_PREVIEWS is on, it shows rows and positions of these hours (docs/privacy.md)",
