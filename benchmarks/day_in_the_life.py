@@ -4,9 +4,11 @@ minutes more.
     python benchmarks/day_in_the_life.py
 
 Vehicles register and drive until the hour closes; the schedule compacts it, together with hours of an outage before.
-The daemon and all of its runs are killed in the middle of a compaction, and again while messages come late. At the end
-every message that was acknowledged is one row, and every raw version is proven to be in the lake, or this fails. Prints
-a line of JSON for each figure.
+Every minute one hostile message of each kind of `hostile.py` comes beside theirs. A part of an hour before is damaged
+by hand, and mended half an hour later. The webhook of alerts is down for an hour. The daemon and all of its runs are
+killed in the middle of a compaction, and again while messages come late. At the end every message that was
+acknowledged is one row, every raw version is proven to be in the lake, the webhook was told of the damage, and no
+tick has failed, or this fails. Prints a line of JSON for each figure, and for each check that turns red or green.
 """
 
 import argparse
@@ -24,6 +26,7 @@ import uuid
 from collections import Counter
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -33,7 +36,9 @@ import dagster as dg
 import psutil
 import pyarrow.dataset as ds
 
+from benchmarks.hostile import KINDS
 from fleet_pipeline.account import Account
+from fleet_pipeline.assets.shared.evaluations import last_evaluation
 from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.cli.demo import QUIET
 from fleet_pipeline.cli.vehicle import register_all
@@ -49,6 +54,7 @@ from fleet_pipeline.vehicle.telemetry import journey
 
 VEHICLES, OUTAGE_HOURS, PER_HOUR, LATE = 10, 4, 300, 75
 DOWN_S, PATIENCE_S = 60, 1500
+DAMAGED_FOR, WEBHOOK_DOWN_FOR = timedelta(minutes=25), timedelta(hours=1)
 
 
 class Daemon:
@@ -82,17 +88,73 @@ class Daemon:
         self.kills += 1
 
 
+class Webhook:
+    """Takes alerts; until it is up nothing listens on its port."""
+
+    def __init__(self):
+        texts = self.texts = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                texts.append(body["text"])
+                say(alert=body["text"], at=datetime.now(UTC).isoformat(timespec="seconds"))
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler, bind_and_activate=False)
+        self._server.server_bind()
+        self.url = f"http://127.0.0.1:{self._server.server_port}/"
+
+    def up_at(self, moment):
+        """Listen from that moment on, in a thread of its own."""
+
+        def listen():
+            while datetime.now(UTC) < moment:
+                time.sleep(1)
+            self._server.server_activate()
+            say(webhook="up", at=datetime.now(UTC).isoformat(timespec="seconds"))
+            self._server.serve_forever()
+
+        threading.Thread(target=listen, daemon=True).start()
+
+
+class Watch:
+    """Says which checks turn red and green, and when."""
+
+    def __init__(self, instance, checks):
+        self.red, self._instance, self._checks = {}, instance, checks
+        threading.Thread(target=self._look, daemon=True).start()
+
+    def _look(self):
+        while True:
+            for check in self._checks:
+                said, name = last_evaluation(self._instance, check), check.to_user_string()
+                red = said.description if said and not said.passed else None
+                if red != self.red.get(name):
+                    say(check=name, says=red or "green", at=datetime.now(UTC).isoformat(timespec="seconds"))
+                self.red[name] = red
+            time.sleep(5)
+
+
 class World:
     """The fleet, and every message that is known to have been taken."""
 
-    def __init__(self, home):
+    def __init__(self, home, webhook):
         self.fleet = Fleet(
-            home=str(home / ".fleet"), grace_minutes=0, start=f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%d}"
+            home=str(home / ".fleet"),
+            grace_minutes=0,
+            start=f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%d}",
+            alert_url=webhook.url,
         )
         self.account = Account.of(self.fleet)
         self.raw = S3Store(self.account.aws, self.fleet.bucket)
         self.lake = Lake(S3Store(self.account.aws, self.fleet.lake_bucket), self.fleet.parquet_prefix)
         self.acknowledged = {rule: set() for rule in self.fleet.rules}
+        self.hostile = 0
 
     def put(self, hour, count):
         """Messages of an hour as the rules write them; the schedule was not there, or they came late."""
@@ -114,6 +176,29 @@ class World:
                 self.acknowledged[rule].update(driven.acknowledged[rule.key])
             time.sleep(3)
 
+    def be_hostile_until(self, end):
+        """One message of each kind every minute, as the rules write them."""
+        for minute in range(60):
+            for number, kind in enumerate(KINDS.values()):
+                if (now := datetime.now(UTC)) >= end - timedelta(seconds=5):
+                    return
+                rule = self.fleet.rules[(minute + number) % len(self.fleet.rules)]
+                name = RawName(int(now.timestamp() * 1000), str(uuid.uuid4()))
+                self.account.aws.s3.put_object(Bucket=self.fleet.bucket, Key=rule.raw_key(name), Body=kind(minute))
+                self.hostile += 1
+            time.sleep(60)
+
+    def damage(self, hour):
+        """Write over a part of an hour, and return the version that did it."""
+        self.part = self.lake.part_key(self.fleet.rules[0], hour, 0)
+        written = self.account.aws.s3.put_object(Bucket=self.fleet.lake_bucket, Key=self.part, Body=b"PAR1 no more")
+        say(damaged=self.part, at=datetime.now(UTC).isoformat(timespec="seconds"))
+        self.damaged = written["VersionId"]
+
+    def mend(self):
+        self.account.aws.s3.delete_object(Bucket=self.fleet.lake_bucket, Key=self.part, VersionId=self.damaged)
+        say(mended=self.part, at=datetime.now(UTC).isoformat(timespec="seconds"))
+
     def complete(self, hours):
         """Whether the lake has as many rows as there are messages."""
         root = f"{self.fleet.lake_bucket}/{self.lake.root}"
@@ -125,7 +210,7 @@ class World:
             self.rows = Counter(
                 (row["rule"], row["message_id"])
                 for row in table.to_pylist()
-                if (str(row["date"]), int(row["hour"])) in wanted
+                if row["message_id"] and (str(row["date"]), int(row["hour"])) in wanted
             )
             return self.rows.keys() >= {(rule.key, each) for rule, ids in self.acknowledged.items() for each in ids}
         return False
@@ -154,22 +239,24 @@ def main():
     os.chdir(home)
     os.environ |= {"DAGSTER_HOME": str(home), "FLEET_HOME": str(home / ".fleet"), "FLEET_GRACE_MINUTES": "0"}
     os.environ["FLEET_START"] = f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%d}"
-    world = World(home)
+    webhook = Webhook()
+    os.environ["FLEET_ALERT_URL"] = webhook.url
+    world = World(home, webhook)
     try:
-        live(home, world)
+        live(home, world, webhook)
     finally:
         daemon.stop(Path(world.fleet.home))
 
 
-def live(home, world):
+def live(home, world, webhook):
+    begun = datetime.now(UTC)
+    webhook.up_at(begun + WEBHOOK_DOWN_FOR)
     hour = Hour.of(datetime.now(UTC) + timedelta(minutes=3))  # registering takes a while
     instance = dg.DagsterInstance.get()
-    assert (
-        build_definitions(world.fleet)
-        .resolve_job_def("provision")
-        .execute_in_process(instance=instance, run_config=QUIET)
-        .success
-    )
+    definitions = build_definitions(world.fleet)
+    provision = definitions.resolve_job_def("provision")
+    assert provision.execute_in_process(instance=instance, run_config=QUIET).success
+    watch = Watch(instance, sorted(definitions.resolve_asset_graph().asset_check_keys))
     register_all(world.fleet, world.account, made_up_serials(world.fleet, VEHICLES))
     outage = [Hour(hour.start - timedelta(hours=ago)) for ago in range(OUTAGE_HOURS, 0, -1)]
     for each in outage:
@@ -178,19 +265,40 @@ def live(home, world):
 
     drivers = threading.Thread(target=world.drive_until, args=(hour.end,), daemon=True)
     drivers.start()
+    threading.Thread(target=world.be_hostile_until, args=(hour.end,), daemon=True).start()
     with Daemon(home) as dagster:
         survive(world, instance, dagster, [*outage, hour], drivers)
+        wait("the webhook was told of the damage", lambda: any(world.fleet.rules[0].key in t for t in webhook.texts))
+        wait(
+            "all that was red is green", lambda: not any("nothing_is" in name for name, red in watch.red.items() if red)
+        )
     proven = [verify_hour(world.raw, world.lake, rule, each) for rule in world.fleet.rules for each in (*outage, hour)]
     assert all(each.passed for each in proven), proven
     assert set(world.rows.values()) == {1}, "a message is there twice"
-    assert len(world.rows) == sum(map(len, world.acknowledged.values())) == sum(each.versions for each in proven)
+    messages = sum(map(len, world.acknowledged.values()))
+    assert len(world.rows) == messages == sum(each.versions for each in proven) - world.hostile
+    failed = failed_ticks(instance)
+    assert not failed, failed
     say(
         messages=len(world.rows),
         rows=sum(world.rows.values()),
+        hostile_messages=world.hostile,
         raw_versions=sum(each.versions for each in proven),
+        failed_ticks=len(failed),
+        failed_runs=len(instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))),
         kills=dagster.kills,
         wrong=0,
     )
+
+
+def failed_ticks(instance):
+    """Every tick of a schedule or a sensor that ended as failed, with its reason."""
+    return [
+        (state.instigator_name, tick.error.message if tick.error else "")
+        for state in instance.all_instigator_state()
+        for tick in instance.get_ticks(state.instigator_origin_id, state.selector_id)
+        if tick.status.value == "FAILURE"
+    ]
 
 
 def survive(world, instance, dagster, hours, drivers):
@@ -200,6 +308,12 @@ def survive(world, instance, dagster, hours, drivers):
     dagster.kill()
     dagster.start()
     say(killed="in the middle of a compaction", at=datetime.now(UTC).isoformat())
+
+    outage = OUTAGE_HOURS * PER_HOUR
+    wait("the outage in the lake", lambda: world.complete(hours[:-1]) or len(world.rows) == outage)
+    world.damage(hours[0])
+    time.sleep(DAMAGED_FOR.total_seconds())
+    world.mend()
 
     drivers.join()
     driven = sum(map(len, world.acknowledged.values())) - OUTAGE_HOURS * PER_HOUR

@@ -45,15 +45,15 @@ def build_definitions(
     *,
     key_prefix: str | Sequence[str] = (),
     automation: bool | None = None,
-    executor: dg.ExecutorDefinition | None = None,
+    executor: dg.ExecutorDefinition = dg.in_process_executor,
 ) -> dg.Definitions:
     """Return all that Dagster needs of one fleet: assets, checks, jobs, schedules, sensors and resources.
 
     Nothing of it is global, so that it can be merged (`dg.Definitions.merge`) with another fleet's, or with a company's
     own. `key_prefix` stands before each asset key and each name; two fleets of one Dagster need two. `automation`
     switches all schedules and sensors on or off from the start; None leaves it to the setting `automation`. `executor`
-    runs the steps of our jobs; None leaves it to the code location. Raises InvalidName for a prefix that Dagster would
-    not take.
+    runs the steps of our jobs; without one all steps of a run share its process. Raises InvalidName for a prefix that
+    Dagster would not take.
     """
     scope = Scope(fleet, (key_prefix,) if isinstance(key_prefix, str) else tuple(key_prefix), automation, executor)
     provisioning, lake, looks = provisioning_assets(scope), lake_assets(scope), late_data_checks(scope)
@@ -118,7 +118,7 @@ def _only(assets: Sequence[dg.AssetsDefinition]) -> dg.AssetSelection:
 def defs() -> dg.Definitions:
     """Return the definitions of the fleet that the environment and fleet.toml describe."""
     fleet = settings.read_fleet(os.environ, settings.find_file(os.environ, Path.cwd(), Path.home()))
-    # A resource takes a tenth of a second, a process of its own three seconds.
+    # What a person materializes by hand, too: a resource takes a tenth of a second, a process of its own three seconds.
     return dg.Definitions.merge(build_definitions(fleet), dg.Definitions(executor=dg.in_process_executor))
 
 

@@ -2,6 +2,7 @@
 machine, or for another team.
 """
 
+import multiprocessing
 import os
 import socket
 from contextlib import suppress
@@ -13,7 +14,10 @@ import dagster as dg
 from fleet_pipeline.instance.internals import CodeLocationOrigin
 
 TAG = "fleet/process"
-"""The run's tag: host, process id and, where the system tells, the time at which the process began."""
+"""The run's tag: host, process id, where the system tells the time at which the process began, and the run's id.
+
+Dagster gives a run that is a retry the tags of the run before; so the id says whose process it is.
+"""
 
 BEGINNING = timedelta(minutes=5)
 """From a run's start to its first step, at most, on the slowest machine.
@@ -23,18 +27,36 @@ As long as Dagster waits for a run to start.
 
 
 def tag(instance: dg.DagsterInstance, run_id: str) -> None:
-    """Note that this process works on a run."""
-    if instance.get_run_by_id(run_id):
-        instance.add_run_tags(run_id, {TAG: f"{socket.gethostname()} {os.getpid()} {_began(os.getpid())}"})
+    """Note which process works on a run, called in the run's process or in that of one of its steps.
+
+    An executor may give each step a process that ends with it: then it is the process that started this one. Where
+    that is on another machine, as of a step in a container of its own, nothing is noted.
+    """
+    process = _of_run(instance, run_id)
+    if process and instance.get_run_by_id(run_id):
+        instance.add_run_tags(run_id, {TAG: f"{socket.gethostname()} {process} {_began(process)} {run_id}"})
+
+
+def _of_run(instance: dg.DagsterInstance, run_id: str) -> int | None:
+    if not instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_WORKER_STARTING):
+        return os.getpid()
+    parent = multiprocessing.parent_process()
+    return parent.pid if parent else None
 
 
 def is_gone(run: dg.DagsterRun) -> bool:
     """Whether the process that worked on a run was one of this host and is no more.
 
-    Of a run without our tag nothing is known.
+    Of a run without a tag of its own nothing is known.
     """
-    host, _, process = run.tags.get(TAG, "").rpartition(" ")[0].rpartition(" ")
-    return host == socket.gethostname() and not _lives(int(process), run.tags[TAG].rpartition(" ")[2])
+    host, process, began = _noted(run) or ("", "", "")
+    return host == socket.gethostname() and not _lives(int(process), began)
+
+
+def _noted(run: dg.DagsterRun) -> tuple[str, str, str] | None:
+    """Return host, process and its beginning, or None if nobody has said for this very run."""
+    host, process, began, run_id = [*run.tags.get(TAG, "").split(" "), "", "", "", ""][:4]
+    return (host, process, began) if run_id == run.run_id else None
 
 
 def never_began(instance: dg.DagsterInstance, record: dg.RunRecord, now: datetime) -> bool:
@@ -42,7 +64,7 @@ def never_began(instance: dg.DagsterInstance, record: dg.RunRecord, now: datetim
     what process works on it.
     """
     run = record.dagster_run
-    if TAG in run.tags or not record.start_time or now.timestamp() - record.start_time < BEGINNING.total_seconds():
+    if _noted(run) or not record.start_time or now.timestamp() - record.start_time < BEGINNING.total_seconds():
         return False
     return not instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_START)
 

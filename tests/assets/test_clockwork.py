@@ -6,9 +6,10 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -320,6 +321,72 @@ def test_a_run_that_was_killed_with_dagster_is_ended_so_that_it_can_start_again(
         assert other.get_run_by_id(run.run_id).status is dg.DagsterRunStatus.FAILURE
 
 
+STEPS_APART = """
+import time
+from pathlib import Path
+import dagster as dg
+from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.resources.account import AccountResource
+
+@dg.op
+def first(account: AccountResource):
+    return 1
+
+@dg.op
+def second(one):
+    time.sleep(600)
+
+@dg.job(executor_def=dg.multiprocess_executor, resource_defs={"account": AccountResource.of(Fleet())})
+def compact():
+    second(first())
+
+if __name__ == "__main__":
+    dg.execute_job(dg.reconstructable(compact), dg.DagsterInstance.get())
+"""
+
+
+def test_a_run_whose_steps_have_a_process_each_lives_as_long_as_the_one_that_started_them(fleet, tmp_path):
+    home, script = tmp_path / "dagster", tmp_path / "steps_apart.py"
+    home.mkdir()
+    script.write_text(STEPS_APART)
+    sensor = sensor_of(fleet, "lost_runs")
+    with (
+        dg.DagsterInstance.from_config(str(home)) as other,
+        killed_at_the_end(
+            subprocess.Popen(
+                [sys.executable, script], env={**os.environ, "DAGSTER_HOME": str(home)}, start_new_session=True
+            )
+        ) as process,
+    ):
+
+        def status():
+            sensor(dg.build_sensor_context(other))
+            return other.get_runs()[0].status
+
+        def steps(event):
+            return [each for run in other.get_runs() for each in other.all_logs(run.run_id, of_type=event)]
+
+        while len(steps(dg.DagsterEventType.STEP_WORKER_STARTED)) < 2:
+            assert process.poll() is None
+            time.sleep(0.2)
+        assert steps(dg.DagsterEventType.STEP_SUCCESS)
+        assert status() is dg.DagsterRunStatus.STARTED
+        process.kill()
+        process.wait()
+        assert status() is dg.DagsterRunStatus.FAILURE
+
+
+@contextmanager
+def killed_at_the_end(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that leads a session, all of which is killed in the end."""
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
 def test_a_run_that_was_killed_before_its_first_step_is_ended_too(instance, fleet):
     def told(event, **more):
         instance.report_dagster_event(dg.DagsterEvent(event, "compact", **more), run.run_id)
@@ -333,7 +400,7 @@ def test_a_run_that_was_killed_before_its_first_step_is_ended_too(instance, flee
     assert not is_lost_after(60)  # it waits in the queue
     told("PIPELINE_START")
     assert (is_lost_after(4), is_lost_after(6)) == (False, True)
-    instance.add_run_tags(run.run_id, {own_process.TAG: "a process"})
+    instance.add_run_tags(run.run_id, {own_process.TAG: f"host 1 1 {run.run_id}"})
     assert not is_lost_after(60)
     run = instance.create_run_for_job(definitions_of(fleet).resolve_job_def("compact"))
     told("PIPELINE_START")
@@ -344,10 +411,7 @@ def test_a_run_that_was_killed_before_its_first_step_is_ended_too(instance, flee
 def test_the_runs_of_another_code_location_of_the_instance_are_neither_ended_nor_told(fleet, instance, recent):
     gone = subprocess.Popen(["true"])
     gone.wait()
-    job, tags = (
-        definitions_of(fleet).resolve_job_def("compact"),
-        {own_process.TAG: f"{socket.gethostname()} {gone.pid} 1", "dagster/partition": recent.partition_key},
-    )
+    job, tags = definitions_of(fleet).resolve_job_def("compact"), {"dagster/partition": recent.partition_key}
     here, there = RegisteredCodeLocationOrigin("fleet_pipeline"), RegisteredCodeLocationOrigin("another_team")
     runs = {
         location: instance.create_run_for_job(
@@ -360,6 +424,8 @@ def test_the_runs_of_another_code_location_of_the_instance_are_neither_ended_nor
             (each.location_name, RemoteRepositoryOrigin(each, "__repository__")) for each in (here, there)
         )
     }
+    for run in runs.values():
+        instance.add_run_tags(run.run_id, {own_process.TAG: f"{socket.gethostname()} {gone.pid} 1 {run.run_id}"})
     sensor = sensor_of(fleet, "lost_runs")
     sensor(dg.SensorEvaluationContext(None, None, None, None, None, None, instance=instance, code_location_origin=here))
     statuses = {location: instance.get_run_by_id(run.run_id).status for location, run in runs.items()}
@@ -379,13 +445,18 @@ def test_a_run_of_another_host_another_user_or_another_team_is_left_alone():
     gone.wait()
     said = {
         "": False,  # nobody said whose it is
-        f"elsewhere {gone.pid} 1": False,
-        f"{host} {gone.pid} 1": True,
-        f"{host} 1 {own_process._began(1)}": False,  # alive, and perhaps another user's
-        f"{host} {os.getpid()} {own_process._began(os.getpid())}": False,
-        f"{host} {os.getpid()} 1": True,  # this process has its number by now
+        f"elsewhere {gone.pid} 1 own": False,
+        f"{host} {gone.pid} 1 own": True,
+        f"{host} {gone.pid} 1 another": False,  # it is the retry of a run whose process is gone
+        f"{host} {gone.pid} 1": False,
+        f"{host} 1 {own_process._began(1)} own": False,  # alive, and perhaps another user's
+        f"{host} {os.getpid()} {own_process._began(os.getpid())} own": False,
+        f"{host} {os.getpid()} 1 own": True,  # this process has its number by now
     }
-    runs = {text: dg.DagsterRun(job_name="compact", tags={own_process.TAG: text} if text else {}) for text in said}
+    runs = {
+        text: dg.DagsterRun(job_name="compact", run_id="own", tags={own_process.TAG: text} if text else {})
+        for text in said
+    }
     assert {text: own_process.is_gone(run) for text, run in runs.items()} == said
 
 

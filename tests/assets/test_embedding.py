@@ -130,11 +130,13 @@ def test_the_names_of_a_fleet_with_a_dagster_of_its_own_are_those_that_its_histo
 
 
 def test_nothing_of_a_fleet_is_everybodys():
-    definitions = build_definitions(Fleet(), key_prefix="dev", executor=dg.in_process_executor)
+    definitions = build_definitions(Fleet(), key_prefix="dev", executor=dg.multiprocess_executor)
     assert (definitions.executor, definitions.loggers) == (None, None)
     repository = dg.Definitions.merge(definitions, THEIRS).get_repository_def()
-    assert repository.get_job("dev_destroy").executor_def is dg.in_process_executor
+    assert repository.get_job("dev_destroy").executor_def is dg.multiprocess_executor
     assert repository.get_job("their_job").executor_def is not dg.in_process_executor
+    alone = build_definitions(Fleet(), key_prefix="dev").get_repository_def()
+    assert alone.get_job("dev_plan").executor_def is dg.in_process_executor
     target = next(
         sensor for sensor in repository.sensor_defs if sensor.name == "dev_tables_follow_the_lake"
     ).asset_selection
@@ -216,17 +218,17 @@ def test_a_fleet_is_told_of_its_own_failures_alone_and_ends_its_own_lost_runs_al
     merged = dg.Definitions.merge(
         *(build_definitions(fleet, key_prefix=prefix) for prefix, fleet in two.items()), THEIRS
     )
-    tags = {own_process.TAG: f"{socket.gethostname()} {gone.pid} 1"}
     lost = {
-        job: instance.create_run_for_job(merged.resolve_job_def(job), tags=tags, status=dg.DagsterRunStatus.STARTED)
+        job: instance.create_run_for_job(merged.resolve_job_def(job), status=dg.DagsterRunStatus.STARTED)
         for job in ("dev_compact", "prod_compact", "their_job")
     }
     by_assets = instance.create_run_for_job(
         merged.resolve_implicit_global_asset_job_def(),
-        tags=tags,
         status=dg.DagsterRunStatus.STARTED,
         asset_selection=frozenset([parquet.key(Scope(two["dev"], ("dev",)), two["dev"].rules[0])]),
     )
+    for run in (*lost.values(), by_assets):
+        instance.add_run_tags(run.run_id, {own_process.TAG: f"{socket.gethostname()} {gone.pid} 1 {run.run_id}"})
     sensor_of(two["dev"], "dev_lost_runs", key_prefix="dev")(dg.build_sensor_context(instance))
     statuses = {job: instance.get_run_by_id(run.run_id).status.value for job, run in lost.items()}
     assert statuses == {"dev_compact": "FAILURE", "prod_compact": "STARTED", "their_job": "STARTED"}

@@ -32,8 +32,8 @@ class Scope:
     """Whether schedules and sensors run from the start; None leaves it to the fleet's settings, and these to each of
     them.
     """
-    executor: dg.ExecutorDefinition | None = field(default=None, compare=False)
-    """How the steps of our jobs are run; None leaves it to the code location."""
+    executor: dg.ExecutorDefinition = field(default=dg.in_process_executor, compare=False)
+    """How the steps of our jobs are run. Most take a tenth of a second, and a process of their own takes three."""
 
     def __post_init__(self) -> None:
         """Refuse a prefix that is no name."""
