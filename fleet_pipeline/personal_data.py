@@ -23,6 +23,7 @@ from fleet_pipeline.lake.layout import Lake, LakePart
 from fleet_pipeline.lake.privacy.erase import erase, plan
 from fleet_pipeline.lake.privacy.export import Exported, export
 from fleet_pipeline.lake.privacy.places import Erased, History, NoHistory, Places, Progress
+from fleet_pipeline.lake.privacy.retention import Gone, age_out
 from fleet_pipeline.model.errors import AlreadyThere, InvalidName, NotThisVehicle, VehicleUnknown
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.hour import Hour
@@ -132,6 +133,14 @@ def erase_vehicle(
     return erase(places, name, before, by=by, every_hour=order.every_hour, on_progress=on_progress)
 
 
+def aged_out(fleet: Fleet, account: Account, *, dry_run: bool = False, on_progress: Progress = lambda *_: None) -> Gone:
+    """Return once what the settings say is too old is gone; of a dry run what would go. Raises MissingExtra where the
+    settings name an Iceberg catalog that cannot be reached from here.
+    """
+    places = _places(fleet, account, NoHistory() if dry_run else _history(fleet, account))
+    return age_out(places, datetime.now(UTC), dry_run=dry_run, on_progress=on_progress)
+
+
 def certificate_text(fleet: Fleet, account: Account, erased: Erased) -> str:
     """Return an erasure's certificate as people read it."""
     store = S3Store(account.aws, fleet.lake_bucket)
@@ -183,6 +192,13 @@ class _Snapshots:
 
         if self.tables.find(rule) is not None:
             replace_hour(self.tables, rule, hour, parts)
+
+    def synced(self, rule: Rule) -> None:
+        """Have the current snapshot hold exactly the parts that the lake has."""
+        from fleet_pipeline.lake.iceberg.sync import sync  # noqa: PLC0415
+
+        if self.tables.find(rule) is not None:
+            sync(self.tables, rule)
 
     def forget(self, rule: Rule, keys: Sequence[str]) -> int:
         """Have no snapshot lead to these parts; return how many snapshots went."""

@@ -161,7 +161,8 @@ class Appending:
 
         Where one has replaced those that were seen, all are seen anew.
         """
-        parts = self.lake.parts(self.rule, self.hour)
+        found = self.lake.found(self.rule, self.hour)
+        parts = found.parts
         if parts[: len(self._seen)] != self._seen:
             self._seen, self.known = [], Identities()
         for part in parts[len(self._seen) :]:
@@ -171,4 +172,4 @@ class Appending:
                 self._first_record = file.facts.get("contract")
         self._seen = parts
         self._spool.drop(self.known)
-        return parts[-1].number + 1 if parts else 0
+        return found.following

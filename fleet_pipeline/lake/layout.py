@@ -2,8 +2,9 @@
 contract.
 
 Whoever wins a part number has looked at all parts before it, and these never change: that is why nothing is lost or
-doubled, however many write at once, however they die. Nothing is overwritten, and nothing deleted but by an erasure:
-it adds a part that stands for all before it, says so, and then removes these.
+doubled, however many write at once, however they die. Nothing is overwritten, and nothing deleted but by an erasure,
+which adds a part that stands for all before it, says so, and then removes these; and by age: the hour is said to be
+ended, and then its parts are removed.
 """
 
 import re
@@ -31,6 +32,8 @@ TAIL = 65_536
 _NUMBER = re.compile(r"part-([0-9]{5})\.parquet")
 _FROM = re.compile(r"_from-([0-9]{5})")
 """What says that the parts before a number are replaced: that part has all of their rows that are to stay."""
+_ENDED = re.compile(r"_ended-([0-9]{5})")
+"""What says that the parts before a number are gone, with all of their rows: the next part has this number at least."""
 _RECORD = re.compile(r"([0-9]{5})\.json")
 _GENERATION = re.compile(r"v([0-9]{5})")
 _BEGUN = re.compile(r"(?:oming|urrent)/v([0-9]{5})")
@@ -50,6 +53,18 @@ class LakePart:
         if not found:
             raise InvalidName("part", self.key, "parts are called part-00000.parquet")
         return int(found[1])
+
+
+@dataclass(frozen=True, slots=True)
+class HourParts:
+    """The parts of an hour."""
+
+    parts: list[LakePart]
+    """In their order."""
+    following: int
+    """The number of the part after them."""
+    ended: bool
+    """Whether the hour was ended once: rows that it has came after that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +141,15 @@ class Lake:
     def parts(self, rule: Rule, hour: Hour) -> list[LakePart]:
         """Return the parts of an hour in their order.
 
-        Raises PartsMissing when they are not numbered without a gap: from 0, or from the one that replaced all before.
+        Raises PartsMissing when they are not numbered without a gap: from 0, from the one that replaced all before, or
+        from where the hour was ended.
 
         Objects of other names are not parts, and are never read.
         """
+        return self.found(rule, hour).parts
+
+    def found(self, rule: Rule, hour: Hour) -> HourParts:
+        """Return the parts of an hour, and which number the next one has. Raises as `parts` does."""
         partition = self.partition(rule, hour)
         live = {
             version.key[len(partition) :]: version
@@ -137,12 +157,25 @@ class Lake:
             for version in page
             if version.latest
         }
-        first = _first(live)
+        replaced, ended = _highest(_FROM, live), _highest(_ENDED, live)
+        first = max(replaced, ended, 0)
         every = [LakePart(version.key, version.size) for name, version in live.items() if _NUMBER.fullmatch(name)]
-        found = [part for part in every if part.number >= (first or 0)]
-        if [part.number for part in found] != [*range(first or 0, (first or 0) + max(len(found), first is not None))]:
-            raise PartsMissing(partition, tuple(part.key[len(partition) :] for part in found))
-        return found
+        parts = [part for part in every if part.number >= first]
+        least = int(replaced > ended)  # a part that replaced others is there
+        if [part.number for part in parts] != [*range(first, first + max(len(parts), least))]:
+            raise PartsMissing(partition, tuple(part.key[len(partition) :] for part in parts))
+        return HourParts(parts, first + len(parts), ended >= 0)
+
+    def end(self, rule: Rule, hour: Hour) -> bool:
+        """Have an hour hold nothing from now on, in one step; say whether it had parts. These stay until somebody
+        removes them, as `replaced` lists them.
+
+        What is compacted afterwards, of messages that come late, is a part as any. A second time changes nothing.
+        """
+        found = self.found(rule, hour)
+        if found.parts:
+            self.store.put_new(f"{self.partition(rule, hour)}_ended-{found.following:05d}", b"")
+        return bool(found.parts)
 
     def replace_before(self, rule: Rule, hour: Hour, number: int) -> None:
         """Have a part, which is there, stand for all before it: from now on these are no parts of the hour.
@@ -152,15 +185,19 @@ class Lake:
         self.store.put_new(f"{self.partition(rule, hour)}_from-{number:05d}", b"")
 
     def replaced(self, rule: Rule, hour: Hour) -> list[ObjectVersion]:
-        """Return every version of an hour's parts that were replaced, and of what said so before."""
+        """Return every version of an hour's parts that were replaced or ended, and of what said so before."""
         partition = self.partition(rule, hour)
         found = [version for page in self.store.versions(partition) for version in page]
-        first = _first(version.key[len(partition) :] for version in found if version.latest) or 0
+        live = [version.key[len(partition) :] for version in found if version.latest]
+        first, ended = _first(live), _highest(_ENDED, live)
         return [
             version
             for version in found
-            if (named := (_NUMBER.fullmatch(name := version.key[len(partition) :]) or _FROM.fullmatch(name)))
-            and int(named[1]) < first
+            if (name := version.key[len(partition) :])
+            and any(
+                (named := form.fullmatch(name)) and int(named[1]) < (ended if form is _ENDED else first)
+                for form in (_NUMBER, _FROM, _ENDED)
+            )
         ]
 
     def hours(self, rule: Rule) -> list[Hour]:
@@ -175,8 +212,8 @@ class Lake:
         return sorted(hour for found in map(_HOUR.fullmatch, paths) if found and (hour := _hour(*found.groups())))
 
     def all_parts(self, rule: Rule) -> dict[Hour, list[LakePart]]:
-        """Return the parts of every hour of a rule, at one request for a thousand of them. A gap in their numbers is no
-        error here.
+        """Return the parts of every hour of a rule, at one request for a thousand of them; none of an hour whose parts
+        are ended and not removed. A gap in their numbers is no error here.
         """
         prefix = f"{self.root}rule={rule.key}/"
         found: dict[Hour, list[LakePart]] = {}
@@ -188,8 +225,8 @@ class Lake:
                     continue
                 if _NUMBER.fullmatch(name):
                     found.setdefault(hour, []).append(LakePart(version.key, version.size))
-                elif (said := _first([name])) is not None:
-                    first[hour] = max(first.get(hour, 0), said)
+                else:
+                    first[hour] = max(first.get(hour, 0), _first([name]))
         return {hour: [part for part in parts if part.number >= first.get(hour, 0)] for hour, parts in found.items()}
 
     def check(self, part: LakePart, file: Path) -> None:
@@ -278,9 +315,15 @@ def contract_of(text: bytes, number: int, name: str) -> Contract:
     return contract
 
 
-def _first(names: Iterable[str]) -> int | None:
-    """Return the number of the part that replaced all before it; None where none did."""
-    return max((int(found[1]) for found in map(_FROM.fullmatch, names) if found), default=None)
+def _first(names: Iterable[str]) -> int:
+    """Return the number before which no part is one of the hour's: 0 where none was replaced or ended."""
+    every = [*names]
+    return max(_highest(_FROM, every), _highest(_ENDED, every), 0)
+
+
+def _highest(form: re.Pattern[str], names: Iterable[str]) -> int:
+    """Return the highest number among names of a form; -1 where there is none."""
+    return max((int(found[1]) for found in map(form.fullmatch, names) if found), default=-1)
 
 
 def _numbered(store: Store, folder: str, name: re.Pattern[str]) -> list[int]:

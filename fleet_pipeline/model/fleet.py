@@ -72,6 +72,11 @@ NEW_COLUMN_MESSAGES = 3
 Where 100 names of an hour have one wrong letter each, out of 80 letters, two agree in one hour of two, and three in one
 of 300.
 """
+RETENTIONS = tuple(f"{what}_retention_days" for what in ("raw", "lake", "derived", "report", "upload", "compute_log"))
+"""Settings that say how long something is kept, in days; 0 is for ever."""
+
+LONGEST_RETENTION_DAYS = 36_500
+
 _TAKEN = {
     "claim-certificate": "the claim certificate",
     "allow-list": "the allow-list",
@@ -433,6 +438,40 @@ class Fleet(Names):
         "Days for which a table's former snapshots are kept for time travel, 1 to 3650.",
         "A week of hours is 168 snapshots and some 100 KB of metadata.",
     )
+    raw_retention_days: int = _setting(
+        0,
+        "Days after which raw objects go, every version: each hour once all of it is proved to be rows. 0: never.",
+        "A raw object that is gone cannot be read anew; what is not in the lake stays whatever its age.",
+    )
+    lake_retention_days: int = _setting(
+        0,
+        "Days after which an hour of the lake goes, in every generation and in Iceberg tables. Needs "
+        "FLEET_RAW_RETENTION_DAYS, not longer. 0: never.",
+        "How long rows are needed only their owner knows. An hour whose raw objects were there would be written again.",
+    )
+    derived_retention_days: int = _setting(
+        0,
+        "Days after which a day of the tables about vehicles goes. Needs FLEET_LAKE_RETENTION_DAYS, not longer. "
+        "0: never.",
+        "They are the index by which a vehicle's hours are found, so they outlast the rows.",
+    )
+    report_retention_days: int = _setting(
+        0,
+        "Days after which reports of what a rule could not write go, replayed or not: by a lifecycle rule of the raw "
+        "bucket. 0: never.",
+        "A report that was not replayed is the only copy of its message.",
+    )
+    upload_retention_days: int = _setting(
+        0,
+        "Days after which uploads that were begun and never ended are given up: by a lifecycle rule of each bucket. "
+        "0: never.",
+        "Nobody can read them, and S3 charges for them.",
+    )
+    compute_log_retention_days: int = _setting(
+        0,
+        "Days after which what a run printed (Dagster's compute logs) goes; its events stay. 0: never.",
+        "Whoever looks for the cause of an old failure needs them.",
+    )
     price_get: float = _setting(0.00043, "US dollars for 1,000 GET requests to S3.", "S3 Standard in eu-central-1.")
     price_put: float = _setting(
         0.0054, "US dollars for 1,000 PUT or LIST requests to S3.", "S3 Standard in eu-central-1."
@@ -520,6 +559,7 @@ class Fleet(Names):
             raise InvalidSetting("FLEET_HOME", self.home, "name a folder")
         self._check_boundary()
         self._check_iceberg()
+        self._check_retention()
         company.check(self)
         self._check_things()
         self._check_kms_key()
@@ -593,6 +633,20 @@ class Fleet(Names):
         may_be_empty = self.iceberg_catalog != "rest" and (self.profile == "local" or self.iceberg_catalog != "sql")
         if not re.fullmatch(form, self.iceberg_uri) and (self.iceberg_uri or not may_be_empty):
             raise InvalidSetting("FLEET_ICEBERG_URI", None, why)
+
+    def _check_retention(self) -> None:
+        for name in RETENTIONS:
+            _within(name, getattr(self, name), 0, LONGEST_RETENTION_DAYS)
+        raw, lake, derived = self.raw_retention_days, self.lake_retention_days, self.derived_retention_days
+        if lake and not 0 < raw <= lake:
+            why = f"set FLEET_RAW_RETENTION_DAYS to 1 to {lake}: an hour whose raw objects are there is written again"
+            raise InvalidSetting("FLEET_LAKE_RETENTION_DAYS", lake, why)
+        if derived and not 0 < lake <= derived:
+            why = (
+                f"set FLEET_LAKE_RETENTION_DAYS to 1 to {derived}: these tables are the index by which a vehicle's "
+                "hours are found"
+            )
+            raise InvalidSetting("FLEET_DERIVED_RETENTION_DAYS", derived, why)
 
     def _check_kms_key(self) -> None:
         key = r"(mrk-)?[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}"

@@ -60,8 +60,6 @@ class DictStore:
     def delete(self, versions):
         for version in list(versions):
             self.requests["DELETE"] += 1
-            self.objects[version.key] = [
-                (held, body) for held, body in self.objects[version.key] if held.id != version.id
-            ]
-            if not self.objects[version.key]:
-                del self.objects[version.key]
+            left = [(held, body) for held, body in self.objects.pop(version.key, []) if held.id != version.id]
+            if left:
+                self.objects[version.key] = left

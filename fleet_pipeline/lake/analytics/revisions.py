@@ -93,6 +93,30 @@ class DerivedTable:
             if self._put(key, rows, {"inputs": digest, "notes": notes}):
                 return Revised(key, rows, digest, written=True, notes=notes)
 
+    def standing(self, partition: str) -> Revised:
+        """Return what a partition says, whatever its inputs are now: they may be gone because they were old."""
+        last = self.last(partition)
+        if last is None:
+            return Revised(None, self.schema.append(REVISION).empty_table(), "", written=False)
+        facts = self._facts(last)
+        rows = opened(self.store, last, self.schema).read()
+        return Revised(last.key, rows, facts["inputs"], written=False, notes=facts.get("notes", {}))
+
+    def revise(self, partition: str, keep: Callable[[pa.Table], pa.Table]) -> None:
+        """Return once the last revision of a partition has only the rows of the one before that are to be kept, for
+        one whose inputs are gone. Nothing is written where all of them are.
+        """
+        while (last := self.last(partition)) is not None:
+            rows = opened(self.store, last, self.schema).read()
+            kept = keep(rows)
+            if kept.num_rows == rows.num_rows:
+                return
+            facts, number = self._facts(last), _number(last) + 1
+            key = f"{self._folder(partition)}revision-{number:05d}.parquet"
+            said = {"inputs": facts["inputs"], "notes": facts.get("notes", {})}
+            if self._put(key, _numbered(kept.select(self.schema.names), number), said):
+                return
+
     def all_last(self) -> dict[str, LakePart]:
         """Return the revision that counts of every partition, at one request for a thousand objects."""
         found: dict[str, LakePart] = {}

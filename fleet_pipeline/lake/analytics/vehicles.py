@@ -129,12 +129,15 @@ def daily_table(store: Store) -> DerivedTable:
 def seen(fleet: Fleet, lake: Lake, hour: Hour) -> Revised:
     """Return the vehicles seen in an hour on any rule, computed again if the lake has got more of the hour since.
 
-    Its notes say how many messages are nobody's.
+    Its notes say how many messages are nobody's. An hour whose rows went because they were old says what it said.
     """
     origin: dict[str, Rule] = {}
 
     def parts() -> list[LakePart]:
-        found = {part: rule for rule in fleet.rules for part in lake.parts(rule, hour)}
+        looked = {rule: lake.found(rule, hour) for rule in fleet.rules}
+        if any(each.ended for each in looked.values()):
+            raise _HourEnded
+        found = {part: rule for rule, each in looked.items() for part in each.parts}
         origin.update({part.key: rule for part, rule in found.items()})
         return list(found)
 
@@ -150,7 +153,15 @@ def seen(fleet: Fleet, lake: Lake, hour: Hour) -> Revised:
                 UNREADABLE: partial.unreadable,
             }
 
-    return hourly_table(lake.store, fleet.vehicle_field).recompute(hour.path, parts, vehicles_of)
+    table = hourly_table(lake.store, fleet.vehicle_field)
+    try:
+        return table.recompute(hour.path, parts, vehicles_of)
+    except _HourEnded:
+        return table.standing(hour.path)
+
+
+class _HourEnded(Exception):
+    """Rows of the hour are gone: what is computed of those that are left would be less than was known."""
 
 
 def rolled_up(store: Store, day: date) -> Revised:

@@ -18,6 +18,8 @@ from hashlib import sha256
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
+import pyarrow.compute as pc
+
 from fleet_pipeline.aws.store import ObjectVersion
 from fleet_pipeline.lake.analytics.revisions import DerivedTable
 from fleet_pipeline.lake.analytics.vehicles import daily_table, hourly_table, rolled_up, seen
@@ -291,11 +293,18 @@ def _erase_derived(places: Places, hours: Sequence[Hour], whom: Whom, done: Remo
     last = hourly.all_last()
     for hour in hours:
         if hour.path in last:
-            done.revisions += _renewed(places, hourly, hour.path, whom.name, partial(seen, fleet, lake, hour))
+            ended = any(lake.found(rule, hour).ended for rule in fleet.rules)
+            compute = partial(_left_out, hourly, hour, whom) if ended else partial(seen, fleet, lake, hour)
+            done.revisions += _renewed(places, hourly, hour.path, whom.name, compute)
     last = daily.all_last()
     for day in sorted({hour.start.date() for hour in hours}):
         if f"date={day}" in last:
             done.revisions += _renewed(places, daily, f"date={day}", whom.name, partial(rolled_up, lake.store, day))
+
+
+def _left_out(table: DerivedTable, hour: Hour, whom: Whom) -> None:
+    """Leave the vehicle out of what is said of an hour of which the rows are gone."""
+    table.revise(hour.path, lambda rows: rows.filter(pc.not_equal(rows["vehicle"], whom.name)))
 
 
 def _renewed(places: Places, table: DerivedTable, partition: str, name: str, compute: Callable[[], object]) -> int:

@@ -5,6 +5,7 @@ It cannot be trusted for an hour of which it says nothing or of which the lake h
 has messages it could give to nobody.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -47,7 +48,9 @@ def candidates(fleet: Fleet, lake: Lake, name: str, start: Hour | None = None, e
     table = hourly_table(lake.store, fleet.vehicle_field)
     last, found = table.all_last(), _parts(fleet, lake)
     known, unsure, alike = list[Hour](), list[Hour](), set[str]()
-    wanted = [hour for hour in sorted(found) if (not start or hour >= start) and (not end or hour < end)]
+    derived_alone = {hour for path in last if (hour := _hour(path)) and hour not in found}
+    every = sorted({*found, *derived_alone})
+    wanted = [hour for hour in every if (not start or hour >= start) and (not end or hour < end)]
     for hour in wanted:
         revision = last.get(hour.path)
         file = opened(lake.store, revision, HOURLY) if revision else None
@@ -57,10 +60,20 @@ def candidates(fleet: Fleet, lake: Lake, name: str, start: Hour | None = None, e
             alike.update(names.filter(pc.starts_with(names, name)).to_pylist())
             if pc.any(pc.equal(names, name)).as_py():
                 known.append(hour)
+        if hour in derived_alone:
+            continue  # its rows are gone: there is nothing to look into
         is_current = file is not None and file.facts["inputs"] == table.digest(found[hour])
         if not is_current or notes.get(UNNAMED, 1) or notes.get(UNREADABLE, 1):
             unsure.append(hour)
     return Candidates(tuple(known), tuple(unsure), tuple(sorted(alike - {name})), len(wanted))
+
+
+def _hour(path: str) -> Hour | None:
+    found = _PATH.fullmatch(path)
+    return Hour.parse(f"{found[1]}-{found[2]}:00") if found else None
+
+
+_PATH = re.compile(r"date=([0-9]{4}-[0-9]{2}-[0-9]{2})/hour=([0-9]{2})")
 
 
 def not_yet_rows(fleet: Fleet, lake: Lake, now: datetime) -> set[Hour]:

@@ -23,6 +23,9 @@ class History(Protocol):
     def replaced(self, rule: Rule, hour: Hour, parts: Sequence[LakePart]) -> None:
         """Have the current snapshot hold exactly these parts of an hour."""
 
+    def synced(self, rule: Rule) -> None:
+        """Have the current snapshot hold exactly the parts that the lake has."""
+
     def forget(self, rule: Rule, keys: Sequence[str]) -> int:
         """Have no snapshot lead to these parts; return how many snapshots went."""
 
@@ -31,6 +34,9 @@ class NoHistory:
     """There are no such tables."""
 
     def replaced(self, rule: Rule, hour: Hour, parts: Sequence[LakePart]) -> None:
+        """Do nothing."""
+
+    def synced(self, rule: Rule) -> None:
         """Do nothing."""
 
     def forget(self, rule: Rule, keys: Sequence[str]) -> int:  # noqa: ARG002 (the protocol's)

@@ -57,17 +57,17 @@ def without(lake: Lake, rule: Rule, hour: Hour, gone: Collection[Identity], *, f
     was written.
     """
     while True:
-        parts = lake.parts(rule, hour)
+        found = lake.found(rule, hour)
+        parts = found.parts
         files = [opened(lake.store, part) for part in parts]
         if _announced(lake, rule, hour, parts, files):
             continue
         affected = any(_has(file, gone) for file in files)
         if not affected and not fence:
             return NOTHING
-        number = parts[-1].number + 1 if parts else 0
         with workplace() as folder:
-            if (done := _put(lake, (rule, hour), number, files, gone, folder)) is not None:
-                lake.replace_before(rule, hour, number)
+            if (done := _put(lake, (rule, hour), found.following, files, gone, folder)) is not None:
+                lake.replace_before(rule, hour, found.following)
                 return done
 
 
