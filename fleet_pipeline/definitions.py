@@ -15,6 +15,7 @@ from fleet_pipeline.assets.catalog.glue_tables import catalog_assets
 from fleet_pipeline.assets.catalog.sensors import table_sensor
 from fleet_pipeline.assets.iceberg.tables import iceberg_assets
 from fleet_pipeline.assets.iceberg.upkeep import upkeep_job, upkeep_schedule
+from fleet_pipeline.assets.lake.aging import retention_job, retention_schedule
 from fleet_pipeline.assets.lake.errors import error_assets
 from fleet_pipeline.assets.lake.jobs import replay_job
 from fleet_pipeline.assets.lake.late_data import late_data_checks
@@ -89,6 +90,7 @@ def build_definitions(
         *claim_jobs(scope),
         rollback_job(scope),
         replay_job(scope),
+        retention_job(scope, lambda: own),
         destroy_job(scope),
         export_job(scope),
         *iceberg.jobs,
@@ -99,7 +101,7 @@ def build_definitions(
         assets=assets,
         asset_checks=checks,
         jobs=jobs,
-        schedules=[drift_schedule(scope), *lake_schedules(scope), *iceberg.schedules],
+        schedules=[drift_schedule(scope), *lake_schedules(scope), retention_schedule(scope), *iceberg.schedules],
         sensors=[*lake_sensors(scope, own), table_sensor(scope, tables), *alert_sensors(scope, own)],
         resources=scope.resources,
     )

@@ -6,11 +6,11 @@ The messages are the lake's business, the thing and its certificates the cloud s
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fleet_pipeline import __version__
 from fleet_pipeline.account import Account
@@ -18,21 +18,16 @@ from fleet_pipeline.aws.clients import Aws, absent, doing
 from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.cloud.enrolment import allow_list
 from fleet_pipeline.cloud.enrolment.enrolled import principals, remove_vehicle
-from fleet_pipeline.lake import iceberg
-from fleet_pipeline.lake.layout import Lake, LakePart
+from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.privacy.erase import erase, plan
 from fleet_pipeline.lake.privacy.export import Exported, export
-from fleet_pipeline.lake.privacy.places import Erased, History, NoHistory, Places, Progress
-from fleet_pipeline.lake.privacy.retention import Gone, age_out
+from fleet_pipeline.lake.privacy.places import Erased, NoHistory, Progress
 from fleet_pipeline.model.errors import AlreadyThere, InvalidName, NotThisVehicle, VehicleUnknown
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.private import made_private
-from fleet_pipeline.model.rule import Rule
+from fleet_pipeline.places import history, places
 from fleet_pipeline.vehicle.identity import VehicleFolder
-
-if TYPE_CHECKING:
-    from fleet_pipeline.lake.iceberg.tables import Tables
 
 _WILD = frozenset("*?%[]")
 MANIFEST, SUMMARY, REGISTRATION = "manifest.json", "README.txt", "registration.json"
@@ -109,7 +104,7 @@ def planned_erasure(fleet: Fleet, account: Account, order: Order) -> Erased:
     """Return what an erasure would do now, and write nothing. Raises InvalidName."""
     name = one_vehicle(order.serial)
     return plan(
-        _places(fleet, account, NoHistory()), name, order.before or datetime.now(UTC), every_hour=order.every_hour
+        places(fleet, account, NoHistory()), name, order.before or datetime.now(UTC), every_hour=order.every_hour
     )
 
 
@@ -127,18 +122,10 @@ def erase_vehicle(
         raise NotThisVehicle(name)
     if order.with_thing:
         _remove_thing(fleet, account, name)
-    places = _places(fleet, account, _history(fleet, account))
+    found = places(fleet, account, history(fleet, account))
     by = _caller(account.aws)
     before = order.before or datetime.now(UTC)
-    return erase(places, name, before, by=by, every_hour=order.every_hour, on_progress=on_progress)
-
-
-def aged_out(fleet: Fleet, account: Account, *, dry_run: bool = False, on_progress: Progress = lambda *_: None) -> Gone:
-    """Return once what the settings say is too old is gone; of a dry run what would go. Raises MissingExtra where the
-    settings name an Iceberg catalog that cannot be reached from here.
-    """
-    places = _places(fleet, account, NoHistory() if dry_run else _history(fleet, account))
-    return age_out(places, datetime.now(UTC), dry_run=dry_run, on_progress=on_progress)
+    return erase(found, name, before, by=by, every_hour=order.every_hour, on_progress=on_progress)
 
 
 def certificate_text(fleet: Fleet, account: Account, erased: Erased) -> str:
@@ -162,49 +149,6 @@ def _remove_thing(fleet: Fleet, account: Account, name: str) -> None:
 def _caller(aws: Aws) -> str:
     with doing("say who calls"):
         return aws.sts.get_caller_identity()["Arn"]
-
-
-def _places(fleet: Fleet, account: Account, history: History) -> Places:
-    store = S3Store(account.aws, fleet.lake_bucket)
-    return Places(fleet, S3Store(account.aws, fleet.bucket), store, Lake.of(fleet, store), history)
-
-
-def _history(fleet: Fleet, account: Account) -> History:
-    """Return what keeps parts beyond the lake: Iceberg tables, where the settings choose a catalog. Raises MissingExtra
-    where they name one that cannot be reached from here: its snapshots would lead to parts that are gone.
-    """
-    if not iceberg.is_wanted(fleet):
-        return NoHistory()
-    from fleet_pipeline.lake.iceberg.tables import Tables  # noqa: PLC0415 (it imports PyIceberg)
-
-    return _Snapshots(Tables.of(fleet, account.aws, account.catalog_uri(fleet.iceberg_uri)))
-
-
-@dataclass(frozen=True)
-class _Snapshots:
-    """The snapshots of Iceberg tables. A rule without a table has none."""
-
-    tables: "Tables"
-
-    def replaced(self, rule: Rule, hour: Hour, parts: Sequence[LakePart]) -> None:
-        """Have the current snapshot hold exactly these parts of an hour."""
-        from fleet_pipeline.lake.iceberg.sync import replace_hour  # noqa: PLC0415
-
-        if self.tables.find(rule) is not None:
-            replace_hour(self.tables, rule, hour, parts)
-
-    def synced(self, rule: Rule) -> None:
-        """Have the current snapshot hold exactly the parts that the lake has."""
-        from fleet_pipeline.lake.iceberg.sync import sync  # noqa: PLC0415
-
-        if self.tables.find(rule) is not None:
-            sync(self.tables, rule)
-
-    def forget(self, rule: Rule, keys: Sequence[str]) -> int:
-        """Have no snapshot lead to these parts; return how many snapshots went."""
-        from fleet_pipeline.lake.iceberg.removal import forget  # noqa: PLC0415
-
-        return len(forget(self.tables, rule, keys).snapshots)
 
 
 def registration(fleet: Fleet, aws: Aws, name: str) -> dict[str, Any]:

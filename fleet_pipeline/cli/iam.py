@@ -15,6 +15,7 @@ from fleet_pipeline.cloud.documents.iam import (
     erasure_policy,
     key_policy,
     replay_policy,
+    retention_policy,
     virtual_vehicle_policy,
 )
 from fleet_pipeline.model.fleet import Fleet
@@ -66,6 +67,13 @@ def provisioner(fleet: Fleet, part: str) -> None:
 def replay(fleet: Fleet) -> None:
     """Print what a replay may do: read what the rules could not write, and put it back among the messages."""
     _print(replay_policy(fleet))
+
+
+@iam.command()
+@click.pass_obj
+def retention(fleet: Fleet) -> None:
+    """Print what removing what is too old may do: prove messages, end hours of the lake, remove versions of both."""
+    _print(retention_policy(fleet))
 
 
 @iam.command()

@@ -22,6 +22,7 @@ from fleet_pipeline.cli.init import init
 from fleet_pipeline.cli.lake import compact, lake, raw, schema
 from fleet_pipeline.cli.local import local
 from fleet_pipeline.cli.query import connect, query, shell
+from fleet_pipeline.cli.retention import retention
 from fleet_pipeline.cli.shown import console, styled
 from fleet_pipeline.cli.shown import errors as stderr
 from fleet_pipeline.cli.teardown import destroy
@@ -121,5 +122,6 @@ for _command in (
     shell,
     connect,
     cost,
+    retention,
 ):
     fleet_command.add_command(_command)

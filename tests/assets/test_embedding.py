@@ -93,13 +93,14 @@ def test_every_name_of_a_fleet_with_a_prefix_begins_with_it(prefix):
 
 def test_the_names_of_a_fleet_with_a_dagster_of_its_own_are_those_that_its_history_has():
     found = names(build_definitions(FLEETS[()]))
-    jobs = "adopt compact destroy erase_vehicle export_cloudformation export_vehicle look maintain_iceberg plan provision replay retire_claim revoke_claim rollback rotate_claim"
+    jobs = "adopt compact destroy erase_vehicle export_cloudformation export_vehicle look maintain_iceberg plan provision replay retention retire_claim revoke_claim rollback rotate_claim"
     assert found["jobs"] == set(jobs.split())
     assert found["schedules"] == {
         "compact_closed_hours",
         "look_for_drift",
         "look_for_late_data",
         "maintain_iceberg_tables",
+        "remove_what_is_too_old",
         "sweep_for_late_data",
     }
     assert found["sensors"] == {

@@ -74,6 +74,7 @@ TRIED_COMMANDS = {
     "iceberg check": [],
     "iceberg maintain": [],
     "iceberg show": ["--snapshots"],
+    "retention": ["--dry-run"],
     "query": ["SELECT serial, _payload, _extra FROM rule1"],
 }
 WITH_THE_TEXT = {"errors", "vehicle why", "query"}
@@ -93,7 +94,7 @@ SILENT_JOBS = {"maintain_iceberg": COUNTS, "export_vehicle": COUNTS, "erase_vehi
     ],
     AWS_NAMES,
 )
-TRIED_JOBS = {"compact", "look"}
+TRIED_JOBS = {"compact", "look", "retention"}
 SILENT_GROUPS = {"provisioning": AWS_NAMES, "raw": "nothing is materialized"}
 TRIED_GROUPS = {"lake", "errors", "vehicles", "catalog", "iceberg"}
 

@@ -6,7 +6,7 @@ import json
 import re
 import uuid
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import boto3
@@ -29,6 +29,7 @@ from fleet_pipeline.cloud.documents.iam import (
     erasure_policy,
     provisioner_policies,
     replay_policy,
+    retention_policy,
     virtual_vehicle_policy,
 )
 from fleet_pipeline.cloud.operations.leftovers import leftovers
@@ -39,12 +40,15 @@ from fleet_pipeline.lake.contract import Contract
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.operations.compact_hour import compact_hour
 from fleet_pipeline.lake.operations.replay import replay, waiting
+from fleet_pipeline.lake.privacy.places import NoHistory
+from fleet_pipeline.lake.privacy.retention import age_out
 from fleet_pipeline.model.errors import AwsRefused, InvalidSetting
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.rule import RawName
 from fleet_pipeline.model.thing import ThingTable
 from fleet_pipeline.personal_data import Order, erase_vehicle
+from fleet_pipeline.places import places
 from fleet_pipeline.virtual_vehicle import tried
 
 FLEET, HOUR = Fleet(role_boundary="own"), Hour.parse("2026-11-23-07:00")
@@ -372,6 +376,39 @@ def test_a_vehicle_is_erased_with_the_erasures_policy_alone_and_the_record_of_it
         lambda: someone.iot.delete_thing(thingName="another-thing"),
     ]
     assert [number for number, attack in enumerate(attacks) if not denied(attack)] == []
+
+
+def test_what_is_too_old_goes_with_the_retentions_policy_alone_and_nothing_can_be_written_with_it(aws, fleet):
+    fleet = replace(fleet, iceberg="off", raw_retention_days=1, lake_retention_days=1, derived_retention_days=1)
+    for name in ("bucket", "lake_bucket"):
+        reconcile(blueprint(fleet)[name].resource, aws)
+    rule, store = fleet.rules[0], S3Store(aws, fleet.bucket)
+    store.put_new(rule.raw_key(RawName(HOUR.start_ms, str(uuid.uuid4()))), b'{"serial": "297468000001"}')
+    lake = Lake(S3Store(aws, fleet.lake_bucket), fleet.parquet_prefix)
+    compact_hour(store, lake, rule, HOUR)
+    part = lake.parts(rule, HOUR)[0].key
+    record = f"{fleet.parquet_prefix}/_erasures/runs/one/certificate-00000.json"
+    lake.store.put_new(record, b"a record")
+    seen(fleet, lake, HOUR)
+    someone = acting_as(aws, fleet, as_the_emulator_checks(retention_policy(fleet)))
+    attacks = [
+        lambda: someone.s3.put_object(Bucket=fleet.lake_bucket, Key=part, Body=b""),
+        lambda: someone.s3.put_object(Bucket=fleet.bucket, Key=f"{rule.raw_prefix}{HOUR.start_ms}", Body=b""),
+        lambda: someone.s3.delete_object(Bucket=fleet.lake_bucket, Key=record),
+        lambda: someone.s3.delete_object(Bucket=fleet.bucket, Key="claim-certificate/claim.pem"),
+        lambda: someone.s3.get_object(Bucket=fleet.bucket, Key="claim-certificate/claim.private.key"),
+    ]
+    assert [number for number, attack in enumerate(attacks) if not denied(attack)] == []
+    there = places(fleet, with_clients(fleet, someone), NoHistory())
+    gone = age_out(there, HOUR.end + timedelta(days=3))
+    assert (gone.in_the_way, gone.raw_versions, gone.lake_hours, gone.days) == ([], 1, 1, 1)
+    assert record in [version.key for page in lake.store.versions("lake/") for version in page]
+
+
+def with_clients(fleet, someone):
+    theirs = Account.of(fleet)
+    theirs.__dict__["aws"] = someone
+    return theirs
 
 
 def test_a_denial_is_not_taken_for_a_role_that_is_still_spreading(aws, fleet):

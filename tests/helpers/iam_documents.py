@@ -6,6 +6,7 @@ from fleet_pipeline.cloud.documents.iam import (
     compaction_policy,
     erasure_policy,
     replay_policy,
+    retention_policy,
     virtual_vehicle_policy,
 )
 
@@ -17,6 +18,7 @@ def documents(fleet):
         "compaction": compaction_policy,
         "erasure": erasure_policy,
         "replay": replay_policy,
+        "retention": retention_policy,
         "virtual-vehicle": virtual_vehicle_policy,
     }
     return {

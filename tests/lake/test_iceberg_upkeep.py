@@ -1,10 +1,12 @@
 """What keeps an Iceberg table right and small: the check, the maintenance, and the removal of parts from its history."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from iceberg_lake import HOURS, Filled
 
+from fleet_pipeline.account import Account
 from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.lake.iceberg.check import compare
 from fleet_pipeline.lake.iceberg.data_files import entries
@@ -12,7 +14,10 @@ from fleet_pipeline.lake.iceberg.files import place
 from fleet_pipeline.lake.iceberg.maintenance import maintain
 from fleet_pipeline.lake.iceberg.removal import forget
 from fleet_pipeline.lake.iceberg.sync import replace_hour
+from fleet_pipeline.lake.privacy.places import Places
+from fleet_pipeline.lake.privacy.retention import age_out
 from fleet_pipeline.model.errors import CatalogRefused, StillInTable
+from fleet_pipeline.places import history
 
 NOW = datetime.now(UTC)
 MUCH_LATER = NOW + timedelta(days=30)
@@ -136,3 +141,31 @@ def test_no_value_of_a_message_stands_in_a_manifest(filled):
     table = filled.tables.find(filled.rule)
     for file in entries(table, table.current_snapshot()):
         assert {*file.lower_bounds} == {*file.upper_bounds} == {2}  # the instant of receipt
+
+
+def test_an_hour_that_is_too_old_goes_in_one_snapshot_and_no_snapshot_leads_to_it(filled):
+    fleet = replace(filled.fleet, raw_retention_days=1, lake_retention_days=1)
+    for hour in HOURS:
+        filled.add(hour, *messages(3))
+        filled.add(hour, {"speed_kmh": 9})
+        filled.sync()
+    there = Places(fleet, filled.raw, filled.tables.store, filled.lake, history(fleet, Account.of(fleet)))
+    seen, delete = [], filled.tables.store.delete
+
+    def looking(versions):
+        seen.append(filled.rows().num_rows)
+        delete(versions)
+
+    there.store.delete = looking
+    gone = age_out(there, HOURS[0].end + timedelta(days=1))
+    assert (gone.raw_versions, gone.lake_hours, gone.in_the_way) == (4, 1, [])
+    assert gone.snapshots >= 1
+    assert {*seen} == {4}
+    assert filled.rows().num_rows == 4
+    assert compare(filled.tables, filled.rule).same
+    table = filled.tables.find(filled.rule)
+    led = {file.file_path for each in table.snapshots() for file in entries(table, each)}
+    assert led
+    assert not any("hour=09" in path for path in led)
+    keys = [version.key for page in filled.tables.store.versions("lake/v1/") for version in page]
+    assert [key.rpartition("/")[2] for key in keys if "hour=09" in key] == ["_ended-00002"]

@@ -2,9 +2,9 @@
 not make itself.
 
 Least privilege: each names this fleet's resources and no others. None may delete a message or a part of the lake, but
-for the virtual vehicle's, which removes its own messages, and for the erasure's. What a provisioner makes stays within
-a boundary that it cannot change: without one, whoever makes roles and functions makes an administrator. Source: IAM
-User Guide, access_policies_boundaries (delegating responsibility to others).
+for the virtual vehicle's, which removes its own messages, the erasure's and the retention's. What a provisioner makes
+stays within a boundary that it cannot change: without one, whoever makes roles and functions makes an administrator.
+Source: IAM User Guide, access_policies_boundaries (delegating responsibility to others).
 """
 
 from collections.abc import Callable, Mapping
@@ -81,6 +81,17 @@ def erasure_policy(fleet: Fleet) -> Document:
         _its_line_of_the_allow_list(fleet),
         _iceberg_tables_in_glue(fleet),
         key_rights(fleet, "TheFleetsKey", ("Decrypt", "GenerateDataKey"), *services),
+    )
+
+
+def retention_policy(fleet: Fleet) -> Document:
+    """Who removes what is too old reads messages and rows to prove them, ends hours of the lake, and removes versions:
+    of messages, parts, revisions and Iceberg metadata, never of the records of erasures.
+    """
+    return _with(
+        filled_in("retention-policy", fleet, _names(fleet)),
+        _iceberg_tables_in_glue(fleet),
+        key_rights(fleet, "TheFleetsKey", ("Decrypt", "GenerateDataKey"), "s3"),
     )
 
 
@@ -266,6 +277,10 @@ def _names(fleet: Fleet) -> dict[str, str | list[str]]:
         "lake-bucket": fleet.lake_bucket,
         "made-buckets": [name for name in (fleet.bucket, fleet.lake_bucket) if name not in fleet.given],
         "raw-prefix": fleet.raw_prefixes,
+        "addable": [
+            f"{fleet.parquet_prefix}/v*/rule=*/_ended-*",
+            *([f"{fleet.iceberg_prefix}*"] if fleet.iceberg_catalog != "off" else []),
+        ],
         "removable": [
             f"{fleet.parquet_prefix}/v*/rule=*",
             f"{fleet.iceberg_prefix}*",

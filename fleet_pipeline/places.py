@@ -1,0 +1,61 @@
+"""Where a fleet's messages lie in an account, and what keeps parts beyond the lake: for whoever removes some."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fleet_pipeline.account import Account
+from fleet_pipeline.aws.store import S3Store
+from fleet_pipeline.lake import iceberg
+from fleet_pipeline.lake.layout import Lake, LakePart
+from fleet_pipeline.lake.privacy.places import History, NoHistory, Places
+from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.rule import Rule
+
+if TYPE_CHECKING:
+    from fleet_pipeline.lake.iceberg.tables import Tables
+
+
+def places(fleet: Fleet, account: Account, history: History) -> Places:
+    """Return where a fleet's messages lie in an account."""
+    store = S3Store(account.aws, fleet.lake_bucket)
+    return Places(fleet, S3Store(account.aws, fleet.bucket), store, Lake.of(fleet, store), history)
+
+
+def history(fleet: Fleet, account: Account) -> History:
+    """Return what keeps parts beyond the lake: Iceberg tables, where the settings choose a catalog. Raises MissingExtra
+    where they name one that cannot be reached from here: its snapshots would lead to parts that are gone.
+    """
+    if not iceberg.is_wanted(fleet):
+        return NoHistory()
+    from fleet_pipeline.lake.iceberg.tables import Tables  # noqa: PLC0415 (it imports PyIceberg)
+
+    return _Snapshots(Tables.of(fleet, account.aws, account.catalog_uri(fleet.iceberg_uri)))
+
+
+@dataclass(frozen=True)
+class _Snapshots:
+    """The snapshots of Iceberg tables. A rule without a table has none."""
+
+    tables: "Tables"
+
+    def replaced(self, rule: Rule, hour: Hour, parts: Sequence[LakePart]) -> None:
+        """Have the current snapshot hold exactly these parts of an hour."""
+        from fleet_pipeline.lake.iceberg.sync import replace_hour  # noqa: PLC0415
+
+        if self.tables.find(rule) is not None:
+            replace_hour(self.tables, rule, hour, parts)
+
+    def synced(self, rule: Rule) -> None:
+        """Have the current snapshot hold exactly the parts that the lake has."""
+        from fleet_pipeline.lake.iceberg.sync import sync  # noqa: PLC0415
+
+        if self.tables.find(rule) is not None:
+            sync(self.tables, rule)
+
+    def forget(self, rule: Rule, keys: Sequence[str]) -> int:
+        """Have no snapshot lead to these parts; return how many snapshots went."""
+        from fleet_pipeline.lake.iceberg.removal import forget  # noqa: PLC0415
+
+        return len(forget(self.tables, rule, keys).snapshots)
