@@ -16,6 +16,7 @@ from fleet_pipeline.account import Account
 from fleet_pipeline.cli.hardening import tried_by_a_virtual_vehicle
 from fleet_pipeline.cli.shown import console, styled
 from fleet_pipeline.cloud.difference import difference
+from fleet_pipeline.cloud.kinds.given_bucket import GivenBucket
 from fleet_pipeline.cloud.lock import Lock
 from fleet_pipeline.cloud.operations import adopt as adoption
 from fleet_pipeline.cloud.operations.apply import apply_all, plan_all
@@ -133,7 +134,13 @@ def _record(step: Step) -> dict[str, Any]:
         "action": step.action,
         "changes": changes,
         "refusal": str(step.refusal) if step.refusal else None,
+        **({"left to its owner": [*left]} if (left := _left(step)) else {}),
     }
+
+
+def _left(step: Step) -> tuple[str, ...]:
+    """Return what the settings want of another team's bucket, to which nothing is done."""
+    return step.wanted.left_to_its_owner if isinstance(step.wanted, GivenBucket) else ()
 
 
 def _show_differences(steps: Sequence[Step]) -> None:
@@ -158,5 +165,8 @@ def _show_steps(steps: Sequence[Step], found: Sequence[ForeignFinding]) -> None:
     for step in steps:
         if step.refusal:
             console.print(styled(("refused:", "red"), f" {step.refusal}"), soft_wrap=True)
+    for step in steps:
+        for what in _left(step):
+            console.print(styled(("left to its owner:", "yellow"), f" {what} of {step.title}"), soft_wrap=True)
     for each in found:
         console.print(styled(("found beside it:", "yellow"), f" {each}"), soft_wrap=True)

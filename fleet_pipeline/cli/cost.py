@@ -7,7 +7,7 @@ import click
 from rich.table import Table
 
 from fleet_pipeline.cli.shown import console, styled
-from fleet_pipeline.model.cost import DELIVERIES, PREFIX_PUTS_S, Prices, Workload, cheapest
+from fleet_pipeline.model.cost import DELIVERIES, LAKE_MONTHS, PREFIX_PUTS_S, RAW_DAYS, Prices, Workload, cheapest
 from fleet_pipeline.model.fleet import Fleet
 
 
@@ -32,14 +32,14 @@ from fleet_pipeline.model.fleet import Fleet
     help="Share of the month in which one is connected.",
 )
 @click.option(
-    "--raw-days", type=click.IntRange(min=0), default=30, show_default=True, help="Days for which raw objects are kept."
+    "--raw-days",
+    type=click.IntRange(min=0),
+    help="Days for which raw objects are kept; FLEET_RAW_RETENTION_DAYS without it, and 30 where that is 0.",
 )
 @click.option(
     "--lake-months",
     type=click.IntRange(min=0),
-    default=12,
-    show_default=True,
-    help="Months for which the lake is kept.",
+    help="Months for which the lake is kept; FLEET_LAKE_RETENTION_DAYS without it, and 12 where that is 0.",
 )
 @click.option(
     "--wait",
@@ -64,8 +64,8 @@ def cost(  # noqa: PLR0913 (options)
     seconds: float,
     size: int,
     online: float,
-    raw_days: int,
-    lake_months: int,
+    raw_days: int | None,
+    lake_months: int | None,
     wait: float,
     file: Path | None,
     show_prices: bool,
@@ -79,7 +79,9 @@ def cost(  # noqa: PLR0913 (options)
     if show_prices:
         click.echo(json.dumps({name: getattr(prices, name) for name in Prices.__dataclass_fields__}, indent=2))
         return
-    workload = Workload(vehicles, seconds, size, online, raw_days, lake_months)
+    raw = raw_days if raw_days is not None else fleet.raw_retention_days or RAW_DAYS
+    lake = lake_months if lake_months is not None else fleet.lake_retention_days / 30 or LAKE_MONTHS
+    workload = Workload(vehicles, seconds, size, online, raw, lake)
     if as_json:
         click.echo(json.dumps({each.name: each.month(workload, prices, fleet) for each in DELIVERIES}, indent=2))
         return

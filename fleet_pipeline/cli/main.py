@@ -21,6 +21,7 @@ from fleet_pipeline.cli.iceberg import iceberg
 from fleet_pipeline.cli.init import init
 from fleet_pipeline.cli.lake import compact, lake, raw, schema
 from fleet_pipeline.cli.local import local
+from fleet_pipeline.cli.privacy import privacy
 from fleet_pipeline.cli.query import connect, query, shell
 from fleet_pipeline.cli.retention import retention
 from fleet_pipeline.cli.shown import console, styled
@@ -122,6 +123,7 @@ for _command in (
     shell,
     connect,
     cost,
+    privacy,
     retention,
 ):
     fleet_command.add_command(_command)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from graphlib import TopologicalSorter
 
-from fleet_pipeline.cloud import own_check
+from fleet_pipeline.cloud import lifecycle_rules, own_check
 from fleet_pipeline.cloud.claims.certificates import Claims
 from fleet_pipeline.cloud.documents import filled
 from fleet_pipeline.cloud.documents.actions import action_rights, completed
@@ -118,8 +118,10 @@ def _storage(fleet: Fleet) -> dict[str, BlueprintPart]:
     def bucket(name: str, policy: filled.Document) -> BlueprintPart:
         if name in fleet.given:
             overwrites = name == fleet.bucket
+            left = tuple(f"the lifecycle rule {rule}" for rule in lifecycle_rules.wanted(fleet, name))
+            arn = fleet.arn("s3", name)
             return BlueprintPart(
-                GivenBucket(name, fleet.arn("s3", name), fleet.region, fleet.kms_key_arn, overwrites=overwrites)
+                GivenBucket(name, arn, fleet.region, fleet.kms_key_arn, overwrites=overwrites, left_to_its_owner=left)
             )
         plain = Bucket(
             name=name,
@@ -128,6 +130,7 @@ def _storage(fleet: Fleet) -> dict[str, BlueprintPart]:
             policy=policy,
             tags=fleet.all_tags,
             access_logs=fleet.access_logs(name),
+            lifecycle=lifecycle_rules.wanted(fleet, name),
         )
         return BlueprintPart(
             replace(plain, encryption=ALGORITHM, kms_key=fleet.kms_key_arn) if fleet.kms_key else plain

@@ -40,6 +40,9 @@ LAKE_SHARE = 0.36
 FIREHOSE_OBJECT = 64 * 1024**2
 """Bytes of an object that Firehose writes, at the most: a buffer of 64 MiB."""
 
+RAW_DAYS, LAKE_MONTHS = 30, 12
+"""How long raw objects and the lake are kept in a reckoning where the settings do not say."""
+
 LOOKS_AN_HOUR = 6
 """How often the closed hours are listed anew. Source: `schedules.LOOK_CRON`."""
 
@@ -89,8 +92,8 @@ class Workload:
     size: int = 300
     """Bytes of a message."""
     online: float = 1.0
-    raw_days: int = 30
-    lake_months: int = 12
+    raw_days: float = RAW_DAYS
+    lake_months: float = LAKE_MONTHS
 
     @property
     def messages(self) -> float:
@@ -157,6 +160,7 @@ class Delivery:
             "Firehose": metered * METERED / gb * prices.firehose_gb if self.firehose else 0.0,
             "S3: write raw objects": objects * fleet.price_put / 1000,
             "S3: read them once": objects * fleet.price_get / 1000,
+            **({"S3: prove them before they go": objects * fleet.price_get / 1000} if fleet.raw_retention_days else {}),
             "S3: list them, looks included": listed * fleet.price_put / 1000,
             "S3: keep raw objects": raw * workload.raw_days / 30 * prices.storage_gb_month,
             "S3: keep the lake": lake * workload.lake_months * prices.storage_gb_month,

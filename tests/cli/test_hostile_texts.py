@@ -45,7 +45,20 @@ OURS = "it shows this machine's own paths and addresses"
 SILENT_COMMANDS = {
     "hook": "of what it is told by the caller's own file; the hook spells its reasons in ASCII, and they are shown plain",
     **dict.fromkeys(
-        ["adopt", "apply", "plan", "check", "destroy", "iam", "export", "versions", "rollback", "settings", "connect"],
+        [
+            "adopt",
+            "apply",
+            "plan",
+            "check",
+            "destroy",
+            "iam",
+            "export",
+            "versions",
+            "rollback",
+            "settings",
+            "connect",
+            "privacy",
+        ],
         AWS_NAMES,
     ),
     **dict.fromkeys(["claim", "ca", "bulk"], AWS_NAMES),

@@ -55,7 +55,10 @@ FLEET, HOUR = Fleet(role_boundary="own"), Hour.parse("2026-11-23-07:00")
 SOURCE = Path(__file__).parents[2] / "fleet_pipeline"
 
 UNLIKE_THE_API = {
+    "s3:DeleteBucketLifecycle": "s3:PutLifecycleConfiguration",
     "s3:GetBucketEncryption": "s3:GetEncryptionConfiguration",
+    "s3:GetBucketLifecycleConfiguration": "s3:GetLifecycleConfiguration",
+    "s3:PutBucketLifecycleConfiguration": "s3:PutLifecycleConfiguration",
     "s3:GetPublicAccessBlock": "s3:GetBucketPublicAccessBlock",
     "s3:HeadBucket": "s3:ListBucket",
     "s3:HeadObject": "s3:GetObject",
@@ -494,7 +497,14 @@ def test_the_policies_name_this_fleets_resources(settings):
                 ), statement
 
 
-def test_nobody_may_delete_messages_or_parts_of_the_lake_but_the_virtual_vehicle_its_own_and_whoever_erases():
+def test_nobody_may_delete_messages_or_parts_of_the_lake_but_the_virtual_vehicle_its_own_and_who_erases_or_removes_what_is_old():
+    old = [
+        f"arn:aws:s3:::{FLEET.bucket}/{FLEET.raw_prefix}/*",
+        f"arn:aws:s3:::{FLEET.lake_bucket}/lake/v*/rule=*",
+        f"arn:aws:s3:::{FLEET.lake_bucket}/lake/_iceberg/*",
+        f"arn:aws:s3:::{FLEET.lake_bucket}/vehicles_hourly/*",
+        f"arn:aws:s3:::{FLEET.lake_bucket}/vehicles_daily/*",
+    ]
     own = [f"arn:aws:s3:::{FLEET.bucket}/{prefix}/*" for prefix in ("allow-list", "claim-certificate", "provisioning")]
     may_delete = {
         "provisioner storage": own,
@@ -508,6 +518,7 @@ def test_nobody_may_delete_messages_or_parts_of_the_lake_but_the_virtual_vehicle
             f"arn:aws:s3:::{FLEET.lake_bucket}/vehicles_daily/*",
         ],
         "replay": [f"arn:aws:s3:::{FLEET.bucket}/errors/*"],
+        "retention": old,
         "virtual-vehicle": [f"arn:aws:s3:::{FLEET.bucket}/{FLEET.raw_prefix}/*"],
     }
     found: dict[str, list[str]] = {}

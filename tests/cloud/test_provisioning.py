@@ -204,6 +204,19 @@ DRIFTS = {
         "encryption": lambda aws, it: aws.s3.put_bucket_encryption(
             Bucket=it.name, ServerSideEncryptionConfiguration={"Rules": [{"BucketKeyEnabled": True}]}
         ),
+        "lifecycle": lambda aws, it: aws.s3.put_bucket_lifecycle_configuration(
+            Bucket=it.name,
+            LifecycleConfiguration={
+                "Rules": [
+                    {
+                        "ID": "fleet_pipeline:uploads",
+                        "Status": "Enabled",
+                        "Filter": {"Prefix": ""},
+                        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 3},
+                    }
+                ]
+            },
+        ),
     },
     Role: {
         "description": lambda aws, it: aws.iam.update_role(RoleName=it.name, Description="another"),

@@ -130,3 +130,19 @@ def test_the_pages_table_is_what_the_command_says():
     for vehicles in (10_000, 100_000, 1_000_000):
         months = [sum(each.month(Workload(vehicles), PRICES, Fleet()).values()) for each in DELIVERIES]
         assert f"| {vehicles:,} | {' | '.join(f'{month:,.0f}' for month in months)} |" in page
+
+
+def test_storage_is_reckoned_by_how_long_the_settings_keep_it_and_by_what_is_said_instead(command, fleet, monkeypatch):
+    def dollars(*arguments):
+        _, said = command(fleet, "cost", "--json", *arguments)
+        return json.loads(said)["an object a publish"]
+
+    plain = dollars()
+    assert "S3: prove them before they go" not in plain
+    monkeypatch.setenv("FLEET_RAW_RETENTION_DAYS", "10")
+    monkeypatch.setenv("FLEET_LAKE_RETENTION_DAYS", "180")
+    aging = dollars()
+    assert aging["S3: keep raw objects"] == pytest.approx(plain["S3: keep raw objects"] / 3)
+    assert aging["S3: keep the lake"] == pytest.approx(plain["S3: keep the lake"] / 2)
+    assert aging["S3: prove them before they go"] == plain["S3: read them once"]
+    assert dollars("--raw-days", "30")["S3: keep raw objects"] == plain["S3: keep raw objects"]

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 from botocore.exceptions import ClientError
 
 from fleet_pipeline.aws.clients import Aws, absent, error_code
-from fleet_pipeline.cloud import encryption
+from fleet_pipeline.cloud import encryption, lifecycle_rules
 from fleet_pipeline.cloud import tags as tagging
 from fleet_pipeline.model.errors import AwsRefused
 
@@ -21,7 +21,9 @@ Killed between the two calls, `fleet adopt` takes the bucket over.
 STRONGER = {encryption.ALGORITHM, "aws:kms:dsse"}
 """Default encryption by a key of KMS: somebody's rule for the account, and never put back."""
 
-GUARDS = frozenset({"public_access_blocked", "versioned", "encryption", "kms_key", "policy", "access_logs"})
+GUARDS = frozenset(
+    {"public_access_blocked", "versioned", "encryption", "kms_key", "policy", "access_logs", "lifecycle"}
+)
 """Fields that are set by calls of their own."""
 
 
@@ -32,7 +34,7 @@ class Bucket:
     `kms_key` is the wanted key's ARN, or empty; `own_kms_key` is one that the bucket has, and that nobody here wanted.
 
     `access_logs` is where S3 logs who asked for what, `s3://bucket/prefix`; where none is wanted, what somebody has set
-    stays.
+    stays. `lifecycle` are our lifecycle rules by their names, those of others aside; None: they are not looked at.
     """
 
     kind: ClassVar[str] = "S3 bucket"
@@ -49,6 +51,7 @@ class Bucket:
     encryption: str = "AES256"
     kms_key: str = ""
     access_logs: str = ""
+    lifecycle: lifecycle_rules.Rules | None = None
     own_kms_key: str = field(default="", compare=False)
 
     def console_path(self) -> str:
@@ -71,6 +74,7 @@ class Bucket:
             encryption=self.encryption if own or (algorithm in STRONGER and key == self.kms_key) else algorithm,
             kms_key="" if own else key,
             access_logs=self._found_access_logs(aws) if self.access_logs else "",
+            lifecycle=None if self.lifecycle is None else lifecycle_rules.found(aws, self.name),
             own_kms_key=key if own else "",
         )
 
@@ -90,7 +94,7 @@ class Bucket:
             aws.s3.create_bucket(Bucket=self.name, **({"CreateBucketConfiguration": where} if where else {}))
         if self._found_tags(aws) != self.tags:  # refused, or left out without a word
             aws.s3.put_bucket_tagging(Bucket=self.name, Tagging={"TagSet": tagging.spelled(self.tags)})
-        self._guard(aws, GUARDS)
+        self._guard(aws, GUARDS if self.lifecycle else GUARDS - {"lifecycle"})
 
     def update(self, aws: Aws, found: Self) -> None:
         """Put back what differs."""
@@ -125,6 +129,8 @@ class Bucket:
                 Bucket=self.name,
                 BucketLoggingStatus={"LoggingEnabled": {"TargetBucket": bucket, "TargetPrefix": prefix}},
             )
+        if "lifecycle" in what and self.lifecycle is not None:
+            lifecycle_rules.put(aws, self.name, self.lifecycle)
         if "policy" in what:
             aws.s3.put_bucket_policy(Bucket=self.name, Policy=json.dumps(self.policy))
 

@@ -26,6 +26,8 @@ class GivenBucket:
     region: str = field(compare=False)
     kms_key: str = field(default="", compare=False)
     overwrites: bool = field(default=True, compare=False)
+    left_to_its_owner: tuple[str, ...] = field(default=(), compare=False)
+    """What the settings want of it and its owner alone may do."""
     unfit: tuple[str, ...] = ()
     bucket: Bucket | None = field(default=None, compare=False)
 

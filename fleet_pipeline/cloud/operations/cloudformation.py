@@ -7,6 +7,7 @@ Template Reference.
 """
 
 import json
+from collections.abc import Callable
 from functools import singledispatch
 from typing import Any
 
@@ -25,6 +26,7 @@ from fleet_pipeline.cloud.kinds.template import Template
 from fleet_pipeline.cloud.kinds.thing_group import ThingGroup
 from fleet_pipeline.cloud.kinds.thing_type import ThingType
 from fleet_pipeline.cloud.kinds.topic_rule import TopicRule
+from fleet_pipeline.cloud.lifecycle_rules import Rules
 from fleet_pipeline.cloud.reconcile import Resource
 from fleet_pipeline.cloud.tags import spelled
 from fleet_pipeline.model.fleet import Fleet
@@ -90,6 +92,7 @@ def _bucket(bucket: Bucket) -> dict[str, Properties]:
         "PublicAccessBlockConfiguration": blocked,
         "BucketEncryption": {"ServerSideEncryptionConfiguration": [_encryption(bucket)]},
         **({"LoggingConfiguration": _access_logs(bucket.access_logs)} if bucket.access_logs else {}),
+        **({"LifecycleConfiguration": {"Rules": _lifecycle(bucket.lifecycle)}} if bucket.lifecycle else {}),
         "Tags": spelled(bucket.tags),
     }
     policy = {
@@ -98,6 +101,23 @@ def _bucket(bucket: Bucket) -> dict[str, Properties]:
         "Properties": {"Bucket": bucket.name, "PolicyDocument": bucket.policy},
     }
     return {"": {"Type": "AWS::S3::Bucket", **_RETAINED, "Properties": properties}, "Policy": policy}
+
+
+def _lifecycle(rules: Rules) -> list[Properties]:
+    """Return lifecycle rules as CloudFormation spells them."""
+    spelt: dict[str, Callable[[Any], Properties]] = {
+        "Expiration": lambda said: (
+            {"ExpirationInDays": said["Days"]} if "Days" in said else {"ExpiredObjectDeleteMarker": True}
+        ),
+        "NoncurrentVersionExpiration": lambda said: {"NoncurrentVersionExpiration": said},
+        "AbortIncompleteMultipartUpload": lambda said: {"AbortIncompleteMultipartUpload": said},
+        "Status": lambda said: {"Status": said},
+        "Filter": lambda said: {"Prefix": said["Prefix"]} if said["Prefix"] else {},
+    }
+    return [
+        {"Id": name} | {key: each for field, said in rule.items() for key, each in spelt[field](said).items()}
+        for name, rule in rules.items()
+    ]
 
 
 def _access_logs(where: str) -> Properties:

@@ -13,6 +13,7 @@ from typing import Any
 
 from fleet_pipeline.aws.clients import Aws, absent, doing
 from fleet_pipeline.aws.objects import delete_objects
+from fleet_pipeline.cloud import lifecycle_rules
 from fleet_pipeline.cloud.blueprint import blueprint
 from fleet_pipeline.cloud.claims import making
 from fleet_pipeline.cloud.claims.certificates import FOLDER, stored_certificate_id, stored_pem
@@ -99,9 +100,18 @@ def destroy(  # noqa: PLR0913 (each is a decision of its own)
         yield from _removed(fleet, aws, each.wanted, "", sleep)
     for name, resource in reversed(parts.items()):
         if isinstance(resource, GivenBucket) or (isinstance(resource, Bucket) and not with_data):
+            yield from _without_rules(aws, resource)
             yield Gone(f"{resource.kind} {resource.name!r}", "kept", name)
         else:
             yield from _removed(fleet, aws, resource, name, sleep)
+
+
+def _without_rules(aws: Aws, bucket: GivenBucket | Bucket) -> Iterator[Gone]:
+    """Take our lifecycle rules from a bucket that is kept: nobody is there who could change them."""
+    with doing(f"take lifecycle rules from bucket {bucket.name}"), absent("NoSuchBucket"):
+        if isinstance(bucket, Bucket) and (rules := lifecycle_rules.found(aws, bucket.name)):
+            lifecycle_rules.put(aws, bucket.name, {})
+            yield Gone(f"{len(rules)} lifecycle rules of {bucket.kind} {bucket.name!r}", Action.DELETE)
 
 
 def _standing(parts: dict[str, Resource], aws: Aws) -> bool:

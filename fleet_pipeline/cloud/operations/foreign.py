@@ -8,12 +8,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import md5
 from itertools import chain
+from typing import Any
 
 from fleet_pipeline.aws.clients import Aws, absent, doing
+from fleet_pipeline.cloud import lifecycle_rules
 from fleet_pipeline.cloud.claims import making
 from fleet_pipeline.cloud.claims.certificates import CERTIFICATE, Claims, Held, held, stored_certificate_id
 from fleet_pipeline.cloud.claims.keys import certificate_id
 from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.plain import plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,35 @@ def _perhaps_left(fleet: Fleet, aws: Aws) -> Iterator[ForeignFinding]:
         )
 
 
+def _rules_that_delete(part: str) -> Callable[[Fleet, Aws], Iterator[ForeignFinding]]:
+    """A lifecycle rule deletes by age alone: messages that are no rows yet, and rows of the lake, without a word."""
+
+    def search(fleet: Fleet, aws: Aws) -> Iterator[ForeignFinding]:
+        raw = part == "bucket"
+        bucket = fleet.bucket if raw else fleet.lake_bucket
+        prefixes = [f"{each}/" for each in (fleet.raw_prefixes if raw else [fleet.parquet_prefix])]
+        with absent("NoSuchBucket"):
+            for rule in () if bucket in fleet.given else lifecycle_rules.of_others(aws, bucket):
+                if rule.get("Status") == "Enabled" and _deletes(rule, prefixes):
+                    name = plain(rule.get("ID", ""), 100)
+                    what = (
+                        f"bucket {bucket} has the lifecycle rule {name!r}, which deletes messages or rows by their age"
+                    )
+                    yield ForeignFinding(
+                        part, what, "take it away: what is proved first goes by FLEET_RAW_RETENTION_DAYS"
+                    )
+
+    return search
+
+
+def _deletes(rule: Mapping[str, Any], prefixes: Sequence[str]) -> bool:
+    """Whether a rule deletes versions below one of the prefixes."""
+    deletes = {"Days", "Date"} & {*rule.get("Expiration", {})} or "NoncurrentVersionExpiration" in rule
+    filtered = rule.get("Filter", {})
+    own = filtered.get("Prefix", filtered.get("And", {}).get("Prefix", rule.get("Prefix", "")))
+    return bool(deletes) and any(own.startswith(prefix) or prefix.startswith(own) for prefix in prefixes)
+
+
 def _both(
     *searches: Callable[[Fleet, Aws], Iterator[ForeignFinding]],
 ) -> Callable[[Fleet, Aws], Iterator[ForeignFinding]]:
@@ -118,6 +150,8 @@ def _once_given_out(fleet: Fleet, aws: Aws, asked: Sequence[Held]) -> set[str]:
 
 
 SEARCHES: Mapping[str, Callable[[Fleet, Aws], Iterator[ForeignFinding]]] = {
+    "bucket": _rules_that_delete("bucket"),
+    "lake_bucket": _rules_that_delete("lake_bucket"),
     "claim_attachment": _other_policies,
     "claim_certificate": _both(_other_claim_certificates, _perhaps_left),
 }
