@@ -6,7 +6,7 @@ The messages are the lake's business, the thing and its certificates the cloud s
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,10 +18,11 @@ from fleet_pipeline.aws.clients import Aws, absent, doing
 from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.cloud.enrolment import allow_list
 from fleet_pipeline.cloud.enrolment.enrolled import principals, remove_vehicle
+from fleet_pipeline.cloud.enrolment.hook_log import named, remove_streams
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.privacy.erase import erase, plan
 from fleet_pipeline.lake.privacy.export import Exported, export
-from fleet_pipeline.lake.privacy.places import Erased, NoHistory, Progress
+from fleet_pipeline.lake.privacy.places import EVENT_LOG, FUNCTION_LOGS, Elsewhere, Erased, NoHistory, Progress
 from fleet_pipeline.model.errors import AlreadyThere, InvalidName, NotThisVehicle, VehicleUnknown
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.hour import Hour
@@ -98,6 +99,8 @@ class Order:
     """Whether the thing, its certificates, its line of the allow-list and its folder on this machine go, too."""
     every_hour: bool = False
     """Whether all hours are searched, and not those that the index names."""
+    with_logs: bool = False
+    """Whether the functions' log streams that name it go, with what they say of others."""
 
 
 def planned_erasure(fleet: Fleet, account: Account, order: Order) -> Erased:
@@ -108,24 +111,58 @@ def planned_erasure(fleet: Fleet, account: Account, order: Order) -> Erased:
     )
 
 
-def erase_vehicle(
-    fleet: Fleet, account: Account, order: Order, *, confirm: str, on_progress: Progress = lambda *_: None
+def erase_vehicle(  # noqa: PLR0913 (all that it works on comes in by the front door)
+    fleet: Fleet,
+    account: Account,
+    order: Order,
+    *,
+    confirm: str,
+    event_log: Elsewhere | None = None,
+    on_progress: Progress = lambda *_: None,
 ) -> Erased:
     """Return once nothing of a vehicle is left that was received before an instant; its certificate lies in the lake.
 
     A vehicle of which nothing is known is erased as any other: what comes late of it becomes no row. The thing goes
-    first, so that the vehicle sends no more. Killed anywhere, the same call goes on. Raises NotThisVehicle where it was
-    not confirmed with the serial, InvalidName.
+    first, so that the vehicle sends no more. `event_log` is Dagster's, where it can be reached. Killed anywhere, the
+    same call goes on. Raises NotThisVehicle where it was not confirmed with the serial, InvalidName.
     """
     name = one_vehicle(order.serial)
     if confirm != name:
         raise NotThisVehicle(name)
     if order.with_thing:
         _remove_thing(fleet, account, name)
-    found = places(fleet, account, history(fleet, account))
+    elsewhere: dict[str, Elsewhere] = {FUNCTION_LOGS: FunctionLogs(fleet, account.aws, remove=order.with_logs)}
+    elsewhere |= {EVENT_LOG: event_log} if event_log else {}
+    found = places(fleet, account, history(fleet, account), elsewhere)
     by = _caller(account.aws)
     before = order.before or datetime.now(UTC)
     return erase(found, name, before, by=by, every_hour=order.every_hour, on_progress=on_progress)
+
+
+@dataclass(frozen=True)
+class FunctionLogs:
+    """The logs of the functions in CloudWatch, in which whoever asked to register is named."""
+
+    fleet: Fleet
+    aws: Aws
+    remove: bool = False
+
+    def forget(self, name: str, hours: Sequence[Hour]) -> str:  # noqa: ARG002 (the protocol's)
+        """Count the lines that name a vehicle; where it is asked for, remove the streams that have them."""
+        found = named(self.fleet, self.aws, name)
+        lines = sum(each.lines for each in found)
+        if not found:
+            return "no line names it"
+        days = self.fleet.log_retention_days
+        until = f"they go after {days} days" if days else "FLEET_LOG_RETENTION_DAYS sets no end to them"
+        if not self.remove:
+            return (
+                f"{lines:,} lines of {len(found):,} streams name it and stay: single lines cannot be removed; {until}"
+            )
+        gone = remove_streams(self.aws, found, datetime.now(UTC))
+        left = len(found) - len(gone)
+        stays = f"; {left:,} streams that are in use stay, until the same command is run again" if left else ""
+        return f"{len(gone):,} streams that named it were removed, with their lines of others{stays}"
 
 
 def certificate_text(fleet: Fleet, account: Account, erased: Erased) -> str:

@@ -1,6 +1,6 @@
 """Where a fleet's messages lie in an account, and what keeps parts beyond the lake: for whoever removes some."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -8,7 +8,7 @@ from fleet_pipeline.account import Account
 from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.lake import iceberg
 from fleet_pipeline.lake.layout import Lake, LakePart
-from fleet_pipeline.lake.privacy.places import History, NoHistory, Places
+from fleet_pipeline.lake.privacy.places import Elsewhere, History, NoHistory, Places
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.rule import Rule
@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from fleet_pipeline.lake.iceberg.tables import Tables
 
 
-def places(fleet: Fleet, account: Account, history: History) -> Places:
-    """Return where a fleet's messages lie in an account."""
+def places(
+    fleet: Fleet, account: Account, history: History, elsewhere: Mapping[str, Elsewhere] | None = None
+) -> Places:
+    """Return where a fleet's messages lie in an account, and what else of theirs is reached."""
     store = S3Store(account.aws, fleet.lake_bucket)
-    return Places(fleet, S3Store(account.aws, fleet.bucket), store, Lake.of(fleet, store), history)
+    return Places(fleet, S3Store(account.aws, fleet.bucket), store, Lake.of(fleet, store), history, elsewhere or {})
 
 
 def history(fleet: Fleet, account: Account) -> History:

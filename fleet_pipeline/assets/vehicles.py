@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fleet_pipeline.assets.lake import parquet
+from fleet_pipeline.assets.lake.hour_metadata import FIRST_ROWS
 from fleet_pipeline.assets.lake.partitions import days, hours, hours_of_the_day
 from fleet_pipeline.assets.shared.failures import reported
 from fleet_pipeline.assets.shared.scope import Scope
@@ -180,5 +181,5 @@ def _metadata(fleet: Fleet, revised: Revised) -> dict[str, Any]:
         **revised.notes,
         "revision": revised.key or "none: there were no messages",
         "action": "written" if revised.written else "unchanged",
-        **attempted({"first rows": lambda: table(rows.slice(0, PREVIEW_ROWS))} if fleet.shows_previews else {}),
+        **attempted({FIRST_ROWS: lambda: table(rows.slice(0, PREVIEW_ROWS))} if fleet.shows_previews else {}),
     }

@@ -1,5 +1,6 @@
 """`fleet vehicle export` and `fleet vehicle erase`: what is held on one vehicle, given out or gone."""
 
+import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +16,7 @@ from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.hour import Hour
 
 if TYPE_CHECKING:
-    from fleet_pipeline.lake.privacy.places import Erased
+    from fleet_pipeline.lake.privacy.places import Elsewhere, Erased
 
 
 @click.command()
@@ -68,13 +69,29 @@ def export(  # noqa: PLR0913 (options)
     help="Remove its thing, its certificates, its line of the allow-list and its folder here, too.",
 )
 @click.option(
+    "--with-logs",
+    is_flag=True,
+    help="Remove the streams of the functions' logs that name it, too, with what they say of other vehicles.",
+)
+@click.option("--no-dagster", is_flag=True, help="Leave the event log of the dagster.yaml of this folder alone.")
+@click.option(
     "--search-all", "every_hour", is_flag=True, help="Search every hour there is, and not those that the index names."
 )
 @click.pass_obj
 def erase(  # noqa: PLR0913 (options)
-    fleet: Fleet, *, serial: str, end: Hour | None, dry_run: bool, confirm: str, with_thing: bool, every_hour: bool
+    fleet: Fleet,
+    *,
+    serial: str,
+    end: Hour | None,
+    dry_run: bool,
+    confirm: str,
+    with_thing: bool,
+    with_logs: bool,
+    no_dagster: bool,
+    every_hour: bool,
 ) -> None:
-    """Erase a vehicle: raw objects, rows of every generation, derived rows, reports, snapshots; print a certificate.
+    """Erase a vehicle: raw objects, rows of every generation, derived rows, reports, snapshots, and what Dagster shows
+    of these hours where dagster.yaml lies here (or in DAGSTER_HOME); print a certificate.
 
     Others' rows stay as they are. Stopped, the same command goes on. Exit code 1 if anything of the vehicle was found
     at the end.
@@ -82,7 +99,7 @@ def erase(  # noqa: PLR0913 (options)
     needs_analytics()
     from fleet_pipeline.personal_data import Order, certificate_text, erase_vehicle, planned_erasure
 
-    order = Order(serial, end.start if end else None, with_thing=with_thing, every_hour=every_hour)
+    order = Order(serial, end.start if end else None, with_thing=with_thing, every_hour=every_hour, with_logs=with_logs)
     account = Account.of(fleet)
     if dry_run:
         _show_plan(fleet, planned_erasure(fleet, account, order))
@@ -94,11 +111,25 @@ def erase(  # noqa: PLR0913 (options)
             account,
             order,
             confirm=confirm,
+            event_log=None if no_dagster else _event_log(fleet),
             on_progress=lambda what, far, total: bar.update(task, description=what, completed=far, total=total),
         )
     console.print(certificate_text(fleet, account, done), soft_wrap=True)
     console.print(f"This is {done.certificate} in the lake.", soft_wrap=True)
     sys.exit(0 if done.clean else 1)
+
+
+def _event_log(fleet: Fleet) -> "Elsewhere | None":
+    """Return the event log that the settings of Dagster in this folder, or in DAGSTER_HOME, name; None without them."""
+    home = Path(os.environ.get("DAGSTER_HOME") or Path.cwd())
+    if not (home / "dagster.yaml").is_file():
+        return None
+    import dagster as dg
+
+    from fleet_pipeline.assets.lake.forgetting import ShownInDagster
+    from fleet_pipeline.assets.shared.scope import Scope
+
+    return ShownInDagster(Scope(fleet), dg.DagsterInstance.from_config(str(home)))
 
 
 REQUESTS_PER_MINUTE = 6_000

@@ -16,6 +16,7 @@ from dagster._core.definitions.data_version import (
 )
 from dagster._core.remote_origin import CodeLocationOrigin
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from dagster._core.storage.event_log import SqlEventLogStorage
 from dagster._core.storage.root import LocalArtifactStorage
 from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_END_TAG,
@@ -40,6 +41,7 @@ __all__ = [
     "CodeLocationOrigin",
     "ConfigurableClassData",
     "LocalArtifactStorage",
+    "SqlEventLogStorage",
     "dev",
     "extract_data_version_from_entry",
 ]

@@ -6,7 +6,7 @@ import json
 import re
 import uuid
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import boto3
@@ -40,11 +40,12 @@ from fleet_pipeline.lake.contract import Contract
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.operations.compact_hour import compact_hour
 from fleet_pipeline.lake.operations.replay import replay, waiting
-from fleet_pipeline.lake.privacy.places import NoHistory
+from fleet_pipeline.lake.privacy.places import FUNCTION_LOGS, NoHistory
 from fleet_pipeline.lake.privacy.retention import age_out
 from fleet_pipeline.model.errors import AwsRefused, InvalidSetting
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.names import log_of
 from fleet_pipeline.model.rule import RawName
 from fleet_pipeline.model.thing import ThingTable
 from fleet_pipeline.personal_data import Order, erase_vehicle
@@ -368,10 +369,16 @@ def test_a_vehicle_is_erased_with_the_erasures_policy_alone_and_the_record_of_it
     someone = acting_as(aws, fleet, as_the_emulator_checks(erasure_policy(fleet)))
     theirs = Account.of(fleet)
     theirs.__dict__["aws"] = someone
-    order = Order("297468000001", with_thing=True)
+    group = log_of(fleet.hook_name)
+    aws.logs.create_log_group(logGroupName=group)
+    aws.logs.create_log_stream(logGroupName=group, logStreamName="one")
+    event = {"timestamp": int(datetime.now(UTC).timestamp() * 1000), "message": '{"serial": "297468000001"}'}
+    aws.logs.put_log_events(logGroupName=group, logStreamName="one", logEvents=[event])
+    order = Order("297468000001", with_thing=True, with_logs=True)
     erased = erase_vehicle(replace(fleet, iceberg="off"), theirs, order, confirm="297468000001")
     assert (erased.clean, erased.removed.messages, erased.removed.rows) == (True, 1, 1)
     assert aws.iot.list_things()["things"] == []
+    assert "1 streams that are in use stay" in erased.elsewhere[FUNCTION_LOGS]
     attacks = [
         lambda: someone.s3.delete_object(Bucket=fleet.lake_bucket, Key=erased.certificate),
         lambda: someone.s3.delete_object(Bucket=fleet.bucket, Key="claim-certificate/claim.pem"),

@@ -17,6 +17,11 @@ from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.plain import in_markdown, plain
 from fleet_pipeline.model.rule import Rule
 
+ROWS, POSITIONS, FIRST_ROWS = "some rows", "where vehicles were", "first rows"
+
+OF_MESSAGES = frozenset({ROWS, POSITIONS, FIRST_ROWS})
+"""Metadata of an hour or a day in which something stands that a vehicle said."""
+
 _NOT_IN_THE_PREVIEW = {"_version", "_topic"}
 
 
@@ -67,12 +72,10 @@ def _shown(fleet: Fleet, outcome: Outcome) -> dict[str, Any]:
             bars(found.minutes, f"at most {max(found.minutes)} a minute")
         )
     if found.track and fleet.shows_previews:
-        shown["where vehicles were"] = lambda: dg.MetadataValue.md(dots(found.track, "a sample of positions, north up"))
+        shown[POSITIONS] = lambda: dg.MetadataValue.md(dots(found.track, "a sample of positions, north up"))
     if (preview := found.preview) and fleet.shows_previews:
         hidden = _NOT_IN_THE_PREVIEW | ({"_payload"} if fleet.private_columns else set())
-        shown["some rows"] = lambda: table(
-            preview.select([name for name in preview.schema.names if name not in hidden])
-        )
+        shown[ROWS] = lambda: table(preview.select([name for name in preview.schema.names if name not in hidden]))
     return attempted(shown)
 
 

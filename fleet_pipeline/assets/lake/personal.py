@@ -9,6 +9,7 @@ from pathlib import Path
 import dagster as dg
 from pydantic import Field
 
+from fleet_pipeline.assets.lake.forgetting import ShownInDagster
 from fleet_pipeline.assets.shared.failures import reported
 from fleet_pipeline.assets.shared.launched import launched
 from fleet_pipeline.assets.shared.scope import Scope
@@ -30,6 +31,9 @@ class Erasure(dg.Config):
     confirm: str = Field(default="", description="The serial once more. Without it the job says what would go.")
     before: str = Field(default="", description="What was received before this day (UTC), as 2026-11-23; else all.")
     with_thing: bool = Field(default=False, description="Thing, certificates and line of the allow-list, too.")
+    with_logs: bool = Field(
+        default=False, description="The functions' log streams that name it, too, with what they say of others."
+    )
     search_all: bool = Field(default=False, description="Search every hour, and not those that the index names.")
 
 
@@ -72,10 +76,18 @@ def _erase_job(scope: Scope) -> dg.JobDefinition:
     )
     def erase_one(context: dg.OpExecutionContext, config: Erasure) -> None:
         with reported():
-            order = Order(config.serial, _day(config.before), config.with_thing, config.search_all)
+            order = Order(
+                config.serial, _day(config.before), config.with_thing, config.search_all, with_logs=config.with_logs
+            )
             account = scope.account(context.resources).opened
             done = (
-                erase_vehicle(scope.fleet, account, order, confirm=config.confirm)
+                erase_vehicle(
+                    scope.fleet,
+                    account,
+                    order,
+                    confirm=config.confirm,
+                    event_log=ShownInDagster(scope, context.instance),
+                )
                 if config.confirm
                 else planned_erasure(scope.fleet, account, order)
             )
@@ -88,6 +100,7 @@ def _erase_job(scope: Scope) -> dg.JobDefinition:
                 "rows": removed.rows,
                 "reports": removed.reports,
                 "found at the end": len(done.searched.theirs),
+                **done.elsewhere,
                 "certificate": done.certificate or "none: nothing was changed",
             }
         )

@@ -79,6 +79,7 @@ def erasure_policy(fleet: Fleet) -> Document:
         document,
         _removing_a_thing(fleet),
         _its_line_of_the_allow_list(fleet),
+        _its_lines_of_the_logs(fleet),
         _iceberg_tables_in_glue(fleet),
         key_rights(fleet, "TheFleetsKey", ("Decrypt", "GenerateDataKey"), *services),
     )
@@ -404,6 +405,14 @@ def _iceberg_tables_in_glue(fleet: Fleet) -> list[Document]:
     where = ("catalog", f"database/{fleet.iceberg_namespace}", f"table/{fleet.iceberg_namespace}/*")
     verbs = ("GetDatabase", "GetTable", "UpdateTable")
     return [_allowed("CommitToIcebergTables", "glue", verbs, [fleet.arn("glue", each) for each in where])]
+
+
+def _its_lines_of_the_logs(fleet: Fleet) -> list[Document]:
+    """Return the rights to find a serial in the functions' logs, and to remove streams of theirs."""
+    functions = (fleet.hook_name, *([fleet.just_in_time_name] if fleet.own_ca == "jitr" else []))
+    groups = [fleet.arn("logs", f"log-group:{log_of(name)}{end}") for name in functions for end in ("", ":*")]
+    verbs = ("DeleteLogStream", "DescribeLogStreams", "FilterLogEvents")
+    return [_allowed("FindAndRemoveLogStreams", "logs", verbs, groups)]
 
 
 def _its_line_of_the_allow_list(fleet: Fleet) -> list[Document]:

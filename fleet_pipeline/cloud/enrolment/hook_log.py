@@ -4,9 +4,10 @@ decisions.
 
 import json
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from fleet_pipeline.aws.clients import Aws, absent, doing
@@ -42,9 +43,61 @@ def decisions(
     asked, or AWS has not yet stored the log.
     """
     wanted = {name: _shown(text) for name, text in (("serial", serial), ("clientId", client_id)) if text is not None}
-    functions = (fleet.hook_name, *([fleet.just_in_time_name] if fleet.own_ca == "jitr" else []))
     with doing("show the hook's log"):
-        return sorted((each for name in functions for each in _of(aws, name, wanted, since)), key=lambda each: each.at)
+        return sorted(
+            (each for name in _functions(fleet) for each in _of(aws, name, wanted, since)), key=lambda each: each.at
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class NamingStream:
+    """A stream of a function's log in which a vehicle is named."""
+
+    group: str
+    stream: str
+    lines: int
+
+
+IN_USE = timedelta(days=1)
+"""A function's process writes one stream for some hours; a stream that was written to within a day may be in use, and
+what is written to one that is gone is lost.
+"""
+
+
+def named(fleet: Fleet, aws: Aws, serial: str) -> list[NamingStream]:
+    """Return the streams in which a serial stands, in a line of the hook's or of Lambda's. Reads only."""
+    lines: Counter[tuple[str, str]] = Counter()
+    for function in _functions(fleet):
+        asked: Any = {"logGroupName": log_of(function), "filterPattern": _pattern({"serial": serial})}
+        with doing("look for a serial in the functions' logs"), absent("ResourceNotFoundException"):
+            for page in aws.logs.get_paginator("filter_log_events").paginate(**asked):
+                for event in page["events"]:
+                    lines[log_of(function), event["logStreamName"]] += serial in event["message"]
+    return [NamingStream(*place, count) for place, count in sorted(lines.items()) if count]
+
+
+def remove_streams(aws: Aws, streams: Sequence[NamingStream], now: datetime) -> list[NamingStream]:
+    """Remove streams, whole, but those that may be in use; return those that are gone."""
+    gone = []
+    for each in streams:
+        with doing("remove a stream of a function's log"), absent("ResourceNotFoundException"):
+            pages = aws.logs.get_paginator("describe_log_streams").paginate(
+                logGroupName=each.group, logStreamNamePrefix=each.stream
+            )
+            [last] = [
+                max(found.get("lastEventTimestamp", 0), found.get("lastIngestionTime", 0))
+                for page in pages
+                for found in page["logStreams"]
+                if found["logStreamName"] == each.stream
+            ] or [0]
+            if last < (now - IN_USE).timestamp() * 1000:
+                aws.logs.delete_log_stream(logGroupName=each.group, logStreamName=each.stream)
+                gone.append(each)
+    return gone
+
+
+def _functions(fleet: Fleet) -> tuple[str, ...]:
+    return (fleet.hook_name, *([fleet.just_in_time_name] if fleet.own_ca == "jitr" else []))
 
 
 def _of(aws: Aws, function: str, wanted: dict[str, str], since: datetime) -> Iterator[Decided]:

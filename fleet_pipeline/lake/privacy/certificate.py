@@ -6,14 +6,22 @@ from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 
-from fleet_pipeline.lake.privacy.places import Erased, Places, Removed, folder
+from fleet_pipeline.lake.privacy.places import EVENT_LOG, FUNCTION_LOGS, Erased, Places, Removed, folder
 
 _COUNTS = [each.name for each in fields(Removed) if each.type is int]
 
+UNASKED = {
+    EVENT_LOG: (
+        "not asked for: where FLEET_PREVIEWS is on, it shows rows and positions of these hours. The job erase_vehicle, "
+        "or the command where dagster.yaml lies, takes them out"
+    ),
+    FUNCTION_LOGS: "not asked for: they name serials that asked to register, for FLEET_LOG_RETENTION_DAYS",
+}
+"""What is said of a place beside the buckets that this erasure did not reach."""
+
 NOT_REACHED = (
-    "Dagster's event log: where FLEET_PREVIEWS is on, it shows rows and positions of these hours (docs/privacy.md)",
-    "logs of the functions in CloudWatch: they name serials that asked to register, for FLEET_LOG_RETENTION_DAYS",
     "what was read out of the lake before: exports, query results, copies in other buckets, access logs",
+    "where rules' further actions send messages",
     "messages in which others name the vehicle: they are theirs",
 )
 """What an erasure does not touch, as its certificate says."""
@@ -40,6 +48,7 @@ def certify(places: Places, erased: Erased, by: str, hours: int) -> str:
             "of the vehicle": len(erased.searched.theirs),
             "named in what others sent": {kind: count for kind, count in erased.searched.mentioned.items() if count},
         },
+        "elsewhere": {**UNASKED, **erased.elsewhere},
         "not reached": NOT_REACHED,
     }
     number = sum(
@@ -76,6 +85,7 @@ def as_text(said: Mapping[str, Any]) -> str:
             f"Looked through afterwards: {looked}; {search['bytes']:,} bytes.",
             f"Found of the vehicle: {search['of the vehicle']:,}.",
             f"Its name in what others sent, which stays: {stays}.",
+            *(f"{place}: {text}." for place, text in said["elsewhere"].items()),
             "Not reached:",
             *(f"- {each}" for each in said["not reached"]),
             "",

@@ -91,8 +91,9 @@ def erase(  # noqa: PLR0913 (all that it works on comes in by the front door)
         searched = search(places, hours, whom, on_progress)
         if not searched.theirs:
             break
+    elsewhere = {where: each.forget(name, hours) for where, each in places.elsewhere.items()}
     done.requests = _asked(places) - asked
-    erased = Erased(tombstone, before, begun, done, searched)
+    erased = Erased(tombstone, before, begun, done, searched, elsewhere)
     return replace(erased, certificate=certify(places, erased, by, len(hours)))
 
 

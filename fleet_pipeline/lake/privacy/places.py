@@ -1,7 +1,7 @@
 """Where a vehicle's data lie, what of it goes, and what a search finds afterwards."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -44,6 +44,20 @@ class NoHistory:
         return 0
 
 
+class Elsewhere(Protocol):
+    """What holds something of a vehicle's and is none of the buckets."""
+
+    def forget(self, name: str, hours: Sequence[Hour]) -> str:
+        """Remove what it holds of a vehicle, and of these hours; say what was done and what is left, in words that do
+        not name the vehicle.
+        """
+        ...
+
+
+EVENT_LOG, FUNCTION_LOGS = "Dagster's event log", "logs of the functions"
+"""Where else something is held."""
+
+
 @dataclass(frozen=True)
 class Places:
     """Where a fleet's messages lie, and what may be removed from."""
@@ -54,6 +68,8 @@ class Places:
     """The lake's bucket."""
     lake: Lake
     history: History = field(default_factory=NoHistory)
+    elsewhere: Mapping[str, Elsewhere] = field(default_factory=dict)
+    """What is reached beside the buckets, by its name."""
 
 
 @dataclass(slots=True)
@@ -112,6 +128,8 @@ class Erased:
     begun: datetime
     removed: Removed
     searched: Searched
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
+    """What was done beside the buckets, and what is left there, by its name."""
     certificate: str = ""
     """The key of the certificate in the lake."""
 
