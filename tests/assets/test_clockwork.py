@@ -13,7 +13,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from threading import Thread
 
 import dagster as dg
 import pytest
@@ -25,6 +24,7 @@ from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster._core.remote_representation.external_data import RepositorySnap
 from in_dagster import ALONE, definitions_of, resources_of, schedule_of, sensor_of, ticked
+from serving import serving
 
 from fleet_pipeline.assets import alerts
 from fleet_pipeline.assets.alerts import WAITS_S, deliver, summary
@@ -478,15 +478,8 @@ def webhook(*statuses: int) -> Iterator[tuple[str, list[str]]]:
         def log_message(self, *_):
             """Say nothing."""
 
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/secret-token", heard
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving(HTTPServer(("127.0.0.1", 0), Handler)) as address:
+        yield f"{address}/secret-token", heard
 
 
 def test_an_alert_is_tried_again_while_the_webhook_may_recover():

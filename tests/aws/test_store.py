@@ -3,7 +3,6 @@ import contextlib
 import hashlib
 import socket
 import struct
-import threading
 import time
 from datetime import UTC, datetime
 from functools import cache
@@ -22,6 +21,7 @@ from dict_store import DictStore
 from faulty_s3 import FaultyS3
 from hypothesis import example, given
 from hypothesis import strategies as st
+from serving import serving
 
 from fleet_pipeline.aws.clients import Aws, doing
 from fleet_pipeline.aws.store import ObjectVersion, S3Store
@@ -326,12 +326,9 @@ def served(served_paths):
         def log_message(self, *_):
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as base:
         now = [0.0]
         signer = Signer(Credentials("AKID", "secret"), "eu-central-1", "127.0.0.1")
-        base = f"http://127.0.0.1:{server.server_port}"
         transfers = Transfers(
             base,
             signer,
@@ -341,8 +338,6 @@ def served(served_paths):
             sleep=lambda seconds: now.append(now.pop() + seconds),
         )
         yield transfers, answers, asked
-        server.shutdown()
-        thread.join()
 
 
 def test_a_request_without_an_answer_is_given_up_and_asked_again(served):
@@ -563,12 +558,8 @@ def elsewhere():
         def log_message(self, *_):
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", asked, hosts
-        server.shutdown()
-        thread.join()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as there:
+        yield there, asked, hosts
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

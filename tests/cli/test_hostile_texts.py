@@ -11,12 +11,12 @@ import sys
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import click
 import dagster as dg
 import pytest
 from rich.table import Table
+from serving import serving
 
 from fleet_pipeline.assets.alerts import deliver
 from fleet_pipeline.assets.shared.failures import Quoted, reported
@@ -365,9 +365,7 @@ def test_an_alert_calls_nobody_that_a_vehicle_names_and_finds_this_machine_witho
         def log_message(self, *_):
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Webhook) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        deliver(f"http://127.0.0.1:{server.server_port}/", HOSTILE)
-        server.shutdown()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Webhook)) as address:
+        deliver(f"{address}/", HOSTILE)
     assert "<" not in heard[0]
     assert all(line.isprintable() for line in heard[0].split("\n"))

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import urllib.request
 import uuid
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ import psutil
 import pyarrow.dataset as ds
 import pytest
 from playwright.sync_api import sync_playwright
+from serving import serving
 from webserver import RUN_PATIENCE_S, Webserver
 
 from fleet_pipeline.account import Account
@@ -364,10 +364,8 @@ def hostile(ui):
         def log_message(self, *_):
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://localhost:{server.server_port}/"
-        server.shutdown()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Page)) as address:
+        yield f"{address.replace('127.0.0.1', 'localhost')}/"
 
 
 def test_a_page_of_another_origin_launches_nothing_and_reads_nothing(ui, browser, hostile):

@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import threading
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from aws_calls import READING
 from botocore.auth import S3SigV4Auth, SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from serving import serving
 
 from fleet_pipeline.aws.clients import Aws
 
@@ -83,14 +83,8 @@ def proxy(upstream: str, trouble: Trouble):
     server = _Server(("127.0.0.1", 0), _Handler)
     server.upstream, server.trouble = urlsplit(upstream).netloc, trouble
     server.seen = Proxy(f"http://127.0.0.1:{server.server_address[1]}", [], [])
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serving(server):
         yield server.seen
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 class _Server(ThreadingHTTPServer):

@@ -5,7 +5,6 @@ moto 5.2.5 raises NotImplementedError for the first three. It judges a bucket's 
 
 import json
 import re
-import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -18,6 +17,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
+from serving import serving
 
 from fleet_pipeline.aws.clients import Aws
 
@@ -230,14 +230,8 @@ def beside_moto(upstream: str):
     server = _WithMoto(("127.0.0.1", 0), _Between)
     server.upstream, server.trouble, server.beside = urlsplit(upstream).netloc, lambda _call: None, Beside()
     server.seen = Proxy(f"http://127.0.0.1:{server.server_address[1]}", [], [])
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serving(server):
         yield server.seen, server.beside
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 class _WithMoto(_Server):

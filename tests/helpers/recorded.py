@@ -1,7 +1,6 @@
 """Commands of `fleet`, each HTTP request of which to AWS on this machine goes through a proxy that notes which IAM action it is: whichever library sent it."""
 
 import re
-import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -11,6 +10,7 @@ from urllib.parse import parse_qs, parse_qsl, quote, urlencode, urlsplit
 
 from aws_proxy import Call, Proxy, _Handler, _Server
 from botocore.session import get_session
+from serving import serving
 
 TARGETS = {"AWSGlue": "glue", "DynamoDB_20120810": "dynamodb", "Logs_20140328": "logs", "TrentService": "kms"}
 """What the header X-Amz-Target begins with, and the service's prefix in IAM."""
@@ -52,15 +52,9 @@ def recording(fleet, local_aws):
     address = f"http://127.0.0.1:{server.server_address[1]}"
     server.upstream, server.trouble = urlsplit(local_aws.url).netloc, lambda _call: None
     server.seen, server.recorded = Proxy(address, [], []), Recorded()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    _name(fleet, local_aws, address)
-    try:
+    with serving(server):
+        _name(fleet, local_aws, address)
         yield server.recorded
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def _name(fleet, local_aws, address):
