@@ -36,7 +36,7 @@ from fleet_pipeline.model.rule import Rule
 ACCOUNT = "123456789012"
 
 
-@pytest.fixture(params=["dict", "s3"])
+@pytest.fixture(params=["dict", pytest.param("s3", marks=pytest.mark.whole)])
 def store(request):
     return DictStore() if request.param == "dict" else request.getfixturevalue("s3_store")
 

@@ -62,6 +62,7 @@ def test_faults_of_every_sort_cost_time_and_nothing_else():
     assert_every_version_is_one_row(raw, lake)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("late", [False, True])
 def test_killed_before_or_after_any_request_the_next_run_adds_what_is_missing(late):
     endings = []

@@ -138,7 +138,7 @@ def met(first, second, *, table=Lake, killed=False):
 ACTIONS = ("compact", "rewrite", "purge")
 
 
-@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize("killed", [False, pytest.param(True, marks=pytest.mark.whole)])
 @pytest.mark.parametrize(("first", "second"), [*product(ACTIONS, repeat=2), ("purge", "stray")])
 def test_whatever_comes_in_between_and_wherever_it_dies_every_message_is_one_row(first, second, killed):
     worlds = list(met(first, second, killed=killed))

@@ -232,6 +232,7 @@ def rows_of(made, hour):
     return [row["_key"] for part in made.lake.parts(RULE, hour) for row in opened(made.store, part).read().to_pylist()]
 
 
+@pytest.mark.whole
 def test_killed_at_any_writing_call_the_next_run_goes_on_and_no_reader_ever_sees_half():
     numbers = takewhile(lambda number: killed(number, "before") and killed(number, "after"), count(1))
     assert len(list(numbers)) == 19
