@@ -1,4 +1,4 @@
-"""AWS on this machine: the five patches and what the fleet relies on besides, each seen from outside, as boto3 and a vehicle see it."""
+"""AWS on this machine: the patches and what the fleet relies on besides, each seen from outside, as boto3 and a vehicle see it."""
 
 import base64
 import http.client

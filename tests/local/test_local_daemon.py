@@ -15,11 +15,13 @@ from types import SimpleNamespace
 import psutil
 import pytest
 from bare_vehicle import Vehicle
+from ministack.core import x509_utils
 
 from fleet_pipeline.aws.clients import Aws
 from fleet_pipeline.local import daemon, patches
 from fleet_pipeline.local.folder import ServerFolder
 from fleet_pipeline.model.errors import LocalAwsDidNotStart, LocalAwsUnsupported
+from fleet_pipeline.vehicle.requesting import new_key, request_for
 
 pytestmark = pytest.mark.whole  # it starts processes
 
@@ -208,3 +210,17 @@ def test_an_emulator_of_another_version_is_refused():
 def test_an_emulator_without_a_name_that_is_mended_is_refused():
     with pytest.raises(LocalAwsUnsupported, match="_put_object"):
         patches.check_names(SimpleNamespace(__name__="s3"), ["_put_object"])
+
+
+def test_the_authoritys_key_is_read_once_whatever_it_signs(monkeypatch):
+    x509_utils._require_crypto()
+    read, real = [], x509_utils.serialization
+    counted = {name: getattr(real, name) for name in real.__all__}
+    counted["load_pem_private_key"] = lambda pem, password: read.append(pem) or real.load_pem_private_key(pem, password)
+    monkeypatch.setattr(x509_utils, "serialization", SimpleNamespace(**counted, __all__=real.__all__))
+    patches.read_the_authority_once(x509_utils)
+    authority, other = x509_utils.generate_ca(), x509_utils.generate_ca()
+    for certificate, key in (authority, authority, other, other):
+        signed = x509_utils.sign_certificate_request(certificate, key, request_for(new_key()[0], "a vehicle"))
+        assert x509_utils.certificate_is_signed_by(signed, certificate)
+    assert read == [key.encode() for _, key in (authority, other)]
