@@ -84,7 +84,8 @@ def _over_hours(command: Callable[..., None]) -> Callable[..., None]:
     "--processes",
     type=int,
     default=None,
-    help="How many hours are compacted at once; as many as there are cores without it.",
+    help="How many processes of this machine compact hours, as many as there are cores without it; no matter where "
+    "FLEET_ENGINE names a cluster.",
 )
 @click.pass_obj
 def compact(  # noqa: PLR0913 (options)
@@ -97,14 +98,13 @@ def compact(  # noqa: PLR0913 (options)
     hours = _hours(start, end)
     _check_start(fleet, start)
     aws = Account.of(fleet).aws
-    where = (aws, fleet.bucket, fleet.lake_bucket, fleet.parquet_prefix)
-    jobs = [Compaction(*where, rule, fleet.form, fleet.new_column_messages) for rule in _rules(fleet, keys)]
+    jobs = [Compaction.of(fleet, aws, rule) for rule in _rules(fleet, keys)]
     if dry_run:
         _forecast(fleet, jobs, hours)
         return
     table, failed = Table("rule", "hours", "raw versions", "rows added", "rows", "quarantined", "foreign keys"), []
     for job in jobs:
-        done = _compacted(job, hours, processes)
+        done = _compacted(job, hours, processes, fleet.engine)
         Ledger(S3Store(aws, fleet.lake_bucket), fleet.parquet_prefix, job.rule).judge(
             datetime.now(UTC), _verdicts(done)
         )
@@ -123,11 +123,13 @@ def compact(  # noqa: PLR0913 (options)
     _end(failed)
 
 
-def _compacted(job: Compaction, hours: Sequence[Hour], processes: int | None) -> dict[Hour, Compacted | FleetError]:
+def _compacted(
+    job: Compaction, hours: Sequence[Hour], processes: int | None, engine: str
+) -> dict[Hour, Compacted | FleetError]:
     with progress(TextColumn("{task.fields[read]}")) as bar:
         far = _Far(bar, bar.add_task(f"{job.rule.key}: hours compacted", total=len(hours), read=""))
         done = {}
-        for hour, outcome in compact_hours(job, hours, processes=processes, on_progress=far.underway):
+        for hour, outcome in compact_hours(job, hours, processes=processes, on=engine, on_progress=far.underway):
             far.finished(hour, outcome)
             done[hour] = outcome
     return done

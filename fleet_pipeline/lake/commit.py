@@ -82,6 +82,10 @@ class Appending:
     added: list[LakePart] = field(default_factory=list)
     evidence: Evidence = field(default_factory=Evidence)
     """What the hour's messages have beyond these columns."""
+    beside: bool = False
+    """Whether others are known to add to this hour at the same time: then what has come is looked at before a part is
+    made, and not only when its number is taken.
+    """
 
     def __post_init__(self) -> None:
         """Look at what the hour holds."""
@@ -108,6 +112,8 @@ class Appending:
 
     def commit(self) -> None:
         """Return once every row that was added is in the lake."""
+        if self.beside and self.pending:
+            self._next = self.look()
         self._next = append(self, self._next)
         self._spool = Spool(self.folder / "spool")
 

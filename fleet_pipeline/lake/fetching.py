@@ -8,7 +8,7 @@ from fleet_pipeline.aws.store import ObjectVersion, Store
 from fleet_pipeline.lake.listing import pages
 from fleet_pipeline.lake.memory import Used, blocks_of
 from fleet_pipeline.lake.rows import BLOCK_ROWS, LARGEST
-from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.hour import Hour, Span
 from fleet_pipeline.model.rule import Rule
 
 BLOCK_BYTES = 8 * 1024 * 1024
@@ -27,7 +27,7 @@ class RawHour:
 
     store: Store
     rule: Rule
-    hour: Hour
+    hour: Hour | Span
     versions: int = 0
     bytes: int = 0
     collisions: int = 0

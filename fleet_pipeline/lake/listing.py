@@ -1,6 +1,5 @@
 """An hour's raw objects, listed ahead of whoever reads them: a long hour in ranges of time side by side, because S3
-takes
-0.1 s and more for each page.
+takes 0.1 s and more for each page.
 
 Keys begin with milliseconds of a fixed number of digits, so any range of time is a range of keys that can be listed
 by itself.
@@ -12,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
 
 from fleet_pipeline.aws.store import ObjectVersion, Store
-from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.hour import Hour, Span
 from fleet_pipeline.model.rule import Rule
 
 PAGES = 5
@@ -32,10 +31,16 @@ fetched.
 GROWTH = 4
 """Times by which a range may be longer than the ones before, when these held little."""
 
+SPAN_VERSIONS = 500_000
+"""Versions of a span: some 20 CPU seconds, and a part or two."""
+
+SAMPLES = 8
+"""Places of an hour at which a page says how full it is there."""
+
 Page = list[ObjectVersion]
 
 
-def pages(store: Store, rule: Rule, hour: Hour) -> Iterator[Page]:
+def pages(store: Store, rule: Rule, hour: Hour | Span) -> Iterator[Page]:
     """Yield all versions between the hour's first key and its last, in the order of their keys, newest first.
 
     Costs a request for each thousand versions, and in a long hour one more for each range.
@@ -51,10 +56,48 @@ def pages(store: Store, rule: Rule, hour: Hour) -> Iterator[Page]:
     yield from _side_by_side(_Stretches(store, rule, hour, last.millis + 1).of(rest) if last else [rest])
 
 
+def spans(store: Store, rule: Rule, hour: Hour, versions: int = SPAN_VERSIONS) -> list[Span]:
+    """Return spans that make up an hour and hold about so many versions each; none for an hour that has fewer than
+    twice as many, as far as some pages tell.
+
+    Costs one request for an hour of one page, and ten at most.
+    """
+    whole = store.versions(rule.raw_prefix, _before(rule, hour.start_ms), f"{rule.raw_prefix}{hour.end_ms}")
+    if len(list(islice(whole, PROBE))) < PROBE:
+        return []
+    step = (hour.end_ms - hour.start_ms) // SAMPLES
+    counts = [_estimate(store, rule, Span(start, start + step)) for start in range(hour.start_ms, hour.end_ms, step)]
+    wanted = sum(counts) // versions
+    if wanted <= 1:
+        return []
+    cuts = [_place(counts, sum(counts) * number / wanted) for number in range(wanted + 1)]
+    millis = sorted({hour.start_ms + int(cut * step) for cut in cuts[1:-1]} - {hour.start_ms, hour.end_ms})
+    return [Span(*pair) for pair in zip([hour.start_ms, *millis], [*millis, hour.end_ms], strict=True)]
+
+
+def _estimate(store: Store, rule: Rule, span: Span) -> int:
+    """Return about how many versions a span has, by its first page."""
+    found = store.versions(rule.raw_prefix, _before(rule, span.start_ms), f"{rule.raw_prefix}{span.end_ms}")
+    page = next(found, [])
+    last = rule.parse_raw_key(page[-1].key) if page else None
+    if last is None or next(found, None) is None:
+        return len(page)
+    return len(page) * (span.end_ms - span.start_ms) // max(1, last.millis + 1 - span.start_ms)
+
+
+def _place(counts: list[int], wanted: float) -> float:
+    """Return after how many samples, and what share of the next, so many versions are passed."""
+    for place, count in enumerate(counts):
+        if wanted <= count:
+            return place + (wanted / count if count else 0)
+        wanted -= count
+    return len(counts)
+
+
 class _Stretches:
     """The rest of an hour from `start` on, cut by how full it turns out to be."""
 
-    def __init__(self, store: Store, rule: Rule, hour: Hour, start: int) -> None:
+    def __init__(self, store: Store, rule: Rule, hour: Hour | Span, start: int) -> None:
         self._store, self._rule, self._start, self._end = store, rule, start, hour.end_ms
         self._page_ms = max(1, (start - hour.start_ms) // PROBE)
         """How much of the hour a page holds, as far as is known."""

@@ -82,6 +82,16 @@ class PartFile:
         """The sum of the identities of its versions; None for a part of an earlier version of this package."""
         return self.facts.get("fingerprint")
 
+    @property
+    def keys(self) -> tuple[str, str]:
+        """The first key and the last, as the footer has them; every key where it says nothing."""
+        column = self.schema.get_field_index("_key")
+        groups = [self.footer.row_group(number).column(column) for number in range(self.footer.num_row_groups)]
+        said = [group.statistics for group in groups if group.path_in_schema == "_key"]
+        if not said or any(each is None or not each.has_min_max for each in said):
+            return "", "\U0010ffff"
+        return min(str(each.min) for each in said), max(str(each.max) for each in said)
+
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return some columns whole; all of them by default. For small files and few columns."""
         with _whole(self.key):
@@ -218,6 +228,7 @@ class _Cursor:
 
     def __init__(self, file: PartFile, columns: Sequence[str], note: Callable[[pa.Table], pa.Table]) -> None:
         self._file, self._columns, self._note = file, columns, note
+        self._least, self._greatest = file.keys
         self._begin()
 
     def _begin(self) -> None:
@@ -233,6 +244,8 @@ class _Cursor:
 
     def of_keys(self, first: str, last: str, wanted: pa.Array) -> Iterator[tuple[Any, ...]]:
         """Yield the rows whose key is one of the wanted, which lie from `first` to `last`."""
+        if last < self._least or first > self._greatest:
+            return  # whoever compacts a span of the hour has no need of the parts of others
         if first <= self._passed:
             self._begin()
         while (held := self._next()) is not None:

@@ -52,6 +52,9 @@
         ├── RecordDamaged         a record of the lake, its columns or its generation, cannot be read
         ├── ContractBroken        a recorded column would change
         ├── ProcessLost           a process that compacted hours was killed (retryable)
+        ├── EngineUnreachable     there is no cluster, or nobody in it who could work (retryable)
+        ├── EngineDiffers         a worker of the cluster has another version of this package, or none
+        ├── WorkerLost            workers of the cluster died at the same hour again and again (retryable)
         ├── NotVerified           lake and raw objects of an hour are not the same; nothing was purged
         ├── NoRoom                disk, memory or open files of this machine are used up (retryable)
         ├── FolderRefused         the folder of temporary files is gone, broken, or not ours to write in
@@ -746,6 +749,50 @@ class ContractBroken(CompactionError):
             f"recorded columns cannot change ({', '.join(self.changes)}), because files of one table must agree: "
             "rewrite the table as a new generation"
         )
+
+
+class EngineUnreachable(CompactionError):
+    """There is no Dask cluster at an address, or nobody in it who could work. What was finished is finished."""
+
+    retryable = True
+
+    def __init__(self, address: str, reason: str, seconds: int) -> None:
+        super().__init__(address, reason, seconds)
+        self.address, self.reason, self.seconds = address, reason, seconds
+
+    def __str__(self) -> str:
+        return (
+            f"FLEET_ENGINE names {self.address}, and for {self.seconds} s: {self.reason}. Start the scheduler "
+            "(`dask scheduler`) and workers (`dask worker`), or say FLEET_ENGINE=processes. Then run it again: what "
+            "was finished is finished"
+        )
+
+
+class EngineDiffers(CompactionError):
+    """A worker of the cluster cannot do what was asked, because it has another version of this package, or none."""
+
+    def __init__(self, version: str, reason: str) -> None:
+        super().__init__(version, reason)
+        self.version, self.reason = version, reason
+
+    def __str__(self) -> str:
+        return (
+            f"the cluster was given work of fleet-pipeline {self.version}, and: {self.reason}. Install the same "
+            "version of fleet-pipeline and of its libraries on every worker, and start the workers anew"
+        )
+
+
+class WorkerLost(CompactionError):
+    """Workers of the cluster died at the same unit again and again."""
+
+    retryable = True
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.reason}. Give each worker 1 GB of memory or more, and one thread; then run it again"
 
 
 class ProcessLost(CompactionError):

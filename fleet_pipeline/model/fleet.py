@@ -392,6 +392,13 @@ class Fleet(Names):
         "How many hours back the schedule makes good what was not compacted, 1 to 744.",
         "A night and a day; the daily sweep finds what is older.",
     )
+    engine: str = _setting(
+        "processes",
+        "Who compacts hours: `processes` of this machine; a Dask cluster by its scheduler's address "
+        "(`dask://scheduler:8786`, `dask://tls://…`), or one that is started by the name of its class "
+        "(`dask_kubernetes.operator.KubeCluster`).",
+        "One machine compacts some 20,000 messages a second; a cluster is one more thing to look after.",
+    )
     look_back_hours: int = _setting(
         6,
         "How many closed hours are listed anew every ten minutes for messages that are not in the lake, 1 to 168.",
@@ -552,6 +559,12 @@ class Fleet(Names):
         _within("quarantine_percent", self.quarantine_percent, 0, 100)
         _within("price_get", self.price_get, 0, 1)
         _within("price_put", self.price_put, 0, 1)
+        _matches(
+            "engine",
+            self.engine,
+            r"processes|dask://((tcp|tls|ucx)://)?[A-Za-z0-9._-]+:[0-9]{1,5}|[A-Za-z_]\w*(\.\w+)+",
+            "write processes, dask://host:port, or the dotted name of a cluster's class",
+        )
         if not re.fullmatch(r"(https?://[!-~]+)?", self.alert_url):
             raise InvalidSetting("FLEET_ALERT_URL", None, "write it as https://…, without blanks")
         _matches("hook_runtime", self.hook_runtime, r"python3\.[0-9]{2}", "name a Lambda runtime such as python3.13")

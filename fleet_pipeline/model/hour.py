@@ -69,3 +69,13 @@ class Hour:
     def next(self) -> Self:
         """The hour after this one."""
         return type(self)(self.end)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Span:
+    """A range of time within an hour, `[start_ms, end_ms)`: what of a long hour is done by itself."""
+
+    start_ms: int
+    """The first millisecond, since 1970."""
+    end_ms: int
+    """The first millisecond after it, since 1970."""

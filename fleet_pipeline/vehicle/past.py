@@ -70,8 +70,9 @@ def _messages(
             DAMAGED[place % len(DAMAGED)],
         )
     start = hour.start + DEPARTURE
+    turns = min(each * rules, (hour.end - start) // INTERVAL)  # one vehicle alone would drive into the next hour
     for number, serial in enumerate(serials):
-        for turn, message in enumerate(islice(journey(serial, hour.start_ms, start), each * rules)):
+        for turn, message in enumerate(islice(journey(serial, hour.start_ms, start), turns)):
             if (turn + number) % rules == place:
                 millis = int((start + turn * INTERVAL).timestamp() * 1000) + 40 + 7 * number
                 yield _name(fleet, millis, message.message_id, serial), message.payload

@@ -3,9 +3,11 @@
 import json
 import uuid
 from base64 import b64decode
+from dataclasses import replace
 
 import dagster as dg
 import pytest
+from dask_cluster import free_port, on, scheduler, worker
 from hypothesis import example, given
 from hypothesis import strategies as st
 from in_dagster import ALONE
@@ -13,6 +15,7 @@ from in_dagster import ALONE
 from fleet_pipeline.assets.lake import parquet
 from fleet_pipeline.assets.shared.pictures import INLINE, MOST_BARS, bars, dots
 from fleet_pipeline.definitions import build_definitions
+from fleet_pipeline.lake.operations import engine
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.rule import RawName
 
@@ -103,6 +106,23 @@ def test_each_hour_of_a_range_is_reported_with_its_own_numbers_and_the_checks_pa
     assert len(judged(result)) == 7
 
 
+def test_a_run_gives_its_hours_to_the_cluster_that_is_named_and_says_if_there_is_none(
+    fleet, instance, put, monkeypatch
+):
+    put(HOURS[0], *map(message, range(7)))
+    put(HOURS[2], *map(message, range(3)))
+    monkeypatch.setattr(engine, "ANSWER_S", 2.0)
+    there = replace(fleet, engine=on(port := free_port()))
+    with scheduler(port):
+        refused = compact(there, instance, HOURS[0], HOURS[2])
+        assert "the cluster has no worker" in refused.failure_data_for_node("lake__rule1").user_failure_data.description
+        with worker(port):
+            result = compact(there, instance, HOURS[0], HOURS[2])
+    made = materializations(result)
+    assert [made[hour.partition_key].metadata["dagster/partition_row_count"].value for hour in HOURS] == [7, 0, 3]
+    assert all(evaluation.passed for evaluation in judged(result).values())
+
+
 def test_the_pictures_of_an_hour_appear_by_themselves(fleet, instance, put):
     put(FIRST, *map(message, range(9)))
     metadata = materializations(compact(fleet, instance))[FIRST.partition_key].metadata
@@ -164,6 +184,20 @@ def test_unreadable_messages_and_new_columns_draw_warnings_that_say_what_to_do(f
         dg.AssetCheckSeverity.WARN
     }
     assert found["every_version_is_a_row"].passed
+
+
+def test_columns_that_another_run_learnt_meanwhile_are_no_news_of_an_empty_hour(fleet, instance, put, monkeypatch):
+    put(HOURS[0], message(1))
+    put(HOURS[2], *[{"serial": "297468A1", "colour": "red"}] * 3)
+    alone = parquet.compact_hour
+
+    def beside_another(raw, lake, rule, hour, **options):
+        if hour == HOURS[1]:
+            alone(raw, lake, rule, HOURS[2])
+        return alone(raw, lake, rule, hour, **options)
+
+    monkeypatch.setattr(parquet, "compact_hour", beside_another)
+    assert judged(compact(fleet, instance, HOURS[0], HOURS[1]))["columns_are_as_before"].passed
 
 
 def test_messages_that_shared_a_raw_key_have_a_row_each(fleet, instance, put):

@@ -17,6 +17,9 @@ DOCUMENTATION = Path(__file__).parents[2] / "docs" / "settings.md"
 
 BAD_VARIABLES = [
     ("FLEET_PROFILE", "cloud", "choose one of local, aws"),
+    ("FLEET_ENGINE", "dask://", "dask://host:port"),
+    ("FLEET_ENGINE", "dask", "dask://host:port"),
+    ("FLEET_ENGINE", "dask://user:word@host:8786", "dask://host:port"),
     ("FLEET_AUTOMATION", "yes", "choose one of , off, on"),
     ("FLEET_PROFILE", "AWS", "choose one of local, aws"),
     ("FLEET_ACCOUNT", "", "12 digits"),

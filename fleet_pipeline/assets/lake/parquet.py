@@ -1,7 +1,7 @@
 """The lake: each rule's messages as Parquet, compacted hour by hour."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,7 +20,8 @@ from fleet_pipeline.lake.containment import contained
 from fleet_pipeline.lake.contract import Contract
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.ledger import Ledger
-from fleet_pipeline.lake.operations.compact_hour import Progress, compact_hour
+from fleet_pipeline.lake.operations.compact import Compaction, compact_hours
+from fleet_pipeline.lake.operations.compact_hour import Compacted, Progress, compact_hour
 from fleet_pipeline.model.errors import FleetError
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.hour import Hour
@@ -131,13 +132,10 @@ def _asset(scope: Scope, rule: Rule) -> dg.AssetsDefinition:
     ) -> Iterator[dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckResult]:
         account = scope.account(context.resources)
         with reported():
-            work = _Work(fleet, rule, *stores(fleet, account), context.log)
+            work = _Work(fleet, rule, account, context.log)
         of_bucket = provenance.of(context.instance, bucket)
-        for partition in _to_do(context):
-            if (outcome := work.compacted(partition)) is None:
-                context.log.error("%s: %s", partition, plain(work.failed[partition]))
-                continue
-            compacted = outcome.compacted
+        for outcome in work.done(_to_do(context)):
+            compacted, partition = outcome.compacted, outcome.hour.partition_key
             if compacted.rows_added:
                 yield provenance.seen(source, partition, compacted.raw_versions, compacted.raw_bytes)
             # Rows are only ever added, so their number names the content of an hour.
@@ -159,28 +157,56 @@ def _asset(scope: Scope, rule: Rule) -> dg.AssetsDefinition:
 class _Work:
     """The hours of one rule in one run: what came of them. An hour that fails does not stop the others."""
 
-    def __init__(self, fleet: Fleet, rule: Rule, raw_store: S3Store, lake: Lake, log: dg.DagsterLogManager) -> None:
-        self._fleet, self._rule, self._raw, self._lake, self._log = fleet, rule, raw_store, lake, log
-        self.learnt = lake.contract(rule)
+    def __init__(self, fleet: Fleet, rule: Rule, account: AccountResource, log: dg.DagsterLogManager) -> None:
+        self._fleet, self._rule, self._aws, self._log = fleet, rule, account.aws, log
+        self._raw, self._lake = stores(fleet, account)
+        self.learnt = self._lake.contract(rule)
         self.outcomes: list[Outcome] = []
         self.failed: dict[str, FleetError] = {}
 
-    def compacted(self, partition: str) -> Outcome | None:
-        """Return what came of an hour, or None when it failed."""
-        hour, before = Hour.parse(partition), self.learnt
+    def done(self, partitions: Iterable[str]) -> Iterator[Outcome]:
+        """Yield what came of hours, as they are finished; those that failed are noted."""
+        for hour, found in self._compacted(map(Hour.parse, partitions)):
+            outcome = found if isinstance(found, FleetError) else self._looked_at(hour, found)
+            if isinstance(outcome, FleetError):
+                self.failed[hour.partition_key] = outcome
+                self._log.error("%s: %s", hour.partition_key, plain(outcome))
+            else:
+                self.outcomes.append(outcome)
+                yield outcome
+
+    def _compacted(self, hours: Iterable[Hour]) -> Iterator[tuple[Hour, Compacted | FleetError]]:
+        """Yield hours with what was done: one after the other in this process, or by the cluster that is named."""
+        hours = list(hours)
+        told = {hour: _Told(self._log, hour.partition_key) for hour in hours}
+        if self._fleet.engine == "processes":
+            for hour in hours:
+                yield hour, self._one(hour, told[hour])
+            return
+        work = Compaction.of(self._fleet, self._aws, self._rule)
+        with reported():
+            yield from compact_hours(
+                work, hours, on=self._fleet.engine, on_progress=lambda hour, progress: told[hour](progress)
+            )
+
+    def _one(self, hour: Hour, tell: Callable[[Progress], None]) -> Compacted | FleetError:
         try:
-            with contained(f"{self._rule.key} {partition}"):
-                compacted = compact_hour(
-                    self._raw, self._lake, self._rule, hour, on_progress=_Told(self._log, partition)
-                )
+            with contained(f"{self._rule.key} {hour.partition_key}"):
+                return compact_hour(self._raw, self._lake, self._rule, hour, on_progress=tell)
+        except FleetError as error:
+            return error
+
+    def _looked_at(self, hour: Hour, compacted: Compacted) -> Outcome | FleetError:
+        before = self.learnt
+        try:
+            with contained(f"{self._rule.key} {hour.partition_key}"):
                 if compacted.schema != before.schema:
                     self.learnt = self._lake.contract(self._rule)
                 found = inspect(self._fleet, self._lake, self._rule, hour, self.learnt)
         except FleetError as error:
-            self.failed[partition] = error
-            return None
-        self.outcomes.append(Outcome(hour, compacted, found, _new(before, self.learnt)))
-        return self.outcomes[-1]
+            return error
+        # what another run has learnt meanwhile is no news of an hour that got no rows
+        return Outcome(hour, compacted, found, _new(before, self.learnt) if compacted.rows_added else ())
 
     def raise_failure(self, hours: int) -> None:
         """Raise what ends the run, if an hour failed, naming each; retried only if one of them may heal."""

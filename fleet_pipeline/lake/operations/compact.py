@@ -1,37 +1,30 @@
-"""Many hours: what compacting them would read, write and cost; and compacting them, over as many processes as there are
-cores.
-"""
+"""Many hours: what compacting them would read, write and cost; and compacting them, on an engine."""
 
-import multiprocessing
-import os
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import islice
-from multiprocessing.queues import Queue
-from queue import Empty
-from threading import Thread
-from typing import TypeAlias
+from itertools import chain, islice
+from typing import Any
 
 from fleet_pipeline.aws.clients import Aws
 from fleet_pipeline.aws.store import S3Store, Store
 from fleet_pipeline.lake.containment import contained
-from fleet_pipeline.lake.fetching import RawHour
+from fleet_pipeline.lake.fetching import EXAMPLES, RawHour
 from fleet_pipeline.lake.layout import Lake
-from fleet_pipeline.lake.operations.compact_hour import Compacted, Progress, compact_hour
+from fleet_pipeline.lake.listing import SPAN_VERSIONS, spans
+from fleet_pipeline.lake.operations.compact_hour import Compacted, Progress, Unit, compact_hour
+from fleet_pipeline.lake.operations.engine import Engine, Lost, engine
 from fleet_pipeline.lake.reading import Identities, opened
 from fleet_pipeline.model.errors import FleetError, ProcessLost
-from fleet_pipeline.model.fleet import NEW_COLUMN_MESSAGES
+from fleet_pipeline.model.fleet import NEW_COLUMN_MESSAGES, Fleet
 from fleet_pipeline.model.form import Form
-from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.hour import Hour, Span
 from fleet_pipeline.model.rule import Rule
 
 TELL_EVERY = 0.5
 """Seconds between two looks at how far the processes are."""
-
-_Reports: TypeAlias = "Queue[tuple[Hour, Progress]]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +65,13 @@ def forecast_hour(raw: Store, lake: Lake, rule: Rule, hour: Hour) -> Forecast:
     return Forecast(listed.versions, listed.bytes, listed.foreign, known.rows, missing, missing_bytes, lists)
 
 
+@dataclass(frozen=True, slots=True)
+class Spans:
+    """An hour is so long that spans of it are compacted one by one."""
+
+    spans: list[Span]
+
+
 @dataclass(frozen=True)
 class Compaction:
     """The compaction of one rule's hours, as a process of its own can be given it."""
@@ -83,6 +83,15 @@ class Compaction:
     rule: Rule
     form: Form = Form()
     new_column_messages: int = NEW_COLUMN_MESSAGES
+    span_versions: int = SPAN_VERSIONS
+    """Versions of a span, when a long hour is cut."""
+
+    @classmethod
+    def of(cls, fleet: Fleet, aws: Aws, rule: Rule) -> "Compaction":
+        """Return the compaction of one of a fleet's rules."""
+        return cls(
+            aws, fleet.bucket, fleet.lake_bucket, fleet.parquet_prefix, rule, fleet.form, fleet.new_column_messages
+        )
 
     @property
     def raw(self) -> Store:
@@ -96,9 +105,38 @@ class Compaction:
         store.prove()
         return Lake.current(store, self.prefix, self.form, self.new_column_messages)
 
-    def run(self, hour: Hour, on_progress: Callable[[Progress], None]) -> Compacted:
-        """Compact an hour."""
-        return compact_hour(self.raw, self.lake, self.rule, hour, on_progress=on_progress)
+    def run(self, unit: Unit, on_progress: Callable[[Progress], None]) -> Compacted:
+        """Compact an hour, or a span of it."""
+        return compact_hour(self.raw, self.lake, self.rule, unit.hour, span=unit.span, on_progress=on_progress)
+
+    def __call__(self, unit: Unit, tell: Callable[[Progress], None]) -> Compacted | Spans:
+        """Compact a unit, or say into which spans an hour is to be cut, because it is long."""
+        cut = [] if unit.span else spans(self.raw, self.rule, unit.hour, self.span_versions)
+        return Spans(cut) if cut else self.run(unit, tell)
+
+    def joined(self, hour: Hour, of_spans: Sequence[Compacted]) -> Compacted:
+        """Return what the lake holds of an hour whose spans were compacted one by one, and what all of them took."""
+        lake = self.lake
+        files = [opened(lake.store, part) for part in lake.parts(self.rule, hour)]
+        rows, added = sum(file.rows for file in files), sum(each.rows_added for each in of_spans)
+        totals = {
+            name: sum(getattr(each, name) for each in of_spans)
+            for name in (
+                *("raw_versions", "raw_bytes", "recovered_collisions", "foreign_keys", "parquet_bytes"),
+                *("get_requests", "list_requests", "put_requests", "seconds", "erased"),
+            )
+        }
+        return Compacted(
+            **totals,
+            foreign_examples=tuple(key for each in of_spans for key in each.foreign_examples)[:EXAMPLES],
+            held=sum(file.versions for file in files),
+            rows_before=rows - added,
+            rows_added=added,
+            rows=rows,
+            statuses=dict(sorted(sum((Counter(each.statuses) for each in of_spans), Counter()).items())),
+            parts_added=tuple(sorted(key for each in of_spans for key in each.parts_added)),
+            schema=lake.contract(self.rule).schema,
+        )
 
 
 def compact_hours(
@@ -106,73 +144,99 @@ def compact_hours(
     hours: Iterable[Hour],
     *,
     processes: int | None = None,
+    on: str = "processes",
     on_progress: Callable[[Hour, Progress], None] = lambda *_: None,
 ) -> Iterator[tuple[Hour, Compacted | FleetError]]:
     """Yield every hour with what was done, as they are finished: several at once, by as many processes as there are
-    cores.
+    cores, or by a Dask cluster (`on`, as in the setting FLEET_ENGINE). A long hour is cut into spans.
 
     An hour that fails holds up no other; its error stands in its place. Stopped, the finished hours are finished and no
-    other is begun. Raises ProcessLost when one of the processes was killed. They end by themselves when this one is.
+    other is begun. Raises ProcessLost when one of the processes was killed, and EngineUnreachable when there is no
+    cluster for a minute. Processes end by themselves when this one does.
     """
     job = replace(
         compaction, aws=replace(compaction.aws)
     )  # a fresh copy: a session that was used cannot be sent to another process
-    processes, spawn = processes or os.cpu_count() or 1, multiprocessing.get_context("spawn")
-    reports: _Reports = spawn.Queue()
-    waiting, asked = iter(hours), dict[Future[Compacted | FleetError], Hour]()
-    with ProcessPoolExecutor(processes, spawn, _begin, (reports, job)) as pool:
+    with engine(job, on, processes) as doing:
+        yield from _Hours(compaction, doing, on_progress).of(hours)
+
+
+class _Hours:
+    """Hours under way on an engine, some of them as spans."""
+
+    def __init__(
+        self, compaction: Compaction, doing: "Engine[Compacted | Spans]", on_progress: Callable[[Hour, Progress], None]
+    ) -> None:
+        self._compaction, self._doing, self._on_progress = compaction, doing, on_progress
+        self._asked: dict[Future[Any], Unit] = {}
+        self._cut: dict[Hour, list[Compacted | FleetError | None]] = {}
+        """What came of the spans of hours that were cut; None for each that is to come."""
+        self._spans: dict[Unit, int] = {}
+        self._far: dict[Unit, Progress] = {}
+
+    def of(self, hours: Iterable[Hour]) -> Iterator[tuple[Hour, Compacted | FleetError]]:
+        waiting: Iterator[Unit] = (Unit(hour) for hour in hours)
         try:
-            while asked := asked | {
-                pool.submit(_outcome, hour): hour for hour in islice(waiting, 2 * processes - len(asked))
-            }:
-                done, _ = wait(asked, TELL_EVERY, FIRST_COMPLETED)
-                for hour, progress in _received(reports):
-                    if hour in asked.values():  # and not done meanwhile
-                        on_progress(hour, progress)
+            while True:
+                for unit in islice(waiting, max(0, self._doing.ahead - len(self._asked))):
+                    self._ask(unit)
+                if not self._asked:
+                    return
+                done, _ = wait(self._asked, TELL_EVERY, FIRST_COMPLETED)
+                self._tell()
+                if not done:
+                    self._doing.check()
                 for each in done:
-                    yield asked[each], each.result()
-                    del asked[each]
+                    unit = self._asked.pop(each)
+                    try:
+                        outcome = self._doing.result(each)
+                    except Lost:
+                        self._ask(unit)
+                        continue
+                    if isinstance(outcome, Spans):
+                        cut = [Unit(unit.hour, span) for span in outcome.spans]
+                        self._cut[unit.hour] = [None] * len(cut)
+                        self._spans |= {span: place for place, span in enumerate(cut)}
+                        waiting = chain(cut, waiting)
+                    elif (finished := self._finished(unit, outcome)) is not None:
+                        yield unit.hour, finished
         except BrokenProcessPool as error:
-            raise ProcessLost(tuple(sorted(hour.partition_key for hour in asked.values()))) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
+            raise ProcessLost(tuple(sorted({unit.hour.partition_key for unit in self._asked.values()}))) from error
 
+    def _ask(self, unit: Unit) -> None:
+        self._asked[self._doing.submit(unit)] = unit
 
-def _received(reports: _Reports) -> Iterator[tuple[Hour, Progress]]:
-    with suppress(Empty):
-        while True:
-            yield reports.get_nowait()
+    def _tell(self) -> None:
+        underway = set(self._asked.values())
+        for unit, progress in self._doing.heard():
+            if unit in underway:  # and not done meanwhile
+                self._far[unit] = progress
+                self._on_progress(unit.hour, self._of_hour(unit))
 
+    def _of_hour(self, unit: Unit) -> Progress:
+        """Return how far the hour of a unit is, all of its spans together."""
+        if unit.span is None:
+            return self._far[unit]
+        of_hour = [far for each, far in self._far.items() if each.hour == unit.hour]
+        share = sum(far.share for far in of_hour) / len(self._cut[unit.hour])
+        return Progress(sum(far.objects for far in of_hour), max(far.seconds for far in of_hour), share)
 
-_reports: _Reports
-"""In a process that compacts: where it tells how far it is."""
-
-_compaction: Compaction
-"""In a process that compacts: what it does to each hour.
-
-One for all of them, so that they share a session and its credentials.
-"""
-
-
-def _begin(reports: _Reports, compaction: Compaction) -> None:
-    global _reports, _compaction
-    _reports, _compaction = reports, compaction
-    reports.cancel_join_thread()  # what nobody hears any more does not keep a process from its end
-    Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """End this process when the one that began it was killed: nobody would take what it finds, or give
-    it more to do.
-    """
-    if parent := multiprocessing.parent_process():
-        parent.join()
-        os._exit(1)
-
-
-def _outcome(hour: Hour) -> Compacted | FleetError:
-    try:
-        with contained(f"{_compaction.rule.key} {hour.partition_key}"):
-            return _compaction.run(hour, lambda progress: _reports.put((hour, progress)))
-    except FleetError as error:
-        return error
+    def _finished(self, unit: Unit, outcome: Compacted | FleetError) -> Compacted | FleetError | None:
+        """Return what came of the hour of a unit that is done; None while other spans of it are under way."""
+        if unit.span is None:
+            self._far.pop(unit, None)
+            return outcome
+        found = self._cut[unit.hour]
+        found[self._spans.pop(unit)] = outcome
+        if any(each is None for each in found):
+            return None
+        del self._cut[unit.hour]
+        self._far = {each: far for each, far in self._far.items() if each.hour != unit.hour}
+        errors = [each for each in found if isinstance(each, FleetError)]
+        if errors:
+            return errors[0]
+        try:
+            with contained(f"{self._compaction.rule.key} {unit.hour.partition_key}"):
+                return self._compaction.joined(unit.hour, [each for each in found if isinstance(each, Compacted)])
+        except FleetError as error:
+            return error

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import pyarrow as pa
 
@@ -20,8 +21,29 @@ from fleet_pipeline.lake.reading import Identities, opened
 from fleet_pipeline.lake.rows import blocks
 from fleet_pipeline.lake.tombstones import Tombstones
 from fleet_pipeline.lake.workplace import workplace
-from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.hour import Hour, Span
 from fleet_pipeline.model.rule import Rule
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Unit:
+    """What is compacted by itself: an hour, or a span of a long one."""
+
+    hour: Hour
+    span: Span | None = None
+
+    def __str__(self) -> str:
+        return (
+            f"{self.hour.partition_key} {self.span.start_ms} {self.span.end_ms}"
+            if self.span
+            else self.hour.partition_key
+        )
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the unit that a text names; the inverse of `str`."""
+        hour, *span = text.split(" ")
+        return cls(Hour.parse(hour), Span(*map(int, span)) if span else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +111,16 @@ class Compacted:
         return self.held + self.erased >= self.raw_versions
 
 
-def compact_hour(
-    raw: Store, lake: Lake, rule: Rule, hour: Hour, *, on_progress: Callable[[Progress], None] = lambda _: None
+def compact_hour(  # noqa: PLR0913 (what, where, and how much of it)
+    raw: Store,
+    lake: Lake,
+    rule: Rule,
+    hour: Hour,
+    *,
+    span: Span | None = None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Compacted:
-    """Return once every version of the hour's raw objects is a row of the lake.
+    """Return once every version of the hour's raw objects is a row of the lake; with a span, every version within it.
 
     A second run adds nothing and writes nothing. Messages that came late are added as one more part. Two runs at once
     add every row once. An empty hour writes nothing. Stopped at any moment, the lake is as it was or has whole parts
@@ -105,9 +133,11 @@ def compact_hour(
     while True:
         coming = lake.coming()
         if coming:
-            compact_hour(raw, coming[0], rule, hour)  # which does the same for those after it: each of them once
+            compact_hour(
+                raw, coming[0], rule, hour, span=span
+            )  # which does the same for those after it: each of them once
         with suppress(GenerationBegun, ErasureBegun), workplace() as folder, garbage_seldom_sought:
-            run = _Run(raw, lake, rule, hour, folder, coming)
+            run = _Run(raw, lake, rule, hour, folder, coming, span)
             run.compact(on_progress)
             report = run.report()
             if not report.rows_added or lake.coming() == coming:
@@ -128,12 +158,17 @@ class _Run:
 
     Of a message that the last of them lacks, no row is added: readers will switch to it.
     """
+    span: Span | None = None
+    """What of the hour is read; all of it without one."""
 
     def __post_init__(self) -> None:
         self.started = time.monotonic()
         self.asked_before = self.raw.requests + self.lake.store.requests
-        self.listed = RawHour(self.raw, self.rule, self.hour)
-        self.into = Appending(self.lake, self.rule, self.hour, self.folder, self.lake.contract(self.rule), self.coming)
+        self.listed = RawHour(self.raw, self.rule, self.span or self.hour)
+        contract = self.lake.contract(self.rule)
+        self.into = Appending(
+            self.lake, self.rule, self.hour, self.folder, contract, self.coming, beside=self.span is not None
+        )
         self.rows_before = self.into.known.rows
         self.erased = 0
 

@@ -1,0 +1,175 @@
+"""Hours over many processes and machines: who does them, who dies meanwhile, and what comes of it."""
+
+import signal
+from collections import Counter
+from io import BytesIO
+from itertools import pairwise
+
+import pyarrow.parquet as pq
+import pytest
+from dask_cluster import free_port, on, scheduler, worker
+from dict_store import DictStore
+from faulty_s3 import FaultyS3
+from test_compaction import HOUR, RULE, key
+
+from fleet_pipeline.aws.clients import Aws
+from fleet_pipeline.lake.listing import spans
+from fleet_pipeline.lake.operations import engine
+from fleet_pipeline.lake.operations.compact import Compaction, compact_hours
+from fleet_pipeline.lake.operations.compact_hour import Compacted, Unit
+from fleet_pipeline.model.errors import EngineDiffers, EngineUnreachable, PartsMissing
+from fleet_pipeline.model.hour import Hour, Span
+
+pytestmark = pytest.mark.whole  # it starts processes
+
+HOURS = [HOUR, HOUR.next, HOUR.next.next]
+LONG = 12_000
+
+
+@pytest.fixture
+def s3():
+    with FaultyS3(raw=DictStore(), lake=DictStore()) as served:
+        yield served
+
+
+@pytest.fixture
+def compaction(s3):
+    return Compaction(Aws("eu-central-1", "123456789012", s3.url()), "raw", "lake", "lake", RULE, span_versions=2_000)
+
+
+def fill(s3, messages, hours=HOURS, each_ms=300):
+    for place in range(len(hours)):
+        for number in range(messages):
+            s3.buckets["raw"].put(key(place * 3_600_000 + number * each_ms), b'{"a": 1}')
+
+
+def rows(s3):
+    """How often each key is in the lake."""
+    parts = [name for name in s3.buckets["lake"].objects if name.endswith(".parquet")]
+    found = Counter()
+    for name in parts:
+        found.update(
+            pq.read_table(BytesIO(s3.buckets["lake"].read(name, 0, None)), columns=["_key"])["_key"].to_pylist()
+        )
+    return found
+
+
+@pytest.fixture
+def port():
+    with scheduler(number := free_port()):
+        yield number
+
+
+def test_hours_are_compacted_by_a_cluster_and_one_that_fails_holds_up_no_other(s3, compaction, port):
+    fill(s3, 100)
+    s3.buckets["lake"].put("lake/v1/rule=rule1/date=2026-11-23/hour=11/part-00001.parquet", b"")
+    with worker(port):
+        done = dict(compact_hours(compaction, HOURS, on=on(port)))
+        assert [done[hour].rows for hour in (HOURS[0], HOURS[2])] == [100, 100]
+        assert isinstance(done[HOURS[1]], PartsMissing)
+        assert all(each.rows_added == 0 for each in dict(compact_hours(compaction, HOURS[:1], on=on(port))).values())
+
+
+@pytest.mark.parametrize("where", ["processes", "cluster"])
+def test_a_long_hour_is_cut_into_spans_and_every_message_is_one_row(s3, compaction, where, request):
+    fill(s3, LONG, [HOUR])
+    cut = spans(compaction.raw, RULE, HOUR, 2_000)
+    assert len(cut) == 6
+    assert (cut[0].start_ms, cut[-1].end_ms) == (HOUR.start_ms, HOUR.end_ms)
+    assert all(before.end_ms == after.start_ms for before, after in pairwise(cut))
+    told = []
+    if where == "processes":
+        done = dict(compact_hours(compaction, [HOUR], processes=2))
+    else:
+        with worker(port := request.getfixturevalue("port")), worker(port):
+            done = dict(
+                compact_hours(compaction, [HOUR], on=on(port), on_progress=lambda _, far: told.append(far.share))
+            )
+    (report,) = done.values()
+    assert isinstance(report, Compacted)
+    assert (report.raw_versions, report.held, report.rows, report.rows_added) == (LONG,) * 4
+    assert report.complete
+    assert len(report.parts_added) == len(cut)
+    found = rows(s3)
+    assert (len(found), set(found.values())) == (LONG, {1})
+    assert all(0 <= share <= 1 for share in told)
+    again = compaction.run(Unit(HOUR), lambda _: None)
+    assert (again.rows_added, again.held) == (0, LONG)
+
+
+def test_a_short_hour_is_one_unit_and_one_that_came_at_once_is_cut_where_its_messages_are(s3, compaction):
+    fill(s3, 900, [HOUR])
+    asked = len(s3.doors[0].requests)
+    assert spans(compaction.raw, RULE, HOUR, 100) == []
+    assert len(s3.doors[0].requests) == asked + 1
+    fill(s3, LONG, [HOUR], each_ms=10)  # two minutes
+    cut = spans(compaction.raw, RULE, HOUR, 2_000)
+    assert len(cut) > 2
+    assert cut[1].end_ms < HOUR.start_ms + 450_000
+
+
+def test_workers_are_killed_and_others_join_and_every_message_is_one_row(s3, compaction, port):
+    hours = [Hour.of_millis(HOUR.start_ms + place * 3_600_000) for place in range(24)]
+    fill(s3, 400, hours)
+    with worker(port) as first, worker(port) as second:
+        running = compact_hours(compaction, hours, on=on(port))
+        done = [next(running), next(running)]
+        first.send_signal(signal.SIGKILL)
+        with worker(port):
+            done.append(next(running))
+            second.send_signal(signal.SIGKILL)
+            done += running
+    assert {hour: outcome.held for hour, outcome in done} == dict.fromkeys(hours, 400)
+    found = rows(s3)
+    assert (len(found), set(found.values())) == (400 * len(hours), {1})
+
+
+def test_a_scheduler_that_is_started_anew_is_given_again_what_it_had(s3, compaction):
+    fill(s3, 400)
+    port = free_port()
+    hours = HOURS * 4
+    with scheduler(port) as first, worker(port):
+        running = compact_hours(compaction, hours, on=on(port))
+        done = [next(running)]
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+    with scheduler(port), worker(port):
+        done += running
+    assert Counter(hour for hour, _ in done) == Counter(hours)
+    assert {outcome.held for _, outcome in done} == {400}
+    assert set(rows(s3).values()) == {1}
+
+
+def test_a_worker_of_another_version_is_refused_with_both_versions(s3, compaction, port, monkeypatch):
+    fill(s3, 1)
+    monkeypatch.setattr(engine, "__version__", "9.9")
+    with worker(port):
+        ((_, outcome), *_) = compact_hours(compaction, HOURS, on=on(port))
+    assert isinstance(outcome, EngineDiffers)
+    assert "9.9" in str(outcome)
+    assert "every worker" in str(outcome)
+    assert not rows(s3)
+
+
+def test_a_cluster_that_is_not_there_or_has_no_worker_is_said_and_nothing_is_lost(s3, compaction, monkeypatch):
+    monkeypatch.setattr(engine, "ANSWER_S", 2.0)
+    fill(s3, 1)
+    nowhere = free_port()
+    with pytest.raises(EngineUnreachable, match=rf"dask://127.0.0.1:{nowhere}.*dask scheduler"):
+        dict(compact_hours(compaction, HOURS, on=on(nowhere)))
+    with scheduler(port := free_port()), pytest.raises(EngineUnreachable, match="no worker"):
+        dict(compact_hours(compaction, HOURS, on=on(port)))
+    with pytest.raises(EngineUnreachable, match="no_such_package"):
+        dict(compact_hours(compaction, HOURS, on="no_such_package.Cluster"))
+    assert [hour.rows for hour in dict(compact_hours(compaction, HOURS, processes=1)).values()] == [1, 1, 1]
+
+
+def test_a_cluster_is_started_by_the_name_of_its_class_and_ends_with_the_work(s3, compaction):
+    fill(s3, 10)
+    done = dict(compact_hours(compaction, HOURS, on="dask_cluster.OneWorker"))
+    assert [each.rows for each in done.values()] == [10, 10, 10]
+
+
+def test_a_unit_is_its_text():
+    for unit in (Unit(HOUR), Unit(HOUR, Span(HOUR.start_ms, HOUR.end_ms - 1))):
+        assert Unit.parse(str(unit)) == unit
