@@ -352,6 +352,14 @@ def test_a_bare_nan_costs_its_own_field_where_numbers_are_lenient(spelt):
     assert judged(payloads[1]) == (Status.MALFORMED, {})
 
 
+@pytest.mark.parametrize(("bare", "text", "as_text"), [("nan", '"x"', '"nan"'), ("[-inf]", '["x"]', '["-inf"]')])
+def test_in_the_hour_that_makes_a_column_a_bare_nan_and_an_array_with_one_stay_aside(bare, text, as_text):
+    payloads = [f'{{"t":{bare}}}'.encode(), *[f'{{"t":{text}}}'.encode()] * 19]
+    first, *others = [row for row, _ in _rows(payloads, LENIENT)]
+    assert (first["t"], first["_extra"], first["_status"]) == (None, f'{{"t":{as_text}}}', "partial")
+    assert {(str(row["t"]), row["_status"]) for row in others} == {(str(json.loads(text)), "ok")}
+
+
 NO_LENIENT_NUMBERS = [
     b"nan-nan",
     b"[nan-nan]",
@@ -551,6 +559,14 @@ NESTED_NAMES = {
     ("n" * 60, "m" * 67): (True, True),
     ("n" * 60, "m" * 68): (False, False),
 }
+
+
+@pytest.mark.parametrize("nested", ["columns", "structs"])
+def test_a_name_that_differs_in_case_alone_has_no_column_beside_the_one_that_has_it(nested):
+    made = Contract(form=Form(nested_objects=nested))
+    made = made.adding([made.column(("Speed",), "double"), made.column(("speed",), "double")])
+    assert list(made.columns) == ["Speed"]
+    assert (made.takes(("Speed",)), made.takes(("speed",)), made.takes(("SPEED",))) == (True, False, False)
 
 
 @pytest.mark.parametrize("path", NESTED_NAMES, ids=".".join)
