@@ -82,11 +82,15 @@ NAMES = {
         "get_state",
         "json_response",
     ),
-    "ministack.services.lambda_svc": ("execution_credentials",),
+    "ministack.services.lambda_svc": ("_LAMBDA_STATE_TRANSITION_DELAY", "execution_credentials"),
     "ministack.services.s3": ("_put_object",),
     "ministack.services.sts": ("_sessions", "register_session"),
 }
 """What the launcher and its patches take from the emulator."""
+
+
+FUNCTION_STARTS_S = 0.1
+"""How long a new function is pending, as AWS's are for some seconds; the emulator has each wait for half a second."""
 
 
 def check_version(installed: str | None = None) -> None:
@@ -128,6 +132,7 @@ def apply_patches(mqtt: socket.socket, ca_path: Path, secret: str) -> Signatures
     count_loopback_as_tls(modules["ministack.app"])
     keep_function_keys_secret(modules, secret)
     read_the_authority_once(modules["ministack.core.x509_utils"])
+    start_functions_soon(modules["ministack.services.lambda_svc"])
     return Signatures(
         modules["ministack.core.sigv4"],
         modules["ministack.core.iam_evaluator"],
@@ -360,6 +365,11 @@ def read_the_authority_once(certificates: Any) -> None:
     shown = {name: getattr(certificates.serialization, name) for name in certificates.serialization.__all__}
     load = cache(certificates.serialization.load_pem_private_key)
     certificates.serialization = SimpleNamespace(**shown | {"load_pem_private_key": load})
+
+
+def start_functions_soon(functions: Any) -> None:
+    """Let a new function be pending for a moment, so that whoever does not wait for it is seen here, and no longer."""
+    functions._LAMBDA_STATE_TRANSITION_DELAY = FUNCTION_STARTS_S
 
 
 def keep_function_keys_secret(modules: Mapping[str, Any], secret: str) -> None:

@@ -21,7 +21,8 @@ ACTIONS = {
 """How many certificates there are once the action is done, and settings to do it with."""
 
 BOTH = "before-send,after-call"
-WHENS = {} if os.environ.get("CRASH") else dict.fromkeys(("rotate, then rotate", "rotate, then apply"), "after-call")
+ONCE = ("rotate, then rotate", "rotate, then apply", "retire", "create as the CDK app")
+WHENS = {} if os.environ.get("CRASH") else dict.fromkeys(ONCE, "after-call")
 """When an action is killed. Before a call AWS holds what it held after the last one: only where another team makes a
 certificate in between, which `create` tries, is it another state. `make crash` kills both times.
 """
@@ -76,7 +77,7 @@ def test_whatever_the_call_at_which_it_is_killed_the_next_run_ends_it_right(cras
     )  # an apply undoes a rotation that has no key yet, and ends any other
     found = crashes(action, *settings)
     record_property("kills", len(found))
-    assert len(found) >= 10
+    assert len(found) >= (10 if action in {"create", "rotate, then rotate", "rotate, then apply"} else 5)
     assert [crash["killed"] for crash in found if not is_converged(crash, wanted)] == []
 
 

@@ -99,7 +99,7 @@ class Function:
         aws.functions.create_function(
             FunctionName=self.name, Code={"ZipFile": self.code}, Tags=self.tags, **self._configuration()
         )
-        aws.functions.get_waiter("function_active_v2").wait(FunctionName=self.name)
+        aws.functions.get_waiter("function_active_v2").wait(FunctionName=self.name, WaiterConfig=_PATIENCE)
         self._reserve(aws, 0)
 
     def update(self, aws: Aws, found: Self) -> None:
@@ -142,7 +142,11 @@ class Function:
             )
 
     def _wait(self, aws: Aws) -> None:
-        aws.functions.get_waiter("function_updated_v2").wait(FunctionName=self.name)
+        aws.functions.get_waiter("function_updated_v2").wait(FunctionName=self.name, WaiterConfig=_PATIENCE)
+
+
+_PATIENCE: Any = {"Delay": 0.2, "MaxAttempts": 1500}
+"""Seconds between two looks, and how many: five minutes in all, as botocore's waiters have by looks a second apart."""
 
 
 def _listed(found: Any, what: str) -> tuple[str, ...]:
