@@ -24,16 +24,19 @@ ui: $(STAMP) ## Dagster's UI on http://127.0.0.1:3000 (PORT=3001 for another por
 
 dev: $(DEV) ## the developers' tools, which the demo and the UI do without; whatever needs them installs them
 
+# A file's tests share what they stand on, and so a worker. Those that take longest come first (tests/conftest.py).
+SPREAD := -n auto --dist loadscope --no-loadscope-reorder
+
 quick: $(DEV) ## what is proved in a minute; left out: AWS on this machine, further processes, most kills, Iceberg, the UI
-	$(BIN)/python -m pytest -n auto --dist loadscope -m "not whole and not crash and not foreign" --ignore tests/end_to_end --ignore tests/local \
+	$(BIN)/python -m pytest $(SPREAD) -m "not whole and not crash and not foreign" --ignore tests/end_to_end --ignore tests/local \
 	  --ignore-glob 'tests/*/test_iceberg*'
 
 test: $(DEV) check ## everything that is promised, proved
-	$(BIN)/python -m pytest -n auto --dist loadscope
+	$(BIN)/python -m pytest $(SPREAD)
 
 coverage: $(DEV) ## the same, and which lines and branches no test runs (half as much again)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n auto --dist loadscope
+	$(BIN)/coverage run -m pytest $(SPREAD)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

@@ -28,10 +28,14 @@ settings.load_profile("here")
 
 
 def pytest_collection_modifyitems(items):
-    """Mark what needs AWS on this machine, or goes the whole way: `make quick` leaves it out."""
+    """Mark what needs AWS on this machine, or goes the whole way: `make quick` leaves it out.
+
+    Files of a few long tests come first, so that no worker is left with one when the others are done.
+    """
     for item in items:
         if "local_aws" in item.fixturenames or item.path.parent.name in {"end_to_end", "local"}:
             item.add_marker("whole")
+    items.sort(key=lambda item: item.path.parent.name not in {"end_to_end", "project"})
 
 
 def pytest_collection_finish():
