@@ -129,11 +129,11 @@ def erase_vehicle(  # noqa: PLR0913 (all that it works on comes in by the front 
     name = one_vehicle(order.serial)
     if confirm != name:
         raise NotThisVehicle(name)
-    if order.with_thing:
-        _remove_thing(fleet, account, name)
     elsewhere: dict[str, Elsewhere] = {FUNCTION_LOGS: FunctionLogs(fleet, account.aws, remove=order.with_logs)}
     elsewhere |= {EVENT_LOG: event_log} if event_log else {}
     found = places(fleet, account, history(fleet, account), elsewhere)
+    if order.with_thing:
+        _remove_thing(fleet, account, name)
     by = _caller(account.aws)
     before = order.before or datetime.now(UTC)
     return erase(found, name, before, by=by, every_hour=order.every_hour, on_progress=on_progress)

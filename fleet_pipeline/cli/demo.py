@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import dagster as dg
@@ -22,6 +24,7 @@ from fleet_pipeline.cli.shown import console, progress, styled
 from fleet_pipeline.cli.vehicle import register_all
 from fleet_pipeline.cloud.enrolment.hook_log import decisions
 from fleet_pipeline.definitions import build_definitions
+from fleet_pipeline.lake import iceberg
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.model.errors import DemoStopped, RegistrationRefused
 from fleet_pipeline.model.fleet import Fleet
@@ -29,7 +32,7 @@ from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.plain import plain
 from fleet_pipeline.model.rule import RawName, Rule
 from fleet_pipeline.vehicle.driving import drive, made_up_serials
-from fleet_pipeline.vehicle.past import write_hours
+from fleet_pipeline.vehicle.past import write_hours, write_visit
 
 FOREIGN_SERIAL = "999999000001"
 """A serial of another maker, which the hook must refuse."""
@@ -44,6 +47,9 @@ SHOWN = {
 
 PAST_HOURS, DRIVEN_HOURS = 48, 3
 """How many hours that have passed are compacted, on this machine, and in how many of them vehicles have driven."""
+
+VISITOR = 1_001
+"""The number of a vehicle that came by once: no other of the demo has it."""
 
 ARRIVAL_PATIENCE_S = 30
 """AWS IoT's rules act within a second or two."""
@@ -87,12 +93,15 @@ def _run(fleet: Fleet, vehicles: int, messages: int) -> bool:
     serials = made_up_serials(fleet, vehicles)
     with _station("register: claim certificate → certificate of its own"):
         refused = _register(fleet, account, serials)
-    begun = datetime.now(UTC)
+    begun, past = datetime.now(UTC), list[Hour]()
     with _station("drive: telemetry by Basic Ingest"):
         published = _drive(fleet, account, serials, messages)
         hours = _hours(begun, datetime.now(UTC))
         if fleet.profile == "local":
-            hours = _past(fleet, account, serials, begun) + hours
+            past = _past(fleet, account, serials, begun)
+            hours = past + hours
+            if past and _can_erase(fleet):
+                write_visit(fleet, account.aws, fleet.made_up_serial(VISITOR), past[-1])
     with _station("compact: raw objects → Parquet"):
         _wait_for(fleet, account, published, begun)
         _compact(dagster, hours)
@@ -101,6 +110,9 @@ def _run(fleet: Fleet, vehicles: int, messages: int) -> bool:
             _derive(dagster, hours)
     with _station("count: published = raw objects = rows"):
         counts = _count(fleet, account, published, begun)
+    if fleet.profile == "local" and past and _can_erase(fleet):
+        with _station("personal data: a snapshot, what is held on a vehicle, and its end"):
+            _forget(fleet, account, past[-1])
     _show(fleet, account, counts)
     return refused and all(count.agree for count in counts.values())
 
@@ -170,6 +182,44 @@ def _derive(dagster: _Dagster, hours: Sequence[Hour]) -> None:
         if keys := dagster.assets(*names):
             made.update(each.asset_key.path[0] for each in dagster.made(everything, asset_selection=keys, tags=tags))
     console.print("  " + ", ".join(f"{count} of {group}" for group, count in made.items()))
+
+
+def _can_erase(fleet: Fleet) -> bool:
+    """Whether the engine of the tables about vehicles is there, and a rule whose messages become rows as they are."""
+    return find_spec("duckdb") is not None and bool(_counted(fleet))
+
+
+def _forget(fleet: Fleet, account: Account, hour: Hour) -> None:
+    """Give out what is held on a vehicle that came by once, erase it, and show what the table of its rule is now."""
+    from fleet_pipeline.personal_data import Order, erase_vehicle, give_out
+
+    serial, rule = fleet.made_up_serial(VISITOR), _counted(fleet)[0]
+    before = _snapshot(fleet, account, rule)
+    with TemporaryDirectory(prefix="fleet-", dir=account.home) as folder:
+        given = give_out(fleet, account, serial, Path(folder, "answer"), start=hour, end=hour.next)
+    console.print(
+        f"  export of {serial}: {given.found.messages.total()} message, {given.files} files and their SHA-256"
+    )
+    done = erase_vehicle(fleet, account, Order(serial, before=hour.end), confirm=serial)
+    removed, looked = done.removed, sum(done.searched.looked.values())
+    console.print(
+        f"  erasure of {serial}: {removed.raw_versions} raw version and {removed.rows} row are gone; found in the "
+        f"{looked} objects that are left: {len(done.searched.theirs)}; the certificate is {done.certificate}",
+        soft_wrap=True,
+    )
+    console.print(f"  snapshots of {rule.key}_iceberg: {before}, then {_snapshot(fleet, account, rule)}")
+
+
+def _snapshot(fleet: Fleet, account: Account, rule: Rule) -> str:
+    """Say what the current snapshot of a rule's Iceberg table has."""
+    if not iceberg.is_wanted(fleet):
+        return "none (the extra iceberg is not installed)"
+    from fleet_pipeline.lake.iceberg.sync import shown
+    from fleet_pipeline.lake.iceberg.tables import Tables
+
+    tables = Tables.of(fleet, account.aws, account.catalog_uri(fleet.iceberg_uri))
+    found = tables.find(rule)
+    return f"{shown(tables, rule, found).rows} rows" if found else "none"
 
 
 def _range(hours: Sequence[Hour]) -> dict[str, str]:

@@ -49,6 +49,17 @@ def write_hours(fleet: Fleet, aws: Aws, serials: Sequence[str], hours: Sequence[
     return written
 
 
+def write_visit(fleet: Fleet, aws: Aws, serial: str, hour: Hour) -> None:
+    """Write one message of a vehicle that came by once in an hour: always the same, to the first rule that keeps
+    messages whole.
+    """
+    rule = next(each for each in fleet.rules if each.keeps_payloads)
+    message = next(iter(journey(serial, hour.start_ms, hour.start + DEPARTURE)))
+    key = rule.raw_key(_name(fleet, hour.end_ms - 30_000, message.message_id, serial))
+    with doing(f"write a message of {hour.partition_key} in bucket {fleet.bucket}"):
+        aws.s3.put_object(Bucket=fleet.bucket, Key=key, Body=message.payload)
+
+
 def _has_objects(fleet: Fleet, aws: Aws, rule: Rule, hour: Hour) -> bool:
     with doing(f"list {rule.raw_prefix} in bucket {fleet.bucket}"):
         page = aws.s3.list_objects_v2(

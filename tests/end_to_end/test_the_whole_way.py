@@ -85,6 +85,16 @@ def test_the_demo_succeeds_and_succeeds_again(demos):
         assert "the hook says: the serial is not 297468" in " ".join(demo.stdout.split())
 
 
+def test_the_demo_gives_out_and_erases_a_vehicle_that_came_by_once(demos):
+    for demo, rows in zip(demos, (1, 0), strict=True):  # in the second its message comes again, and becomes no row
+        said = " ".join(demo.stdout.split())
+        assert "export of 297468001001: 1 message, " in said, demo.stdout
+        assert f"1 raw version and {rows} row are gone; found in the" in said, demo.stdout
+        assert "objects that are left: 0; the certificate is lake/_erasures/" in said
+        [(before, after)] = re.findall(r"snapshots of rule1_iceberg: (\d+) rows, then (\d+) rows", said)
+        assert int(before) - int(after) == rows
+
+
 def test_no_client_asks_the_shells_proxy_for_this_machine(folder, demos):
     """boto3, libcurl, the AWS IoT SDK, the hook and pyarrow in the demo; urllib and DuckDB here. A proxy that is dead would answer none of them."""
     assert demos[1].returncode == 0, demos[1].stderr

@@ -310,6 +310,38 @@ def test_a_compaction_beside_an_erasure_brings_nothing_back_and_loses_nothing(fl
     assert verify_hour(fleets.raw, fleets.lake, RULE, TEN).passed
 
 
+@pytest.mark.parametrize("first", ["the erasure", "the compaction"])
+def test_whoever_takes_the_next_part_first_the_vehicles_rows_are_gone_and_nobody_elses(fleets, first):
+    """Both have looked and are about to take the same number: the one that comes second looks again."""
+    for name in (A, B):
+        fleets.send(TEN, {"serial": name, "of": f"x{name}x", "late": "again"})
+    wanted, put, done = others(fleets.rows()), fleets.store.put_new, []
+
+    def compact():
+        return compact_hour(fleets.raw, fleets.lake, RULE, TEN)
+
+    second, rival = (compact, fleets.erase) if first == "the erasure" else (fleets.erase, compact)
+
+    def rival_first(key, body):
+        if key.endswith(".parquet") and "/v1/" in key and not done:
+            done.append(key)
+            assert key not in fleets.store.objects
+            rival()
+            assert key in fleets.store.objects, "the rival took another part"
+        return put(key, body)
+
+    fleets.store.put_new = rival_first
+    second()
+    assert done
+    compact()
+    assert fleets.erase(every_hour=True).clean
+    assert fleets.holding(A) == set()
+    late = [row for row in fleets.rows() if "again" in row]
+    assert (len(late), f"x{B}x" in late[0]) == (1, True)
+    assert fleets.rows() == wanted + Counter(late)
+    assert verify_hour(fleets.raw, fleets.lake, RULE, TEN).passed
+
+
 def test_two_erasures_at_once_end_as_one_after_the_other(fleets):
     before, done = fleets.rows(), []
     put = fleets.store.put_new

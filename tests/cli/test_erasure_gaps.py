@@ -1,0 +1,134 @@
+"""An erasure and what stands beside it: what it refuses, what of the registration it gives out and takes away, and its end after real kills."""
+
+import json
+import os
+import signal
+from collections import Counter
+from contextlib import suppress
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+from test_vehicle_erase import A, B, driven, held  # noqa: F401 (a fixture)
+
+from fleet_pipeline.account import Account
+from fleet_pipeline.aws.store import S3Store
+from fleet_pipeline.cloud.blueprint import blueprint
+from fleet_pipeline.cloud.enrolment import allow_list
+from fleet_pipeline.cloud.reconcile import reconcile
+from fleet_pipeline.lake.layout import Lake
+from fleet_pipeline.lake.reading import opened
+from fleet_pipeline.model.errors import MissingExtra
+from fleet_pipeline.personal_data import Order, erase_vehicle, registration
+from fleet_pipeline.retention import aged_out
+
+
+def test_without_pyiceberg_nothing_is_erased_while_the_settings_name_a_catalog(driven, aws, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("fleet_pipeline.lake.iceberg.find_spec", lambda _name: None)
+    named = replace(driven, iceberg="sql")
+    before = Counter(held(named, aws, A))
+    with pytest.raises(MissingExtra, match="PyIceberg"):
+        erase_vehicle(named, Account.of(named), Order(A, with_thing=True), confirm=A)
+    assert Counter(held(named, aws, A)) == before
+    assert [each["thingName"] for each in aws.iot.list_things()["things"]] == [named.thing_name(A)]
+    with pytest.raises(MissingExtra, match="PyIceberg"):
+        aged_out(replace(named, raw_retention_days=1), Account.of(named))
+
+
+def test_an_export_names_every_certificate_however_many_pages_they_take(fleet, aws):
+    thing = fleet.thing_name(A)
+    aws.iot.create_thing(thingName=thing)
+    made = [aws.iot.create_keys_and_certificate(setAsActive=True) for _ in range(3)]
+    for each in made:
+        aws.iot.attach_thing_principal(thingName=thing, principal=each["certificateArn"])
+    pages, asked = [[each["certificateArn"]] for each in made], []
+
+    def one_at_a_time(params, **_):
+        """Answer in AWS's stead, a certificate on each page: this machine's has them all on one."""
+        place = int(params["query_string"].get("nextToken", 0))
+        asked.append(place)
+        further = {"nextToken": str(place + 1)} if place + 1 < len(pages) else {}
+        return SimpleNamespace(status_code=200), {"principals": pages[place], **further}
+
+    aws.session.events.register("before-call.iot.ListThingPrincipals", one_at_a_time)
+    said = registration(fleet, aws, A)
+    assert {each["id"] for each in said["certificates"]} == {each["certificateId"] for each in made}
+    assert asked == [0, 1, 2]
+    assert "PRIVATE KEY" not in json.dumps(said)
+
+
+@pytest.mark.parametrize("kind", ["s3", "dynamodb"])
+def test_with_the_thing_its_line_of_the_allow_list_goes_and_no_other(driven, aws, kind):  # noqa: F811
+    fleet = replace(driven, allow_list=kind)
+    if kind == "dynamodb":
+        reconcile(blueprint(fleet)["allow_list_table"].resource, aws)
+    for serial in (A, B):
+        allow_list.add(fleet, aws, serial)
+    erase_vehicle(fleet, Account.of(fleet), Order(A), confirm=A)
+    assert set(allow_list.read(fleet, aws).serials) == {A, B}
+    erase_vehicle(fleet, Account.of(fleet), Order(A, with_thing=True), confirm=A)
+    assert set(allow_list.read(fleet, aws).serials) == {B}
+
+
+def killed(action, at, when):
+    """Do an action in a process of its own; SIGKILL it before or after one of its writing calls. Say whether it came to that."""
+    pid = os.fork()
+    if pid:
+        status = os.waitpid(pid, 0)[1]
+        assert os.WIFSIGNALED(status) or os.waitstatus_to_exitcode(status) == 0
+        return os.WIFSIGNALED(status)
+    calls = 0
+
+    def mortal(call):
+        def once(self, *arguments):
+            nonlocal calls
+            calls += 1
+            if calls == at and when == "before":
+                os.kill(os.getpid(), signal.SIGKILL)
+            result = call(self, *arguments)
+            if calls == at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        return once
+
+    code = 1
+    with suppress(BaseException):
+        one = mortal(S3Store.delete)
+        S3Store.put_new = mortal(S3Store.put_new)
+        S3Store.delete = lambda self, versions: [one(self, [each]) for each in list(versions)] and None
+        action()
+        code = 0
+    os._exit(code)
+
+
+def rows(fleet, aws):
+    lake = Lake.of(fleet, S3Store(aws, fleet.lake_bucket))
+    parts = (part for parts in lake.all_parts(fleet.rules[0]).values() for part in parts)
+    return [row["serial"] for part in parts for row in opened(lake.store, part).read(["serial"]).to_pylist()]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_an_erasure_that_is_killed_again_and_again_ends_and_loses_nobody_elses_row(driven, aws, when):  # noqa: F811
+    fleet = driven
+
+    def action():
+        erase_vehicle(fleet, Account.of(fleet), Order(A), confirm=A)
+
+    kills = [killed(action, at, when) for at in (2, 3, 4, 5, 6)]
+    assert sum(kills) >= 3
+    assert B in rows(fleet, aws)
+    assert erase_vehicle(fleet, Account.of(fleet), Order(A), confirm=A).clean
+    assert (held(fleet, aws, A), rows(fleet, aws)) == ([], [B])
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_retention_that_is_killed_again_and_again_ends_and_no_hour_is_ever_half(driven, aws, when):  # noqa: F811
+    fleet = replace(driven, raw_retention_days=1, lake_retention_days=1)
+    kills = []
+    for at in (1, 2, 2, 2, 2):
+        kills.append(killed(lambda: aged_out(fleet, Account.of(fleet)), at, when))
+        assert sorted(rows(fleet, aws)) in ([], [A, B])
+    assert sum(kills) >= 3
+    gone = aged_out(fleet, Account.of(fleet))
+    assert (gone.in_the_way, rows(fleet, aws), held(fleet, aws, A), held(fleet, aws, B)) == ([], [], [], [])
