@@ -185,8 +185,9 @@ def _derive(dagster: _Dagster, hours: Sequence[Hour]) -> None:
 
 
 def _can_erase(fleet: Fleet) -> bool:
-    """Whether the engine of the tables about vehicles is there, and a rule whose messages become rows as they are."""
-    return find_spec("duckdb") is not None and bool(_counted(fleet))
+    """Whether the engine of the tables about vehicles is there, and it can be told whose a message of the demo is."""
+    is_named = fleet.vehicle_field == "serial" or fleet.raw_key_format == "timestamp-uuid-client"
+    return find_spec("duckdb") is not None and bool(_counted(fleet)) and is_named
 
 
 def _forget(fleet: Fleet, account: Account, hour: Hour) -> None:

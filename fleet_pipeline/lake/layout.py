@@ -202,14 +202,7 @@ class Lake:
 
     def hours(self, rule: Rule) -> list[Hour]:
         """Return the hours of which there are parts, in their order."""
-        prefix = f"{self.root}rule={rule.key}/"
-        paths = {
-            version.key[len(prefix) :].rpartition("/")[0]
-            for page in self.store.versions(prefix)
-            for version in page
-            if version.latest
-        }
-        return sorted(hour for found in map(_HOUR.fullmatch, paths) if found and (hour := _hour(*found.groups())))
+        return sorted(hour for hour, parts in self.all_parts(rule).items() if parts)
 
     def all_parts(self, rule: Rule) -> dict[Hour, list[LakePart]]:
         """Return the parts of every hour of a rule, at one request for a thousand of them; none of an hour whose parts

@@ -50,7 +50,7 @@ def test_an_export_names_every_certificate_however_many_pages_they_take(fleet, a
         further = {"nextToken": str(place + 1)} if place + 1 < len(pages) else {}
         return SimpleNamespace(status_code=200), {"principals": pages[place], **further}
 
-    aws.session.events.register("before-call.iot.ListThingPrincipals", one_at_a_time)
+    aws.iot.meta.events.register("before-call.iot.ListThingPrincipals", one_at_a_time)
     said = registration(fleet, aws, A)
     assert {each["id"] for each in said["certificates"]} == {each["certificateId"] for each in made}
     assert asked == [0, 1, 2]

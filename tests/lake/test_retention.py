@@ -143,6 +143,7 @@ def test_an_hour_of_the_lake_goes_in_every_generation_when_its_raw_objects_are_g
     gone = aging.age_out(TEN.end + 10 * DAY)
     assert (gone.raw_hours, gone.lake_hours, gone.in_the_way) == (2, 1, [])
     assert all("hour=11" in key for key in parts(aging))
+    assert aging.lake.hours(RULE) == [ELEVEN]
     assert len(parts(aging)) == 2
     assert gone.following["lake"] == ELEVEN.end + 10 * DAY
 
