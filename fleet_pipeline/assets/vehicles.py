@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from fleet_pipeline.assets.lake import parquet
 from fleet_pipeline.assets.lake.hour_metadata import FIRST_ROWS
 from fleet_pipeline.assets.lake.partitions import days, hours, hours_of_the_day
+from fleet_pipeline.assets.shared.columns import OF_VEHICLES, described
 from fleet_pipeline.assets.shared.failures import reported
 from fleet_pipeline.assets.shared.scope import Scope
 from fleet_pipeline.assets.shared.shown import attempted, table
@@ -106,9 +107,7 @@ def _spec(
         description=says,
         group_name="_".join(key.path[:-1]),  # GROUP, after the prefix
         kinds={"s3", "parquet", "duckdb"},
-        metadata={
-            "dagster/column_schema": dg.TableSchema([dg.TableColumn(field.name, str(field.type)) for field in schema])
-        },
+        metadata={"dagster/column_schema": described({field.name: str(field.type) for field in schema}, OF_VEHICLES)},
         automation_condition=parquet.WHEN_IT_GREW,
         code_version=CODE_VERSION,
         skippable=True,  # each partition is reported as it is finished

@@ -9,6 +9,7 @@ from in_dagster import ALONE
 
 from fleet_pipeline.assets.iceberg.tables import SAME, key
 from fleet_pipeline.assets.lake import parquet
+from fleet_pipeline.assets.shared.columns import MEANINGS
 from fleet_pipeline.definitions import build_definitions
 
 
@@ -38,7 +39,8 @@ def test_a_run_brings_the_table_to_the_lake_says_what_it_has_and_holds_it_agains
     assert (said["dagster/row_count"], said["files"], said["files added"]) == (4, 1, 1)
     assert said["snapshot"] == str(filled.tables.find(filled.rule).current_snapshot().snapshot_id)
     assert said["bytes"] == filled.lake.parts(filled.rule, HOURS[0])[0].size
-    assert {"speed_kmh", "at_lat"} <= {column.name for column in said["dagster/column_schema"].columns}
+    columns = {column.name: column.description for column in said["dagster/column_schema"].columns}
+    assert (columns["_payload"], columns["at_lat"]) == (MEANINGS["_payload"], "a field of the message")
     assert (check.passed, check.check_name, check.metadata["files whose rows were counted"].value) == (True, SAME, 1)
     filled.add(HOURS[1], *({"speed_kmh": 1.5} for _ in range(4)))
     _, made, check = materialized(filled, instance)

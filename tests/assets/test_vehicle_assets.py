@@ -10,10 +10,13 @@ import pytest
 from in_dagster import ALONE
 
 from fleet_pipeline.assets.lake import parquet
+from fleet_pipeline.assets.shared.columns import MEANINGS, OF_VEHICLES
 from fleet_pipeline.assets.vehicles import NAMED, daily_key, hourly_key
 from fleet_pipeline.cloud.blueprint import blueprint
 from fleet_pipeline.cloud.reconcile import reconcile
 from fleet_pipeline.definitions import build_definitions
+from fleet_pipeline.lake.analytics.vehicles import DAILY, HOURLY
+from fleet_pipeline.lake.rows import EXTRA, HEAD
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.rule import RawName
@@ -162,3 +165,8 @@ def reported(instance, key, *names):
 
 def report(instance, key, partition):
     instance.report_runless_asset_event(dg.AssetMaterialization(key, partition=partition))
+
+
+def test_every_column_of_ours_is_explained():
+    assert set(HOURLY.names) | set(DAILY.names) == set(OF_VEHICLES)
+    assert {*HEAD.names, EXTRA.name, "rule", "date", "hour"} == set(MEANINGS)

@@ -10,6 +10,7 @@ import dagster as dg
 
 from fleet_pipeline.assets.lake import parquet
 from fleet_pipeline.assets.provisioning.infrastructure import console
+from fleet_pipeline.assets.shared.columns import described
 from fleet_pipeline.assets.shared.failures import reported
 from fleet_pipeline.assets.shared.scope import Scope
 from fleet_pipeline.aws.clients import Aws
@@ -116,7 +117,7 @@ def _columns(wanted: Table) -> dict[str, Any]:
     columns = {**wanted.columns, **wanted.partition_keys}
     return {
         "dagster/table_name": f"{wanted.database}.{wanted.name}",
-        "dagster/column_schema": dg.TableSchema([dg.TableColumn(name, kind) for name, kind in columns.items()]),
+        "dagster/column_schema": described(columns),
         "DDL": dg.MetadataValue.md(fence(ddl(wanted), "sql")),
     }
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from fleet_pipeline.assets.lake import parquet
+from fleet_pipeline.assets.shared.columns import described
 from fleet_pipeline.assets.shared.failures import reported
 from fleet_pipeline.assets.shared.scope import Scope
 from fleet_pipeline.model.plain import in_markdown
@@ -82,7 +83,7 @@ def _metadata(done: "Synced") -> dict[str, Any]:
     return {
         "dagster/table_name": done.name,
         "dagster/row_count": done.rows,
-        "dagster/column_schema": dg.TableSchema([dg.TableColumn(name, kind) for name, kind in done.columns.items()]),
+        "dagster/column_schema": described(done.columns),
         "dagster/uri": done.metadata_location,
         "snapshot": str(done.snapshot_id or "none"),  # more digits than JavaScript's numbers have
         "files": done.files,
