@@ -103,6 +103,7 @@ def compact(  # noqa: PLR0913 (options)
         _forecast(fleet, jobs, hours)
         return
     table, failed = Table("rule", "hours", "raw versions", "rows added", "rows", "quarantined", "foreign keys"), []
+    said: list[str] = []
     for job in jobs:
         done = _compacted(job, hours, processes, fleet.engine)
         Ledger(S3Store(aws, fleet.lake_bucket), fleet.parquet_prefix, job.rule).judge(
@@ -119,8 +120,20 @@ def compact(  # noqa: PLR0913 (options)
             for name in ("raw_versions", "rows_added", "rows", "quarantined", "foreign_keys")
         ]
         table.add_row(job.rule.key, str(len(good)), *map(str, counts))
+        said += [line for each in good for line in _of_batches(job.rule, each)]
     console.print(table)
+    for line in said:
+        console.print(plain(line), highlight=False, markup=False)
     _end(failed)
+
+
+def _of_batches(rule: Rule, done: Compacted) -> Iterator[str]:
+    """Yield what is to be said of an hour's batch objects."""
+    if done.doubled:
+        yield f"{rule.key}: {done.doubled:,} records were delivered twice, and are one row each"
+    yield from (f"{rule.key}: {each}; what comes before is in the lake, and the object stays" for each in done.damaged)
+    for hour in done.strays:
+        yield f"{rule.key}: messages of {hour} came in a batch of another time: compact that hour"
 
 
 def _compacted(
@@ -175,6 +188,7 @@ class _Far:
 
 def _forecast(fleet: Fleet, jobs: Sequence[Compaction], hours: Sequence[Hour]) -> None:
     table, usd = Table("rule", "raw versions", "rows there", "to be read", "bytes", "LIST", "GET", "PUT"), 0.0
+    batches = 0
     failed: list[str] = []
     for job in jobs:
         raw, lake = job.raw, job.lake
@@ -183,10 +197,13 @@ def _forecast(fleet: Fleet, jobs: Sequence[Compaction], hours: Sequence[Hour]) -
             for hour in bar.track(hours, description=f"{job.rule.key}: hours looked at"):
                 with _noted(failed, job.rule, hour):
                     found.append(forecast_hour(raw, lake, job.rule, hour))
-        names = ("raw_versions", "rows", "missing", "missing_bytes", "list_requests", "missing", "put_requests")
+        names = ("raw_versions", "rows", "missing", "missing_bytes", "list_requests", "get_requests", "put_requests")
         table.add_row(job.rule.key, *(str(sum(getattr(each, name) for each in found)) for name in names))
-        usd += sum(fleet.requests_usd(each.missing, each.list_requests + each.put_requests) for each in found)
+        batches += sum(each.batches for each in found)
+        usd += sum(fleet.requests_usd(each.get_requests, each.list_requests + each.put_requests) for each in found)
     console.print(table)
+    if batches:
+        console.print(f"to be read are also the messages of {batches:,} batches")
     console.print(f"the requests would cost about {usd:.4f} USD; nothing was changed")
     _end(failed)
 

@@ -118,6 +118,11 @@ class Appending:
         self._spool = Spool(self.folder / "spool")
 
     @property
+    def last(self) -> int:
+        """The number of the last part that was seen or added; -1 where there is none."""
+        return self._next - 1
+
+    @property
     def pending(self) -> int:
         """Rows that no seen part holds."""
         return self._spool.rows

@@ -101,6 +101,10 @@ class Status(StrEnum):
     TOO_MANY_ELEMENTS = "too_many_elements"
     TOO_LARGE = "too_large"
     """Larger than AWS IoT could have written, and so never downloaded: the row has no payload."""
+    NO_RECORD = "no_record"
+    """Stands in a batch object and is no record of the rule: the payload is what stands there, null where that is too
+    long or cannot be unpacked.
+    """
     DEFECT = "defect"
     """Reading it failed in a way that nobody foresaw: the log has the traceback, and a rewrite by a repaired version
     reads it.

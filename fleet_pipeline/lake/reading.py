@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -268,7 +268,15 @@ def _last_key(rows: pa.Table) -> str:
     return str(rows["_key"][-1].as_py())
 
 
-def merged(files: Sequence[PartFile], columns: Sequence[str]) -> Iterator[pa.Table]:
+class Batched(Protocol):
+    """Rows that are read some at a time, in the order of their keys."""
+
+    def batches(self, columns: Sequence[str], rows: int = ..., size: int = ...) -> Iterator[pa.Table]:
+        """Yield some columns by batches of at most so many rows, and of about so many bytes."""
+        ...
+
+
+def merged(files: Sequence[Batched], columns: Sequence[str]) -> Iterator[pa.Table]:
     """Yield some columns of the rows that stand for versions in several parts, in the order of keys, a few megabytes at
     a time.
     """

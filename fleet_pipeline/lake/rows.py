@@ -56,6 +56,9 @@ BLOCK_ROWS = 8192
 processor's cache.
 """
 
+NO_RECORD = "0" * 16
+"""The `_version` of what is no record of a batch; no message's is, whose UUID says its own version there."""
+
 IDENTITY = 16
 """Characters of `_version` in the row that stands for a version, alone or as the first of its elements."""
 
@@ -113,11 +116,28 @@ def typed_again(origins: Sequence[pa.Array], payloads: Sequence[bytes | None], c
     blocks, but the rows of one version are never parted.
     """
     versions = pa.table([*origins, pa.array(payloads, pa.binary())], [*ORIGINS, "_payload"])
-    for messages, rows in _messages(payloads, contract):
+    for messages, rows in _messages(told(origins[-1], payloads), contract):
         yield _typed(versions if rows is None else _unrolled(versions, rows), messages, contract, rows)
 
 
-def taught(payloads: Sequence[bytes | None], contract: Contract) -> Evidence:
+class NoRecord:
+    """Stands for the payload of what is no message, however much it looks like one."""
+
+
+Payload = bytes | NoRecord | None
+_NO_RECORD = NoRecord()
+
+
+def told(versions: pa.Array | pa.ChunkedArray, payloads: Sequence[bytes | None]) -> Sequence[Payload]:
+    """Return payloads as they are to be read, by the `_version` of each."""
+    marks = pc.equal(versions, NO_RECORD)
+    if not pc.any(marks).as_py():
+        return payloads
+    pairs = zip(payloads, marks.to_pylist(), strict=True)
+    return [_NO_RECORD if is_none else payload for payload, is_none in pairs]
+
+
+def taught(payloads: Sequence[Payload], contract: Contract) -> Evidence:
     """Return what messages have beyond a contract, without making rows of them."""
     evidence = Evidence()
     for messages, rows in _messages(payloads, contract):
@@ -137,7 +157,7 @@ class _Rows(NamedTuple):
 
 
 def _messages(
-    payloads: Sequence[bytes | None], contract: Contract
+    payloads: Sequence[Payload], contract: Contract
 ) -> Iterator[tuple[Callable[[], Iterable[Judged]], _Rows | None]]:
     """Yield what payloads say, a message each; by blocks of rows, where one may have several."""
     form, hider = contract.form, Hider(contract.private)
@@ -163,7 +183,7 @@ def _messages(
 
 
 def _judgements(
-    payloads: Sequence[bytes | None], judge: Callable[[bytes], _Says], only: Callable[[Judged], _Says]
+    payloads: Sequence[Payload], judge: Callable[[bytes], _Says], only: Callable[[Judged], _Says]
 ) -> Iterator[_Says]:
     """Yield what each message says, or that it is too large.
 
@@ -171,7 +191,10 @@ def _judgements(
     """
     for payload in payloads:
         try:
-            says = only((Status.TOO_LARGE, {})) if payload is None else judge(payload)
+            if type(payload) is bytes:
+                says = judge(payload)
+            else:
+                says = only((Status.TOO_LARGE if payload is None else Status.NO_RECORD, {}))
         except _FORESEEN:
             raise
         except Exception as error:  # noqa: BLE001 (the outermost frame of a message)

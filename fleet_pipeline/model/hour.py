@@ -70,6 +70,10 @@ class Hour:
         """The hour after this one."""
         return type(self)(self.end)
 
+    @property
+    def before(self) -> Self:
+        """The hour before this one."""
+        return type(self)(self.start - timedelta(hours=1))
 
 @dataclass(frozen=True, slots=True, order=True)
 class Span:

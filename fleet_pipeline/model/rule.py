@@ -1,7 +1,9 @@
 """Rule: one topic rule, its topic, its name in AWS IoT, and the keys of its raw objects. Pure."""
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from fleet_pipeline.model.errors import InvalidName
@@ -23,6 +25,19 @@ For whoever reads many keys at once; see `parse_raw_key`.
 
 _UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _CLIENT_ID = "[a-zA-Z0-9:_-]{1,128}|n/a"  # clientid() is `n/a` for a message that did not come by MQTT
+BATCHES = "batches/"
+"""Where a rule's batch objects lie below its raw prefix: behind the digits of all other raw keys."""
+
+_BATCH_NAME = re.compile(
+    r"[0-9]{4}/[0-9]{2}/[0-9]{2}/[0-9]{2}/([a-zA-Z0-9_.-]{1,64})-([0-9]{1,6})-"
+    rf"([0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}-[0-9]{{2}}-[0-9]{{2}}-[0-9]{{2}})-({_UUID})(\.[a-z0-9.]{{1,16}})?"
+)
+_SELECT_ALL = re.compile(r"\s*SELECT\s+\*(?=\s|$)(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
+ENVELOPE = "SELECT encode(*, 'base64') AS p, timestamp() AS t, topic() AS k, clientid() AS c, newuuid() AS u"
+"""What a record of a batch says of its message: the bytes as they came, the time of receipt, topic, client id, and an
+identity by which a record that was delivered twice is known.
+"""
+
 RAW_NAME = re.compile(rf"([0-9]{{13}})(?:-({_UUID})(?:-({_CLIENT_ID}))?)?")
 _RULE_KEY = re.compile(r"[a-zA-Z0-9_]{1,64}")
 TOPIC_LEVEL = re.compile(r"[a-zA-Z0-9_-]{1,60}")
@@ -54,6 +69,19 @@ class RawName:
     millis: int
     uuid: str | None = None
     client_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class BatchName:
+    """What the key of a batch object says, as Amazon Data Firehose names it."""
+
+    millis: int
+    """When its oldest record came to the stream, to the second."""
+    uuid: str
+    stream: str
+    version: int = 1
+    """That of the stream's configuration."""
+    extension: str = ".gz"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -201,6 +229,27 @@ class Rule:
     def raw_key_form(self) -> re.Pattern[str]:
         """What `parse_raw_key` takes, whole. For whoever looks at many keys and asks no more than that."""
         return re.compile(re.escape(self.raw_prefix) + RAW_NAME.pattern)
+
+    @property
+    def batch_prefix(self) -> str:
+        """Where batch objects of the rule lie: `test-rule/rule1/batches/`."""
+        return f"{self.raw_prefix}{BATCHES}"
+
+    def batch_key(self, name: BatchName) -> str:
+        """Return the key that Firehose gives a batch object; the inverse of `parse_batch_key`."""
+        at = datetime.fromtimestamp(name.millis // 1000, UTC)
+        last = f"{name.stream}-{name.version}-{at:%Y-%m-%d-%H-%M-%S}-{name.uuid}{name.extension}"
+        return f"{self.batch_prefix}{at:%Y/%m/%d/%H}/{last}"
+
+    def parse_batch_key(self, key: str) -> BatchName | None:
+        """Return what a batch object's key says; None for a key that Firehose would never have given one."""
+        found = _BATCH_NAME.fullmatch(key.removeprefix(self.batch_prefix))
+        if not found:
+            return None
+        with suppress(ValueError):  # such as the 31st of February
+            at = datetime.strptime(found[3], "%Y-%m-%d-%H-%M-%S").replace(tzinfo=UTC)
+            return BatchName(int(at.timestamp()) * 1000, found[4], found[1], int(found[2]), found[5] or "")
+        return None
 
     def path(self, hour: Hour) -> str:
         """Return the hive partition of an hour below a generation of the lake: `rule=rule1/date=2026-11-23/hour=10`."""

@@ -19,14 +19,16 @@ from fleet_pipeline.assets.lake.verdicts import ERROR, WARN, Criterion, named, r
 from fleet_pipeline.assets.shared.failures import reported
 from fleet_pipeline.assets.shared.scope import Scope
 from fleet_pipeline.aws.store import Store
+from fleet_pipeline.lake.batches import BatchHour
 from fleet_pipeline.lake.containment import contained
-from fleet_pipeline.lake.fetching import RawHour, fetched
+from fleet_pipeline.lake.fetching import EXAMPLES, RawHour, fetched
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.ledger import UNCOMPACTED, Fault, Verdict
 from fleet_pipeline.lake.operations.compact_hour import remaining
 from fleet_pipeline.lake.reading import Identities, PartFile, opened
 from fleet_pipeline.lake.rows import identity
 from fleet_pipeline.lake.tombstones import Tombstones
+from fleet_pipeline.lake.workplace import workplace
 from fleet_pipeline.model.errors import CompactionError, FleetError
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.hour import Hour
@@ -87,14 +89,39 @@ def look(raw_store: Store, target: Lake, rule: Rule, hour: Hour) -> Seen:
     listed, fingerprint = RawHour(raw_store, rule, hour), 0
     for versions in listed.blocks():
         fingerprint += sum(int(identity(version), 16) for version in versions)
+    batches = BatchHour(raw_store, target, rule, hour)
     try:
-        files = [opened(target.store, part) for part in target.parts(rule, hour)]
+        parts = target.parts(rule, hour)
+        files = [opened(target.store, part) for part in parts]
         equal = not listed.versions or sum(file.fingerprint or 0 for file in files) == fingerprint
         uncompacted = 0 if equal else _missing(raw_store, target, rule, hour, files)
+        uncompacted += _missing_of_batches(batches, files, parts[-1].number if parts else -1)
+        messages = batches.noted_messages or batches.messages
     except CompactionError:
-        files, uncompacted = [], listed.versions
+        files, uncompacted, messages = [], listed.versions, 0
     held, rows = (sum(getattr(file, name) for file in files) for name in ("versions", "rows"))
-    return Seen(listed.versions, listed.bytes, held, rows, uncompacted, tuple(listed.foreign_examples))
+    foreign = (*listed.foreign_examples, *batches.foreign)[:EXAMPLES]
+    size = listed.bytes + batches.bytes
+    return Seen(listed.versions + messages, size, held, rows, uncompacted, foreign)
+
+
+def _missing_of_batches(batches: BatchHour, files: list[PartFile], part: int) -> int:
+    """Return how many messages of the hour have no row, in batches that nobody has read for it; where none has none,
+    it is noted.
+    """
+    if not (unread := batches.unread):
+        return 0
+    known, erased = Identities(), Tombstones.of(batches.lake.store, batches.lake.prefix)
+    for file in files:
+        known.add(file)
+    with workplace() as folder:
+        missing = sum(
+            erased.of_rows(known.without(rows)).num_rows for rows in batches.tables(unread, folder)
+        )
+    if not missing:
+        repeated = batches.messages if batches.noted_messages else 0  # of what came later all is there already
+        batches.note(unread, batches.messages - repeated, batches.doubled + repeated, part)
+    return missing
 
 
 def _missing(raw_store: Store, target: Lake, rule: Rule, hour: Hour, files: list[PartFile]) -> int:

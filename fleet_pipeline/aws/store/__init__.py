@@ -1,4 +1,4 @@
-"""What compaction needs of an object store, in four methods; `S3Store` is Amazon S3 and everything that speaks like it.
+"""What compaction needs of an object store, in a few methods; `S3Store` is Amazon S3 and everything that speaks like it.
 
 A key may hold several versions, and every version counts. Nothing here overwrites: a new object appears under a free
 key or not at all.
@@ -33,6 +33,13 @@ class Store(Protocol):
         """Yield the bytes of every version and its place among them, as they come.
 
         None among the versions has no place: it says that the next one is to be asked for after another body has come.
+        """
+        ...
+
+    def spans(self, wanted: Iterable[tuple[ObjectVersion, int, int] | None]) -> Iterator[tuple[int, bytes]]:
+        """Yield the bytes `[start, stop)` of versions and the place of each among them, as they come.
+
+        None has no place, as in `bodies`.
         """
         ...
 

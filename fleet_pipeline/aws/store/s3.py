@@ -115,6 +115,15 @@ class S3Store:
                 answer.body if answer.status in GOOD else self._done(answer, f"read {unquote_plus(request.path)}"),
             )
 
+    def spans(self, wanted: Iterable[tuple[ObjectVersion, int, int] | None]) -> Iterator[tuple[int, bytes]]:
+        """Yield the bytes `[start, stop)` of versions and the place of each among them, as they come, at one GET each.
+
+        None has no place, as in `bodies`.
+        """
+        places = count()
+        for request, answer in self._transfers.all(each and self._span(next(places), *each) for each in wanted):
+            yield request.mark, self._done(answer, f"read {unquote_plus(request.path)}")
+
     def read(self, key: str, start: int, stop: int) -> bytes:
         """Return the bytes `[start, stop)` of an object.
 
@@ -242,6 +251,13 @@ class S3Store:
         same = {"if-match": etag} if number == NULL_VERSION else None
         path, query = self._root + _quoted(key), f"versionId={_quoted_value(number)}"
         return _request((path, query, "GET", same, size, place, b"", UNSIGNED, etag.strip('"'), None, None))
+
+    def _span(self, place: int, version: ObjectVersion, start: int, stop: int) -> Request:
+        whole = self._get(place, version)
+        if (start, stop) == (0, version.size):
+            return whole
+        headers = {"range": f"bytes={start}-{stop - 1}"} | (whole.headers or {})
+        return whole._replace(headers=headers, expected_bytes=stop - start, etag="", span=(start, stop))
 
     def _done(self, answer: Answer, action: str) -> bytes:
         """Return the body of an answer that says yes."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from fleet_pipeline.aws.clients import Aws
 from fleet_pipeline.aws.store import S3Store, Store
+from fleet_pipeline.lake.batches import BatchHour
 from fleet_pipeline.lake.containment import contained
 from fleet_pipeline.lake.fetching import EXAMPLES, RawHour
 from fleet_pipeline.lake.layout import Lake
@@ -17,6 +18,7 @@ from fleet_pipeline.lake.listing import SPAN_VERSIONS, spans
 from fleet_pipeline.lake.operations.compact_hour import Compacted, Progress, Unit, compact_hour
 from fleet_pipeline.lake.operations.engine import Engine, Lost, engine
 from fleet_pipeline.lake.reading import Identities, opened
+from fleet_pipeline.lake.records import PIECE
 from fleet_pipeline.model.errors import FleetError, ProcessLost
 from fleet_pipeline.model.fleet import NEW_COLUMN_MESSAGES, Fleet
 from fleet_pipeline.model.form import Form
@@ -40,11 +42,22 @@ class Forecast:
     """Versions that would be read and become rows: one GET each."""
     missing_bytes: int
     list_requests: int
+    batches: int = 0
+    """Batch objects that would be read: how many messages they hold is known then."""
+    batch_pieces: int = 0
+    """GETs for them."""
+
+    @property
+    def get_requests(self) -> int:
+        """GETs of raw objects."""
+        return self.missing + self.batch_pieces
 
     @property
     def put_requests(self) -> int:
-        """Parts that would be written, at most one for some hours and none for a finished one."""
-        return 1 if self.missing else 0
+        """Parts that would be written, at most one for some hours and none for a finished one; for batches, one more,
+        and the note of which were read.
+        """
+        return (1 if self.missing else 0) + (2 if self.batches else 0)
 
 
 def forecast_hour(raw: Store, lake: Lake, rule: Rule, hour: Hour) -> Forecast:
@@ -61,8 +74,20 @@ def forecast_hour(raw: Store, lake: Lake, rule: Rule, hour: Hour) -> Forecast:
     for versions in listed.blocks():
         new = known.missing(versions)
         missing, missing_bytes = missing + len(new), missing_bytes + sum(version.size for version in new)
+    batches = BatchHour(raw, lake, rule, hour)
+    unread = [batch.version.size for batch in batches.unread]
     lists = raw.requests["LIST"] + lake.store.requests["LIST"] - asked
-    return Forecast(listed.versions, listed.bytes, listed.foreign, known.rows, missing, missing_bytes, lists)
+    return Forecast(
+        listed.versions + batches.noted_messages,
+        listed.bytes + batches.bytes,
+        listed.foreign + len(batches.foreign),
+        known.rows,
+        missing,
+        missing_bytes + sum(unread),
+        lists,
+        len(unread),
+        sum(-(-size // PIECE) for size in unread),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,20 +5,21 @@ meanwhile.
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 import pyarrow as pa
 
 from fleet_pipeline.aws.store import ObjectVersion, Store
+from fleet_pipeline.lake.batches import BatchHour
 from fleet_pipeline.lake.commit import Appending, ErasureBegun, GenerationBegun
-from fleet_pipeline.lake.fetching import RawHour, fetched
+from fleet_pipeline.lake.fetching import EXAMPLES, RawHour, fetched
 from fleet_pipeline.lake.layout import Lake
-from fleet_pipeline.lake.memory import garbage_seldom_sought
+from fleet_pipeline.lake.memory import blocks_of, garbage_seldom_sought
 from fleet_pipeline.lake.payload import Status
 from fleet_pipeline.lake.reading import Identities, opened
-from fleet_pipeline.lake.rows import blocks
+from fleet_pipeline.lake.rows import ORIGINS, blocks, typed_again
 from fleet_pipeline.lake.tombstones import Tombstones
 from fleet_pipeline.lake.workplace import workplace
 from fleet_pipeline.model.hour import Hour, Span
@@ -71,7 +72,7 @@ class Compacted:
     """What the lake holds of an hour now, and what it took."""
 
     raw_versions: int
-    """Versions of raw objects in the hour: so many must be held."""
+    """Versions of raw objects in the hour, and messages in batch objects, each counted once: so many must be held."""
     raw_bytes: int
     recovered_collisions: int
     """Versions that a later message of the same key had hidden."""
@@ -97,6 +98,14 @@ class Compacted:
     seconds: float
     erased: int = 0
     """Versions that came of vehicles that were erased: they became no rows."""
+    batches: int = 0
+    """Batch objects that were read."""
+    doubled: int = 0
+    """Records of batches beyond the first of a message, also of those that were read before."""
+    damaged: tuple[str, ...] = ()
+    """What is wrong with batches that could not be read to their end. Each has a row with the status `no_record`."""
+    strays: dict[str, int] = field(default_factory=dict)
+    """Batches with messages of hours in which nobody would have looked for them, by the hours. It is noted there."""
 
     @property
     def quarantined(self) -> int:
@@ -139,6 +148,7 @@ def compact_hour(  # noqa: PLR0913 (what, where, and how much of it)
         with suppress(GenerationBegun, ErasureBegun), workplace() as folder, garbage_seldom_sought:
             run = _Run(raw, lake, rule, hour, folder, coming, span)
             run.compact(on_progress)
+            run.note_batches()
             report = run.report()
             if not report.rows_added or lake.coming() == coming:
                 return report
@@ -171,6 +181,9 @@ class _Run:
         )
         self.rows_before = self.into.known.rows
         self.erased = 0
+        self.batches = BatchHour(self.raw, self.lake, self.rule, self.hour)
+        self.unread = self.batches.unread
+        self.known_before = 0
 
     def compact(self, on_progress: Callable[[Progress], None]) -> None:
         read = 0
@@ -182,6 +195,35 @@ class _Run:
                 self.into.add(made)
             on_progress(Progress(read, time.monotonic() - self.started, self.listed.share(last)))
         self.into.commit()
+        if self.unread:
+            self._compact_batches(read, there, on_progress)
+
+    def _compact_batches(self, read: int, there: list[Identities], on_progress: Callable[[Progress], None]) -> None:
+        """Add the messages of batches, as a part of their own: they lie in the order of their keys, as others do."""
+        messages = 0
+        for block in self.batches.tables(self.unread, self.folder):
+            messages += block.num_rows
+            rows = self.into.known.without(_held_rows(there, block))
+            self.known_before += block.num_rows - rows.num_rows
+            staying = self.into.erased.of_rows(rows)
+            self.erased += rows.num_rows - staying.num_rows
+            payloads = staying["_payload"].to_pylist()
+            for cut in blocks_of(payloads) if payloads else ():
+                origins = [staying[name].combine_chunks()[cut] for name in ORIGINS]
+                for made in typed_again(origins, payloads[cut], self.into.contract):
+                    self.into.add(made)
+            share = (block["_ts"][-1].value - self.hour.start_ms) / (self.hour.end_ms - self.hour.start_ms)
+            on_progress(Progress(read + messages, time.monotonic() - self.started, share))
+        self.into.commit()
+
+    def note_batches(self) -> None:
+        """Have it known which batches need not be read again for this hour."""
+        doubled = self.batches.doubled
+        # Of batches that came later, what is a row already was delivered twice; before, a run may have been stopped.
+        if self.batches.noted_messages:
+            doubled += self.known_before
+        messages = self.batches.messages - (self.known_before if self.batches.noted_messages else 0)
+        self.batches.note(self.unread, messages, doubled, self.into.last)
 
     def _remaining(
         self, versions: list[ObjectVersion], payloads: list[bytes | None]
@@ -203,11 +245,11 @@ class _Run:
         asked = self.raw.requests + self.lake.store.requests
         asked.subtract(self.asked_before)
         return Compacted(
-            raw_versions=self.listed.versions,
-            raw_bytes=self.listed.bytes,
+            raw_versions=self.listed.versions + self.batches.noted_messages,
+            raw_bytes=self.listed.bytes + self.batches.bytes,
             recovered_collisions=self.listed.collisions,
-            foreign_keys=self.listed.foreign,
-            foreign_examples=tuple(self.listed.foreign_examples),
+            foreign_keys=self.listed.foreign + len(self.batches.foreign),
+            foreign_examples=tuple([*self.listed.foreign_examples, *self.batches.foreign][:EXAMPLES]),
             held=self.into.known.versions,
             rows_before=self.rows_before,
             rows_added=self.into.statuses.total(),
@@ -221,6 +263,10 @@ class _Run:
             put_requests=asked["PUT"],
             seconds=time.monotonic() - self.started,
             erased=self.erased,
+            batches=len(self.unread),
+            doubled=self.batches.noted_doubles,
+            damaged=tuple(self.batches.damaged),
+            strays=dict(self.batches.strays),
         )
 
 
@@ -242,3 +288,14 @@ def _held(there: list[Identities], versions: list[ObjectVersion]) -> list[Object
         lacking = {(version.key, version.id) for version in known.missing(versions)}
         versions = [version for version in versions if (version.key, version.id) not in lacking]
     return versions
+
+
+def _held_rows(there: list[Identities], rows: pa.Table) -> pa.Table:
+    """Return those of some rows that each of some generations holds."""
+    for known in there:
+        lacking = known.without(rows)
+        if lacking.num_rows:
+            pairs = set(zip(lacking["_key"].to_pylist(), lacking["_version"].to_pylist(), strict=True))
+            every = zip(rows["_key"].to_pylist(), rows["_version"].to_pylist(), strict=True)
+            rows = rows.filter(pa.array([pair not in pairs for pair in every], pa.bool_()))
+    return rows

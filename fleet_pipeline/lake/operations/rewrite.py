@@ -22,7 +22,7 @@ from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.learning import Evidence
 from fleet_pipeline.lake.memory import blocks_of, garbage_seldom_sought
 from fleet_pipeline.lake.reading import PartFile, merged, opened
-from fleet_pipeline.lake.rows import BLOCK_ROWS, ORIGINS, Block, taught, typed_again
+from fleet_pipeline.lake.rows import BLOCK_ROWS, ORIGINS, Block, taught, told, typed_again
 from fleet_pipeline.lake.workplace import workplace
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.rule import Rule
@@ -63,7 +63,7 @@ def learnt(old: Lake, contract: Contract, rule: Rule, hour: Hour) -> Evidence:
     evidence = Evidence()
     with garbage_seldom_sought:
         for block in _versions(_files(old, rule, hour)):
-            evidence.add(taught(block["_payload"].to_pylist(), contract))
+            evidence.add(taught(told(block["_version"], block["_payload"].to_pylist()), contract))
     return evidence
 
 

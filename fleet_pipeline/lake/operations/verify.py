@@ -9,15 +9,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
+from pathlib import Path
 from typing import TextIO
 
 import pyarrow as pa
 
 from fleet_pipeline.aws.store import NULL_VERSION, ObjectVersion, Purgeable, Store
+from fleet_pipeline.lake.batches import BatchHour
 from fleet_pipeline.lake.fetching import RawHour, fetched
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.operations.compact_hour import remaining
 from fleet_pipeline.lake.reading import IDENTITY_COLUMNS, Identities, opened
+from fleet_pipeline.lake.records import Batch
 from fleet_pipeline.lake.rows import identity
 from fleet_pipeline.lake.tombstones import Tombstones
 from fleet_pipeline.lake.workplace import workplace
@@ -37,6 +40,7 @@ class Verified:
     """What a comparison of an hour's raw versions with its rows found."""
 
     versions: int
+    """Versions of raw objects, and messages of batches."""
     rows: int
     missing: int
     """Versions without a row."""
@@ -50,6 +54,8 @@ class Verified:
     """Keys of versions that are missing or altered."""
     erased: int = 0
     """Versions of vehicles that were erased, which have no row and are to have none."""
+    objects: int = 0
+    """Versions of raw objects that are a message each."""
 
     @property
     def passed(self) -> bool:
@@ -60,7 +66,7 @@ class Verified:
 def verify_hour(
     raw: Store, lake: Lake, rule: Rule, hour: Hour, proven: Callable[[ObjectVersion], None] = lambda _: None
 ) -> Verified:
-    """Return what a comparison finds, at one GET for each raw version.
+    """Return what a comparison finds, at one GET for each raw version, and some for each batch.
 
     Changes nothing. Rows whose raw objects were purged are no fault.
 
@@ -76,6 +82,14 @@ def verify_hour(
                 proven(version)
             if verdict in {MISSING, ALTERED} and len(examples) < EXAMPLES:
                 examples.append(version.key)
+    objects = found.total()
+    with workplace() as folder:
+        batches = BatchHour(raw, lake, rule, hour)
+        for block in batches.tables(batches.listed, folder):
+            for key, verdict in _verdicts_of_rows(held, block, erased):
+                found[verdict] += 1
+                if verdict in {MISSING, ALTERED} and len(examples) < EXAMPLES:
+                    examples.append(key)
     return Verified(
         found.total(),
         held.rows,
@@ -85,6 +99,7 @@ def verify_hour(
         found[WITHOUT_PAYLOAD],
         tuple(examples),
         found[ERASED],
+        objects,
     )
 
 
@@ -101,7 +116,8 @@ class Purged:
 def purge_hour(raw: Purgeable, lake: Lake, rule: Rule, hour: Hour, *, now: datetime) -> Purged:
     """Delete the raw versions of an hour, by version id, after the hour passed verification just now. Its rows stay.
 
-    Exactly those versions are deleted whose bytes were compared with their rows in this very call. A second time finds
+    Exactly those versions are deleted whose bytes were compared with their rows in this very call. Of batches those
+    go that begin in the hour and of which every message was compared, also those of other hours. A second time finds
     nothing. Raises NotVerified, and deletes nothing, when the hour is not over, when any version of it is missing,
     altered or doubled in the lake, or while readers are about to use, or use by now, another generation of the table
     than this one.
@@ -124,8 +140,42 @@ def purge_hour(raw: Purgeable, lake: Lake, rule: Rule, hour: Hour, *, now: datet
                 partition,
                 "a new generation of the table is being written, or readers use it by now: end the rewrite first",
             )
+        own = [batch for batch in BatchHour(raw, lake, rule, hour).listed if batch.hour == hour]
+        for batch in _proven_batches(raw, lake, (rule, hour), own, folder):
+            proven.add(batch.version)
         raw.delete(proven)
-        return Purged(proven.count, proven.bytes, verified.versions - proven.count)
+        return Purged(proven.count, proven.bytes, verified.objects + len(own) - proven.count)
+
+
+def _proven_batches(
+    raw: Store, lake: Lake, place: tuple[Rule, Hour], own: Sequence[Batch], folder: Path
+) -> list[Batch]:
+    """Return those of some batches of which every message has a row with its bytes, in whatever hour."""
+    rule, hour = place
+    looks = [BatchHour(raw, lake, rule, hour)]
+    unproven = _unproven(looks[0], own, folder)
+    touched = {other for batch in own for other in looks[0].read[batch.id].hours} - {hour.partition_key}
+    for other in sorted(touched):
+        looks.append(BatchHour(raw, lake, rule, Hour.parse(other)))
+        unproven |= _unproven(looks[-1], own, folder)
+    kept = {
+        batch.id
+        for look in (looks if unproven else [])
+        for batch, rows in look.unsorted(own)
+        if not unproven.isdisjoint(rows["_key"].to_pylist())
+    }
+    return [batch for batch in own if batch.id not in kept]
+
+
+def _unproven(look: BatchHour, own: Sequence[Batch], folder: Path) -> set[str]:
+    """Return the keys of messages of an hour, in some batches, of which no row has the bytes."""
+    held, erased = _held(look.lake, look.rule, look.hour), Tombstones.of(look.lake.store, look.lake.prefix)
+    return {
+        key
+        for block in look.tables(own, folder)
+        for key, verdict in _verdicts_of_rows(held, block, erased)
+        if verdict not in {SAME, ERASED}
+    }
 
 
 class _Proven:
@@ -187,3 +237,21 @@ def _is_of(digest: bytes, rule: Rule, version: ObjectVersion, payload: bytes, er
     if digest == sha256(payload).digest():
         return True
     return any(sha256(rest or b"").digest() == digest for _, rest in remaining(erased, rule, [version], [payload]))
+
+
+def _verdicts_of_rows(held: Identities, rows: pa.Table, erased: Tombstones) -> Iterator[tuple[str, str]]:
+    """Yield the key of each message of a batch, and what is found of its row."""
+    keys, versions = rows["_key"].to_pylist(), rows["_version"].to_pylist()
+    digests = {row[:2]: row[2] for row in held.of_keys(keys)}
+    payloads = rows["_payload"].to_pylist()
+    for place, (key, version, payload) in enumerate(zip(keys, versions, payloads, strict=True)):
+        row, found = rows.slice(place, 1), (key, version)
+        if payload is not None and digests.get(found) == sha256(payload).digest():
+            yield key, SAME
+        elif found not in digests:
+            yield key, MISSING if erased.of_rows(row).num_rows else ERASED
+        elif payload is None:
+            yield key, WITHOUT_PAYLOAD
+        else:
+            rest = erased.of_rows(row)["_payload"].to_pylist()
+            yield key, SAME if [sha256(each or b"").digest() for each in rest] == [digests[found]] else ALTERED

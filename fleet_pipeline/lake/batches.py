@@ -1,0 +1,275 @@
+"""Batch objects: many messages each, as Amazon Data Firehose writes them; read as the messages of an hour, in the order
+of their keys, each once.
+
+A record of a batch is an envelope (`model/rule.ENVELOPE`). Its message has the key that it would have had as an object
+of its own, `{raw prefix}{receipt time}-{u}`, and a `_version` that follows from `u`: so a record that was delivered
+twice is the same row, whatever object it came in. What is no such record is a row, too, of the hour in which its object
+begins, with the status `no_record`.
+
+An object's name holds the time of its oldest record, so an hour's objects are those that begin from `LONGEST` before it
+to `DELAY` after it. A record that lies elsewhere is noted in the lake for the hour that it belongs to.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fleet_pipeline.aws.store import Store
+from fleet_pipeline.lake.layout import Lake
+from fleet_pipeline.lake.records import Batch, Records, Runs, no_records, records_of, table
+from fleet_pipeline.lake.rows import BLOCK_ROWS
+from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.rule import Rule
+
+LONGEST = timedelta(seconds=960)
+"""How long after its oldest record a batch may still take one: Firehose's longest buffer, and a minute for clocks.
+
+Source: Amazon Data Firehose, API_BufferingHints.
+"""
+
+DELAY = timedelta(seconds=300)
+"""How long a record may need from AWS IoT, which repeats what failed, to its stream."""
+
+@dataclass(slots=True)
+class Read:
+    """What was read of one batch."""
+
+    first_ms: int = 10**13
+    last_ms: int = 0
+    """The receipt times of its messages, of all hours."""
+    hours: set[str] = field(default_factory=set)
+    """The hours of its messages, by their partition keys."""
+    no_records: int = 0
+    damage: str = ""
+    """Why it could not be read to its end; nothing where it could."""
+
+    def touches(self, hour: Hour) -> bool:
+        """Whether some of its messages may be of an hour."""
+        return self.first_ms < hour.end_ms and self.last_ms >= hour.start_ms
+
+
+@dataclass
+class BatchHour:
+    """The batch objects that may hold messages of an hour, and what was counted while they were read."""
+
+    store: Store
+    lake: Lake
+    rule: Rule
+    hour: Hour
+    listed: list[Batch] = field(default_factory=list)
+    """All of them."""
+    foreign: list[str] = field(default_factory=list)
+    """Keys among theirs that are not of the form that Firehose writes. They are not read."""
+    read: dict[str, Read] = field(default_factory=dict)
+    """What was read of each batch, by its id."""
+    messages: int = 0
+    """Messages of the hour, each counted once; what is no record among them."""
+    doubled: int = 0
+    """Records beyond the first of a message."""
+    strays: Counter[str] = field(default_factory=Counter)
+    """Messages of hours of which nobody would look for them in their batch, by the hours."""
+
+    def __post_init__(self) -> None:
+        """List them: one request for a thousand, and one for what is noted of the hour."""
+        start, end = self.hour.start - LONGEST, self.hour.end + DELAY
+        first, last = (f"{self.rule.batch_prefix}{at:%Y/%m/%d/%H}" for at in (start - _FOLDER, end + 2 * _FOLDER))
+        for page in self.store.versions(self.rule.batch_prefix, first, last):
+            for version in page:
+                name = self.rule.parse_batch_key(version.key)
+                if name is None:
+                    if f"/{self.hour.start:%Y/%m/%d/%H}/" in version.key:
+                        self.foreign.append(version.key)
+                elif int(start.timestamp()) * 1000 <= name.millis < int(end.timestamp()) * 1000:
+                    self.listed.append(Batch(version, name))
+        self._noted = Noted(self.lake, self.rule, self.hour)
+        known = {batch.id for batch in self.listed}
+        self.listed += [batch for batch in self._noted.strays(self.store) if batch.id not in known]
+
+    @property
+    def unread(self) -> list[Batch]:
+        """The batches of which it is not known that all of the hour's messages are rows."""
+        if not self.listed:
+            return []
+        done = self._noted.done
+        left = [batch for batch in self.listed if batch.id not in done]
+        others: dict[str, Read] = {}
+        if any(batch.hour != self.hour for batch in left):
+            for near in (self.hour.before, self.hour.next):
+                others |= Noted(self.lake, self.rule, near).done
+        return [
+            batch
+            for batch in left
+            if batch.hour == self.hour
+            or batch.id not in others
+            or others[batch.id].touches(self.hour)
+        ]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all batches that begin in the hour."""
+        return sum(each.version.size for each in self.listed if each.hour == self.hour)
+
+    @property
+    def noted_messages(self) -> int:
+        """Messages of the hour in batches that were read before."""
+        return self._noted.messages if self.listed else 0
+
+    @property
+    def noted_doubles(self) -> int:
+        """Records beyond the first of a message, in batches that were read before."""
+        return self._noted.doubled if self.listed else 0
+
+    @property
+    def damaged(self) -> list[str]:
+        """What is wrong with batches that could not be read to their end, in words."""
+        keys = {batch.id: batch.version.key for batch in self.listed}
+        return [f"{keys[each]}: {found.damage}" for each, found in self.read.items() if found.damage]
+
+    def tables(self, batches: Sequence[Batch], folder: Path) -> Iterator[pa.Table]:
+        """Yield the hour's messages that some batches hold, each once, in the order of keys, a block at a time.
+
+        Messages of other hours where nobody would look for them are noted there before the first is yielded.
+        """
+        runs = Runs(folder)
+        for _, rows in self.unsorted(batches):
+            runs.add(rows)
+        yield from self._each_once(runs.merged())
+
+    def unsorted(self, batches: Sequence[Batch]) -> Iterator[tuple[Batch, pa.Table]]:
+        """Yield the hour's messages that some batches hold, as they stand there, with the batch of each."""
+        reading = ""
+        for batch, records in records_of(self.store, self.rule, batches):
+            if batch.id != reading:
+                reading, self.read[batch.id] = batch.id, Read()
+            yield from ((batch, rows) for rows in self._of_hour(batch, records))
+
+    def note(self, batches: Sequence[Batch], messages: int, doubled: int, part: int) -> None:
+        """Have it known that all of the hour's messages in some batches are rows, while the hour has part `part`."""
+        if batches:
+            self._noted.add({each.id: self.read.get(each.id, Read()) for each in batches}, messages, doubled, part)
+
+    def _of_hour(self, batch: Batch, found: Records) -> Iterator[pa.Table]:
+        read = self.read[batch.id]
+        if found.good:
+            rows = table(self.rule, found.good)
+            millis = rows["_ts"].cast(pa.int64())
+            extent = pc.min_max(millis).as_py()
+            read.first_ms, read.last_ms = min(read.first_ms, extent["min"]), max(read.last_ms, extent["max"])
+            read.hours |= _hours(millis)
+            if extent["min"] < self.hour.start_ms or extent["max"] >= self.hour.end_ms:
+                inside = pc.and_(pc.greater_equal(millis, self.hour.start_ms), pc.less(millis, self.hour.end_ms))
+                self._note_strays(batch, millis.filter(pc.invert(inside)))
+                rows = rows.filter(inside)
+            yield rows
+        lost = [*found.bad, *([None] if found.damage else [])]
+        read.damage = read.damage or found.damage
+        first, read.no_records = read.no_records, read.no_records + len(lost)
+        if lost and batch.hour == self.hour:
+            yield no_records(self.rule, batch, lost, first)
+
+    def _note_strays(self, batch: Batch, millis: pa.ChunkedArray) -> None:
+        for hour in map(Hour.parse, sorted(_hours(millis))):
+            if not _begins_near(batch, hour):
+                if hour.partition_key not in self.strays:
+                    Noted(self.lake, self.rule, hour).add_stray(batch)
+                self.strays[hour.partition_key] += 1
+
+    def _each_once(self, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+        last = ("", "")
+        for table in tables:
+            pairs = pc.binary_join_element_wise(table["_key"], table["_version"], " ").combine_chunks()
+            fresh = pc.not_equal(pairs[1:], pairs[:-1])
+            if fresh.false_count or pairs[0].as_py() == " ".join(last):
+                first = pairs[0].as_py() != " ".join(last)
+                kept = table.filter(pa.concat_arrays([pa.array([first]), fresh]))
+                self.doubled += table.num_rows - kept.num_rows
+            else:
+                kept = table
+            last = (table["_key"][-1].as_py(), table["_version"][-1].as_py())
+            self.messages += kept.num_rows
+            for start in range(0, kept.num_rows, BLOCK_ROWS):
+                yield kept.slice(start, BLOCK_ROWS)
+
+
+_FOLDER = timedelta(hours=1)
+"""What is listed beyond an hour's own folders: nobody says that a folder's hour is that of the name."""
+
+
+def _hours(millis: pa.ChunkedArray) -> set[str]:
+    """Return the hours of some instants."""
+    return {
+        Hour.of_millis(each * _HOUR_MS).partition_key for each in pc.unique(pc.divide(millis, _HOUR_MS)).to_pylist()
+    }
+
+
+_HOUR_MS = 3_600_000
+
+
+def _begins_near(batch: Batch, hour: Hour) -> bool:
+    """Whether whoever reads an hour finds a batch by its name."""
+    before, after = (int(each.total_seconds()) * 1000 for each in (LONGEST, DELAY))
+    return hour.start_ms - before <= batch.name.millis < hour.end_ms + after
+
+
+class Noted:
+    """What the lake holds of the batches of an hour: which of them were read, and which lie where nobody looks."""
+
+    def __init__(self, lake: Lake, rule: Rule, hour: Hour) -> None:
+        self._lake, self._rule, self._hour = lake, rule, hour
+        self._folder = f"{lake.prefix}/_batches/v{lake.generation}/{rule.path(hour)}/"
+        self._strays = f"{lake.prefix}/_batches/strays/{rule.path(hour)}/"
+        self._found: dict[str, Read] | None = None
+        self._next = 0
+        self.messages = self.doubled = 0
+
+    @property
+    def done(self) -> dict[str, Read]:
+        """The batches of which all of the hour's messages are rows, as long as the parts are there that were then."""
+        if self._found is None:
+            self._found = {}
+            live = [each for page in self._lake.store.versions(self._folder) for each in page if each.latest]
+            self._next = len(live)
+            parts = self._lake.parts(self._rule, self._hour) if live else []
+            last = parts[-1].number if parts else -1
+            for version in live:
+                said = json.loads(self._lake.store.read(version.key, 0, version.size))
+                if said["part"] <= last:
+                    self._found |= {name: Read(*extent) for name, extent in said["batches"].items()}
+                    self.messages += said["messages"]
+                    self.doubled += said["doubled"]
+        return self._found
+
+    def add(self, batches: dict[str, Read], messages: int, doubled: int, part: int) -> None:
+        """Note some that were read. Others may be noting, too."""
+        said = {
+            "part": part,
+            "messages": messages,
+            "doubled": doubled,
+            "batches": {name: [read.first_ms, read.last_ms] for name, read in batches.items()},
+        }
+        self.done  # noqa: B018 (says which number is next)
+        while not self._lake.store.put_new(f"{self._folder}{self._next:05d}.json", json.dumps(said).encode()):
+            self._next += 1
+        self.done.update(batches)
+        self._next += 1
+        self.messages += messages
+        self.doubled += doubled
+
+    def add_stray(self, batch: Batch) -> None:
+        """Note a batch that has messages of the hour and begins elsewhere."""
+        self._lake.store.put_new(f"{self._strays}{batch.id}.json", json.dumps(batch.version.key).encode())
+
+    def strays(self, raw: Store) -> Iterator[Batch]:
+        """Yield those batches, as far as they are there."""
+        listed = [each for page in self._lake.store.versions(self._strays) for each in page if each.latest]
+        keys = sorted({json.loads(self._lake.store.read(each.key, 0, each.size)) for each in listed})
+        for key in keys:
+            name = self._rule.parse_batch_key(key)
+            for page in raw.versions(key) if name else ():
+                yield from (Batch(version, name) for version in page if version.key == key and name)

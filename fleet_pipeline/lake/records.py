@@ -1,0 +1,381 @@
+"""The records of batch objects, unpacked, told apart and read, a megabyte at a time; sorted on disk where they are many.
+
+A record of a batch is an envelope (`model/rule.ENVELOPE`), a line each, or one right after another. Objects are gzip or
+plain, whatever their names say.
+"""
+
+import json
+import re
+import zlib
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import NAMESPACE_OID, uuid5
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fleet_pipeline.aws.store import ObjectVersion, Store
+from fleet_pipeline.lake.memory import Used
+from fleet_pipeline.lake.reading import merged
+from fleet_pipeline.lake.rows import HEAD, LARGEST, NO_RECORD, ORIGINS, identity
+from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.rule import BatchName, Rule
+
+PIECE = 8 * 1024 * 1024
+"""Bytes of an object that are fetched by one request."""
+
+AHEAD = 6
+"""Pieces that are on their way, or wait for one before them."""
+
+CHUNK = 1024 * 1024
+"""Bytes of records that are read at once, unpacked."""
+
+LONGEST_RECORD = LARGEST * 4 // 3 + 4096
+"""Bytes of an envelope. What goes on for longer without an end is no record."""
+
+RUN_BYTES = 32 * 1024 * 1024
+"""Bytes of messages that are sorted at once. More lie on disk, in sorted runs that are merged as they are read."""
+
+COLUMNS = [*ORIGINS, "_payload"]
+_SCHEMA = pa.schema([HEAD.field(name) for name in COLUMNS])
+_UUID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_UUIDS = f"^{_UUID.pattern}$"
+_FIRST_MS, _LAST_MS = 10**12, 10**13
+"""Instants of 13 digits, as in every raw key."""
+
+_GZIP = b"\x1f\x8b"
+
+
+class Envelope(msgspec.Struct, gc=False):
+    """A record: a message and where it came from."""
+
+    p: bytes
+    """The payload, which is Base64 in the record."""
+    t: int
+    """When AWS IoT received it, in milliseconds since 1970."""
+    k: str
+    """Its topic."""
+    u: str
+    """A UUID."""
+    c: str | None = None
+    """The client id."""
+
+
+_ENVELOPES = msgspec.json.Decoder(Envelope)
+_ANY = json.JSONDecoder()
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A version of a batch object."""
+
+    version: ObjectVersion
+    name: BatchName
+
+    @property
+    def id(self) -> str:
+        """A text that no other batch of the rule has."""
+        return str(uuid5(NAMESPACE_OID, f"{self.version.key} {identity(self.version)}"))
+
+    @property
+    def hour(self) -> Hour:
+        """The hour in which it begins."""
+        return Hour.of_millis(self.name.millis)
+
+
+@dataclass(slots=True)
+class Records:
+    """Some records of a batch."""
+
+    good: list[Envelope] = field(default_factory=list)
+    bad: list[bytes | None] = field(default_factory=list)
+    """What is no record of the rule; None for what is too long to be kept."""
+    damage: str = ""
+    """Why no more come, where the object does not end here."""
+
+
+class Damaged(Exception):
+    """An object cannot be read to its end."""
+
+
+def records_of(store: Store, rule: Rule, batches: Sequence[Batch]) -> Iterator[tuple[Batch, Records]]:
+    """Yield the records of some batches, a few thousand at a time; of a batch without any, none, once."""
+    topics = _Topics(rule)
+    for batch, pieces in _fetched(store, batches):
+        try:
+            for lines in lines_of(pieces):
+                yield batch, _read(lines, topics)
+        except Damaged as damage:
+            yield batch, Records(damage=str(damage))
+        yield batch, Records()
+
+
+def lines_of(pieces: Iterator[bytes]) -> Iterator[list[bytes]]:
+    """Yield the lines of an object, or what stands one right after another in a line, a megabyte at a time.
+
+    Raises Damaged where the object cannot be unpacked, once what comes before was yielded, but for half a line.
+    """
+    rest = b""
+    for text in _unpacked(pieces):
+        whole, newline, rest = (rest + text).rpartition(b"\n")
+        if newline:
+            yield whole.split(b"\n")
+        if len(rest) > LONGEST_RECORD:
+            several, rest = _one_after_another(rest)
+            yield several
+    if rest:
+        yield [rest]
+
+
+class _Topics(dict[str, bool]):
+    """Whether the rule reads a topic, by the topic."""
+
+    def __init__(self, rule: Rule) -> None:
+        super().__init__()
+        self._rule = rule
+
+    def __missing__(self, topic: str) -> bool:
+        found = self._rule.reads(topic)
+        if len(self) < _TOPICS:
+            self[topic] = found
+        return found
+
+
+_TOPICS = 100_000
+"""Topics of which is remembered whether the rule reads them."""
+
+
+def _fetched(store: Store, batches: Sequence[Batch]) -> Iterator[tuple[Batch, Iterator[bytes]]]:
+    """Yield batches with their bytes, a piece after another, while further pieces are on their way."""
+    asked, given, came = 0, 0, dict[int, bytes]()
+
+    def spans() -> Iterator[tuple[ObjectVersion, int, int] | None]:
+        nonlocal asked
+        for batch in batches:
+            for start in range(0, batch.version.size, PIECE):
+                while asked - given >= AHEAD:
+                    yield None
+                asked += 1
+                yield batch.version, start, min(start + PIECE, batch.version.size)
+
+    landing = store.spans(spans())
+
+    def pieces(batch: Batch) -> Iterator[bytes]:
+        nonlocal given
+        for _ in range(0, batch.version.size, PIECE):
+            while given not in came:
+                place, body = next(landing)
+                came[place] = body
+            given += 1
+            yield came.pop(given - 1)
+
+    for batch in batches:
+        mine = pieces(batch)
+        yield batch, mine
+        for _ in mine:  # of a damaged batch what is left is passed over
+            pass
+
+
+def _unpacked(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield an object's text by chunks. Raises Damaged."""
+    unpack = None
+    for number, piece in enumerate(pieces):
+        if number == 0 and piece[:2] == _GZIP:
+            unpack = zlib.decompressobj(31)
+        if unpack is None:
+            yield from (piece[start : start + CHUNK] for start in range(0, len(piece), CHUNK))
+            continue
+        left = piece
+        while left:
+            if unpack.eof:  # one gzip after another is a gzip
+                unpack = zlib.decompressobj(31)
+            try:
+                text = unpack.decompress(left, CHUNK)
+            except zlib.error as error:
+                raise Damaged(f"it cannot be unpacked: {error}") from error
+            if text:
+                yield text
+            left = unpack.unused_data if unpack.eof else unpack.unconsumed_tail
+    if unpack is not None:
+        while not unpack.eof and (text := unpack.decompress(b"", CHUNK)):
+            yield text
+        if not unpack.eof:
+            raise Damaged("it ends in the middle of a gzip")
+
+
+def _read(lines: list[bytes], topics: _Topics) -> Records:
+    """Return what some lines say."""
+    try:
+        found = _ENVELOPES.decode_lines(b"\n".join(lines))
+    except (RecursionError, ValueError):  # msgspec's errors are ValueErrors
+        return _read_each(lines, topics)
+    return Records(found) if len(found) == len(lines) and _are_sound(found, topics) else _read_each(lines, topics)
+
+
+def _are_sound(found: Sequence[Envelope], topics: _Topics) -> bool:
+    if not found:
+        return True
+    uuids = pa.array([each.u for each in found], pa.string())
+    times = [each.t for each in found]
+    return bool(
+        _FIRST_MS <= min(times)
+        and max(times) < _LAST_MS
+        and pc.all(pc.match_substring_regex(uuids, _UUIDS)).as_py()
+        and all(topics[each] for each in {each.k for each in found})
+        and max(len(each.p) for each in found) <= LARGEST
+    )
+
+
+def _read_each(lines: list[bytes], topics: _Topics) -> Records:
+    found = Records()
+    for line in lines:
+        for text in _told_apart(line):
+            if (envelope := _envelope(text, topics)) is not None:
+                found.good.append(envelope)
+            elif text.strip():
+                found.bad.append(text if len(text) <= LARGEST else None)
+    return found
+
+
+def _envelope(text: bytes, topics: _Topics) -> Envelope | None:
+    try:
+        found = _ENVELOPES.decode(text)
+    except (RecursionError, ValueError):  # msgspec's errors are ValueErrors
+        return None
+    is_sound = _FIRST_MS <= found.t < _LAST_MS and _UUID.fullmatch(found.u) and topics[found.k]
+    return found if is_sound and len(found.p) <= LARGEST else None
+
+
+def _told_apart(line: bytes) -> list[bytes]:
+    """Return what stands in a line: one record as a rule, or several one right after another."""
+    if line.count(b"{") < 2:  # noqa: PLR2004 (two objects)
+        return [line]
+    several, rest = _one_after_another(line)
+    return [*several, *([rest] if rest else [])] or [line]
+
+
+def _one_after_another(text: bytes) -> tuple[list[bytes], bytes]:
+    """Return the JSON objects at the beginning of a text, and what follows them; all of it as one where there is none
+    and it is too long.
+    """
+    found, start = list[bytes](), 0
+    said = text.decode("latin-1")  # a character for each byte: objects end where they end in UTF-8, too
+    while start < len(said):
+        try:
+            _, stop = _ANY.raw_decode(said, start)
+        except (RecursionError, ValueError):
+            break
+        found.append(text[start:stop])
+        start = stop
+    rest = text[start:]
+    if not found and len(rest) > LONGEST_RECORD:
+        return [rest], b""
+    return found, rest
+
+
+def table(rule: Rule, found: Sequence[Envelope]) -> pa.Table:
+    """Return messages as rows of which is not yet known what their payloads say."""
+    uuids, times = pa.array([each.u for each in found], pa.string()), pa.array([each.t for each in found], pa.int64())
+    keys = pc.binary_join_element_wise(
+        pa.scalar(rule.raw_prefix), pc.cast(times, pa.string()), pa.scalar("-"), uuids, pa.scalar("")
+    )
+    # The separator is the last argument.
+    return pa.table(
+        [
+            keys,
+            pc.cast(times, _SCHEMA.field("_ts").type),
+            pa.array([each.k for each in found], pa.string()),
+            pa.array([each.c for each in found], pa.string()),
+            pc.binary_join_element_wise(
+                pc.utf8_slice_codeunits(uuids, 0, 8),
+                pc.utf8_slice_codeunits(uuids, 9, 13),
+                pc.utf8_slice_codeunits(uuids, 14, 18),
+                "",
+            ),
+            pa.array([each.p for each in found], pa.binary()),
+        ],
+        schema=_SCHEMA,
+    )
+
+
+def no_records(rule: Rule, batch: Batch, found: Sequence[bytes | None], first: int) -> pa.Table:
+    """Return rows of what is no record, from the number `first` in its batch on; they are of the instant at which the
+    batch begins.
+    """
+    names = [uuid5(NAMESPACE_OID, f"{batch.id} {number}") for number in range(first, first + len(found))]
+    count = len(found)
+    return pa.table(
+        [
+            [f"{rule.raw_prefix}{batch.name.millis:013d}-{name}" for name in names],
+            pa.array([batch.name.millis] * count, pa.int64()).cast(_SCHEMA.field("_ts").type),
+            pa.nulls(count, pa.string()),
+            pa.nulls(count, pa.string()),
+            [NO_RECORD] * count,
+            pa.array(found, pa.binary()),
+        ],
+        schema=_SCHEMA,
+    )
+
+
+class Runs:
+    """Messages, sorted by key and version, in files of a folder where they are many."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._held: list[pa.Table] = []
+        self._bytes = 0
+        self._runs: list[_Run] = []
+
+    def add(self, rows: pa.Table) -> None:
+        """Take rows, in any order."""
+        if rows.num_rows:
+            self._held.append(rows)
+            self._bytes += rows.nbytes
+            if self._bytes >= RUN_BYTES:
+                self._end()
+
+    def merged(self) -> Iterator[pa.Table]:
+        """Yield all of them in their order, some megabytes at a time."""
+        if self._held:
+            self._end()
+        if self._runs:
+            yield from merged(self._runs, COLUMNS)
+
+    def _end(self) -> None:
+        rows = pa.concat_tables(self._held).sort_by([("_key", "ascending"), ("_version", "ascending")])
+        self._runs.append(_Run(self._folder / f"run-{len(self._runs):05d}", rows))
+        self._held, self._bytes = [], 0
+
+
+class _Run:
+    """Sorted rows in a file."""
+
+    def __init__(self, path: Path, rows: pa.Table) -> None:
+        self._path = path
+        each = max(1, _SMALL_BATCH * rows.num_rows // max(1, rows.nbytes))
+        with (
+            pa.OSFile(str(path), "wb") as file,
+            pa.ipc.new_file(file, _SCHEMA, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer,
+        ):
+            writer.write_table(rows, max_chunksize=each)
+
+    def batches(self, columns: Sequence[str], rows: int = 0, size: int = 0) -> Iterator[pa.Table]:  # noqa: ARG002 (as a part's)
+        """Yield the rows, some of them at a time, of about so many bytes."""
+        used = Used()
+        with pa.OSFile(str(self._path), "rb") as source:  # not mapped: the pages of a map count as memory in use
+            file = pa.ipc.open_file(source)
+            held, count = list[pa.RecordBatch](), 0
+            for number in range(file.num_record_batches):
+                held.append(file.get_batch(number))
+                count += held[-1].nbytes
+                if count >= size or number == file.num_record_batches - 1:
+                    yield pa.Table.from_batches(held).combine_chunks()
+                    used.note(count)
+                    held, count = [], 0
+
+
+_SMALL_BATCH = 256 * 1024
+"""Bytes of a run that are written together, and so read together at the least."""
