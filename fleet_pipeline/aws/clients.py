@@ -181,6 +181,11 @@ class Aws:
         return self._client("kms")
 
     @cached_property
+    def firehose(self) -> Any:
+        """Amazon Data Firehose."""
+        return self._client("firehose")
+
+    @cached_property
     def sts(self) -> "STSClient":
         """Whose credentials these are."""
         return self._client("sts")  # type: ignore[no-any-return]

@@ -20,6 +20,7 @@ from fleet_pipeline.cloud.kinds.attachment import PolicyAttachment
 from fleet_pipeline.cloud.kinds.billing_group import BillingGroup
 from fleet_pipeline.cloud.kinds.bucket import Bucket
 from fleet_pipeline.cloud.kinds.claim_certificate import ClaimCertificate
+from fleet_pipeline.cloud.kinds.delivery_stream import DeliveryStream
 from fleet_pipeline.cloud.kinds.function import Function, sha256_of
 from fleet_pipeline.cloud.kinds.given_bucket import GivenBucket
 from fleet_pipeline.cloud.kinds.iot_policy import IotPolicy
@@ -30,7 +31,7 @@ from fleet_pipeline.cloud.kinds.role import Role
 from fleet_pipeline.cloud.kinds.template import Template
 from fleet_pipeline.cloud.kinds.thing_group import ThingGroup
 from fleet_pipeline.cloud.kinds.thing_type import ThingType
-from fleet_pipeline.cloud.kinds.topic_rule import SQL_VERSION, TopicRule, refuse_unknown, s3_action
+from fleet_pipeline.cloud.kinds.topic_rule import SQL_VERSION, TopicRule, refuse_unknown, s3_action, stream_action
 from fleet_pipeline.cloud.reconcile import Resource
 from fleet_pipeline.model.errors import InvalidSetting
 from fleet_pipeline.model.fleet import Fleet
@@ -107,6 +108,11 @@ def shown(fleet: Fleet) -> Blueprint:
 def topic_rule_name(rule: Rule) -> str:
     """Return the name of a rule's part: `topic_rule_rule1`."""
     return f"topic_rule_{rule.key}"
+
+
+def stream_part_name(rule: Rule) -> str:
+    """Return the name of the part of a rule's stream: `delivery_stream_rule1`."""
+    return f"delivery_stream_{rule.key}"
 
 
 def resources(parts: Blueprint) -> Iterator[Resource]:
@@ -328,19 +334,64 @@ def _rules(fleet: Fleet) -> dict[str, BlueprintPart]:
 
     return {
         "rule_role": BlueprintPart(
-            writer(fleet.rule_role_name, "Topic rules write messages as this role", *fleet.raw_prefixes), ("bucket",)
+            _role(
+                fleet,
+                fleet.rule_role_name,
+                "Topic rules write messages as this role",
+                filled.iot_trust(fleet),
+                {"iotCoreRolePolicy": filled.rule_policy(fleet)},
+            ),
+            ("bucket",),
         ),
         **_actions_role(fleet),
+        **_streams(fleet),
         "rule_error_role": BlueprintPart(
             writer(fleet.rule_error_role_name, "Topic rules report failures as this role", fleet.errors_prefix),
             ("bucket",),
         ),
         **{
             topic_rule_name(rule): BlueprintPart(
-                _topic_rule(fleet, rule), ("rule_role", "rule_error_role", *_actions_role(fleet))
+                _topic_rule(fleet, rule),
+                (
+                    "rule_role",
+                    "rule_error_role",
+                    *_actions_role(fleet),
+                    *([stream_part_name(rule)] if rule.delivery == "firehose" else []),
+                ),
             )
             for rule in fleet.rules
         },
+    }
+
+
+def _streams(fleet: Fleet) -> dict[str, BlueprintPart]:
+    """Return the streams that gather messages of rules, and the role as which they write."""
+    if not fleet.batched_rules:
+        return {}
+    role = _role(
+        fleet,
+        fleet.delivery_role_name,
+        "Streams write batches of messages as this role",
+        filled.firehose_trust(fleet),
+        {"delivery": filled.delivery_policy(fleet)},
+    )
+    streams = {
+        stream_part_name(rule): DeliveryStream(
+            name=fleet.stream_name(rule),
+            arn=fleet.stream_arn(rule),
+            role_arn=role.arn,
+            bucket_arn=fleet.arn("s3", fleet.bucket),
+            prefix=fleet.stream_prefix_expression(rule),
+            error_prefix=fleet.stream_error_expression(rule),
+            tags=fleet.all_tags,
+            buffer_mb=fleet.delivery_buffer_mb,
+            buffer_seconds=fleet.delivery_buffer_seconds,
+        )
+        for rule in fleet.batched_rules
+    }
+    return {
+        "delivery_role": BlueprintPart(role, ("bucket",)),
+        **{name: BlueprintPart(stream, ("delivery_role",)) for name, stream in streams.items()},
     }
 
 
@@ -488,7 +539,9 @@ def _topic_rule(fleet: Fleet, rule: Rule) -> TopicRule:
             f"{rule.topic} to S3"
         ),
         sql=rule.sql,
-        action=s3_action(fleet.role_arn(fleet.rule_role_name), fleet.bucket, fleet.raw_key_expression_of(rule)),
+        action=stream_action(fleet.role_arn(fleet.rule_role_name), fleet.stream_name(rule))
+        if rule.delivery == "firehose"
+        else s3_action(fleet.role_arn(fleet.rule_role_name), fleet.bucket, fleet.raw_key_expression_of(rule)),
         further_actions=tuple(completed(fleet, each) for each in rule.actions),
         error_action=completed(fleet, rule.error_action)
         if rule.error_action

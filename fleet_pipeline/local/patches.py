@@ -22,7 +22,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from fleet_pipeline.local import provisioning_topics
+from fleet_pipeline.local import deliveries, provisioning_topics
+from fleet_pipeline.local.deliveries import Deliveries
 from fleet_pipeline.local.guard import Signatures, secret_of_function
 from fleet_pipeline.model.errors import LocalAwsUnsupported
 
@@ -50,6 +51,8 @@ NAMES = {
         "request_time_failure",
     ),
     "ministack.core.x509_utils": ("_require_crypto", "sign_certificate_request"),
+    "ministack.services.firehose": deliveries.NAMES,
+    "ministack.services.iam": ("_roles",),
     "ministack.services.iot": (
         "AccountRegionScopedDict",
         "_MISSING",
@@ -60,6 +63,7 @@ NAMES = {
         "_dispatch_rule_action",
         "_error_not_found",
         "_eval_select_expr",
+        "_iot_role_usable",
         "_mtls_build_ssl_context",
         "_mtls_loop",
         "_mtls_server",
@@ -120,7 +124,9 @@ def apply_patches(mqtt: socket.socket, ca_path: Path, secret: str) -> Signatures
     for name, module in modules.items():
         check_names(module, NAMES[name])
     iot: Any = modules["ministack.services.iot"]
-    write_to_s3(iot, modules["ministack.services.s3"], modules["ministack.core.responses"])
+    s3, responses = modules["ministack.services.s3"], modules["ministack.core.responses"]
+    streams = Deliveries(modules["ministack.services.firehose"], s3, responses, iot, modules["ministack.services.iam"])
+    write_to_s3(iot, s3, responses, streams)
     listen(iot, mqtt, ca_path)
     require_certificates(iot)
     name_the_endpoint(iot)
@@ -158,8 +164,8 @@ class S3ActionFailed(Exception):
     """A rule could not write an object; the rule's error action is told so."""
 
 
-def write_to_s3(iot: Any, s3: Any, responses: Any) -> None:
-    """Let rules write to S3: the emulator takes the action `s3` and does nothing for it."""
+def write_to_s3(iot: Any, s3: Any, responses: Any, streams: Deliveries) -> None:
+    """Let rules write to S3, and hand records to streams: the emulator takes these actions and does nothing for them."""
     run, dispatch, select = iot._run_rule_actions, iot._dispatch_rule_action, iot._rule_event
 
     async def run_rule_actions(  # noqa: PLR0913, PLR0917 (the emulator's signature)
@@ -172,6 +178,10 @@ def write_to_s3(iot: Any, s3: Any, responses: Any) -> None:
             _message.reset(token)
 
     async def dispatch_rule_action(account: str, region: str, rule_name: str, action: Any, event: Any) -> None:
+        if "firehose" in action:
+            with responses.request_scope(account, region):
+                streams.put(action["firehose"], _body(iot, action, event))
+            return
         if "s3" not in action:
             await dispatch(account, region, rule_name, action, event)
             return
@@ -188,6 +198,7 @@ def write_to_s3(iot: Any, s3: Any, responses: Any) -> None:
         rule_event,
     )
     iot._RULE_ACTION_RESOURCE_KEYS["s3"] = ("bucketName",)
+    iot._RULE_ACTION_RESOURCE_KEYS["firehose"] = ("deliveryStreamName",)
 
 
 def _body(iot: Any, action: Any, event: Any) -> bytes:

@@ -21,7 +21,7 @@ from fleet_pipeline.model.pattern import Pattern
 from fleet_pipeline.model.personal import SETTING as PRIVATE_COLUMNS
 from fleet_pipeline.model.personal import PrivateField
 from fleet_pipeline.model.rule import TOPIC_LEVEL, RawKeyFormat, Rule, reads_as_value
-from fleet_pipeline.model.rule_table import RuleTable, path_of
+from fleet_pipeline.model.rule_table import Delivery, RuleTable, path_of
 from fleet_pipeline.model.thing import Parameter, ThingTable
 
 Profile = Literal["local", "aws"]
@@ -37,6 +37,7 @@ Iceberg = Literal["", "off", "sql", "glue", "rest", "s3tables"]
 
 CHOICES = {
     "raw_key_format": RawKeyFormat,
+    "delivery": Delivery,
     "allow_list": AllowList,
     "claim_store": ClaimStore,
     "claim_keys": ClaimKeys,
@@ -246,6 +247,23 @@ class Fleet(Names):
         "Last segment of a raw key: `timestamp-uuid`, `timestamp-uuid-client`, or the CDK app's `timestamp`.",
         "With `timestamp` alone two messages of one millisecond share a key. `-client` makes the client id known "
         "to the lake.",
+    )
+    delivery: Delivery = _setting(
+        "object",
+        "How messages come into the bucket: an `object` each; or `firehose`: a stream of Amazon Data Firehose for each "
+        "rule gathers them, many in one object (docs/delivery.md). A rule's table may say another.",
+        "As in the CDK app, and a message is there within a second. With 1,000 messages a second a stream costs a "
+        "tenth.",
+    )
+    delivery_buffer_mb: int = _setting(
+        64,
+        "Megabytes of messages at which a stream writes an object, 1 to 128.",
+        "Few objects, each of which is read in pieces.",
+    )
+    delivery_buffer_seconds: int = _setting(
+        300,
+        "Seconds after which it writes one at the latest, 0 to 900. An hour is due that much later.",
+        "Firehose's own default.",
     )
     device_rights: tuple[DeviceRight, ...] = _setting(
         (),
@@ -551,6 +569,8 @@ class Fleet(Names):
             )
         self._check_private_fields()
         _within("grace_minutes", self.grace_minutes, 0, 59)
+        _within("delivery_buffer_mb", self.delivery_buffer_mb, 1, 128)
+        _within("delivery_buffer_seconds", self.delivery_buffer_seconds, 0, 900)
         _within("catch_up_hours", self.catch_up_hours, 1, 744)
         _within("look_back_hours", self.look_back_hours, 1, 168)
         _within("sweep_days", self.sweep_days, 1, 366)
@@ -579,6 +599,25 @@ class Fleet(Names):
         self._check_start()
         self._check_prefixes()
         self._check_rules()
+        self._check_deliveries()
+
+    def _check_deliveries(self) -> None:
+        for number, rule in enumerate(self.rules[len(self.rule_keys) :]):
+            if rule.delivery == "firehose" and not rule.can_be_enveloped:
+                why = (
+                    "a stream carries whole messages, and this rule selects columns of its own: write SELECT * with "
+                    "whatever WHERE, or let it be delivered as objects"
+                )
+                raise InvalidSetting(f"rules[{number}].delivery", rule.delivery, why)
+            if rule.delivery == "firehose" and rule.table and rule.table.sql_version == "2015-10-08":
+                why = "the version 2015-10-08 of AWS IoT SQL does not know encode: use 2016-03-23"
+                raise InvalidSetting(f"rules[{number}].sql_version", rule.table.sql_version, why)
+        if self.due_minutes > 59:  # noqa: PLR2004 (minutes of an hour)
+            why = (
+                f"an hour would be due {self.due_minutes} minutes after its end, with FLEET_DELIVERY_BUFFER_SECONDS: "
+                "together at most 59"
+            )
+            raise InvalidSetting("FLEET_GRACE_MINUTES", self.grace_minutes, why)
 
     def _check_things(self) -> None:
         if len({each.name for each in self.parameters}) < len(self.parameters):
@@ -750,7 +789,10 @@ class Fleet(Names):
     @property
     def rules(self) -> tuple[Rule, ...]:
         """The topic rules, in the order of the settings: those of the keys, then those of the tables."""
-        tables = (Rule(self.raw_prefix, table.key, table, self.private_fields) for table in self.rule_tables)
+        tables = (
+            Rule(self.raw_prefix, table.key, table, self.private_fields, table.delivery or self.delivery)
+            for table in self.rule_tables
+        )
         return (*self._plain_rules, *tables)
 
     def _check_private_fields(self) -> None:
@@ -772,7 +814,20 @@ class Fleet(Names):
 
     @property
     def _plain_rules(self) -> tuple[Rule, ...]:
-        return tuple(Rule(self.raw_prefix, key, private=self.private_fields) for key in self.rule_keys)
+        return tuple(
+            Rule(self.raw_prefix, key, private=self.private_fields, delivery=self.delivery) for key in self.rule_keys
+        )
+
+    @property
+    def batched_rules(self) -> tuple[Rule, ...]:
+        """The rules whose messages a stream gathers."""
+        return tuple(rule for rule in self.rules if rule.delivery == "firehose")
+
+    @property
+    def due_minutes(self) -> int:
+        """Minutes after the end of an hour at which it is compacted: no batch of it can be under way any more."""
+        buffered = -(-self.delivery_buffer_seconds // 60) if self.batched_rules else 0
+        return self.grace_minutes + buffered
 
     def rule(self, key: str) -> Rule:
         """Return the rule of a key, or raise InvalidName with the keys there are."""

@@ -1,12 +1,16 @@
 """Names: every name, ARN and key expression that follows from a fleet's settings, derived once. Pure."""
 
 import re
+from hashlib import blake2b
 
 from fleet_pipeline.model.company import Texts
 from fleet_pipeline.model.partitions import AWS, PARTITIONS, Partition
 from fleet_pipeline.model.pattern import Pattern
 from fleet_pipeline.model.rule import RAW_NAME, RawKeyFormat, RawName, Rule, rule_prefix
 from fleet_pipeline.model.thing import ThingTable
+
+STREAM_NAME_LIMIT = 64
+"""Characters of a stream's name. Source: API_CreateDeliveryStream."""
 
 SERIAL_REST = re.compile(r"[0-9A-Z]{6,26}")
 """What a serial has after its prefix."""
@@ -130,6 +134,11 @@ class Names:
         return rule_prefix(self.raw_prefix)
 
     @property
+    def delivery_role_name(self) -> str:
+        """IAM role as which streams write to S3."""
+        return f"{self.prefix}-delivery-role"
+
+    @property
     def allow_list_table(self) -> str:
         """DynamoDB table of serials that may register, when `allow_list` is `dynamodb`."""
         return f"{self.prefix}-allow-list"
@@ -179,6 +188,7 @@ class Names:
             self.hook_role_name,
             self.provisioning_role_name,
             *rules,
+            self.delivery_role_name,
             self.just_in_time_role_name,
             self.bulk_role_name,
         )
@@ -304,6 +314,26 @@ class Names:
             if rule.known_topic
             else self.raw_key_expression.replace("${topic()}/", rule.raw_prefix)
         )
+
+    def stream_name(self, rule: Rule) -> str:
+        """Return the name of a rule's stream, of at most 64 characters: `cdk-test-dev-rule1`."""
+        name = f"{self.prefix}-{rule.key}"
+        digest = blake2b(name.encode(), digest_size=4).hexdigest()
+        return name if len(name) <= STREAM_NAME_LIMIT else f"{name[: STREAM_NAME_LIMIT - 9]}-{digest}"
+
+    def stream_arn(self, rule: Rule) -> str:
+        """Return the ARN of a rule's stream."""
+        return self.arn("firehose", f"deliverystream/{self.stream_name(rule)}")
+
+    def stream_prefix_expression(self, rule: Rule) -> str:
+        """Return what the keys of a stream's objects begin with, as Firehose evaluates it: by the hour of an object's
+        oldest record.
+        """
+        return f"{rule.batch_prefix}!{{timestamp:yyyy/MM/dd/HH}}/"
+
+    def stream_error_expression(self, rule: Rule) -> str:
+        """Return where a stream reports what it could not process, as Firehose evaluates it."""
+        return f"{self.report_prefix(rule)}!{{firehose:error-output-type}}/!{{timestamp:yyyy/MM/dd/HH}}/"
 
     def report_prefix(self, rule: Rule) -> str:
         """Return where a rule reports what it could not write: `errors/rule1/`."""

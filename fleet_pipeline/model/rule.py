@@ -10,7 +10,7 @@ from fleet_pipeline.model.errors import InvalidName
 from fleet_pipeline.model.form import Form
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.personal import PrivateField
-from fleet_pipeline.model.rule_table import RAW_PREFIX, THING, RuleTable, path_of, within
+from fleet_pipeline.model.rule_table import RAW_PREFIX, THING, Delivery, RuleTable, path_of, within
 
 RawKeyFormat = Literal["timestamp-uuid", "timestamp-uuid-client", "timestamp"]
 
@@ -96,6 +96,8 @@ class Rule:
     table: RuleTable | None = field(default=None, hash=False)
     private: tuple[PrivateField, ...] = field(default=(), compare=False)
     """Fields of its messages that no column holds as they are."""
+    delivery: Delivery = field(default="object", compare=False)
+    """How its messages come into the bucket."""
 
     def __post_init__(self) -> None:
         """Refuse names that a topic, a rule or an S3 prefix would not carry unchanged."""
@@ -118,7 +120,20 @@ class Rule:
 
     @property
     def sql(self) -> str:
-        """The rule's statement; where none is said: every message as it came."""
+        """The rule's statement; where none is said: every message as it came. To a stream it is the message in an
+        envelope.
+        """
+        if self.delivery == "firehose" and (found := _SELECT_ALL.fullmatch(self._sql)):
+            return f"{ENVELOPE} {found['rest'].strip()}".strip()
+        return self._sql
+
+    @property
+    def can_be_enveloped(self) -> bool:
+        """Whether its statement selects whole messages: what columns select of one cannot be put into an envelope."""
+        return bool(_SELECT_ALL.fullmatch(self._sql))
+
+    @property
+    def _sql(self) -> str:
         return (self.table and self.table.sql) or f"SELECT * FROM '{self.topic}'"  # noqa: S608 (AWS IoT SQL; the filter is checked)
 
     @property

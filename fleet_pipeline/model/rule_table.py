@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from fleet_pipeline.model.errors import InvalidSetting
 
+Delivery = Literal["object", "firehose"]
 SqlVersion = Literal["2016-03-23", "2015-10-08", "beta"]
 
 TOPIC_BYTES = 256
@@ -66,6 +67,11 @@ class RuleTable:
         "The topic filter that it reads, with `+` and `#`; left out: what the SQL reads from, or `{raw_prefix}/{key}`.",
     )
     sql: str = _said("", "AWS IoT SQL; left out: `SELECT * FROM '{topic}'`, which keeps each payload byte for byte.")
+    delivery: Literal["", "object", "firehose"] = _said(
+        "",
+        "How messages come into the bucket: an `object` each, or gathered by `firehose`, many in one object "
+        "(docs/delivery.md); left out: as the fleet.",
+    )
     sql_version: SqlVersion = _said("2016-03-23", "Version of AWS IoT SQL.")
     enabled: bool = _said(True, "Whether AWS IoT runs it. Messages to a rule that is not run are lost.")
     raw_prefix: str = _said(

@@ -34,7 +34,7 @@ def closed_hours(fleet: Fleet, now: datetime, count: int) -> list[Hour]:
     """Return the last hours that ended at least the grace time ago, oldest first: at most `count`, and none before the
     fleet's start.
     """
-    running = Hour.of(now - timedelta(minutes=fleet.grace_minutes))
+    running = Hour.of(now - timedelta(minutes=fleet.due_minutes))
     first = Hour(datetime.fromisoformat(fleet.start).replace(tzinfo=UTC))
     closed = (Hour(running.start - timedelta(hours=ago)) for ago in range(count, 0, -1))
     return [hour for hour in closed if hour >= first]
@@ -56,7 +56,7 @@ def untouched(instance: dg.DagsterInstance, asset: dg.AssetKey, fleet: Fleet, am
     statuses = _statuses(instance, asset, fleet, among)
     wanted = dg.AssetRecordsFilter(asset, asset_partitions=[hour.partition_key for hour in statuses])
     made = instance.fetch_materializations(wanted, limit=RECORDS).records
-    closed = timedelta(minutes=fleet.grace_minutes)
+    closed = timedelta(minutes=fleet.due_minutes)
     final = {
         record.partition_key
         for record in made

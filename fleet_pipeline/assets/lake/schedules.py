@@ -36,11 +36,11 @@ def _compact(scope: Scope) -> dg.ScheduleDefinition:
     @dg.schedule(
         name=scope.name("compact_closed_hours"),
         job_name=scope.name("compact"),
-        cron_schedule=f"{fleet.grace_minutes} * * * *",
+        cron_schedule=f"{fleet.due_minutes} * * * *",
         execution_timezone="UTC",
         default_status=scope.schedule_status(by_itself=scope.is_local),
         description=(
-            f"Compacts each hour {fleet.grace_minutes} minutes after its end, and what was missed in the "
+            f"Compacts each hour {fleet.due_minutes} minutes after its end, and what was missed in the "
             f"{fleet.catch_up_hours} hours before."
         ),
         required_resource_keys={scope.account_key},

@@ -62,6 +62,34 @@ def write_policy(fleet: Fleet, *prefixes: str) -> Document:
     return document
 
 
+def rule_policy(fleet: Fleet) -> Document:
+    """Topic rules write messages as objects, and hand them to the streams of rules that have one."""
+    document = write_policy(fleet, *fleet.raw_prefixes)
+    streams = [fleet.stream_arn(rule) for rule in fleet.batched_rules]
+    if streams:
+        document["Statement"].append({"Effect": "Allow", "Action": "firehose:PutRecord", "Resource": streams})
+    return document
+
+
+def delivery_policy(fleet: Fleet) -> Document:
+    """Streams write batches, and reports of what they could not process."""
+    prefixes = [rule.batch_prefix[:-1] for rule in fleet.batched_rules]
+    reports = [fleet.report_prefix(rule)[:-1] for rule in fleet.batched_rules]
+    document = write_policy(fleet, *prefixes, *reports)
+    document["Statement"][0]["Action"] = ["s3:AbortMultipartUpload", "s3:PutObject"]
+    document["Statement"].insert(1, streams_bucket(fleet))
+    return document
+
+
+def streams_bucket(fleet: Fleet) -> Document:
+    """Return the rights to the bucket itself that Firehose asks for.
+
+    Source: Amazon Data Firehose Developer Guide, controlling-access (grant access to an Amazon S3 destination).
+    """
+    verbs = ("GetBucketLocation", "ListBucket", "ListBucketMultipartUploads")
+    return {"Effect": "Allow", "Action": [f"s3:{verb}" for verb in verbs], "Resource": fleet.arn("s3", fleet.bucket)}
+
+
 def hook_policy(fleet: Fleet) -> Document:
     """The hook writes its own log, reserves the thing, asks whether a claim certificate was lent, and reads the
     allow-list if there is one.
@@ -263,6 +291,11 @@ def read_policy(fleet: Fleet, prefix: str) -> Document:
 def lambda_trust(fleet: Fleet) -> Document:
     """AWS Lambda may assume the role."""
     return filled_in("service-trust", fleet, {"service": "lambda.amazonaws.com"})
+
+
+def firehose_trust(fleet: Fleet) -> Document:
+    """Amazon Data Firehose may assume the role."""
+    return filled_in("service-trust", fleet, {"service": "firehose.amazonaws.com"})
 
 
 def iot_trust(fleet: Fleet) -> Document:

@@ -17,6 +17,7 @@ from fleet_pipeline.cloud.documents.filled import (
     into_groups,
     key_rights,
     reaching_the_network,
+    streams_bucket,
     telling_of_failures,
 )
 from fleet_pipeline.model.errors import InvalidSetting
@@ -40,6 +41,7 @@ def boundary_policy(fleet: Fleet) -> Document:
     return _with(
         filled_in("boundary-policy", fleet, _names(fleet)),
         action_rights(fleet),
+        _delivering(fleet),
         key_rights(fleet, "TheFleetsKey", ("Decrypt", "GenerateDataKey"), "s3", "dynamodb"),
         telling_of_failures(fleet),
         reaching_the_network(fleet, any_of_them=True),
@@ -185,8 +187,9 @@ def things_policy(fleet: Fleet) -> Document:
         f"iot:{verb}"
         for verb in (*(_PROOF if fleet.own_ca != "none" else ()), *(_BULK if fleet.bulk_registration == "on" else ()))
     ]
+    without_resource["Action"].append("firehose:ListDeliveryStreams")
     ca = [_allowed("OwnCa", "iot", _CA, fleet.arn("iot", "cacert/*"))] if fleet.own_ca != "none" else []
-    return _with(document, ca, _former(fleet))
+    return _with(document, ca, _former(fleet), _streams(fleet))
 
 
 def storage_policy(fleet: Fleet) -> Document:
@@ -250,6 +253,19 @@ PROVISIONER: Mapping[str, Callable[[Fleet], Document]] = {
     "storage": storage_policy,
 }
 """The parts of a provisioner's rights. Each is a managed policy of its own."""
+
+
+def _delivering(fleet: Fleet) -> list[Document]:
+    """What rules and streams need where messages are gathered."""
+    if not fleet.batched_rules:
+        return []
+    streams = fleet.arn("firehose", f"deliverystream/{fleet.prefix}-*")
+    parts = [fleet.arn("s3", f"{fleet.bucket}/{prefix}/*") for prefix in (*fleet.raw_prefixes, fleet.errors_prefix)]
+    return [
+        _allowed("RulesHandOver", "firehose", ("PutRecord",), streams),
+        {"Sid": "StreamsSeeTheBucket", **streams_bucket(fleet)},
+        _allowed("StreamsGiveUp", "s3", ("AbortMultipartUpload",), parts),
+    ]
 
 
 def _keeping_iceberg_small(fleet: Fleet) -> list[Document]:
@@ -454,6 +470,14 @@ def _making_what_is_encrypted(fleet: Fleet) -> list[Document]:
             "dynamodb",
         ),
     ]
+
+
+def _streams(fleet: Fleet) -> list[Document]:
+    """What makes, changes and removes streams; without any in the settings, what finds and removes former ones."""
+    made = ("CreateDeliveryStream", "StartDeliveryStreamEncryption", "TagDeliveryStream", "UpdateDestination")
+    former = ("DeleteDeliveryStream", "DescribeDeliveryStream", "ListTagsForDeliveryStream")
+    verbs = tuple(sorted((*former, *(made if fleet.batched_rules else ()))))
+    return [_allowed("Streams", "firehose", verbs, fleet.arn("firehose", f"deliverystream/{fleet.prefix}-*"))]
 
 
 _KEY_OF_A_TABLE = (

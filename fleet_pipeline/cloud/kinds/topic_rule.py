@@ -122,6 +122,11 @@ def s3_action(role_arn: str, bucket: str, key: str) -> dict[str, Any]:
     return {"s3": {"roleArn": role_arn, "bucketName": bucket, "key": key}}
 
 
+def stream_action(role_arn: str, stream: str) -> dict[str, Any]:
+    """Return the action that hands a message to a stream of Firehose, as a line."""
+    return {"firehose": {"roleArn": role_arn, "deliveryStreamName": stream, "separator": "\n"}}
+
+
 def refuse_unknown(place: str, action: Mapping[str, Any]) -> None:
     """Raise InvalidSetting, which names the place, unless this is an action as AWS IoT takes it: by botocore's own
     model of the service. Calls nobody.

@@ -17,6 +17,7 @@ from fleet_pipeline.cloud.enrolment.further_policy import FurtherDevicePolicy
 from fleet_pipeline.cloud.kinds.attachment import PolicyAttachment
 from fleet_pipeline.cloud.kinds.billing_group import BillingGroup
 from fleet_pipeline.cloud.kinds.bucket import Bucket
+from fleet_pipeline.cloud.kinds.delivery_stream import DeliveryStream
 from fleet_pipeline.cloud.kinds.function import Function
 from fleet_pipeline.cloud.kinds.iot_policy import IotPolicy
 from fleet_pipeline.cloud.kinds.log_group import LogGroup
@@ -243,6 +244,18 @@ def _topic_rule(rule: TopicRule) -> dict[str, Properties]:
             "Properties": {"RuleName": rule.name, "TopicRulePayload": payload, "Tags": spelled(rule.tags)},
         }
     }
+
+
+@exported.register
+def _delivery_stream(stream: DeliveryStream) -> dict[str, Properties]:
+    properties = {
+        "DeliveryStreamName": stream.name,
+        "DeliveryStreamType": stream.source,
+        "DeliveryStreamEncryptionConfigurationInput": {"KeyType": "AWS_OWNED_CMK"},
+        "ExtendedS3DestinationConfiguration": stream.to_s3(),
+        "Tags": spelled(stream.tags),
+    }
+    return {"": {"Type": "AWS::KinesisFirehose::DeliveryStream", "Properties": properties}}
 
 
 @exported.register

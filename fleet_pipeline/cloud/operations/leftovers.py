@@ -13,6 +13,7 @@ from fleet_pipeline.cloud.blueprint import blueprint, resources
 from fleet_pipeline.cloud.enrolment import allow_list
 from fleet_pipeline.cloud.enrolment.allow_list import AllowListTable
 from fleet_pipeline.cloud.enrolment.further_policy import FurtherDevicePolicy
+from fleet_pipeline.cloud.kinds.delivery_stream import DeliveryStream, delivery_streams
 from fleet_pipeline.cloud.kinds.function import Function
 from fleet_pipeline.cloud.kinds.own_ca import CaCertificate
 from fleet_pipeline.cloud.kinds.role import Role
@@ -50,6 +51,9 @@ def _ours(candidate: Resource, aws: Aws) -> Iterator[Step]:
 def _lost_with(step: Step, aws: Aws) -> Iterator[str]:
     if isinstance(step.wanted, TopicRule):
         yield f"messages that vehicles publish to {step.title}"
+    if isinstance(step.wanted, DeliveryStream):
+        live: Any = step.live
+        yield f"what {step.title} gathered in its last {live.buffer_seconds} seconds and has not delivered"
     if isinstance(step.wanted, CaCertificate):
         yield f"registration by certificates of {step.title}"
     if isinstance(step.wanted, AllowListTable):
@@ -70,6 +74,7 @@ def _candidates(fleet: Fleet, aws: Aws) -> Iterator[Resource]:
     yield Function(
         just_in_time, fleet.arn("lambda", f"function:{just_in_time}"), "", "", "", {}, fleet.all_tags, "", b""
     )
+    yield from _streams(fleet, aws)
     for name in (fleet.just_in_time_role_name, fleet.bulk_role_name, fleet.rule_actions_role_name):
         yield Role(name, fleet.role_arn(name), "", {}, fleet.all_tags, {})
     for number in range(2, POLICIES + 1):
@@ -78,6 +83,17 @@ def _candidates(fleet: Fleet, aws: Aws) -> Iterator[Resource]:
     yield AllowListTable(
         fleet.allow_list_table, fleet.arn("dynamodb", f"table/{fleet.allow_list_table}"), fleet.all_tags
     )
+
+
+def _streams(fleet: Fleet, aws: Aws) -> Iterator[Resource]:
+    """Yield the streams that are named as ours, and then their role; nothing is listed where that was never made."""
+    name = fleet.delivery_role_name
+    role = Role(name, fleet.role_arn(name), "", {}, fleet.all_tags, {})
+    if role.read(aws) is None:
+        return
+    for stream in delivery_streams(aws, f"{fleet.prefix}-"):
+        yield DeliveryStream(stream, fleet.arn("firehose", f"deliverystream/{stream}"), "", "", "", "", fleet.all_tags)
+    yield role
 
 
 def _is_tagged(fleet: Fleet, candidate: Resource, aws: Aws) -> bool:
