@@ -106,9 +106,13 @@ class _Trials:
     @property
     def _tried(self) -> list[Rule]:
         """The rules whose raw objects are the messages themselves: of others it is not known what becomes of a message,
-        nor could it be removed.
+        nor could it be removed; nor out of a batch.
         """
-        return [rule for rule in self.fleet.rules if rule.publish and rule.enabled and rule.keeps_payloads]
+        return [
+            rule
+            for rule in self.fleet.rules
+            if rule.publish and rule.enabled and rule.keeps_payloads and rule.delivery == "object"
+        ]
 
     @property
     def own_key(self) -> str:

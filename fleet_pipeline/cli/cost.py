@@ -106,7 +106,7 @@ def _table(workload: Workload, prices: Prices, fleet: Fleet) -> Table:
     table.add_row(
         "PUT a second, each rule", *(f"{each.puts_s(workload, len(fleet.rules)):,.1f}" for each in DELIVERIES)
     )
-    table.add_row("this version makes it", *("not yet" if each.firehose else "yes" for each in DELIVERIES))
+    table.add_row("FLEET_DELIVERY", *("firehose" if each.firehose else "object" for each in DELIVERIES))
     return table
 
 
@@ -127,8 +127,12 @@ def _advise(workload: Workload, prices: Prices, fleet: Fleet, wait: float) -> No
     month, first = (each.total(workload, prices, fleet) for each in (best, DELIVERIES[0]))
     saved = f": ${first - month:,.0f} less than {DELIVERIES[0].name}" if best != DELIVERIES[0] else ""
     console.print(
-        f"The cheapest that this version makes, where a message may wait for {wait:,.0f} s: {best.name}, "
-        f"${month:,.0f} a month{saved}."
+        f"The cheapest, where a message may wait for {wait:,.0f} s: {best.name}, ${month:,.0f} a month{saved}."
     )
+    if best.firehose:
+        console.print(
+            f"FLEET_DELIVERY=firehose makes the streams; an hour is then due {fleet.delivery_buffer_seconds // 60} "
+            "minutes later."
+        )
     if best.batch > 1:
         console.print("A vehicle then publishes an array of its messages; FLEET_ARRAYS=elements makes a row of each.")

@@ -13,6 +13,7 @@ from typing import Any
 
 import dagster as dg
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from rich.table import Table
 
@@ -25,7 +26,9 @@ from fleet_pipeline.cli.vehicle import register_all
 from fleet_pipeline.cloud.enrolment.hook_log import decisions
 from fleet_pipeline.definitions import build_definitions
 from fleet_pipeline.lake import iceberg
+from fleet_pipeline.lake.batches import BatchHour
 from fleet_pipeline.lake.layout import Lake
+from fleet_pipeline.lake.workplace import workplace
 from fleet_pipeline.model.errors import DemoStopped, RegistrationRefused
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.hour import Hour
@@ -258,7 +261,10 @@ def _drive(fleet: Fleet, account: Account, serials: Sequence[str], messages: int
 
 def _wait_for(fleet: Fleet, account: Account, published: Mapping[str, Sequence[str]], begun: datetime) -> None:
     """Wait until every message is an object: AWS IoT acknowledges a message before its rules have acted."""
-    give_up = time.monotonic() + ARRIVAL_PATIENCE_S
+    buffered = fleet.delivery_buffer_seconds if fleet.batched_rules else 0
+    if buffered:
+        console.print(f"  waiting up to {buffered} s for the streams: FLEET_DELIVERY_BUFFER_SECONDS")
+    give_up = time.monotonic() + ARRIVAL_PATIENCE_S + buffered
     while time.monotonic() < give_up and any(
         _raw_objects(fleet, account, rule, begun) < len(published[rule.key]) for rule in _counted(fleet)
     ):
@@ -309,11 +315,25 @@ def _count(
 
 
 def _raw_objects(fleet: Fleet, account: Account, rule: Rule, begun: datetime) -> int:
+    """Return how many messages lie in the bucket since the demo began, each counted once."""
+    if rule.delivery == "firehose":
+        return _batched(fleet, account, rule, begun)
     after = rule.raw_key(RawName(int(begun.timestamp() * 1000) - 1))
     pages = account.aws.s3.get_paginator("list_objects_v2").paginate(
         Bucket=fleet.bucket, Prefix=rule.raw_prefix, StartAfter=after
     )
     return sum(page["KeyCount"] for page in pages)
+
+
+def _batched(fleet: Fleet, account: Account, rule: Rule, begun: datetime) -> int:
+    raw, lake = S3Store(account.aws, fleet.bucket), Lake.of(fleet, S3Store(account.aws, fleet.lake_bucket))
+    since, count = pa.scalar(begun, pa.timestamp("ms", "UTC")), 0
+    for hour in _hours(begun, datetime.now(UTC)):
+        with workplace() as folder:
+            batches = BatchHour(raw, lake, rule, hour)
+            tables = batches.tables(batches.listed, folder)
+            count += sum(int(pc.sum(pc.greater_equal(each["_ts"], since)).as_py() or 0) for each in tables)
+    return count
 
 
 def _lake(fleet: Fleet, account: Account) -> ds.Dataset:

@@ -36,6 +36,7 @@ Source: Amazon Data Firehose, API_BufferingHints.
 DELAY = timedelta(seconds=300)
 """How long a record may need from AWS IoT, which repeats what failed, to its stream."""
 
+
 @dataclass(slots=True)
 class Read:
     """What was read of one batch."""
@@ -45,7 +46,7 @@ class Read:
     """The receipt times of its messages, of all hours."""
     hours: set[str] = field(default_factory=set)
     """The hours of its messages, by their partition keys."""
-    no_records: int = 0
+    no_records: Counter[str] = field(default_factory=Counter)
     damage: str = ""
     """Why it could not be read to its end; nothing where it could."""
 
@@ -105,10 +106,18 @@ class BatchHour:
         return [
             batch
             for batch in left
-            if batch.hour == self.hour
-            or batch.id not in others
-            or others[batch.id].touches(self.hour)
+            if batch.hour == self.hour or batch.id not in others or others[batch.id].touches(self.hour)
         ]
+
+    @property
+    def holding(self) -> list[Batch]:
+        """The batches that may have messages of the hour: all but those of which it is known that they have none."""
+        if not self.listed:
+            return []
+        known = self._noted.done
+        for near in (self.hour.before, self.hour.next):
+            known |= Noted(self.lake, self.rule, near).done
+        return [each for each in self.listed if each.id not in known or known[each.id].touches(self.hour)]
 
     @property
     def bytes(self) -> int:
@@ -117,13 +126,30 @@ class BatchHour:
 
     @property
     def noted_messages(self) -> int:
-        """Messages of the hour in batches that were read before."""
-        return self._noted.messages if self.listed else 0
+        """Messages of the hour in batches that were read before; of batches that were read together, none once one of
+        them was purged or written anew.
+        """
+        return sum(said.messages for said in self._said if said.batches.keys() <= self._ids)
 
     @property
     def noted_doubles(self) -> int:
         """Records beyond the first of a message, in batches that were read before."""
-        return self._noted.doubled if self.listed else 0
+        return sum(said.doubled for said in self._said)
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether what is a row already, of batches that were not read yet, was delivered twice: they came after others
+        that were read, and none of these was written anew since.
+        """
+        return bool(self._said) and all(said.batches.keys() <= self._ids for said in self._said)
+
+    @property
+    def _said(self) -> "list[Said]":
+        return self._noted.said if self.listed else []
+
+    @property
+    def _ids(self) -> set[str]:
+        return {batch.id for batch in self.listed}
 
     @property
     def damaged(self) -> list[str]:
@@ -169,9 +195,8 @@ class BatchHour:
             yield rows
         lost = [*found.bad, *([None] if found.damage else [])]
         read.damage = read.damage or found.damage
-        first, read.no_records = read.no_records, read.no_records + len(lost)
         if lost and batch.hour == self.hour:
-            yield no_records(self.rule, batch, lost, first)
+            yield no_records(self.rule, batch, lost, read.no_records)
 
     def _note_strays(self, batch: Batch, millis: pa.ChunkedArray) -> None:
         for hour in map(Hour.parse, sorted(_hours(millis))):
@@ -182,16 +207,16 @@ class BatchHour:
 
     def _each_once(self, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
         last = ("", "")
-        for table in tables:
-            pairs = pc.binary_join_element_wise(table["_key"], table["_version"], " ").combine_chunks()
+        for rows in tables:
+            pairs = pc.binary_join_element_wise(rows["_key"], rows["_version"], " ").combine_chunks()
             fresh = pc.not_equal(pairs[1:], pairs[:-1])
             if fresh.false_count or pairs[0].as_py() == " ".join(last):
                 first = pairs[0].as_py() != " ".join(last)
-                kept = table.filter(pa.concat_arrays([pa.array([first]), fresh]))
-                self.doubled += table.num_rows - kept.num_rows
+                kept = rows.filter(pa.concat_arrays([pa.array([first]), fresh]))
+                self.doubled += rows.num_rows - kept.num_rows
             else:
-                kept = table
-            last = (table["_key"][-1].as_py(), table["_version"][-1].as_py())
+                kept = rows
+            last = (rows["_key"][-1].as_py(), rows["_version"][-1].as_py())
             self.messages += kept.num_rows
             for start in range(0, kept.num_rows, BLOCK_ROWS):
                 yield kept.slice(start, BLOCK_ROWS)
@@ -217,6 +242,15 @@ def _begins_near(batch: Batch, hour: Hour) -> bool:
     return hour.start_ms - before <= batch.name.millis < hour.end_ms + after
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What is noted of some batches that were read together."""
+
+    messages: int
+    doubled: int
+    batches: dict[str, Read]
+
+
 class Noted:
     """What the lake holds of the batches of an hour: which of them were read, and which lie where nobody looks."""
 
@@ -224,15 +258,19 @@ class Noted:
         self._lake, self._rule, self._hour = lake, rule, hour
         self._folder = f"{lake.prefix}/_batches/v{lake.generation}/{rule.path(hour)}/"
         self._strays = f"{lake.prefix}/_batches/strays/{rule.path(hour)}/"
-        self._found: dict[str, Read] | None = None
+        self._found: list[Said] | None = None
         self._next = 0
-        self.messages = self.doubled = 0
 
     @property
     def done(self) -> dict[str, Read]:
-        """The batches of which all of the hour's messages are rows, as long as the parts are there that were then."""
+        """The batches of which all of the hour's messages are rows."""
+        return {name: read for said in self.said for name, read in said.batches.items()}
+
+    @property
+    def said(self) -> list[Said]:
+        """What is noted, as long as the parts are there that were then."""
         if self._found is None:
-            self._found = {}
+            self._found = []
             live = [each for page in self._lake.store.versions(self._folder) for each in page if each.latest]
             self._next = len(live)
             parts = self._lake.parts(self._rule, self._hour) if live else []
@@ -240,9 +278,8 @@ class Noted:
             for version in live:
                 said = json.loads(self._lake.store.read(version.key, 0, version.size))
                 if said["part"] <= last:
-                    self._found |= {name: Read(*extent) for name, extent in said["batches"].items()}
-                    self.messages += said["messages"]
-                    self.doubled += said["doubled"]
+                    extents = {name: Read(*extent) for name, extent in said["batches"].items()}
+                    self._found.append(Said(said["messages"], said["doubled"], extents))
         return self._found
 
     def add(self, batches: dict[str, Read], messages: int, doubled: int, part: int) -> None:
@@ -253,13 +290,11 @@ class Noted:
             "doubled": doubled,
             "batches": {name: [read.first_ms, read.last_ms] for name, read in batches.items()},
         }
-        self.done  # noqa: B018 (says which number is next)
+        noted = self.said  # which also tells the next number
         while not self._lake.store.put_new(f"{self._folder}{self._next:05d}.json", json.dumps(said).encode()):
             self._next += 1
-        self.done.update(batches)
+        noted.append(Said(messages, doubled, batches))
         self._next += 1
-        self.messages += messages
-        self.doubled += doubled
 
     def add_stray(self, batch: Batch) -> None:
         """Note a batch that has messages of the hour and begins elsewhere."""

@@ -1,4 +1,5 @@
-"""The records of batch objects, unpacked, told apart and read, a megabyte at a time; sorted on disk where they are many.
+"""The records of batch objects, unpacked, told apart and read, a megabyte at a time; sorted on disk where there are
+many.
 
 A record of a batch is an envelope (`model/rule.ENVELOPE`), a line each, or one right after another. Objects are gzip or
 plain, whatever their names say.
@@ -7,9 +8,11 @@ plain, whatever their names say.
 import json
 import re
 import zlib
-from collections import deque
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from uuid import NAMESPACE_OID, uuid5
 
@@ -20,7 +23,7 @@ import pyarrow.compute as pc
 from fleet_pipeline.aws.store import ObjectVersion, Store
 from fleet_pipeline.lake.memory import Used
 from fleet_pipeline.lake.reading import merged
-from fleet_pipeline.lake.rows import HEAD, LARGEST, NO_RECORD, ORIGINS, identity
+from fleet_pipeline.lake.rows import HEAD, IDENTITY, LARGEST, NO_RECORD, ORIGINS, identity
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.rule import BatchName, Rule
 
@@ -46,7 +49,8 @@ _UUIDS = f"^{_UUID.pattern}$"
 _FIRST_MS, _LAST_MS = 10**12, 10**13
 """Instants of 13 digits, as in every raw key."""
 
-_GZIP = b"\x1f\x8b"
+_GZIP, _GZIP_BITS = b"\x1f\x8b", 31
+"""How a gzip begins, and what tells zlib to expect one."""
 
 
 class Envelope(msgspec.Struct, gc=False):
@@ -111,6 +115,11 @@ def records_of(store: Store, rule: Rule, batches: Sequence[Batch]) -> Iterator[t
         except Damaged as damage:
             yield batch, Records(damage=str(damage))
         yield batch, Records()
+
+
+def read_lines(rule: Rule, lines: list[bytes]) -> Records:
+    """Return what some lines say."""
+    return _read(lines, _Topics(rule))
 
 
 def lines_of(pieces: Iterator[bytes]) -> Iterator[list[bytes]]:
@@ -181,29 +190,30 @@ def _fetched(store: Store, batches: Sequence[Batch]) -> Iterator[tuple[Batch, It
 
 def _unpacked(pieces: Iterator[bytes]) -> Iterator[bytes]:
     """Yield an object's text by chunks. Raises Damaged."""
-    unpack = None
-    for number, piece in enumerate(pieces):
-        if number == 0 and piece[:2] == _GZIP:
-            unpack = zlib.decompressobj(31)
-        if unpack is None:
-            yield from (piece[start : start + CHUNK] for start in range(0, len(piece), CHUNK))
-            continue
-        left = piece
+    first = next(pieces, b"")
+    if first.startswith(_GZIP):
+        yield from _gunzipped(chain([first], pieces))
+        return
+    for piece in chain([first], pieces):
+        yield from (piece[start : start + CHUNK] for start in range(0, len(piece), CHUNK))
+
+
+def _gunzipped(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    unpack = zlib.decompressobj(_GZIP_BITS)
+    for left in pieces:
         while left:
             if unpack.eof:  # one gzip after another is a gzip
-                unpack = zlib.decompressobj(31)
+                unpack = zlib.decompressobj(_GZIP_BITS)
             try:
                 text = unpack.decompress(left, CHUNK)
             except zlib.error as error:
                 raise Damaged(f"it cannot be unpacked: {error}") from error
-            if text:
-                yield text
-            left = unpack.unused_data if unpack.eof else unpack.unconsumed_tail
-    if unpack is not None:
-        while not unpack.eof and (text := unpack.decompress(b"", CHUNK)):
             yield text
-        if not unpack.eof:
-            raise Damaged("it ends in the middle of a gzip")
+            left = unpack.unused_data if unpack.eof else unpack.unconsumed_tail  # noqa: PLW2901 (what is left of it)
+    while not unpack.eof and (text := unpack.decompress(b"", CHUNK)):
+        yield text
+    if not unpack.eof:
+        raise Damaged("it ends in the middle of a gzip")
 
 
 def _read(lines: list[bytes], topics: _Topics) -> Records:
@@ -221,7 +231,7 @@ def _are_sound(found: Sequence[Envelope], topics: _Topics) -> bool:
     uuids = pa.array([each.u for each in found], pa.string())
     times = [each.t for each in found]
     return bool(
-        _FIRST_MS <= min(times)
+        min(times) >= _FIRST_MS
         and max(times) < _LAST_MS
         and pc.all(pc.match_substring_regex(uuids, _UUIDS)).as_py()
         and all(topics[each] for each in {each.k for each in found})
@@ -301,12 +311,22 @@ def table(rule: Rule, found: Sequence[Envelope]) -> pa.Table:
     )
 
 
-def no_records(rule: Rule, batch: Batch, found: Sequence[bytes | None], first: int) -> pa.Table:
-    """Return rows of what is no record, from the number `first` in its batch on; they are of the instant at which the
-    batch begins.
+def identity_of(envelope: Envelope) -> str:
+    """Return the `_version` of a message, as `table` does."""
+    return envelope.u.replace("-", "")[:IDENTITY]
+
+
+def no_records(rule: Rule, batch: Batch, found: Sequence[bytes | None], seen: Counter[str]) -> pa.Table:
+    """Return rows of what is no record; they are of the instant at which the batch begins.
+
+    Each is named by its bytes, so that it is the same row when its batch was written anew, and by how many like it
+    stand before it, which `seen` counts; what has no bytes by its batch.
     """
-    names = [uuid5(NAMESPACE_OID, f"{batch.id} {number}") for number in range(first, first + len(found))]
-    count = len(found)
+    names, count = [], len(found)
+    for line in found:
+        said = batch.id if line is None else sha256(line).hexdigest()
+        names.append(uuid5(NAMESPACE_OID, f"{batch.name.millis} {said} {seen[said]}"))
+        seen[said] += 1
     return pa.table(
         [
             [f"{rule.raw_prefix}{batch.name.millis:013d}-{name}" for name in names],

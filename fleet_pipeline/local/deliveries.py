@@ -92,7 +92,7 @@ class Deliveries:
             if held and is_s3 and time.time() - held[0]["ts"] >= seconds:
                 try:
                     self._write(stream, destination)
-                except Exception:
+                except Exception:  # noqa: BLE001 (the outermost frame of a thread)
                     _LOG.exception("stream %s could not write; it tries again", stream["name"])
 
     def _write(self, stream: dict[str, Any], destination: dict[str, Any]) -> None:

@@ -165,7 +165,7 @@ class S3ActionFailed(Exception):
 
 
 def write_to_s3(iot: Any, s3: Any, responses: Any, streams: Deliveries) -> None:
-    """Let rules write to S3, and hand records to streams: the emulator takes these actions and does nothing for them."""
+    """Let rules write to S3, and hand records to streams: the emulator takes these actions, and does nothing."""
     run, dispatch, select = iot._run_rule_actions, iot._dispatch_rule_action, iot._rule_event
 
     async def run_rule_actions(  # noqa: PLR0913, PLR0917 (the emulator's signature)

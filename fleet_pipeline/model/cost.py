@@ -37,8 +37,8 @@ CPU_S = 3.64
 LAKE_SHARE = 0.36
 """Bytes in Parquet for a byte of raw messages: 139 of 382, over 72,000 messages of the virtual fleet, 2026-11-28."""
 
-FIREHOSE_OBJECT = 64 * 1024**2
-"""Bytes of an object that Firehose writes, at the most: a buffer of 64 MiB."""
+ENVELOPE_BYTES = 170
+"""Bytes of a record beside its message, of which each three bytes are four there: times, topic, client id, UUID."""
 
 RAW_DAYS, LAKE_MONTHS = 30, 12
 """How long raw objects and the lake are kept in a reckoning where the settings do not say."""
@@ -124,17 +124,21 @@ class Delivery:
         """Return the PUT requests a second under each rule's prefix, while vehicles that are online are spread evenly
         over the month.
         """
-        return self._objects(workload) / MONTH_S / rules
+        return self._objects(workload, rules) / MONTH_S / rules
 
     def publishes(self, workload: Workload) -> float:
         """Return the publishes a month."""
         return workload.messages / self.batch
 
-    def _objects(self, workload: Workload) -> float:
+    def record(self, workload: Workload) -> float:
+        """Return the bytes of what is handed to a stream for a publish."""
+        return self.batch * workload.size * 4 / 3 + ENVELOPE_BYTES
+
+    def _objects(self, workload: Workload, rules: int, megabytes: int = 64, seconds: int = 300) -> float:
+        """Return the objects a month: of streams, one whenever the buffer is full, or its time is over."""
         if self.firehose:
-            return max(
-                workload.messages * workload.size / FIREHOSE_OBJECT, MONTH_S / 900
-            )  # one each 15 minutes at the least
+            full = self.publishes(workload) * self.record(workload) / (megabytes * 1024**2)
+            return max(full, rules * MONTH_S / max(1, seconds))
         return self.publishes(workload)
 
     def month(self, workload: Workload, prices: Prices, fleet: Fleet) -> Mapping[str, float]:
@@ -143,7 +147,9 @@ class Delivery:
         Storage is that of a fleet that has run for as long as it keeps.
         """
         million, gb = 1e6, 1e9
-        publishes, objects = self.publishes(workload), self._objects(workload)
+        publishes = self.publishes(workload)
+        objects = self._objects(workload, len(fleet.rules), fleet.delivery_buffer_mb, fleet.delivery_buffer_seconds)
+        records = publishes * ceil(self.record(workload) / METERED)
         metered = publishes * ceil(self.batch * workload.size / METERED)
         listed = objects / 1000 * (1 + LOOKS_AN_HOUR * fleet.look_back_hours + fleet.sweep_days)
         raw, lake = workload.messages * workload.size / gb, workload.messages * workload.size * LAKE_SHARE / gb
@@ -157,7 +163,7 @@ class Delivery:
             * prices.connection_million_minutes,
             "rules": metered / million * prices.rule_million,
             "rule actions": metered / million * prices.action_million,
-            "Firehose": metered * METERED / gb * prices.firehose_gb if self.firehose else 0.0,
+            "Firehose": records * METERED / gb * prices.firehose_gb if self.firehose else 0.0,
             "S3: write raw objects": objects * fleet.price_put / 1000,
             "S3: read them once": objects * fleet.price_get / 1000,
             **({"S3: prove them before they go": objects * fleet.price_get / 1000} if fleet.raw_retention_days else {}),
@@ -173,14 +179,12 @@ class Delivery:
 
 
 DELIVERIES = (Delivery(), Delivery(batch=10), Delivery(firehose=True), Delivery(batch=10, firehose=True))
-"""What is compared. This version makes the rules of the first two; a Firehose stream it neither makes nor reads yet."""
+"""What is compared. Which is made is said by FLEET_DELIVERY, and by the vehicles that gather."""
 
 
 def cheapest(
     workload: Workload, prices: Prices, fleet: Fleet, wait_s: float, deliveries: tuple[Delivery, ...] = DELIVERIES
 ) -> Delivery | None:
-    """Return the cheapest delivery that this version makes and in which no message waits in its vehicle for longer than
-    `wait_s`.
-    """
-    possible = [each for each in deliveries if not each.firehose and each.waits_s(workload) <= wait_s]
+    """Return the cheapest delivery in which no message waits in its vehicle for longer than `wait_s`."""
+    possible = [each for each in deliveries if each.waits_s(workload) <= wait_s]
     return min(possible, key=lambda each: each.total(workload, prices, fleet), default=None)

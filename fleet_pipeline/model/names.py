@@ -136,7 +136,7 @@ class Names:
     @property
     def delivery_role_name(self) -> str:
         """IAM role as which streams write to S3."""
-        return f"{self.prefix}-delivery-role"
+        return f"{self.prefix}-rule-delivery-role"
 
     @property
     def allow_list_table(self) -> str:

@@ -54,6 +54,7 @@ def as_markdown(fleet: Fleet) -> str:
 
 def _messages(fleet: Fleet) -> Iterator[Processing]:
     named = "; its key has the client id" if fleet.raw_key_format == "timestamp-uuid-client" else ""
+    named += "; batches have each message's client id" if fleet.batched_rules else ""
     for prefix in fleet.raw_prefixes:
         yield Processing(
             f"`s3://{fleet.bucket}/{prefix}/`",
@@ -61,6 +62,14 @@ def _messages(fleet: Fleet) -> Iterator[Processing]:
             VEHICLE,
             _days(fleet, "raw", "once its hour is proved to be rows"),
             _readers(fleet, "raw", "compaction", "erasure", "retention", "virtual-vehicle"),
+        )
+    if fleet.batched_rules:
+        yield Processing(
+            f"streams `{fleet.prefix}-…` of Amazon Data Firehose",
+            "messages on their way into batches, with client ids",
+            VEHICLE,
+            f"{fleet.delivery_buffer_seconds} seconds; up to a day where they cannot be written",
+            "AWS; the role of the streams",
         )
     reports = _days(fleet, "report", "and a day, replayed or not")
     yield Processing(

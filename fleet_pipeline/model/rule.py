@@ -29,9 +29,10 @@ BATCHES = "batches/"
 """Where a rule's batch objects lie below its raw prefix: behind the digits of all other raw keys."""
 
 _BATCH_NAME = re.compile(
-    r"[0-9]{4}/[0-9]{2}/[0-9]{2}/[0-9]{2}/([a-zA-Z0-9_.-]{1,64})-([0-9]{1,6})-"
+    r"([a-zA-Z0-9_.-]{1,64})-([0-9]{1,6})-"
     rf"([0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}-[0-9]{{2}}-[0-9]{{2}}-[0-9]{{2}})-({_UUID})(\.[a-z0-9.]{{1,16}})?"
 )
+_BATCH_FOLDER = re.compile(r"[0-9]{4}/[0-9]{2}/[0-9]{2}/[0-9]{2}")
 _SELECT_ALL = re.compile(r"\s*SELECT\s+\*(?=\s|$)(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
 ENVELOPE = "SELECT encode(*, 'base64') AS p, timestamp() AS t, topic() AS k, clientid() AS c, newuuid() AS u"
 """What a record of a batch says of its message: the bytes as they came, the time of receipt, topic, client id, and an
@@ -82,6 +83,16 @@ class BatchName:
     version: int = 1
     """That of the stream's configuration."""
     extension: str = ".gz"
+
+
+def parse_stream_name(name: str) -> BatchName | None:
+    """Return what the last segment of a key says that Firehose chose; None for what it would not have chosen."""
+    found = _BATCH_NAME.fullmatch(name)
+    if found:
+        with suppress(ValueError):  # such as the 31st of February
+            at = datetime.strptime(found[3], "%Y-%m-%d-%H-%M-%S").replace(tzinfo=UTC)
+            return BatchName(int(at.timestamp()) * 1000, found[4], found[1], int(found[2]), found[5] or "")
+    return None
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -258,13 +269,8 @@ class Rule:
 
     def parse_batch_key(self, key: str) -> BatchName | None:
         """Return what a batch object's key says; None for a key that Firehose would never have given one."""
-        found = _BATCH_NAME.fullmatch(key.removeprefix(self.batch_prefix))
-        if not found:
-            return None
-        with suppress(ValueError):  # such as the 31st of February
-            at = datetime.strptime(found[3], "%Y-%m-%d-%H-%M-%S").replace(tzinfo=UTC)
-            return BatchName(int(at.timestamp()) * 1000, found[4], found[1], int(found[2]), found[5] or "")
-        return None
+        folder, _, name = key.removeprefix(self.batch_prefix).rpartition("/")
+        return parse_stream_name(name) if _BATCH_FOLDER.fullmatch(folder) else None
 
     def path(self, hour: Hour) -> str:
         """Return the hive partition of an hour below a generation of the lake: `rule=rule1/date=2026-11-23/hour=10`."""

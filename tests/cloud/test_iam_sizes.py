@@ -41,6 +41,7 @@ def longest(partition):
     }
     options = {
         "allow_list": "dynamodb",
+        "delivery": "firehose",
         "claim_store": "secretsmanager",
         "own_ca": "jitr",
         "bulk_registration": "on",

@@ -71,10 +71,7 @@ def test_what_vehicles_publish_to_streams_is_rows_byte_for_byte_beside_what_came
 
     wait_for(compacted)
     rows = [
-        row
-        for hour in hours
-        for part in lake.parts(rule, hour)
-        for row in opened(lake.store, part).read().to_pylist()
+        row for hour in hours for part in lake.parts(rule, hour) for row in opened(lake.store, part).read().to_pylist()
     ]
     assert len(rows) == wanted
     assert {row["message_id"] for row in rows} - {None} == {*objects["rule1"], *batched["rule1"]}

@@ -6,6 +6,7 @@ import uuid
 from dataclasses import replace
 
 import pytest
+from batches import batch_key, packed, record
 from dict_store import DictStore
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +18,7 @@ from fleet_pipeline.cloud.claims.certificates import read_claim
 from fleet_pipeline.cloud.reconcile import reconcile
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.operations.compact_hour import compact_hour
-from fleet_pipeline.lake.operations.replay import Replayed, parsed, replay, returned, waiting
+from fleet_pipeline.lake.operations.replay import Replayed, parsed, replay, reports, returned, waiting
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.rule import RawName, Rule
@@ -214,3 +215,50 @@ def test_a_message_that_a_rule_could_not_write_comes_back_and_becomes_one_row(fl
     assert (replayed.returned, replay(fleet, aws, rule).returned) == (1, 0)
     lake = Lake(S3Store(aws, fleet.lake_bucket), fleet.parquet_prefix)
     assert [compact_hour(S3Store(aws, fleet.bucket), lake, rule, replayed.hours[0]).rows for _ in range(2)] == [1, 1]
+
+
+def failed(*records, stream="cdk-test-dev-rule1"):
+    """A report of a stream: a line for each record that it could not process."""
+    lines = [
+        {
+            "attemptsMade": 4,
+            "arrivalTimestamp": 1795442400123,
+            "errorCode": "Lambda.FunctionTimedOut",
+            "errorMessage": "it took too long",
+            "rawData": base64.b64encode(each + b"\n").decode(),
+        }
+        for each in records
+    ]
+    key = f"errors/rule1/processing-failed/2026/11/23/14/{stream}-1-2026-11-23-14-00-00-{UUID}"
+    return key, "\n".join(json.dumps(line) for line in lines).encode()
+
+
+def test_records_that_a_stream_could_not_process_return_as_the_messages_that_they_are():
+    store, lake = DictStore(), Lake(DictStore(), "lake")
+    records = [record(1795442400123 + number, b'{"speed": 1}', number=number) for number in range(3)]
+    store.put(batch_key(RULE, 1795442400000), packed(records[:1]))  # which was delivered all the same
+    store.put(*failed(*records))
+    found = [each for each in reports(FLEET, RULE, store) if not isinstance(each, str)]
+    assert [len(each.records) for each in found] == [3]
+    assert found[0].reasons[0] == "Firehose: Lambda.FunctionTimedOut: it took too long"
+    gone = []
+    hour = Hour.of_millis(1795442400123)
+    assert returned(FLEET, RULE, store, store, gone.extend) == Replayed(3, 0, (hour,), ())
+    assert gone == [failed()[0]]
+    assert returned(FLEET, RULE, store, store, gone.extend) == Replayed(0, 3, (hour,), ())
+    done = compact_hour(store, lake, RULE, hour)
+    assert (done.rows, done.doubled, done.statuses) == (3, 1, {"ok": 3})
+
+
+@pytest.mark.parametrize("body", [b"", b"no JSON", b'{"rawData": "%"}', b"[1]", b'{"rawData": 5}', b"\x1f\x8b00"])
+def test_what_is_no_report_of_a_stream_is_a_strange_key(body):
+    store = DictStore()
+    store.put(failed()[0], body)
+    assert list(reports(FLEET, RULE, store)) == [failed()[0]]
+
+
+def test_a_record_that_the_rule_could_not_hand_over_returns_as_an_object():
+    failures = [{"failedAction": "FirehoseAction", "failedResource": "cdk-test-dev-rule1", "errorMessage": "no"}]
+    assert parsed(FLEET, RULE, KEY, document(failures=failures)).returnable
+    table = RuleTable(key="rule1", actions=({"firehose": {"deliveryStreamName": "cdk-test-dev-rule1"}},))
+    assert not parsed(FLEET, replace(RULE, table=table), KEY, document(failures=failures)).returnable

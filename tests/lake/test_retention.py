@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import count, takewhile
 
 import pytest
+from batches import batch_key, packed, record
 from test_vehicle_erasure import ELEVEN, FLEET, RULE, TEN, A, B, Fleets, Killed, Mortal
 
 from fleet_pipeline.lake.analytics.vehicles import hourly_table, seen
@@ -284,3 +285,19 @@ def test_a_compaction_of_a_late_message_beside_it_loses_nothing(at):
     assert verify_hour(made.raw, made.lake, RULE, TEN).passed
     made.age_out(now)
     assert left(made) == []
+
+
+def test_batches_go_by_the_hour_in_which_they_begin_and_an_hour_of_the_lake_after_all_that_may_hold_it():
+    made = filled(raw_retention_days=10, lake_retention_days=10)
+    seconds = (5, 6, 3598, 3601)
+    records = [record(TEN.start_ms + each * 1000, b'{"serial": "1"}', number=each) for each in seconds]
+    made.raw.put(batch_key(RULE, TEN.start_ms + 3_500_000, 7), packed(records))
+    now = TEN.end + timedelta(days=20)
+    stays = made.age_out(now)
+    assert {each.what for each in stays.in_the_way} == {"raw objects", "lake"}, "the batch is not yet compacted"
+    made.compact(TEN, ELEVEN)
+    planned, gone = made.age_out(now, dry_run=True), made.age_out(now)
+    assert (planned.raw_versions, planned.lake_hours) == (gone.raw_versions, gone.lake_hours)
+    assert gone.in_the_way == []
+    assert raw_keys(made) == parts(made) == []
+    assert made.age_out(now).raw_versions == 0

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pyarrow.parquet as pq
 import pytest
+from batches import batch_key, packed, record
 from dict_store import DictStore
 
 from fleet_pipeline.assets.lake.late_data import look
@@ -441,3 +442,130 @@ def test_killed_at_any_writing_call_the_same_command_goes_on_and_ends_alike(when
     while killed(number, when):
         number += 1
     assert number > 20
+
+
+def batch(fleets, hour, numbers, *, at=0, clients=True):
+    """A batch of messages of three vehicles in turn, by their client ids or by a field."""
+    records = []
+    for number in numbers:
+        name = (A, B, C)[number % 3]
+        body = json.dumps({"serial": name, "speed": number, "of": f"x{name}x"}).encode()
+        client = f"test-thing-{name}" if clients else "n/a"
+        records.append(record(hour.start_ms + number * 1000, body, number=number, client=client))
+    fleets.raw.put(batch_key(RULE, hour.start_ms + at, at), packed(records))
+
+
+@pytest.fixture
+def batched():
+    """Batches of two hours: one by client ids, one by a field, one that goes on into the next hour."""
+    made = Fleets()
+    batch(made, TEN, range(30))
+    batch(made, TEN, range(100, 130), at=100_000, clients=False)
+    batch(made, TEN, range(3595, 3610), at=3_595_000)
+    made.compact(TEN, ELEVEN)
+    return made
+
+
+def test_a_vehicle_goes_out_of_batches_and_what_others_sent_in_them_stays_row_for_row(batched):
+    before = batched.rows()
+    assert len(batched.holding(A)) > 3
+    erased = batched.erase()
+    assert (erased.clean, erased.removed.messages, erased.removed.hours) == (True, 25, 2)
+    assert batched.rows() == others(before)
+    assert batched.holding(A) == set()
+    for hour in (TEN, ELEVEN):
+        done = compact_hour(batched.raw, batched.lake, RULE, hour)
+        assert (done.rows_added, done.complete) == (0, True)
+        assert verify_hour(batched.raw, batched.lake, RULE, hour).passed
+    assert batched.rows() == others(before)
+    assert batched.erase().removed.messages == 0
+
+
+def test_what_is_no_record_stays_one_row_when_its_batch_is_written_anew(batched):
+    records = [record(TEN.start_ms + 900_000, json.dumps({"serial": A}).encode(), number=900, client="n/a")]
+    batched.raw.put(batch_key(RULE, TEN.start_ms + 900_000, 9), packed([b"no record", *records, b"no record"]))
+    batched.compact(TEN)
+    before = batched.rows()
+    assert batched.erase().clean
+    batched.compact(TEN)
+    after = batched.rows()
+    assert sum(count for row, count in after.items() if "no_record" in row) == 2
+    assert sum(after.values()) == sum(others(before).values()) - 1
+
+
+def test_a_message_of_several_vehicles_in_a_batch_is_taken_apart(batched):
+    shared = json.dumps([{"serial": A, "of": f"x{A}x"}, {"serial": B, "of": f"x{B}x"}]).encode()
+    records = [record(TEN.start_ms + 900_000, shared, number=900, client="n/a")]
+    batched.raw.put(batch_key(RULE, TEN.start_ms + 900_000, 9), packed(records))
+    batched.compact(TEN)
+    assert batched.erase().clean
+    assert batched.holding(A) == set()
+    assert sum("900000" in row and f"x{B}x" in row for row in batched.rows()) == 1
+
+
+def test_messages_of_batches_that_are_no_rows_yet_go_too_and_come_back_in_no_compaction(batched):
+    batch(batched, TEN, range(300, 330), at=300_000)
+    assert batched.erase(every_hour=True).clean
+    assert batched.holding(A) == set()
+    batched.compact(TEN, ELEVEN)
+    assert batched.holding(A) == set()
+    assert sum(f"x{B}x" in row for row in batched.rows()) == 35
+
+
+@pytest.mark.parametrize("at", range(2, 18, 2))
+def test_an_erasure_of_batches_that_is_killed_at_any_request_goes_on_and_ends_alike(at):
+    run, left = Fleets(), [at]
+    batch(run, TEN, range(9))
+    batch(run, TEN, range(3598, 3604), at=3_598_000, clients=False)
+    run.compact(TEN, ELEVEN)
+    before = others(run.rows())
+    patched = [(store, name) for store in (run.raw, run.store) for name in ("put_new", "delete")]
+    for store, name in patched:
+        store.__dict__[name] = killing(getattr(store, name), left, Killed)
+    with pytest.raises(Killed):
+        run.erase()
+    for store, name in patched:
+        del store.__dict__[name]
+    run.compact(TEN)
+    assert run.erase().clean
+    assert run.holding(A) == set()
+    assert run.rows() == before
+    run.compact(TEN, ELEVEN)
+    assert run.rows() == before
+
+
+def killing(call, left, error):
+    def killed(*arguments):
+        if left[0] <= 0:
+            raise error
+        left[0] -= 1
+        return call(*arguments)
+
+    return killed
+
+
+def stream_report(*records, name="cdk-test-dev-rule1-1-2026-11-23-10-20-00"):
+    lines = [
+        {"attemptsMade": 4, "errorCode": "Lambda.X", "errorMessage": "no", "rawData": base64.b64encode(each).decode()}
+        for each in records
+    ]
+    key = f"errors/rule1/processing-failed/2026/11/23/10/{name}-{UUID.format(1)}"
+    return key, b"\n".join(json.dumps(line).encode() for line in lines)
+
+
+def test_a_vehicle_goes_out_of_what_a_stream_reported_and_the_rest_returns(batched):
+    theirs, of_b = (
+        record(
+            TEN.start_ms + 1_200_000 + number,
+            json.dumps({"serial": name, "of": f"x{name}x"}).encode(),
+            number=number,
+            client="n/a",
+        )
+        for number, name in ((901, A), (902, B))
+    )
+    batched.raw.put(*stream_report(theirs, of_b))
+    erased = batched.erase()
+    assert (erased.clean, erased.removed.reports) == (True, 1)
+    assert batched.holding(A) == set()
+    batched.compact(TEN)
+    assert sum(str(TEN.start_ms + 1_200_902) in row for row in batched.rows()) == 1

@@ -67,18 +67,22 @@ def test_storage_grows_with_how_long_it_is_kept():
 
 def test_the_cheapest_keeps_no_message_longer_than_it_may_wait():
     workload = Workload(10_000)
-    assert cheapest(workload, PRICES, FLEET, 89) == Delivery()
-    assert cheapest(workload, PRICES, FLEET, 90) == Delivery(batch=10)
+    assert cheapest(workload, PRICES, FLEET, 89) == Delivery(firehose=True)
+    assert cheapest(workload, PRICES, FLEET, 90) == Delivery(batch=10, firehose=True)
 
 
-def test_what_this_version_does_not_make_is_never_advised():
-    assert cheapest(Workload(1_000_000), PRICES, FLEET, 10**6, (Delivery(firehose=True),)) is None
+def test_a_stream_pays_for_its_records_with_their_envelopes_and_writes_by_size_or_by_time():
+    assert month(Delivery(firehose=True), size=3_900)["Firehose"] == pytest.approx(
+        2 * month(Delivery(firehose=True), size=300)["Firehose"]
+    )
+    few = Delivery(firehose=True).month(Workload(1), PRICES, FLEET)["S3: write raw objects"]
+    assert few == pytest.approx(3 * 8640 * FLEET.price_put / 1000)
 
 
 def test_the_command_shows_figures_for_people_and_for_machines(command):
     code, said = command(FLEET, "cost", "--vehicles", "100000")
     assert code == 0
-    assert "wait for 120 s: an object a publish, 10 messages each, $" in " ".join(said.split())
+    assert "wait for 120 s: Firehose, 10 messages each, $" in " ".join(said.split())
     assert "3,333.3" in said
     code, said = command(FLEET, "cost", "--json")
     assert code == 0

@@ -115,11 +115,9 @@ def _missing_of_batches(batches: BatchHour, files: list[PartFile], part: int) ->
     for file in files:
         known.add(file)
     with workplace() as folder:
-        missing = sum(
-            erased.of_rows(known.without(rows)).num_rows for rows in batches.tables(unread, folder)
-        )
+        missing = sum(int(erased.of_rows(known.without(rows)).num_rows) for rows in batches.tables(unread, folder))
     if not missing:
-        repeated = batches.messages if batches.noted_messages else 0  # of what came later all is there already
+        repeated = batches.messages if batches.is_repeated else 0
         batches.note(unread, batches.messages - repeated, batches.doubled + repeated, part)
     return missing
 

@@ -1,4 +1,4 @@
-"""What compaction needs of an object store, in a few methods; `S3Store` is Amazon S3 and everything that speaks like it.
+"""What compaction needs of an object store, in a few methods; `S3Store` is Amazon S3 and all that speaks like it.
 
 A key may hold several versions, and every version counts. Nothing here overwrites: a new object appears under a free
 key or not at all.

@@ -62,10 +62,16 @@ def write_policy(fleet: Fleet, *prefixes: str) -> Document:
     return document
 
 
+NAMED_RULES = 8
+"""Rules that a policy of the fleet's own names one by one; of more, what their names have in common."""
+
+
 def rule_policy(fleet: Fleet) -> Document:
     """Topic rules write messages as objects, and hand them to the streams of rules that have one."""
     document = write_policy(fleet, *fleet.raw_prefixes)
     streams = [fleet.stream_arn(rule) for rule in fleet.batched_rules]
+    if len(streams) > NAMED_RULES:
+        streams = [fleet.arn("firehose", f"deliverystream/{fleet.prefix}-*")]
     if streams:
         document["Statement"].append({"Effect": "Allow", "Action": "firehose:PutRecord", "Resource": streams})
     return document
@@ -75,6 +81,8 @@ def delivery_policy(fleet: Fleet) -> Document:
     """Streams write batches, and reports of what they could not process."""
     prefixes = [rule.batch_prefix[:-1] for rule in fleet.batched_rules]
     reports = [fleet.report_prefix(rule)[:-1] for rule in fleet.batched_rules]
+    if len(prefixes) > NAMED_RULES:
+        prefixes, reports = [f"{prefix}/*batches" for prefix in fleet.raw_prefixes], [fleet.errors_prefix]
     document = write_policy(fleet, *prefixes, *reports)
     document["Statement"][0]["Action"] = ["s3:AbortMultipartUpload", "s3:PutObject"]
     document["Statement"].insert(1, streams_bucket(fleet))

@@ -38,10 +38,13 @@ def boundary_policy(fleet: Fleet) -> Document:
     """The most that any role of the fleet may do, whatever its own policies say: what the blueprint's roles need
     together.
     """
+    document = filled_in("boundary-policy", fleet, _names(fleet))
+    if fleet.batched_rules:
+        [write] = [each for each in document["Statement"] if each["Sid"] == "RulesWrite"]
+        _deliver(fleet, write)
     return _with(
-        filled_in("boundary-policy", fleet, _names(fleet)),
+        document,
         action_rights(fleet),
-        _delivering(fleet),
         key_rights(fleet, "TheFleetsKey", ("Decrypt", "GenerateDataKey"), "s3", "dynamodb"),
         telling_of_failures(fleet),
         reaching_the_network(fleet, any_of_them=True),
@@ -187,9 +190,8 @@ def things_policy(fleet: Fleet) -> Document:
         f"iot:{verb}"
         for verb in (*(_PROOF if fleet.own_ca != "none" else ()), *(_BULK if fleet.bulk_registration == "on" else ()))
     ]
-    without_resource["Action"].append("firehose:ListDeliveryStreams")
     ca = [_allowed("OwnCa", "iot", _CA, fleet.arn("iot", "cacert/*"))] if fleet.own_ca != "none" else []
-    return _with(document, ca, _former(fleet), _streams(fleet))
+    return _with(document, ca, _former(fleet))
 
 
 def storage_policy(fleet: Fleet) -> Document:
@@ -224,7 +226,7 @@ def storage_policy(fleet: Fleet) -> Document:
         if fleet.access_log_bucket and buckets
         else []
     )
-    return _with(document, given, secrets, [allow_list], _making_what_is_encrypted(fleet), logged)
+    return _with(document, given, secrets, [allow_list], _making_what_is_encrypted(fleet), logged, _streams(fleet))
 
 
 def key_policy(fleet: Fleet) -> Document:
@@ -255,17 +257,14 @@ PROVISIONER: Mapping[str, Callable[[Fleet], Document]] = {
 """The parts of a provisioner's rights. Each is a managed policy of its own."""
 
 
-def _delivering(fleet: Fleet) -> list[Document]:
-    """What rules and streams need where messages are gathered."""
-    if not fleet.batched_rules:
-        return []
+def _deliver(fleet: Fleet, write: Document) -> None:
+    """Let what the rules may do hold what streams need, too: in a boundary, for which a statement of its own is too
+    long.
+    """
+    bucket = streams_bucket(fleet)
     streams = fleet.arn("firehose", f"deliverystream/{fleet.prefix}-*")
-    parts = [fleet.arn("s3", f"{fleet.bucket}/{prefix}/*") for prefix in (*fleet.raw_prefixes, fleet.errors_prefix)]
-    return [
-        _allowed("RulesHandOver", "firehose", ("PutRecord",), streams),
-        {"Sid": "StreamsSeeTheBucket", **streams_bucket(fleet)},
-        _allowed("StreamsGiveUp", "s3", ("AbortMultipartUpload",), parts),
-    ]
+    write["Action"] = ["firehose:PutRecord", "s3:AbortMultipartUpload", *bucket["Action"], "s3:PutObject"]
+    write["Resource"] = [*write["Resource"], bucket["Resource"], streams]
 
 
 def _keeping_iceberg_small(fleet: Fleet) -> list[Document]:
@@ -321,13 +320,19 @@ def _names(fleet: Fleet) -> dict[str, str | list[str]]:
         "database": fleet.database,
         "registration-policy": fleet.registration_policy_arn,
         "boundary": fleet.boundary_arn,
-        "roles": [f"{anywhere}{name}" for name in fleet.role_names],
+        "roles": [f"{anywhere}{name}" for name in _role_names(fleet)],
         "prefixed-roles": f"{anywhere}{fleet.prefix}-*",
         "functions": [fleet.hook_name, fleet.just_in_time_name],
         "device-policy": device_policy_names(fleet),
         "iot-policies": [fleet.device_policy_name, fleet.further_device_policy_name("*"), fleet.claim_policy_name],
         "templates": [fleet.template_name, fleet.jitp_template_name],
     }
+
+
+def _role_names(fleet: Fleet) -> list[str]:
+    """Return the names of the fleet's roles; those of rules by what they have in common: each does not fit."""
+    rules = f"{fleet.prefix}-rule-"
+    return [*(name for name in fleet.role_names if not name.startswith(rules)), f"{rules}*-role"]
 
 
 def _rule_names(fleet: Fleet) -> list[str]:
@@ -477,7 +482,10 @@ def _streams(fleet: Fleet) -> list[Document]:
     made = ("CreateDeliveryStream", "StartDeliveryStreamEncryption", "TagDeliveryStream", "UpdateDestination")
     former = ("DeleteDeliveryStream", "DescribeDeliveryStream", "ListTagsForDeliveryStream")
     verbs = tuple(sorted((*former, *(made if fleet.batched_rules else ()))))
-    return [_allowed("Streams", "firehose", verbs, fleet.arn("firehose", f"deliverystream/{fleet.prefix}-*"))]
+    return [
+        _allowed("Streams", "firehose", verbs, fleet.arn("firehose", f"deliverystream/{fleet.prefix}-*")),
+        _allowed("WhatHasNoResource", "firehose", ("ListDeliveryStreams",), "*"),
+    ]
 
 
 _KEY_OF_A_TABLE = (

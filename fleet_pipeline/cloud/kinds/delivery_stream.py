@@ -84,8 +84,7 @@ class DeliveryStream:
                 DeliveryStreamName=self.name,
                 DeliveryStreamEncryptionConfigurationInput={"KeyType": "AWS_OWNED_CMK"},
             )
-        same = {"tags": self.tags, "encrypted": self.encrypted, "active": self.active}
-        if replace(found, **same) != self:
+        if replace(found, tags=self.tags, encrypted=self.encrypted, active=self.active) != self:
             aws.firehose.update_destination(
                 DeliveryStreamName=self.name,
                 CurrentDeliveryStreamVersionId=found.version,

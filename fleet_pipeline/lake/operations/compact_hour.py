@@ -183,7 +183,7 @@ class _Run:
         self.erased = 0
         self.batches = BatchHour(self.raw, self.lake, self.rule, self.hour)
         self.unread = self.batches.unread
-        self.known_before = 0
+        self.known_before = self.erased_of_batches = 0
 
     def compact(self, on_progress: Callable[[Progress], None]) -> None:
         read = 0
@@ -206,7 +206,7 @@ class _Run:
             rows = self.into.known.without(_held_rows(there, block))
             self.known_before += block.num_rows - rows.num_rows
             staying = self.into.erased.of_rows(rows)
-            self.erased += rows.num_rows - staying.num_rows
+            self.erased_of_batches += rows.num_rows - staying.num_rows
             payloads = staying["_payload"].to_pylist()
             for cut in blocks_of(payloads) if payloads else ():
                 origins = [staying[name].combine_chunks()[cut] for name in ORIGINS]
@@ -218,11 +218,8 @@ class _Run:
 
     def note_batches(self) -> None:
         """Have it known which batches need not be read again for this hour."""
-        doubled = self.batches.doubled
-        # Of batches that came later, what is a row already was delivered twice; before, a run may have been stopped.
-        if self.batches.noted_messages:
-            doubled += self.known_before
-        messages = self.batches.messages - (self.known_before if self.batches.noted_messages else 0)
+        repeated = self.known_before if self.batches.is_repeated else 0  # else a run was stopped before it could note
+        doubled, messages = self.batches.doubled + repeated, self.batches.messages - repeated - self.erased_of_batches
         self.batches.note(self.unread, messages, doubled, self.into.last)
 
     def _remaining(
@@ -245,7 +242,7 @@ class _Run:
         asked = self.raw.requests + self.lake.store.requests
         asked.subtract(self.asked_before)
         return Compacted(
-            raw_versions=self.listed.versions + self.batches.noted_messages,
+            raw_versions=self.listed.versions + self.batches.noted_messages + self.erased_of_batches,
             raw_bytes=self.listed.bytes + self.batches.bytes,
             recovered_collisions=self.listed.collisions,
             foreign_keys=self.listed.foreign + len(self.batches.foreign),
@@ -262,7 +259,7 @@ class _Run:
             list_requests=asked["LIST"],
             put_requests=asked["PUT"],
             seconds=time.monotonic() - self.started,
-            erased=self.erased,
+            erased=self.erased + self.erased_of_batches,
             batches=len(self.unread),
             doubled=self.batches.noted_doubles,
             damaged=tuple(self.batches.damaged),

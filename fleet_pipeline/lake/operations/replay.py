@@ -4,11 +4,15 @@ raw objects.
 A report is the document of AWS IoT's error action; it holds the message's own bytes. Its key holds when the rule failed
 and a UUID: the message returns under the raw key with both, and so to that hour, where compaction takes it for a
 message that came late.
-Source: AWS IoT Core Developer Guide, rule-error-handling.
+A stream of Firehose reports there, too: objects of a line for each record that it could not process. Their records
+return as a batch, and so as the same messages, should they have been delivered besides.
+Source: AWS IoT Core Developer Guide, rule-error-handling; Amazon Data Firehose Developer Guide, retry and
+data-transformation-failure-handling.
 """
 
 import base64
 import binascii
+import gzip
 import json
 import re
 from collections import Counter
@@ -17,13 +21,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Protocol
+from uuid import NAMESPACE_OID, uuid5
 
 from fleet_pipeline.aws.clients import Aws, doing
 from fleet_pipeline.aws.objects import BATCH, delete_objects
 from fleet_pipeline.aws.store import S3Store, Store
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.hour import Hour
-from fleet_pipeline.model.rule import RawName, Rule
+from fleet_pipeline.model.rule import BatchName, RawName, Rule, parse_stream_name
 
 _VARYING = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9]{13}")
 _CLIENT_ID = re.compile(r"[a-zA-Z0-9:_-]{1,128}")
@@ -47,6 +52,28 @@ class Report:
     def instant(self) -> datetime:
         """When the rule failed."""
         return datetime.fromtimestamp(self.name.millis / 1000, UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class FailedRecords:
+    """Records of one report of a stream."""
+
+    key: str
+    batch: BatchName
+    """Of the batch as which they return: always the same for a report."""
+    records: tuple[bytes, ...] = field(repr=False)
+    reasons: tuple[str, ...]
+    """Why each failed."""
+
+    @property
+    def instant(self) -> datetime:
+        """When the oldest came to the stream, to the second."""
+        return datetime.fromtimestamp(self.batch.millis / 1000, UTC)
+
+    @property
+    def body(self) -> bytes:
+        """The batch."""
+        return gzip.compress(b"".join(each.rstrip(b"\n") + b"\n" for each in self.records), mtime=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +108,9 @@ def waiting(fleet: Fleet, aws: Aws, rule: Rule) -> Waiting:
         if isinstance(found, Report):
             reasons[found.reason] += 1
             instants.append(found.instant)
+        elif isinstance(found, FailedRecords):
+            reasons.update(found.reasons)
+            instants += [found.instant] * len(found.records)
         else:
             strange.append(found)
     return Waiting(
@@ -127,17 +157,42 @@ def returned(fleet: Fleet, rule: Rule, source: Store, target: Store, drop: Drop)
         strange += [key for key in batch if isinstance(key, str)]
         counts.update(target.put_new(rule.raw_key(report.name), report.payload) for report in good)
         hours.update(Hour.of_millis(report.name.millis) for report in good)
-        if good:
-            drop([report.key for report in good])
+        failed = [each for each in batch if isinstance(each, FailedRecords)]
+        for each in failed:
+            counts[target.put_new(rule.batch_key(each.batch), each.body)] += len(each.records)
+            hours.add(Hour.of_millis(each.batch.millis))
+        if good or failed:
+            drop([*(each.key for each in good), *(each.key for each in failed)])
     return Replayed(counts[True], counts[False], tuple(sorted(hours)), tuple(strange), kept)
 
 
-def reports(fleet: Fleet, rule: Rule, store: Store) -> Iterator[Report | str]:
+def reports(fleet: Fleet, rule: Rule, store: Store) -> Iterator[Report | FailedRecords | str]:
     """Yield the reports of a rule, and the bare key of everything else below its prefix."""
     listed = [version for page in store.versions(fleet.report_prefix(rule)) for version in page if version.latest]
     for place, body in store.bodies(listed):
         key = listed[place].key
-        yield parsed(fleet, rule, key, body) or key
+        yield parsed(fleet, rule, key, body) or failed_records(fleet, rule, key, body) or key
+
+
+def failed_records(fleet: Fleet, rule: Rule, key: str, body: bytes) -> FailedRecords | None:
+    """Return what a stream reported, or None for what no stream of a rule would have written."""
+    named = parse_stream_name(key.removeprefix(fleet.report_prefix(rule)).rpartition("/")[2])
+    if named is None or not key.startswith(fleet.report_prefix(rule)):
+        return None
+    try:
+        text = gzip.decompress(body) if body.startswith(b"\x1f\x8b") else body
+        said: list[Any] = [json.loads(line) for line in text.splitlines() if line.strip()]
+        records = tuple(base64.b64decode(each["rawData"], validate=True) for each in said)
+        reasons = tuple(_VARYING.sub("…", f"Firehose: {_message(each)}") for each in said)
+    except (ValueError, TypeError, KeyError, RecursionError, EOFError, OSError):
+        return None
+    name = BatchName(named.millis, str(uuid5(NAMESPACE_OID, key)), named.stream, named.version)
+    return FailedRecords(key, name, records, reasons) if records else None
+
+
+def _message(said: dict[str, Any]) -> str:
+    spelled = {name.lower(): value for name, value in said.items()}
+    return f"{spelled.get('errorcode', 'no code')}: {spelled.get('errormessage', 'no reason given')}"
 
 
 def parsed(fleet: Fleet, rule: Rule, key: str, body: bytes) -> Report | None:
@@ -177,8 +232,11 @@ def _was_lost(rule: Rule, failures: list[dict[str, str]]) -> bool:
     for one of it.
     """
     others = {action["s3"].get("bucketName") for action in rule.actions if "s3" in action}
+    streams = {action["firehose"].get("deliveryStreamName") for action in rule.actions if "firehose" in action}
     return not failures or any(
-        each["failedAction"] == "S3Action" and each["failedResource"] not in others for each in failures
+        (each["failedAction"] == "S3Action" and each["failedResource"] not in others)
+        or (each["failedAction"] == "FirehoseAction" and each["failedResource"] not in streams)
+        for each in failures
     )
 
 

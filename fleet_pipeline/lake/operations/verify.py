@@ -141,15 +141,13 @@ def purge_hour(raw: Purgeable, lake: Lake, rule: Rule, hour: Hour, *, now: datet
                 "a new generation of the table is being written, or readers use it by now: end the rewrite first",
             )
         own = [batch for batch in BatchHour(raw, lake, rule, hour).listed if batch.hour == hour]
-        for batch in _proven_batches(raw, lake, (rule, hour), own, folder):
+        for batch in proven_batches(raw, lake, (rule, hour), own, folder):
             proven.add(batch.version)
         raw.delete(proven)
         return Purged(proven.count, proven.bytes, verified.objects + len(own) - proven.count)
 
 
-def _proven_batches(
-    raw: Store, lake: Lake, place: tuple[Rule, Hour], own: Sequence[Batch], folder: Path
-) -> list[Batch]:
+def proven_batches(raw: Store, lake: Lake, place: tuple[Rule, Hour], own: Sequence[Batch], folder: Path) -> list[Batch]:
     """Return those of some batches of which every message has a row with its bytes, in whatever hour."""
     rule, hour = place
     looks = [BatchHour(raw, lake, rule, hour)]

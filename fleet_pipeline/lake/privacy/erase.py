@@ -23,14 +23,16 @@ import pyarrow.compute as pc
 from fleet_pipeline.aws.store import ObjectVersion
 from fleet_pipeline.lake.analytics.revisions import DerivedTable
 from fleet_pipeline.lake.analytics.vehicles import daily_table, hourly_table, rolled_up, seen
+from fleet_pipeline.lake.batches import BatchHour
 from fleet_pipeline.lake.fetching import RawHour, fetched
 from fleet_pipeline.lake.listing import pages
 from fleet_pipeline.lake.operations.compact_hour import compact_hour
+from fleet_pipeline.lake.privacy.batched import Theirs, of_hour, take_out, theirs_in
 from fleet_pipeline.lake.privacy.certificate import certify
 from fleet_pipeline.lake.privacy.hours import candidates, not_yet_rows
 from fleet_pipeline.lake.privacy.messages import Identity, Marked, Shared, Whom, marked
 from fleet_pipeline.lake.privacy.places import Erased, Places, Progress, Removed, Searched, folder
-from fleet_pipeline.lake.privacy.reports import reports_of
+from fleet_pipeline.lake.privacy.reports import records_reported_of, reports_of
 from fleet_pipeline.lake.privacy.rewriting import without
 from fleet_pipeline.lake.privacy.search import names, search
 from fleet_pipeline.lake.reading import Identities, opened
@@ -38,7 +40,7 @@ from fleet_pipeline.lake.rows import LARGEST, identity
 from fleet_pipeline.lake.tombstones import bury
 from fleet_pipeline.lake.whose import Naming
 from fleet_pipeline.model.hour import Hour
-from fleet_pipeline.model.rule import RawName, Rule
+from fleet_pipeline.model.rule import BatchName, RawName, Rule
 
 ROUNDS = 5
 """Times that what a search finds is erased before that is called a failure: others may be writing."""
@@ -132,8 +134,14 @@ def _raw_hours(places: Places) -> set[Hour]:
     found = set()
     for rule in places.fleet.rules:
         for page in places.raw.versions(rule.raw_prefix):
-            names = (rule.parse_raw_key(version.key) for version in page)
+            names = [rule.parse_raw_key(version.key) or rule.parse_batch_key(version.key) for version in page]
             found |= {Hour.of_millis(name.millis) for name in names if name}
+            found |= {
+                near
+                for name in names
+                if isinstance(name, BatchName)
+                for near in (Hour.of_millis(name.millis).before, Hour.of_millis(name.millis).next)
+            }
     return found
 
 
@@ -169,6 +177,8 @@ class _Found:
     in_rows: set[Identity] = field(default_factory=set)
     raw: list[ObjectVersion] = field(default_factory=list)
     """The raw versions of these messages."""
+    batches: list[Theirs] = field(default_factory=list)
+    """The batches that have some of them."""
 
 
 def _found(places: Places, rule: Rule, hour: Hour, whom: Whom, doubtful: frozenset[str] = frozenset()) -> _Found:
@@ -188,7 +198,23 @@ def _found(places: Places, rule: Rule, hour: Hour, whom: Whom, doubtful: frozens
         found.raw += [each for each in versions if (each.key, identity(each)) in found.in_rows]
         unknown = {*known.missing(versions), *(each for each in versions if each.key in doubtful)}
         _judge(places, rule, sorted(unknown), whom, found)
+    _find_batches(places, (rule, hour), whom, found, doubtful)
     return found
+
+
+def _find_batches(
+    places: Places, place: tuple[Rule, Hour], whom: Whom, found: _Found, doubtful: frozenset[str]
+) -> None:
+    """Note the batches that have messages of the vehicle, of whatever hour: where none of the hour's rows is its, those
+    are read of which not every message is a row.
+    """
+    rule, hour = place
+    look = BatchHour(places.raw, places.lake, rule, hour)
+    unread = {batch.id for batch in look.unread}
+    every = bool(found.in_rows)
+    wanted = [each for each in look.listed if every or each.id in unread or each.version.key in doubtful]
+    found.batches = theirs_in(places.raw, rule, wanted, whom)
+    found.marked.add(of_hour(found.batches, rule, hour))
 
 
 def _judge(places: Places, rule: Rule, versions: list[ObjectVersion], whom: Whom, found: _Found) -> None:
@@ -208,6 +234,8 @@ def _count(done: Removed, found: _Found) -> None:
     done.undivided += len(found.marked.undivided)
     done.raw_versions += len(found.raw)
     done.raw_bytes += sum(version.size for version in found.raw)
+    done.raw_versions += len(found.batches)
+    done.raw_bytes += sum(each.batch.version.size for each in found.batches)
     done.digests += [sha256(payload or b"").hexdigest() for payload in found.marked.whole.values()]
     done.digests += [sha256(each.own).hexdigest() for each in found.marked.shared.values()]
 
@@ -216,12 +244,15 @@ def _erase_hour(places: Places, place: tuple[Rule, Hour], whom: Whom, done: Remo
     rule, hour = place
     found = _found(places, rule, hour, whom, doubtful)
     gone = found.marked.identities
-    if gone:
+    if gone or found.batches:
         done.hours += 1
         _count(done, found)
+        alone = {(version.key, identity(version)) for version in found.raw}
         for at, shared in sorted(found.marked.shared.items()):
-            _put_apart(places, rule, at, shared)
+            if at in alone:  # what stands in a batch is put apart with all else in it
+                _put_apart(places, rule, at, shared)
         places.raw.delete(found.raw)
+        places.raw.delete(take_out(places, rule, found.batches))
     for lake in places.lake.generations():
         done_here = without(lake, rule, hour, gone, fence=bool(gone) and lake.generation >= places.lake.generation)
         done.rows += done_here.rows
@@ -285,6 +316,11 @@ def _erase_reports(places: Places, whom: Whom, done: Removed) -> None:
         places.raw.delete([each.version for each in found if each not in staying])
         done.reports += len(found) - len(staying)
         done.undivided += len(staying)
+        for records in list(records_reported_of(places.fleet, places.raw, rule, whom)):
+            if (others := records.others) is not None:
+                places.raw.put_new(rule.batch_key(others.batch), others.body)
+            places.raw.delete([records.version])
+            done.reports += len(records.own)
 
 
 def _erase_derived(places: Places, hours: Sequence[Hour], whom: Whom, done: Removed) -> None:

@@ -23,7 +23,7 @@ from fleet_pipeline.lake.contract import Contract
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.privacy.hours import Candidates, candidates, not_yet_rows
 from fleet_pipeline.lake.privacy.messages import Identity, Marked, Shared, Whom, marked, mask, uncompacted
-from fleet_pipeline.lake.privacy.reports import reports_of
+from fleet_pipeline.lake.privacy.reports import records_reported_of, reports_of
 from fleet_pipeline.lake.privacy.rewriting import aligned
 from fleet_pipeline.lake.reading import PartFile, opened
 from fleet_pipeline.lake.rows import ORIGINS, conformed, row_schema, typed_again
@@ -218,6 +218,18 @@ def _reports(held: Held, whom: Whom, folder: Path, done: Exported, start: Hour |
                     name = f"{each.version.key.rpartition('/')[2]}-{number:05d}"
                     archive.writestr(zipfile.ZipInfo(name, _WRITTEN), each.payload, zipfile.ZIP_DEFLATED)
         done.reports += len(found)
+        _records_reported(held, rule, whom, folder, done)
+
+
+def _records_reported(held: Held, rule: Rule, whom: Whom, folder: Path, done: Exported) -> None:
+    """Write the payloads of what the rule's stream reported of the vehicle."""
+    own = [each for found in records_reported_of(held.fleet, held.raw, rule, whom) for each in found.own]
+    if own:
+        (folder / "reports").mkdir(exist_ok=True)
+        with zipfile.ZipFile(folder / "reports" / f"{rule.key}-stream.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            for number, payload in enumerate(own):
+                archive.writestr(zipfile.ZipInfo(f"{number:05d}", _WRITTEN), payload, zipfile.ZIP_DEFLATED)
+    done.reports += len(own)
 
 
 def _since(fleet: Fleet, rule: Rule, key: str, start: Hour | None) -> bool:

@@ -10,11 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fleet_pipeline.aws.store import ObjectVersion, Store
+from fleet_pipeline.lake.batches import BatchHour
 from fleet_pipeline.lake.fetching import RawHour, fetched
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.reading import Identities, PartFile, opened
 from fleet_pipeline.lake.rows import IDENTITY, identity
 from fleet_pipeline.lake.whose import Naming, Undivided
+from fleet_pipeline.lake.workplace import workplace
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.rule import Rule
 
@@ -126,7 +128,19 @@ def uncompacted(raw: Store, lake: Lake, rule: Rule, hour: Hour, whom: Whom) -> U
     for versions, payloads in fetched(raw, (versions for versions in missing if versions)):
         for version, payload in zip(versions, payloads, strict=True):
             _judge(found, rule, version, payload, whom)
+    _judge_batches(found, BatchHour(raw, lake, rule, hour), known, whom)
     return found
+
+
+def _judge_batches(found: Uncompacted, batches: BatchHour, known: Identities, whom: Whom) -> None:
+    with workplace() as folder:
+        for block in batches.tables(batches.unread, folder):
+            for key, version, millis, client_id, payload in _messages(known.without(block)):
+                if millis < whom.before_ms:
+                    at = (key, version)
+                    found.marked.judge(whom, at, client_id, payload)
+                    if at in found.marked.identities:
+                        found.versions[at] = ObjectVersion(key, version, len(payload or b""), "", "", latest=True)
 
 
 def _judge(found: Uncompacted, rule: Rule, version: ObjectVersion, payload: bytes | None, whom: Whom) -> None:

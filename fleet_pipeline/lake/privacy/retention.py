@@ -16,11 +16,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from fleet_pipeline.aws.store import ObjectVersion
+from fleet_pipeline.lake.batches import BatchHour
 from fleet_pipeline.lake.containment import contained
 from fleet_pipeline.lake.fetching import RawHour
 from fleet_pipeline.lake.layout import Lake
-from fleet_pipeline.lake.operations.verify import Purged, purge_hour, verify_hour
+from fleet_pipeline.lake.operations.verify import Purged, proven_batches, purge_hour, verify_hour
 from fleet_pipeline.lake.privacy.places import Places, Progress
+from fleet_pipeline.lake.workplace import workplace
 from fleet_pipeline.model.errors import FleetError, NotVerified
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.rule import Rule
@@ -106,7 +108,7 @@ class _Run:
     def raw(self, rule: Rule, age: timedelta) -> None:
         """Purge the hours of a rule that ended before an age."""
         before = Hour.of(self.now - age)
-        hours = _hours_of_raw(self.places, rule, "", f"{rule.raw_prefix}{before.start_ms}")
+        hours = sorted({*_raw_hours(self.places, rule, before=before)})
         for number, hour in enumerate(hours):
             self.on_progress(f"{rule.key}: raw hours proved", number, len(hours))
             try:
@@ -115,7 +117,7 @@ class _Run:
             except FleetError as error:
                 if _raw_versions(self.places, rule, hour):  # none: another run was faster
                     self._stays(RAW, rule, hour, str(error))
-        self._next(RAW, age, next(_raw_hours(self.places, rule, f"{rule.raw_prefix}{before.start_ms - 1}."), None))
+        self._next(RAW, age, _first_hour_since(self.places, rule, before))
 
     def _purged(self, rule: Rule, hour: Hour) -> None:
         places, gone = self.places, self.gone
@@ -228,28 +230,50 @@ def _provable(places: Places, rule: Rule, hour: Hour) -> Purged:
     """Return what a purge would delete. Raises NotVerified."""
     partition, sizes = places.lake.partition(rule, hour), list[int]()
     found = verify_hour(places.raw, places.lake, rule, hour, lambda version: sizes.append(version.size))
+    own = [batch for batch in BatchHour(places.raw, places.lake, rule, hour).listed if batch.hour == hour]
     if not found.passed:
         why = f"{found.missing} versions have no row, {found.altered} another payload, {found.doubled} rows are double"
         raise NotVerified(partition, why)
     if places.lake.coming():
         raise NotVerified(partition, "a new generation of the table is being written: end the rewrite first")
-    return Purged(len(sizes), sum(sizes), found.versions - len(sizes))
+    with workplace() as folder:
+        proven = proven_batches(places.raw, places.lake, (rule, hour), own, folder)
+    sizes += [batch.version.size for batch in proven]
+    return Purged(len(sizes), sum(sizes), found.objects + len(own) - len(sizes))
 
 
-def _raw_hours(places: Places, rule: Rule, after: str, until: str = "") -> Iterator[Hour]:
-    """Yield the hours of the keys that a rule wrote, in their order, some more than once."""
-    for page in places.raw.versions(rule.raw_prefix, after, until):
+def _raw_hours(places: Places, rule: Rule, *, before: Hour) -> Iterator[Hour]:
+    """Yield the hours before another of the keys that a rule wrote, some more than once, and those in which its
+    batches begin.
+    """
+    ranges = (
+        (rule.raw_prefix, "", f"{rule.raw_prefix}{before.start_ms}"),
+        (rule.batch_prefix, "", f"{rule.batch_prefix}{before.start:%Y/%m/%d/%H}/"),
+    )
+    yield from (hour for each in ranges for hour in _hours_of(places, rule, *each))
+
+
+def _first_hour_since(places: Places, rule: Rule, since: Hour) -> Hour | None:
+    ranges = (
+        (rule.raw_prefix, f"{rule.raw_prefix}{since.start_ms - 1}."),
+        (rule.batch_prefix, f"{rule.batch_prefix}{since.start:%Y/%m/%d/%H}/"),
+    )
+    first = [hour for each in ranges if (hour := next(_hours_of(places, rule, *each), None))]
+    return min(first, default=None)
+
+
+def _hours_of(places: Places, rule: Rule, prefix: str, after: str, until: str = "") -> Iterator[Hour]:
+    for page in places.raw.versions(prefix, after, until):
         for version in page:
-            if name := rule.parse_raw_key(version.key):
+            name = rule.parse_batch_key(version.key) if prefix == rule.batch_prefix else rule.parse_raw_key(version.key)
+            if name:
                 yield Hour.of_millis(name.millis)
 
 
-def _hours_of_raw(places: Places, rule: Rule, after: str, until: str) -> list[Hour]:
-    return sorted({*_raw_hours(places, rule, after, until)})
-
-
 def _raw_versions(places: Places, rule: Rule, hour: Hour) -> int:
-    return sum(len(block) for block in RawHour(places.raw, rule, hour).blocks())
+    """Return how many raw objects may have messages of an hour."""
+    batches = BatchHour(places.raw, places.lake, rule, hour).holding
+    return sum(len(block) for block in RawHour(places.raw, rule, hour).blocks()) + len(batches)
 
 
 def _revisions(places: Places, table: str) -> Iterator[tuple[str, ObjectVersion]]:

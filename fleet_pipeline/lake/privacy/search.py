@@ -11,12 +11,14 @@ import pyarrow.compute as pc
 
 from fleet_pipeline.lake.analytics.revisions import DerivedTable
 from fleet_pipeline.lake.analytics.vehicles import daily_table, hourly_table
+from fleet_pipeline.lake.batches import BatchHour
 from fleet_pipeline.lake.layout import Lake, LakePart
 from fleet_pipeline.lake.listing import pages
 from fleet_pipeline.lake.operations.replay import parsed
+from fleet_pipeline.lake.privacy.batched import named_in
 from fleet_pipeline.lake.privacy.messages import Marked, Whom, marked
 from fleet_pipeline.lake.privacy.places import Places, Progress, Searched
-from fleet_pipeline.lake.privacy.reports import reports_of
+from fleet_pipeline.lake.privacy.reports import records_reported_of, reports_of
 from fleet_pipeline.lake.reading import opened
 from fleet_pipeline.lake.rows import LARGEST
 from fleet_pipeline.model.hour import Hour
@@ -29,6 +31,7 @@ def search(places: Places, hours: Sequence[Hour], whom: Whom, on_progress: Progr
     for number, (rule, hour) in enumerate(work):
         on_progress("hours searched", number, len(work))
         _search_raw(places, rule, hour, whom, found)
+        _search_batches(places, rule, hour, whom, found)
         for lake in places.lake.generations():
             _search_parts(lake, rule, hour, whom, found)
     fleet, store = places.fleet, places.lake.store
@@ -56,6 +59,15 @@ def _search_raw(places: Places, rule: Rule, hour: Hour, whom: Whom, found: Searc
                 found.theirs.append(version.key)
             elif name in body or name in version.key.encode():
                 found.mentioned["raw versions"] += 1
+
+
+def _search_batches(places: Places, rule: Rule, hour: Hour, whom: Whom, found: Searched) -> None:
+    for batch in BatchHour(places.raw, places.lake, rule, hour).listed:
+        found.note("raw versions", batch.version.size)
+        theirs, named = named_in(places.raw, rule, batch, whom)
+        if theirs:
+            found.theirs.append(batch.version.key)
+        found.mentioned["raw versions"] += named
 
 
 def _search_parts(lake: Lake, rule: Rule, hour: Hour, whom: Whom, found: Searched) -> None:
@@ -96,13 +108,15 @@ def _search_derived(table: DerivedTable, ends: Mapping[str, int], whom: Whom, fo
 def _search_reports(places: Places, rule: Rule, whom: Whom, found: Searched) -> None:
     name = whom.name.encode()
     theirs = {(each.version.key, each.version.id): each for each in reports_of(places.fleet, places.raw, rule, whom)}
+    reported = records_reported_of(places.fleet, places.raw, rule, whom)
+    records = {(each.version.key, each.version.id) for each in reported}
     listed = [version for page in places.raw.versions(places.fleet.report_prefix(rule)) for version in page]
     for place, body in places.raw.bodies(listed) if listed else ():
         version = listed[place]
         found.note("reports", version.size)
         report = parsed(places.fleet, rule, version.key, body)
         at = (version.key, version.id)
-        if at in theirs and (theirs[at].rest is None or theirs[at].report.returnable):
+        if at in records or (at in theirs and (theirs[at].rest is None or theirs[at].report.returnable)):
             found.theirs.append(version.key)
         elif name in body or (report and name in report.payload):
             found.mentioned["reports"] += 1

@@ -1,0 +1,128 @@
+"""One vehicle's messages in batch objects: found, and taken out. What others sent becomes an object of its own, which
+begins at the same second and is always called the same: killed anywhere, the same call goes on.
+"""
+
+import gzip
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import NAMESPACE_OID, uuid5
+
+import msgspec
+
+from fleet_pipeline.aws.store import ObjectVersion, Store
+from fleet_pipeline.lake.privacy.messages import Identity, Marked, Whom
+from fleet_pipeline.lake.privacy.places import Places
+from fleet_pipeline.lake.records import Batch, Envelope, identity_of, read_lines, records_of
+from fleet_pipeline.lake.workplace import workplace
+from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.rule import BatchName, RawName, Rule
+
+
+@dataclass(slots=True)
+class Theirs:
+    """A batch with messages of the vehicle."""
+
+    batch: Batch
+    marked: Marked = field(default_factory=Marked)
+    """These messages, of all hours."""
+
+
+def theirs_in(raw: Store, rule: Rule, batches: Sequence[Batch], whom: Whom) -> list[Theirs]:
+    """Return those of some batches that have messages of the vehicle. Reads each of them."""
+    found = []
+    for batch in batches:
+        each = Theirs(batch)
+        for _, records in records_of(raw, rule, [batch]):
+            for envelope in records.good:
+                _judge(rule, envelope, whom, each.marked)
+        if each.marked.identities:
+            found.append(each)
+    return found
+
+
+def of_hour(found: Sequence[Theirs], rule: Rule, hour: Hour) -> Marked:
+    """Return the messages of one hour among those that some batches have."""
+    marked = Marked()
+    for each in found:
+        marked.add(each.marked)
+
+    def is_of(at: Identity) -> bool:
+        name = rule.parse_raw_key(at[0])
+        return name is not None and hour.start_ms <= name.millis < hour.end_ms
+
+    return Marked(
+        {at: payload for at, payload in marked.whole.items() if is_of(at)},
+        {at: shared for at, shared in marked.shared.items() if is_of(at)},
+        {at for at in marked.undivided if is_of(at)},
+    )
+
+
+def take_out(places: Places, rule: Rule, found: Sequence[Theirs]) -> list[ObjectVersion]:
+    """Return versions that may be removed, once what others sent in them lies in objects of their own."""
+    for each in found:
+        with workplace() as folder:
+            if (file := _of_others(places.raw, rule, each, folder)) is not None:
+                name = each.batch.name
+                other = str(uuid5(NAMESPACE_OID, f"{each.batch.id} without"))
+                places.raw.put_new(rule.batch_key(BatchName(name.millis, other, name.stream, name.version)), file)
+    return [each.batch.version for each in found]
+
+
+def named_in(raw: Store, rule: Rule, batch: Batch, whom: Whom) -> tuple[bool, bool]:
+    """Return whether a batch has messages of the vehicle, and whether its name stands in what is others'."""
+    theirs, name, is_named = Marked(), whom.name.encode(), False
+    for _, records in records_of(raw, rule, [batch]):
+        for envelope in records.good:
+            before = len(theirs.identities)
+            _judge(rule, envelope, whom, theirs)
+            is_others = len(theirs.identities) == before
+            said = (envelope.c or "").encode(errors="replace")
+            is_named = is_named or (is_others and (name in envelope.p or name in said))
+        is_named = is_named or any(name in (line or b"") for line in records.bad)
+    return bool(theirs.identities), is_named
+
+
+def taken_apart(rule: Rule, record: bytes, whom: Whom) -> tuple[bytes | None, bytes | None]:
+    """Return what of a record's message is the vehicle's, and the record without it: None for nothing."""
+    read = read_lines(rule, [record.strip()]).good
+    if len(read) != 1:
+        return None, record
+    envelope = read[0]
+    marked, at = Marked(), _at(rule, envelope)
+    _judge(rule, envelope, whom, marked)
+    if at in marked.whole:
+        return envelope.p, None
+    if at in marked.shared:
+        return marked.shared[at].own, msgspec.json.encode(msgspec.structs.replace(envelope, p=marked.shared[at].rest))
+    return None, record
+
+
+def _judge(rule: Rule, envelope: Envelope, whom: Whom, marked: Marked) -> None:
+    if envelope.t < whom.before_ms:
+        marked.judge(whom, _at(rule, envelope), envelope.c, envelope.p)
+
+
+def _at(rule: Rule, envelope: Envelope) -> Identity:
+    return rule.raw_key(RawName(envelope.t, envelope.u)), identity_of(envelope)
+
+
+def _of_others(raw: Store, rule: Rule, theirs: Theirs, folder: Path) -> Path | None:
+    """Return a file with the records of others; None where there are none."""
+    file, count = folder / "others.gz", 0
+    with gzip.GzipFile(file, "wb", mtime=0) as packed:
+        for line in _lines_of_others(raw, rule, theirs.batch, theirs.marked):
+            packed.write(line + b"\n")
+            count += 1
+    return file if count else None
+
+
+def _lines_of_others(raw: Store, rule: Rule, batch: Batch, marked: Marked) -> Iterator[bytes]:
+    for _, records in records_of(raw, rule, [batch]):
+        for envelope in records.good:
+            at = _at(rule, envelope)
+            if at in marked.shared:
+                yield msgspec.json.encode(msgspec.structs.replace(envelope, p=marked.shared[at].rest))
+            elif at not in marked.whole:
+                yield msgspec.json.encode(envelope)
+        yield from (line for line in records.bad if line is not None)
