@@ -44,6 +44,8 @@ bench: $(DEV) ## the race of compaction against its peers, and the memory it tak
 	$(BIN)/python benchmarks/run.py --million --write
 	$(BIN)/python benchmarks/memory.py --million --write
 	$(BIN)/python benchmarks/hostile.py --write
+	$(BIN)/python benchmarks/batches.py --write
+	$(BIN)/python benchmarks/batches.py --messages 1000000 --dirty --only fleet_pipeline --write
 
 exact: $(DEV) ## messages, events and names made up by the thousand, of which `make test` tries some (minutes)
 	EXACT_MESSAGES=5000 $(BIN)/python -m pytest -n auto tests/lake/test_compaction_exactness.py \

@@ -19,6 +19,7 @@ PROBE_S = 0.1
 
 BEGIN, END = "<!-- figures: written by make bench -->", "<!-- end of figures -->"
 MEMORY_BEGIN, MEMORY_END = "<!-- memory: written by make bench -->", "<!-- end of memory -->"
+BATCHES_BEGIN, BATCHES_END = "<!-- batches: written by make bench -->", "<!-- end of batches -->"
 HOSTILE_BEGIN, HOSTILE_END = "<!-- hostile: written by make bench -->", "<!-- end of hostile -->"
 OURS = "fleet_pipeline"
 
@@ -48,6 +49,29 @@ def write_memory(peaks):
     results["memory"] = list(measured.values())
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     _replace(MEMORY_BEGIN, memory_table(results["memory"]), MEMORY_END)
+
+
+def write_batches(runs):
+    """Renew the list of races on batches, and their table. Runs of others are kept."""
+    results = json.loads(RESULTS.read_text())
+    raced = {(*_place(run), run["megabytes"]): run for run in (*results.get("batches", []), *runs)}
+    results["batches"] = sorted(raced.values(), key=lambda run: (run["objects"], run["data"], run["contender"]))
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    _replace(BATCHES_BEGIN, batches_table(results["batches"]), BATCHES_END)
+
+
+def batches_table(runs):
+    """Return the table of races on batches."""
+    lines = ["| contender | messages | data | MB of records an object | CPU s / 100k | peak MB | every message once |"]
+    lines.append("|---|--:|---|--:|--:|--:|---|")
+    for run in runs:
+        figures = (run.get("cpu_s_per_100k", "-"), run.get("peak_mb", "-"))
+        said = "yes" if run["complete"] else run.get("stopped_by", "no")
+        lines.append(
+            f"| {run['contender']} | {run['objects']:,} | {run['data']} | {run['megabytes']} | {figures[0]} | "
+            f"{figures[1]} | {said} |"
+        )
+    return "\n".join(lines)
 
 
 def write_hostile(costs):

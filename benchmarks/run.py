@@ -71,11 +71,11 @@ def server(objects, *, dirty, **others):
         process.stdout.close()
 
 
-def race(name, url, objects, *, dirty):
+def race(name, url, objects, *, dirty, script=HERE / "contenders.py"):
     """One contender's figures; what stopped it, if it did not finish."""
     with tempfile.TemporaryDirectory() as folder:
         figures = {"contender": name, "data": "dirty" if dirty else "clean", "objects": objects, "probe_s": probe()}
-        command = [sys.executable, HERE / "contenders.py", name, url, folder]
+        command = [sys.executable, script, name, url, folder]
         try:
             with _pinned(0):
                 done = subprocess.run(

@@ -25,6 +25,7 @@ from xml.sax.saxutils import escape
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from benchmarks.batches import batches
 from benchmarks.messages import BUCKET, KINDS, messages, older
 
 PAGE = 1000
@@ -249,11 +250,17 @@ def main():
         type=float,
         help="milliseconds that a page of a listing waits; as long as every answer, unless told",
     )
+    parser.add_argument("--batches-of-mb", type=int, default=0, help="megabytes of a batch object, of all messages")
     parser.add_argument("--older", type=int, default=0, help="objects of the hours before, under the same prefix")
     arguments = parser.parse_args()
-    kept = chain(
-        messages(arguments.objects, dirty=arguments.dirty, hours=arguments.hours, kind=arguments.kind),
-        older(arguments.older),
+    kept = batches(arguments.objects, dirty=arguments.dirty, megabytes=arguments.batches_of_mb)
+    kept = (
+        kept
+        if arguments.batches_of_mb
+        else chain(
+            messages(arguments.objects, dirty=arguments.dirty, hours=arguments.hours, kind=arguments.kind),
+            older(arguments.older),
+        )
     )
     bucket = Bucket((f"/{BUCKET}/{key}", payload) for key, payload in kept)
     page_latency_ms = arguments.latency_ms if arguments.page_latency_ms is None else arguments.page_latency_ms

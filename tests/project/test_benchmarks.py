@@ -61,3 +61,10 @@ def test_what_hostile_payloads_cost_can_be_measured():
     assert costs[0]["statuses"] == {"ok": costs[0]["rows"]}
     # In the form that costs more on this machine: objects beside each other are no JSON, or too many.
     assert costs[1]["statuses"] in ({"malformed": costs[1]["rows"]}, {"too_many_elements": costs[1]["rows"]})
+
+
+def test_the_race_on_batches_can_be_run_and_ours_is_complete_on_dirty_data():
+    command = [sys.executable, BENCHMARKS / "batches.py", "--messages", "4000", "--megabytes", "1", "--dirty"]
+    done = subprocess.run([*command, "--only", "fleet_pipeline"], capture_output=True, text=True, check=True)
+    [run] = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (run["contender"], run["data"], run["complete"]) == ("fleet_pipeline", "dirty", True)
