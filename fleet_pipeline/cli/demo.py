@@ -322,7 +322,7 @@ def _raw_objects(fleet: Fleet, account: Account, rule: Rule, begun: datetime) ->
     pages = account.aws.s3.get_paginator("list_objects_v2").paginate(
         Bucket=fleet.bucket, Prefix=rule.raw_prefix, StartAfter=after
     )
-    return sum(page["KeyCount"] for page in pages)
+    return sum(rule.parse_raw_key(entry["Key"]) is not None for page in pages for entry in page.get("Contents", ()))
 
 
 def _batched(fleet: Fleet, account: Account, rule: Rule, begun: datetime) -> int:

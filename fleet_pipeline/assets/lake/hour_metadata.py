@@ -13,6 +13,7 @@ from fleet_pipeline.assets.shared.pictures import bars, dots
 from fleet_pipeline.assets.shared.scope import Scope
 from fleet_pipeline.assets.shared.shown import attempted, table
 from fleet_pipeline.lake.contract import Contract
+from fleet_pipeline.lake.operations.compact_hour import Compacted
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.plain import in_markdown, plain
 from fleet_pipeline.model.rule import Rule
@@ -41,12 +42,24 @@ def hour_metadata(scope: Scope, rule: Rule, outcome: Outcome, contract: Contract
         "statuses of added rows": dg.MetadataValue.json(compacted.statuses),
         "recovered collisions": compacted.recovered_collisions,
         "foreign keys": compacted.foreign_keys,
+        **_batches(compacted),
         **({"messages of erased vehicles": compacted.erased} if compacted.erased else {}),
         "seconds": round(compacted.seconds, 3),
         **_rates(scope.fleet, outcome),
         **_columns(raw.key(scope, rule), contract),
         **_shown(scope.fleet, outcome),
     }
+
+
+def _batches(compacted: Compacted) -> dict[str, Any]:
+    """Return what is to be said of batch objects; nothing where there are none."""
+    said = {
+        "batches read": compacted.batches,
+        "records delivered twice": compacted.doubled,
+        "damaged batches": "\n".join(map(plain, compacted.damaged)),
+        "hours of messages in other hours' batches": "\n".join(compacted.strays),
+    }
+    return {name: value for name, value in said.items() if value}
 
 
 def _rates(fleet: Fleet, outcome: Outcome) -> dict[str, float]:
