@@ -75,6 +75,7 @@ class Hour:
         """The hour before this one."""
         return type(self)(self.start - timedelta(hours=1))
 
+
 @dataclass(frozen=True, slots=True, order=True)
 class Span:
     """A range of time within an hour, `[start_ms, end_ms)`: what of a long hour is done by itself."""

@@ -15,7 +15,7 @@ from fleet_pipeline.lake.operations.rewrite import learnt, rewrite_hour
 from fleet_pipeline.lake.operations.verify import purge_hour, verify_hour
 from fleet_pipeline.lake.reading import opened
 from fleet_pipeline.model.errors import NotVerified
-from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.hour import Hour, Span
 from fleet_pipeline.model.rule import Rule
 from tests.helpers.batches import batch_key, packed, record, uuid
 from tests.helpers.dict_store import DictStore
@@ -297,3 +297,14 @@ def test_a_look_notes_that_a_batch_has_nothing_new(raw, lake):
     assert look(raw, lake, RULE, HOUR).uncompacted == 0
     gets = raw.requests["GET"]
     assert (look(raw, lake, RULE, HOUR).versions, raw.requests["GET"]) == (3, gets)
+
+
+def test_of_a_long_hour_in_spans_one_span_has_the_batches(raw, lake):
+    middle = START + 1_800_000
+    raw.put(f"test-rule/rule1/{middle + 5}-{uuid(900)}", b'{"speed": 5}')
+    raw.put(batch_key(RULE, START, 1), packed([*some(3), *some(3, at=middle, first=50)]))
+    cut = [Span(START, middle), Span(middle, HOUR.end_ms)]
+    first, second = (compact_hour(raw, lake, RULE, HOUR, span=span) for span in cut)
+    assert (first.raw_versions, first.batches, second.raw_versions, second.batches) == (6, 1, 1, 0)
+    assert len(rows(lake)) == 7
+    assert compact(raw, lake).rows_added == 0

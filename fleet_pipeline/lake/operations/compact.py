@@ -148,7 +148,7 @@ class Compaction:
             name: sum(getattr(each, name) for each in of_spans)
             for name in (
                 *("raw_versions", "raw_bytes", "recovered_collisions", "foreign_keys", "parquet_bytes"),
-                *("get_requests", "list_requests", "put_requests", "seconds", "erased"),
+                *("get_requests", "list_requests", "put_requests", "seconds", "erased", "batches", "doubled"),
             )
         }
         return Compacted(
@@ -161,6 +161,8 @@ class Compaction:
             statuses=dict(sorted(sum((Counter(each.statuses) for each in of_spans), Counter()).items())),
             parts_added=tuple(sorted(key for each in of_spans for key in each.parts_added)),
             schema=lake.contract(self.rule).schema,
+            damaged=tuple(said for each in of_spans for said in each.damaged),
+            strays={hour: count for each in of_spans for hour, count in each.strays.items()},
         )
 
 

@@ -182,7 +182,9 @@ class _Run:
         self.rows_before = self.into.known.rows
         self.erased = 0
         self.batches = BatchHour(self.raw, self.lake, self.rule, self.hour)
-        self.unread = self.batches.unread
+        # Batches are not cut: who has the hour's first span has them all.
+        self.has_batches = self.span is None or self.span.start_ms == self.hour.start_ms
+        self.unread = self.batches.unread if self.has_batches else []
         self.known_before = self.erased_of_batches = 0
 
     def compact(self, on_progress: Callable[[Progress], None]) -> None:
@@ -241,12 +243,14 @@ class _Run:
     def report(self) -> Compacted:
         asked = self.raw.requests + self.lake.store.requests
         asked.subtract(self.asked_before)
+        foreign = self.batches.foreign if self.has_batches else []
         return Compacted(
-            raw_versions=self.listed.versions + self.batches.noted_messages + self.erased_of_batches,
-            raw_bytes=self.listed.bytes + self.batches.bytes,
+            raw_versions=self.listed.versions
+            + (self.batches.noted_messages + self.erased_of_batches) * self.has_batches,
+            raw_bytes=self.listed.bytes + self.batches.bytes * self.has_batches,
             recovered_collisions=self.listed.collisions,
-            foreign_keys=self.listed.foreign + len(self.batches.foreign),
-            foreign_examples=tuple([*self.listed.foreign_examples, *self.batches.foreign][:EXAMPLES]),
+            foreign_keys=self.listed.foreign + len(foreign),
+            foreign_examples=tuple([*self.listed.foreign_examples, *foreign][:EXAMPLES]),
             held=self.into.known.versions,
             rows_before=self.rows_before,
             rows_added=self.into.statuses.total(),
@@ -261,7 +265,7 @@ class _Run:
             seconds=time.monotonic() - self.started,
             erased=self.erased + self.erased_of_batches,
             batches=len(self.unread),
-            doubled=self.batches.noted_doubles,
+            doubled=self.batches.noted_doubles * self.has_batches,
             damaged=tuple(self.batches.damaged),
             strays=dict(self.batches.strays),
         )
