@@ -53,7 +53,9 @@ def pages(store: Store, rule: Rule, hour: Hour | Span) -> Iterator[Page]:
     if following is None:
         return
     last, rest = rule.parse_raw_key(page[-1].key) if page else None, chain([following], whole)
-    yield from _side_by_side(_Stretches(store, rule, hour, last.millis + 1).of(rest) if last else [rest])
+    # In the last millisecond there is nothing left to cut: the rest are further messages of it.
+    start = last.millis + 1 if last else hour.end_ms
+    yield from _side_by_side(_Stretches(store, rule, hour, start).of(rest) if start < hour.end_ms else [rest])
 
 
 def spans(store: Store, rule: Rule, hour: Hour, versions: int = SPAN_VERSIONS) -> list[Span]:

@@ -18,6 +18,8 @@ from threading import Thread
 from typing import Any
 from uuid import uuid4
 
+from fleet_pipeline.model.plain import plain_traceback
+
 NAMES = (
     "_deliver_records_to_s3",
     "_evaluate_prefix",
@@ -92,8 +94,8 @@ class Deliveries:
             if held and is_s3 and time.time() - held[0]["ts"] >= seconds:
                 try:
                     self._write(stream, destination)
-                except Exception:  # noqa: BLE001 (the outermost frame of a thread)
-                    _LOG.exception("stream %s could not write; it tries again", stream["name"])
+                except Exception as error:  # noqa: BLE001 (the outermost frame of a thread)
+                    _LOG.error("stream %s could not write and tries again: %s", stream["name"], plain_traceback(error))
 
     def _write(self, stream: dict[str, Any], destination: dict[str, Any]) -> None:
         config, held = destination["config"], destination["records"]

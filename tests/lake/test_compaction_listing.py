@@ -13,6 +13,7 @@ from test_compaction import HOUR, RULE, key
 
 from fleet_pipeline.lake import listing
 from fleet_pipeline.lake.listing import LISTERS, PAGES, PROBE, pages
+from fleet_pipeline.model.rule import RawName
 
 LENGTH_MS = HOUR.end_ms - HOUR.start_ms
 
@@ -123,3 +124,10 @@ def test_a_reader_who_pauses_is_waited_for_and_one_who_leaves_leaves_no_thread(w
     assert watched.requests["LIST"] <= 4 + LISTERS * (PAGES + 1)
     reading.close()
     assert threading.active_count() == threads
+
+
+def test_further_messages_of_the_last_millisecond_are_listed_wherever_a_page_ends():
+    store = DictStore(page=1)
+    for number in range(5):
+        store.put(RULE.raw_key(RawName(HOUR.end_ms - 1, f"00000000-0000-4000-8000-{number:012d}")), b"{}")
+    assert sum(map(len, pages(store, RULE, HOUR))) == 5
