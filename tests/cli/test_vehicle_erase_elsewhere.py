@@ -149,11 +149,12 @@ def test_streams_that_name_the_vehicle_are_counted_and_stay_unless_it_is_asked_f
 
 def test_a_stream_that_is_no_longer_written_goes_whole_and_streams_of_others_stay(fleet, aws, monkeypatch):
     lines(fleet, aws, "first", datetime.now(UTC), A, B)
+    lines(fleet, aws, "first-of-others", datetime.now(UTC), B)
     lines(fleet, aws, "others", datetime.now(UTC), B)
     monkeypatch.setattr("fleet_pipeline.cloud.enrolment.hook_log.IN_USE", -timedelta(days=1))
     said = FunctionLogs(fleet, aws, remove=True).forget(A, [])
     assert said == "1 streams that named it were removed, with their lines of others"
-    assert streams(fleet, aws) == {"others"}
+    assert streams(fleet, aws) == {"first-of-others", "others"}
     assert FunctionLogs(fleet, aws).forget(A, []) == "no line names it"
 
 

@@ -36,7 +36,10 @@ LISTINGS = {
         "ListRoleTags": ("Tags", "Marker", "Marker"),
     },
     "dynamodb": {"ListTagsOfResource": ("Tags", "NextToken", "NextToken")},
-    "cloudwatch-logs": {"DescribeLogGroups": ("logGroups", "nextToken", "nextToken")},
+    "cloudwatch-logs": {
+        "DescribeLogGroups": ("logGroups", "nextToken", "nextToken"),
+        "DescribeLogStreams": ("logStreams", "nextToken", "nextToken"),
+    },
 }
 """Every listing that AWS may cut into pages and this package reads, beside those of S3: the items, the parameter and the member that go on. (ListPolicyVersions has no pages.)"""
 

@@ -8,6 +8,7 @@ import pytest
 from dagster._core.instance.ref import InstanceRef
 
 from fleet_pipeline.instance import internals
+from fleet_pipeline.instance.event_log import forget
 
 SOURCE = Path(internals.__file__).parents[1]
 
@@ -81,3 +82,22 @@ def test_dagster_dev_has_the_command_and_the_function_by_which_it_starts_the_web
     module = internals.dev()
     assert callable(module.open_ipc_subprocess)
     assert module.dev_command.name == "dev"
+
+
+def test_the_events_of_a_database_stand_in_tables_by_asset_and_partition(tmp_path):
+    """What `event_log.forget` asks of the storage, and of the JSON that it keeps."""
+    key = dg.AssetKey(["lake", "rule1"])
+    with dg.instance_for_test(temp_dir=str(tmp_path)) as instance:
+        said = dg.AssetMaterialization(key, partition="p", metadata={"some rows": 1, "rows": 2})
+        instance.report_runless_asset_event(said)
+        storage = instance.event_log_storage
+        assert isinstance(storage, internals.SqlEventLogStorage)
+        assert forget(instance, {key: ["p"], dg.AssetKey("other"): ["p"]}, {"some rows"}) == 1
+        assert forget(instance, {key: ["p"]}, {"some rows"}) == 0
+        [record] = instance.fetch_materializations(key, limit=9).records
+        assert set(record.asset_materialization.metadata) == {"rows"}
+        last = instance.get_latest_materialization_event(key).asset_materialization
+        assert set(last.metadata) == {"rows"}
+    assert not [path for path in tmp_path.rglob("*.db*") if b"some rows" in path.read_bytes()]
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert forget(instance, {key: ["p"]}, {"some rows"}) in {0, None}
