@@ -71,7 +71,7 @@ def batches_table(runs):
             f"| {run['contender']} | {run['objects']:,} | {run['data']} | {run['megabytes']} | {figures[0]} | "
             f"{figures[1]} | {said} |"
         )
-    return "\n".join(lines)
+    return "\n".join(lines) + "\n"
 
 
 def write_hostile(costs):

@@ -2,6 +2,7 @@
 columns. Without Dagster.
 
 Reading raw objects      `listing` an hour's versions, `fetching` their bytes, `payload` bytes to a status and fields
+Reading batch objects    `batches` which may hold messages of an hour, `records` their records, sorted
 Making rows              `rows` blocks of rows, `columns` their typed columns, `structs` nested ones, `contract` which
 columns a rule has
 Keeping them             `layout` where all lies in the lake, `parts` a Parquet file, `commit` the next free part,

@@ -1,5 +1,6 @@
 """Batches: objects of many messages each, as Amazon Data Firehose writes them, become rows as single objects do."""
 
+import contextlib
 import gzip
 import json
 from datetime import UTC, datetime
@@ -307,4 +308,49 @@ def test_of_a_long_hour_in_spans_one_span_has_the_batches(raw, lake):
     first, second = (compact_hour(raw, lake, RULE, HOUR, span=span) for span in cut)
     assert (first.raw_versions, first.batches, second.raw_versions, second.batches) == (6, 1, 1, 0)
     assert len(rows(lake)) == 7
+    assert compact(raw, lake).rows_added == 0
+
+
+class Killed(BaseException):
+    """A kill: nobody catches it."""
+
+
+@pytest.mark.parametrize("at", range(6))
+def test_killed_at_any_call_that_writes_the_next_run_adds_the_rest_once(raw, lake, at):
+    raw.put(f"test-rule/rule1/{START + 5}-{uuid(900)}", b'{"speed": 5}')
+    raw.put(batch_key(RULE, START, 1), packed(some(5)))
+    put, calls = lake.store.put_new, []
+
+    def dying(key, body):
+        calls.append(key)
+        if len(calls) == at + 1:
+            raise Killed
+        return put(key, body)
+
+    lake.store.put_new = dying
+    with contextlib.suppress(Killed):
+        compact(raw, lake)
+    assert len(calls) > 3 or at < 4
+    lake.store.put_new = put
+    done = compact(raw, lake)
+    assert (done.rows, done.raw_versions, done.doubled, done.complete) == (6, 6, 0, True)
+    raw.put(batch_key(RULE, START + 60_000, 2), packed(some(2)))
+    assert (compact(raw, lake).doubled, len(rows(lake))) == (2, 6)
+
+
+def test_a_rival_that_compacts_the_same_batches_in_between_doubles_nothing(raw, lake):
+    raw.put(batch_key(RULE, START, 1), packed(some(5)))
+    put, rivals = lake.store.put_new, []
+
+    def rival_first(key, body):
+        if key.endswith(".parquet") and not rivals:
+            rivals.append(True)
+            raw.put(batch_key(RULE, START + 60_000, 2), packed(some(2, first=50)))
+            assert compact(raw, lake).rows == 7
+        return put(key, body)
+
+    lake.store.put_new = rival_first
+    done = compact(raw, lake)
+    assert rivals
+    assert (done.rows, done.complete, len(rows(lake))) == (7, True, 7)
     assert compact(raw, lake).rows_added == 0
