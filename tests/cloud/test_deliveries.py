@@ -2,12 +2,14 @@
 
 import json
 from dataclasses import replace
+from datetime import date
 
 import pytest
 
 from fleet_pipeline.account import Account
 from fleet_pipeline.cloud.blueprint import blueprint, stream_part_name
 from fleet_pipeline.cloud.documents.iam import boundary_policy
+from fleet_pipeline.cloud.hardening.lints import findings
 from fleet_pipeline.cloud.kinds.delivery_stream import delivery_streams
 from fleet_pipeline.cloud.operations.cloudformation import cloudformation
 from fleet_pipeline.cloud.reconcile import Action, look, reconcile, remove
@@ -94,6 +96,13 @@ def test_cloudformation_has_the_streams_after_their_role_and_before_their_rules(
     assert len(streams) == 3
     assert all("DeliveryRole" in each["DependsOn"] for each in streams.values())
     assert "DeliveryStreamRule1" in made["TopicRuleRule1"]["DependsOn"]
+
+
+def test_a_stream_that_does_not_encrypt_or_reports_among_the_messages_is_a_finding():
+    stream, today = blueprint(BATCHED)["delivery_stream_rule1"].resource, date(2026, 11, 29)
+    assert list(findings(stream, BATCHED, today)) == []
+    found = findings(replace(stream, encrypted=False, error_prefix=""), BATCHED, today)
+    assert [each.what for each in found] == ["not encrypted", "no error prefix"]
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from typing import Any
 
 from fleet_pipeline.cloud.enrolment.further_policy import FurtherDevicePolicy
 from fleet_pipeline.cloud.kinds.bucket import Bucket
+from fleet_pipeline.cloud.kinds.delivery_stream import DeliveryStream
 from fleet_pipeline.cloud.kinds.function import Function
 from fleet_pipeline.cloud.kinds.given_bucket import GivenBucket
 from fleet_pipeline.cloud.kinds.iot_policy import IotPolicy
@@ -140,6 +141,22 @@ def _topic_rule(rule: TopicRule, fleet: Fleet, _today: date) -> Iterator[LintFin
             "FROM never matches",
             f"vehicles publish to {topic!r} and the rule reads {source!r}",
             f"select FROM '{topic}'",
+        )
+
+
+@findings.register
+def _delivery_stream(stream: DeliveryStream, _fleet: Fleet, _today: date) -> Iterator[LintFinding]:
+    if not stream.encrypted:
+        yield LintFinding(
+            "not encrypted",
+            "what the stream gathers lies unencrypted until it is delivered",
+            "turn its server-side encryption on",
+        )
+    if not stream.error_prefix:
+        yield LintFinding(
+            "no error prefix",
+            "what the stream cannot process lies among the messages",
+            "give its destination an ErrorOutputPrefix",
         )
 
 
