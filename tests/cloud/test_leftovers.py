@@ -18,6 +18,7 @@ GONE = {
     "rule_keys": ({"rule_keys": ("rule1", "rule2")}, {}, {"topic rule"}),
     "raw_prefix": ({"raw_prefix": "other-topics"}, {}, {"topic rule"}),
     "bulk_registration": ({"bulk_registration": "on"}, {}, {"IAM role"}),
+    "delivery": ({"delivery": "firehose"}, {}, {"delivery stream", "IAM role"}),
     "allow_list": ({"allow_list": "dynamodb"}, {}, {"DynamoDB table"}),
     "own_ca jitr": ({"own_ca": "jitr"}, {}, {"CA certificate", "topic rule", "Lambda function", "IAM role"}),
     "own_ca jitp": ({"own_ca": "jitp"}, {}, {"CA certificate", "provisioning template"}),

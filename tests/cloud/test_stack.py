@@ -78,7 +78,13 @@ def apply(fleet, aws):
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"allow_list": "dynamodb", "bulk_registration": "on", "raw_key_format": "timestamp"}], ids=str
+    "settings",
+    [
+        {},
+        {"allow_list": "dynamodb", "bulk_registration": "on", "raw_key_format": "timestamp"},
+        {"delivery": "firehose"},
+    ],
+    ids=str,
 )
 def test_what_cloudformation_makes_is_planned_as_unchanged_there_is_nothing_to_adopt_and_its_data_outlive_the_stack(
     aws, make_fleet, formation, claim, settings
