@@ -63,6 +63,8 @@ class BatchHour:
     lake: Lake
     rule: Rule
     hour: Hour
+    writes: bool = False
+    """Whether messages of hours in which nobody would look for them are noted there, or just counted."""
     listed: list[Batch] = field(default_factory=list)
     """All of them."""
     foreign: list[str] = field(default_factory=list)
@@ -160,7 +162,8 @@ class BatchHour:
     def tables(self, batches: Sequence[Batch], folder: Path) -> Iterator[pa.Table]:
         """Yield the hour's messages that some batches hold, each once, in the order of keys, a block at a time.
 
-        Messages of other hours where nobody would look for them are noted there before the first is yielded.
+        Messages of other hours where nobody would look for them are noted there, if that is wanted, before the first
+        is yielded.
         """
         runs = Runs(folder)
         for _, rows in self.unsorted(batches):
@@ -201,7 +204,7 @@ class BatchHour:
     def _note_strays(self, batch: Batch, millis: pa.ChunkedArray) -> None:
         for hour in map(Hour.parse, sorted(_hours(millis))):
             if not _begins_near(batch, hour):
-                if hour.partition_key not in self.strays:
+                if self.writes and hour.partition_key not in self.strays:
                     Noted(self.lake, self.rule, hour).add_stray(batch)
                 self.strays[hour.partition_key] += 1
 

@@ -169,6 +169,8 @@ def test_a_batch_that_is_damaged_gives_what_can_be_unpacked_and_a_row_that_says_
 def test_a_record_of_an_hour_far_from_its_batch_is_noted_there_and_becomes_a_row(raw, lake):
     far = Hour.of_millis(START - 7_200_000)
     raw.put(batch_key(RULE, START), packed([*some(2), record(far.start_ms + 5, b'{"speed": 9}', number=99)]))
+    verify_hour(raw, lake, RULE, HOUR)
+    assert lake.store.objects == {}, "who verifies changes nothing"
     done = compact(raw, lake)
     assert (done.rows, done.strays) == (2, {far.partition_key: 1})
     there = compact(raw, lake, far)

@@ -89,7 +89,7 @@ def look(raw_store: Store, target: Lake, rule: Rule, hour: Hour) -> Seen:
     listed, fingerprint = RawHour(raw_store, rule, hour), 0
     for versions in listed.blocks():
         fingerprint += sum(int(identity(version), 16) for version in versions)
-    batches = BatchHour(raw_store, target, rule, hour)
+    batches = BatchHour(raw_store, target, rule, hour, writes=True)
     try:
         parts = target.parts(rule, hour)
         files = [opened(target.store, part) for part in parts]

@@ -181,7 +181,7 @@ class _Run:
         )
         self.rows_before = self.into.known.rows
         self.erased = 0
-        self.batches = BatchHour(self.raw, self.lake, self.rule, self.hour)
+        self.batches = BatchHour(self.raw, self.lake, self.rule, self.hour, writes=True)
         # Batches are not cut: who has the hour's first span has them all.
         self.has_batches = self.span is None or self.span.start_ms == self.hour.start_ms
         self.unread = self.batches.unread if self.has_batches else []
