@@ -60,12 +60,12 @@ DAMAGED_FOR, WEBHOOK_DOWN_FOR = timedelta(minutes=20), timedelta(hours=1)
 class Daemon:
     """Dagster's daemon with the project's schedules and sensors, its code server and its runs."""
 
-    def __init__(self, home):
-        self.home, self.kills = home, 0
+    def __init__(self, home, workspace=HERE.parent / "workspace.yaml"):
+        self.home, self.workspace, self.kills = home, workspace, 0
         self.start()
 
     def start(self):
-        command = [sys.executable, "-m", "dagster._daemon", "run", "-w", str(HERE.parent / "workspace.yaml")]
+        command = [sys.executable, "-m", "dagster._daemon", "run", "-w", str(self.workspace)]
         with (self.home / "daemon.log").open("a") as log:
             self.process = subprocess.Popen(
                 command, cwd=self.home, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
