@@ -15,15 +15,18 @@ from fleet_pipeline.assets.lake import parquet
 from fleet_pipeline.assets.lake.hour_metadata import FIRST_ROWS
 from fleet_pipeline.assets.lake.partitions import days, hours, hours_of_the_day
 from fleet_pipeline.assets.shared.columns import OF_VEHICLES, described
-from fleet_pipeline.assets.shared.failures import reported
+from fleet_pipeline.assets.shared.failures import failure
 from fleet_pipeline.assets.shared.scope import Scope
 from fleet_pipeline.assets.shared.shown import attempted, table
 from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.lake.analytics.revisions import Revised
 from fleet_pipeline.lake.analytics.vehicles import DAILY, HOURLY, UNNAMED, rolled_up, seen
+from fleet_pipeline.lake.containment import contained
 from fleet_pipeline.lake.layout import Lake
+from fleet_pipeline.model.errors import FleetError
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.plain import plain
 
 GROUP = "vehicles"
 CODE_VERSION = "2"
@@ -130,15 +133,24 @@ def _asset(
     )
     def materialize(context: dg.AssetExecutionContext) -> Iterator[dg.AssetMaterialization | dg.AssetCheckResult]:
         store = S3Store(scope.account(context.resources).aws, scope.fleet.lake_bucket)
+        failed: dict[str, FleetError] = {}
         for partition in context.partition_keys:
-            with reported():
-                revised = compute(store, partition)
+            try:
+                with contained(f"{spec.key.to_user_string()} {partition}"):
+                    revised = compute(store, partition)
+            except FleetError as error:
+                failed[partition] = error
+            if partition in failed:
+                context.log.error("%s: %s", partition, plain(failed[partition]))
+                continue
             tags = {"dagster/code_version": CODE_VERSION, "dagster/data_version": revised.inputs[:16]}
             yield dg.AssetMaterialization(
                 spec.key, partition=partition, metadata=_metadata(scope.fleet, revised), tags=tags
             )
         for check in checks:
             yield _named(check, context.instance)
+        if failed:
+            raise failure(failed, len(context.partition_keys), "hours" if checks else "days")
 
     return materialize
 

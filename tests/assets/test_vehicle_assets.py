@@ -86,6 +86,23 @@ def test_both_tables_are_computed_from_what_was_compacted_and_report_it(definiti
     assert reported(instance, HOURLY_KEY, "action")[TEN.partition_key] == ("unchanged",)
 
 
+def test_an_hour_that_cannot_be_read_is_named_and_holds_up_no_other(definitions, fleet, aws, instance):
+    for part in ("bucket", "lake_bucket"):
+        reconcile(blueprint(fleet)[part].resource, aws)
+    for hour in (TEN, ELEVEN):
+        key = fleet.rules[0].raw_key(RawName(hour.start_ms, str(uuid.uuid4())))
+        aws.s3.put_object(Bucket=fleet.bucket, Key=key, Body=b'{"serial": "297468000001"}')
+    hours = dg.PartitionKeyRange(TEN.partition_key, ELEVEN.partition_key)
+    compacted(definitions, instance, [parquet.key(ALONE, fleet.rules[0])], hours)
+    part = parquet.Lake(None, fleet.parquet_prefix).part_key(fleet.rules[0], TEN, 0)
+    aws.s3.put_object(Bucket=fleet.lake_bucket, Key=part, Body=b"PAR1 no more")
+    with pytest.raises(
+        dg.Failure, match=f"1 of 2 hours failed: {TEN.partition_key}: .*part-00000.parquet.* is damaged"
+    ):
+        compacted(definitions, instance, [HOURLY_KEY], hours)
+    assert set(reported(instance, HOURLY_KEY, "messages")) == {ELEVEN.partition_key}
+
+
 def test_an_hour_whose_messages_name_no_vehicle_is_said_until_it_is_computed_with_one(fleet, aws, instance):
     fleet = replace(fleet, previews="off")
     for part in ("bucket", "lake_bucket"):

@@ -17,7 +17,7 @@ from fleet_pipeline.lake.iceberg.check import compare
 from fleet_pipeline.lake.iceberg.data_files import entries
 from fleet_pipeline.lake.iceberg.sync import replace_hour, sync
 from fleet_pipeline.lake.iceberg.tables import Tables
-from fleet_pipeline.model.errors import CatalogRefused, CatalogUnavailable, NotOurTable
+from fleet_pipeline.model.errors import CatalogRefused, CatalogUnavailable, NotOurTable, PartDamaged
 
 
 @pytest.fixture
@@ -167,6 +167,23 @@ def test_a_file_of_another_size_takes_the_place_of_the_one_before(filled):
     anew = replace(filled.tables, store=S3Store(filled.aws, filled.fleet.lake_bucket))
     assert not compare(anew, filled.rule).same
     assert (sync(anew, filled.rule).rows, filled.rows().num_rows) == (18, 18)
+
+
+def test_of_an_hour_with_a_damaged_part_a_table_keeps_what_it_had_and_gets_all_other_hours(filled):
+    filled.add(HOURS[0], *speeds(5))
+    filled.sync()
+    filled.add(HOURS[0], *speeds(2))
+    filled.add(HOURS[1], *speeds(3))
+    there = {"Bucket": filled.fleet.lake_bucket, "Key": filled.lake.part_key(filled.rule, HOURS[0], 1)}
+    damaged = filled.aws.s3.put_object(**there, Body=b"PAR1 no more")["VersionId"]
+    filled = Filled(filled.fleet)  # as another run: this one knows what it has written
+    for _ in range(2):
+        with pytest.raises(PartDamaged, match="hour=09/part-00001"):
+            filled.sync()
+        assert filled.rows().num_rows == 5 + 3
+    filled.aws.s3.delete_object(**there, VersionId=damaged)
+    filled = Filled(filled.fleet)
+    assert (filled.sync().added, filled.rows().num_rows) == (1, 10)
 
 
 def test_killed_at_any_deed_a_table_is_as_it_was_or_as_it_is_to_be_and_the_next_run_goes_on(filled):

@@ -13,7 +13,7 @@ from fleet_pipeline.assets.lake.inspection import inspect
 from fleet_pipeline.assets.lake.partitions import hours
 from fleet_pipeline.assets.lake.verdicts import Outcome
 from fleet_pipeline.assets.provisioning import infrastructure
-from fleet_pipeline.assets.shared.failures import reported
+from fleet_pipeline.assets.shared.failures import failure, reported
 from fleet_pipeline.assets.shared.scope import Scope
 from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.lake.containment import contained
@@ -211,12 +211,7 @@ class _Work:
     def raise_failure(self, hours: int) -> None:
         """Raise what ends the run, if an hour failed, naming each; retried only if one of them may heal."""
         if self.failed:
-            raise dg.Failure(
-                f"{len(self.failed)} of {hours} hours failed: "
-                f"{verdicts.named({hour: plain(error) for hour, error in self.failed.items()})}",
-                metadata={"failed hours": "\n".join(self.failed)},
-                allow_retries=any(error.retryable for error in self.failed.values()),
-            )
+            raise failure(self.failed, hours)
 
 
 class _Told:

@@ -5,7 +5,7 @@ run's log. What stands in them comes from AWS, Parquet or DuckDB, which quote wh
 """
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import dagster as dg
@@ -49,4 +49,21 @@ def _inert(error: Exception) -> Exception:
         error
         if shown == "".join(traceback.format_exception(error))
         else Quoted(f"{type(error).__name__}: {plain(error)}\n{shown}")
+    )
+
+
+NAMED_FAILURES = 5
+"""Partitions that a failure names with their reasons."""
+
+
+def failure(failed: Mapping[str, FleetError], of: int, what: str = "hours") -> dg.Failure:
+    """Return what ends a run of which some partitions failed, naming the first with their reasons; retried only if one
+    of them may heal.
+    """
+    reasons = [f"{partition}: {plain(error)}" for partition, error in list(failed.items())[:NAMED_FAILURES]]
+    more = f" and {len(failed) - NAMED_FAILURES} more" if len(failed) > NAMED_FAILURES else ""
+    return dg.Failure(
+        f"{len(failed)} of {of} {what} failed: {'; '.join(reasons)}{more}",
+        metadata={f"failed {what}": "\n".join(failed)},
+        allow_retries=any(error.retryable for error in failed.values()),
     )

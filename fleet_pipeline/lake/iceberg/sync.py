@@ -22,7 +22,7 @@ from fleet_pipeline.lake.iceberg.columns import described, updates, wanted_schem
 from fleet_pipeline.lake.iceberg.data_files import entries, entry, partition
 from fleet_pipeline.lake.iceberg.tables import Tables
 from fleet_pipeline.lake.layout import Lake, LakePart
-from fleet_pipeline.model.errors import CatalogRefused, CatalogUnavailable
+from fleet_pipeline.model.errors import CatalogRefused, CatalogUnavailable, PartDamaged
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.rule import Rule
 
@@ -68,9 +68,13 @@ def sync(tables: Tables, rule: Rule, *, sleep: Callable[[float], None] = time.sl
 
     Parts that came late, new columns, rewritten hours and a new generation follow, in one snapshot a run; a second run
     makes none. Stopped anywhere, it leaves the table as it was or as it is to be. Raises NotOurTable, CatalogRefused,
-    CatalogUnavailable, PartDamaged.
+    CatalogUnavailable; and PartDamaged, once all other hours are in the table: of an hour with a damaged part it keeps
+    what it had.
     """
-    return changed(tables, rule, lambda table: _brought(tables, rule, table), sleep)
+    done, damaged = changed(tables, rule, lambda table: _brought(tables, rule, table), sleep)
+    if damaged:
+        raise damaged[0]
+    return done
 
 
 def replace_hour(
@@ -115,13 +119,13 @@ def expire(tables: Tables, table: Table, snapshots: Sequence[int]) -> None:
         raise CatalogRefused(tables.fleet.iceberg_catalog, why)
 
 
-def _brought(tables: Tables, rule: Rule, table: Table) -> Synced:
+def _brought(tables: Tables, rule: Rule, table: Table) -> tuple[Synced, list[PartDamaged]]:
     has = {file.file_path: file for file in entries(table, table.current_snapshot())}
     lake = tables.lake()
     parts = {key: (part, hour) for hour, found in lake.all_parts(rule).items() for part in found for key in [part.key]}
     difference = _difference(tables, has, parts)
     _commit(table, lake, rule, difference)
-    return _synced(tables, rule, table, lake, difference)
+    return _synced(tables, rule, table, lake, difference), [*difference.damaged.values()]
 
 
 def _hour_replaced(
@@ -129,7 +133,10 @@ def _hour_replaced(
 ) -> int:
     number = partition(hour)
     has = {file.file_path: file for file in entries(table, table.current_snapshot()) if file.partition[0] == number}
-    _commit(table, tables.lake(), rule, _difference(tables, has, wanted))
+    difference = _difference(tables, has, wanted)
+    for damaged in difference.damaged.values():
+        raise damaged
+    _commit(table, tables.lake(), rule, difference)
     snapshot = table.current_snapshot()
     return snapshot.snapshot_id if snapshot else 0
 
@@ -138,16 +145,30 @@ def _hour_replaced(
 class _Difference:
     added: list[DataFile]
     removed: list[DataFile]
+    damaged: dict[int, PartDamaged]
+    """Hours, by their partition, of which nothing is added or removed because a part cannot be read."""
 
 
 def _difference(tables: Tables, has: Mapping[str, DataFile], parts: Mapping[str, tuple[LakePart, Hour]]) -> _Difference:
-    """Return what a table lacks and what it has too much. A file of another size is another file."""
+    """Return what a table lacks and what it has too much, hour by hour. A file of another size is another file."""
     wanted = {f"s3://{tables.fleet.lake_bucket}/{key}": found for key, found in parts.items()}
     same = {
         path for path, (part, _) in wanted.items() if (file := has.get(path)) and file.file_size_in_bytes == part.size
     }
-    added = [entry(tables.store, path, *found) for path, found in wanted.items() if path not in same]
-    return _Difference(added, [file for path, file in has.items() if path not in same])
+    added: list[DataFile] = []
+    damaged: dict[int, PartDamaged] = {}
+    for path, (part, hour) in wanted.items():
+        if path not in same:
+            try:
+                added.append(entry(tables.store, path, part, hour))
+            except PartDamaged as error:
+                damaged.setdefault(partition(hour), error)
+    removed = [file for path, file in has.items() if path not in same]
+    return _Difference(
+        [file for file in added if file.partition[0] not in damaged],
+        [file for file in removed if file.partition[0] not in damaged],
+        damaged,
+    )
 
 
 def _commit(table: Table, lake: Lake, rule: Rule, difference: _Difference) -> None:
