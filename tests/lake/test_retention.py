@@ -17,6 +17,8 @@ from fleet_pipeline.lake.privacy.erase import erase
 from fleet_pipeline.lake.privacy.places import Places
 from fleet_pipeline.lake.privacy.retention import age_out
 from fleet_pipeline.lake.reading import opened
+from fleet_pipeline.model.errors import AwsRefused
+from fleet_pipeline.model.hour import Hour
 
 AGES = {"raw_retention_days": 1, "lake_retention_days": 10, "derived_retention_days": 20}
 DAY = timedelta(days=1)
@@ -207,6 +209,24 @@ def test_an_hour_that_was_erased_from_goes_as_any(aging):
     assert erase(aging.places, A, TEN.end + DAY, by="somebody").clean
     gone = aging.age_out(TEN.end + 30 * DAY)
     assert (gone.in_the_way, parts(aging), raw_keys(aging)) == ([], [], [])
+
+
+def test_a_role_without_the_right_ends_the_run_before_every_message_was_read():
+    made, refusal = Aging(raw_retention_days=1), AwsRefused("delete", "AccessDenied", "no")
+    hours = [Hour(TEN.start + timedelta(hours=number)) for number in range(9)]
+    for hour in hours:
+        made.send(hour, {"serial": B})
+        compact_hour(made.raw, made.lake, RULE, hour)
+
+    def refuse(_versions):
+        raise refusal
+
+    made.raw.delete = refuse
+    before = made.raw.requests["GET"]
+    with pytest.raises(AwsRefused):
+        made.age_out(hours[-1].end + DAY)
+    assert made.raw.requests["GET"] == before + 3
+    assert len(raw_keys(made)) == 9
 
 
 def killed(number, when):

@@ -23,12 +23,17 @@ from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.operations.verify import Purged, proven_batches, purge_hour, verify_hour
 from fleet_pipeline.lake.privacy.places import Places, Progress
 from fleet_pipeline.lake.workplace import workplace
-from fleet_pipeline.model.errors import FleetError, NotVerified
+from fleet_pipeline.model.errors import AwsRefused, FleetError, NotVerified
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.rule import Rule
 
 DERIVED = ("vehicles_daily", "vehicles_hourly")
 """The tables about vehicles; the one first that is computed of the other."""
+
+REFUSALS = 3
+"""Hours of a rule in a row that AWS refuses before the run ends: a role without the right would have every message
+read, each day, for nothing.
+"""
 
 _DAY = re.compile(r"date=([0-9]{4}-[0-9]{2}-[0-9]{2})/.*revision-[0-9]{5}\.parquet")
 
@@ -75,7 +80,8 @@ def age_out(places: Places, now: datetime, *, dry_run: bool = False, on_progress
     """Return once all is gone that the settings say is too old, and nothing else; or, of a dry run, what would go.
 
     A dry run reads and verifies what the other would, and writes nothing. What cannot go is named, and holds up nothing
-    else. A second run finds nothing. Rules that the settings do not name are not looked at.
+    else. A second run finds nothing. Rules that the settings do not name are not looked at. Raises AwsRefused when AWS
+    refuses some hours in a row.
     """
     run, asked = _Run(places, now, dry_run, on_progress), _asked(places)
     fleet = places.fleet
@@ -109,14 +115,20 @@ class _Run:
         """Purge the hours of a rule that ended before an age."""
         before = Hour.of(self.now - age)
         hours = sorted({*_raw_hours(self.places, rule, before=before)})
+        refused = 0
         for number, hour in enumerate(hours):
             self.on_progress(f"{rule.key}: raw hours proved", number, len(hours))
             try:
                 with contained(f"{rule.key} {hour.partition_key}"):
                     self._purged(rule, hour)
+                refused = 0
             except FleetError as error:
-                if _raw_versions(self.places, rule, hour):  # none: another run was faster
-                    self._stays(RAW, rule, hour, str(error))
+                if not _raw_versions(self.places, rule, hour):
+                    continue  # another run was faster
+                self._stays(RAW, rule, hour, str(error))
+                refused = refused + 1 if isinstance(error, AwsRefused) else 0
+                if refused == REFUSALS:
+                    raise
         self._next(RAW, age, _first_hour_since(self.places, rule, before))
 
     def _purged(self, rule: Rule, hour: Hour) -> None:
