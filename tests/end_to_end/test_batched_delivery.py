@@ -15,6 +15,7 @@ from fleet_pipeline.cloud.reconcile import Action
 from fleet_pipeline.lake.batches import BatchHour
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.operations.compact import Compaction
+from fleet_pipeline.lake.operations.compact_hour import Unit
 from fleet_pipeline.lake.operations.verify import verify_hour
 from fleet_pipeline.lake.reading import opened
 from fleet_pipeline.model.errors import WouldLose
@@ -65,7 +66,7 @@ def test_what_vehicles_publish_to_streams_is_rows_byte_for_byte_beside_what_came
     where = (account.aws, fleet.bucket, fleet.lake_bucket, fleet.parquet_prefix)
 
     def compacted():
-        done = [Compaction(*where, rule, fleet.form, 3).run(hour, lambda _: None) for hour in hours]
+        done = [Compaction(*where, rule, fleet.form, 3).run(Unit(hour), lambda _: None) for hour in hours]
         assert all(each.complete for each in done)
         return sum(each.rows for each in done) == wanted
 
