@@ -5,6 +5,7 @@ The messages are the lake's business, the thing and its certificates the cloud s
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from fleet_pipeline.places import history, places
 from fleet_pipeline.vehicle.identity import VehicleFolder
 
 _WILD = frozenset("*?%[]")
+_THING = re.compile("[a-zA-Z0-9:_-]{1,128}")
 MANIFEST, SUMMARY, REGISTRATION = "manifest.json", "README.txt", "registration.json"
 
 
@@ -68,6 +70,10 @@ def give_out(  # noqa: PLR0913 (all that it works on comes in by the front door)
     VehicleUnknown where nothing is held, InvalidName.
     """
     name = one_vehicle(serial)
+    if start and end and end <= start:
+        raise InvalidName(
+            "range", f"{start.partition_key} until {end.partition_key}", "--from must be before --to or --through"
+        )
     if folder.exists():
         raise AlreadyThere([folder.name], str(folder.parent))
     raw, lake = S3Store(account.aws, fleet.bucket), Lake.of(fleet, S3Store(account.aws, fleet.lake_bucket))
@@ -193,21 +199,26 @@ def registration(fleet: Fleet, aws: Aws, name: str) -> dict[str, Any]:
 
     Of certificates their ids and statuses: no key is held there.
     """
-    said: dict[str, Any] = {}
     thing = fleet.thing_name(name)
+    # A message may say a name that no thing can have: AWS IoT would refuse the question.
+    said = _thing(aws, thing) if _THING.fullmatch(thing) else {}
+    if fleet.allow_list != "none" and name in allow_list.read(fleet, aws).serials:
+        said["allow_list"] = "the serial may register"
+    return said
+
+
+def _thing(aws: Aws, thing: str) -> dict[str, Any]:
     with doing(f"describe thing {thing!r}"), absent("ResourceNotFoundException"):
         found: Any = aws.iot.describe_thing(thingName=thing)
         pages = aws.iot.get_paginator("list_thing_groups_for_thing").paginate(thingName=thing)
-        said = {
+        return {
             "thing": found["thingName"],
             "type": found.get("thingTypeName"),
             "attributes": found.get("attributes", {}),
             "groups": [each["groupName"] for page in pages for each in page["thingGroups"]],
             "certificates": _certificates(aws, thing),
         }
-    if fleet.allow_list != "none" and name in allow_list.read(fleet, aws).serials:
-        said["allow_list"] = "the serial may register"
-    return said
+    return {}
 
 
 def _certificates(aws: Aws, thing: str) -> list[dict[str, str]]:

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from fleet_pipeline.account import Account
 from fleet_pipeline.cli.iceberg import opened
-from fleet_pipeline.cli.shown import console, styled
+from fleet_pipeline.cli.shown import console, errors, styled
 from fleet_pipeline.cli.snippets import ENGINES, snippet
 from fleet_pipeline.model.errors import FleetError, InvalidName, MissingExtra, QueryRefused
 from fleet_pipeline.model.fleet import Fleet
@@ -89,7 +89,11 @@ def query(  # noqa: PLR0913
 
     For example: fleet query "SELECT rule, date, hour, count(*) FROM messages GROUP BY ALL ORDER BY ALL"
     """
-    database = _database(fleet, first, last, _scans(fleet, at) if through or at else None)
+    scans = _scans(fleet, at) if through or at else None
+    then = " of that instant" if at else ""
+    for rule in [] if scans is None else [each.key for each in fleet.rules if each.key not in scans]:
+        errors.print(f"{rule} is left out: it has no Iceberg table{then}; `fleet iceberg sync` makes what is missing")
+    database = _database(fleet, first, last, scans)
     if sql is None:
         _show_tables(database)
         return

@@ -15,8 +15,10 @@ from fleet_pipeline.model.personal import PrivateField
 
 _INSTANT = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d):(\d\d)(?::\d\d(?:[.,]\d+)?)?(Z|[+-]\d\d:?\d\d)?", re.ASCII)
 _SECONDS = {"minute": 60, "hour": 3600, "day": 86400}
-_MILLISECONDS_FROM = 1e11
-"""An epoch time from here on is in milliseconds: as seconds it would be the year 5138."""
+_EPOCHS = {1e11: 1, 1e14: 10**3, 1e17: 10**6, 1e20: 10**9}
+"""Up to which number an epoch time is in seconds, milliseconds, microseconds, nanoseconds, and how many of these a
+second has: each ends in the year 5138.
+"""
 
 _Hide = Callable[[Any], Any]
 
@@ -87,7 +89,10 @@ def _cut(value: Any, unit: str) -> Any:
         return _begin(found, unit) if (found := _INSTANT.fullmatch(value)) else _REMOVED
     if (number := _number(value)) is None:
         return _REMOVED
-    step = _SECONDS[unit] * (1000 if abs(number) >= _MILLISECONDS_FROM else 1)
+    per_second = next((parts for end, parts in _EPOCHS.items() if abs(number) < end), None)
+    if per_second is None:
+        return _REMOVED
+    step = _SECONDS[unit] * per_second
     return int(number // step) * step
 
 

@@ -84,6 +84,12 @@ def test_a_field_that_had_a_column_before_it_was_private_leaves_it_empty_from_th
         ({"at": "yesterday"}, ["at=day"], {}),
         ({"at": 1763893079}, ["at=minute"], {"at": 1763893020}),
         ({"at": 1763893079123}, ["at=hour"], {"at": 1763892000000}),
+        ({"at": 1763893079123456}, ["at=hour"], {"at": 1763892000000000}),
+        ({"at": 1763893079123456789}, ["at=minute"], {"at": 1763893020000000000}),
+        ({"at": 1.763893079123456e15}, ["at=hour"], {"at": 1763892000000000}),
+        ({"at": -1763893079123456}, ["at=hour"], {"at": -1763895600000000}),
+        ({"at": 10**20}, ["at=hour"], {}),
+        ({"at": 10**400}, ["at=hour"], {}),
     ],
 )
 def test_what_is_hidden_is_gone_or_coarse_and_all_else_stays(fields, private, left):

@@ -193,7 +193,7 @@ def test_the_command_gives_out_a_folder_with_a_manifest_or_says_in_a_sentence_wh
         aws.s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": fleet.region})
         aws.s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     rule = fleet.rules[0]
-    for place, serial in enumerate((A, B)):
+    for place, serial in enumerate((A, B, "a car.7")):
         key = rule.raw_key(RawName(TEN.start_ms + place, UUID.format(place)))
         aws.s3.put_object(Bucket=fleet.bucket, Key=key, Body=json.dumps({"serial": serial}).encode())
     assert command(fleet, "compact", "--from", TEN.partition_key, "--to", ELEVEN.partition_key)[0] == 0
@@ -208,6 +208,12 @@ def test_the_command_gives_out_a_folder_with_a_manifest_or_says_in_a_sentence_wh
     assert b"PRIVATE KEY" not in texts(tmp_path / "out")
     code, said = command(fleet, "vehicle", "export", "--serial", "297468000009", "--out", str(tmp_path / "registered"))
     assert (code, "0 messages" in said and "a registration" in said) == (0, True), said
+    code, said = command(fleet, "vehicle", "export", "--serial", "a car.7", "--out", str(tmp_path / "no thing"))
+    assert (code, "1 messages" in said and "no registration" in said) == (0, True), said
+    code, said = command(
+        fleet, "vehicle", "export", "--serial", A, "--from", "2026-11-24", "--through", "2026-11-23", "--out", "never"
+    )
+    assert (code, "--from must be before" in said) == (1, True), said
     for serial, folder, why in (
         (A, "out", "would be overwritten"),
         ("297468", "prefix", "nothing is held"),
