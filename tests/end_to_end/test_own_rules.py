@@ -14,6 +14,7 @@ from fleet_pipeline.cloud.operations.apply import apply_all, plan_all
 from fleet_pipeline.cloud.operations.destroy import destroy
 from fleet_pipeline.cloud.reconcile import Action
 from fleet_pipeline.lake.operations.compact import Compaction
+from fleet_pipeline.lake.operations.compact_hour import Unit
 from fleet_pipeline.lake.query import ask, connect
 from fleet_pipeline.model import settings
 from fleet_pipeline.model.errors import ConnectionFailed, PublishRefused
@@ -90,17 +91,9 @@ def driven(fleet, account):
     while len(raw(fleet, account, "telemetry")) < len(acknowledged["telemetry"]) and time.monotonic() < give_up:
         time.sleep(0.2)
     for rule in fleet.rules:
-        compaction = Compaction(
-            account.aws,
-            fleet.bucket,
-            fleet.lake_bucket,
-            fleet.parquet_prefix,
-            rule,
-            fleet.form,
-            fleet.new_column_messages,
-        )
+        compaction = Compaction.of(fleet, account.aws, rule)
         for hour in hours:
-            assert compaction.run(hour, lambda _: None).complete
+            assert compaction.run(Unit(hour), lambda _: None).complete
     return acknowledged
 
 
