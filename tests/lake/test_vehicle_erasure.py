@@ -258,6 +258,64 @@ def test_every_generation_loses_the_vehicle_and_none_loses_another(fleets):
     assert keys(fleets.rows(new)) == keys(fleets.rows(old))
 
 
+def with_shared(form=None):
+    """A fleet whose readers have switched to a second generation, with messages of two vehicles in both: of raw objects of their own and of a batch."""
+    fleets = Fleets(form)
+    for number in range(3):
+        fleets.send(TEN, [{"serial": A, "x": number}, {"serial": B, "x": number}])
+        fleets.send(TEN, {"serial": B, "x": 10 + number})
+    shared = json.dumps([{"serial": A, "x": 20}, {"serial": B, "x": 20}]).encode()
+    records = [record(TEN.start_ms + 900_000, shared, number=900, client="n/a")]
+    fleets.raw.put(batch_key(RULE, TEN.start_ms + 900_000, 9), packed(records))
+    fleets.compact(TEN)
+    old, new = fleets.lake, fleets.lake.next_generation
+    new.begin()
+    rewrite_hour(old, new, RULE, TEN)
+    new.switch()
+    return fleets, old, new
+
+
+def of_b(fleets, lake):
+    """What each row of B says, whatever it says of others; the first of an array's rows has the payload of all."""
+    rows = [row for part in lake.parts(RULE, TEN) for row in opened(fleets.store, part).read().to_pylist()]
+    return sorted(int(x) for row in rows for x in re.findall(rf'"{B}", "x": (\d+)', str(row["_payload"] or b"")))
+
+
+EVERY_X = [0, 1, 2, 10, 11, 12, 20]
+
+
+@pytest.mark.parametrize("form", [Form(), Form(arrays="elements")])
+@pytest.mark.parametrize("raw", ["is there", "was purged"])
+def test_what_others_sent_in_shared_messages_stays_in_former_generations_too(form, raw):
+    fleets, old, new = with_shared(form)
+    if raw == "was purged":
+        fleets.raw.objects.clear()
+    assert of_b(fleets, old) == of_b(fleets, new) == EVERY_X
+    erased = fleets.erase()
+    assert (erased.clean, erased.removed.shared, fleets.holding(A)) == (True, 4, set())
+    assert of_b(fleets, old) == of_b(fleets, new) == EVERY_X
+    assert keys(fleets.rows(old)) == keys(fleets.rows(new))
+    again = fleets.erase()
+    assert (again.removed.messages, again.removed.parts) == (0, 0)
+    compact_hour(fleets.raw, new, RULE, TEN)
+    assert of_b(fleets, old) == of_b(fleets, new) == EVERY_X
+    assert verify_hour(fleets.raw, fleets.lake, RULE, TEN).passed
+
+
+@pytest.mark.parametrize("at", [*range(3, 12), 14, 17])
+def test_killed_anywhere_no_generation_is_ever_without_what_others_sent_in_shared_messages(at):
+    fleets, old, new = with_shared()
+    Mortal((fleets.raw, fleets.store), at, "after")
+    with pytest.raises(Killed):
+        fleets.erase()
+    assert of_b(fleets, old) == of_b(fleets, new) == EVERY_X
+    compact_hour(fleets.raw, new, RULE, TEN)
+    assert fleets.erase().clean
+    assert fleets.holding(A) == set()
+    assert of_b(fleets, old) == of_b(fleets, new) == EVERY_X
+    assert verify_hour(fleets.raw, new, RULE, TEN).passed
+
+
 def test_a_rewrite_that_began_before_the_erasure_brings_nothing_back(fleets, monkeypatch):
     old, new = fleets.lake, fleets.lake.next_generation
     new.begin()

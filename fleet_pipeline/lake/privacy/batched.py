@@ -3,7 +3,7 @@ begins at the same second and is always called the same: killed anywhere, the sa
 """
 
 import gzip
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import NAMESPACE_OID, uuid5
@@ -56,6 +56,16 @@ def of_hour(found: Sequence[Theirs], rule: Rule, hour: Hour) -> Marked:
         {at: shared for at, shared in marked.shared.items() if is_of(at)},
         {at for at in marked.undivided if is_of(at)},
     )
+
+
+def standing(raw: Store, rule: Rule, batches: Sequence[Batch], wanted: Collection[Identity]) -> dict[Identity, bytes]:
+    """Return which of some messages stand in some batches, with their bytes. Reads each batch where any is wanted."""
+    return {
+        at: envelope.p
+        for _, records in (records_of(raw, rule, batches) if wanted else ())
+        for envelope in records.good
+        if (at := _at(rule, envelope)) in wanted
+    }
 
 
 def take_out(places: Places, rule: Rule, found: Sequence[Theirs]) -> list[ObjectVersion]:

@@ -27,15 +27,16 @@ from fleet_pipeline.lake.batches import BatchHour
 from fleet_pipeline.lake.fetching import RawHour, fetched
 from fleet_pipeline.lake.listing import pages
 from fleet_pipeline.lake.operations.compact_hour import compact_hour
-from fleet_pipeline.lake.privacy.batched import Theirs, of_hour, take_out, theirs_in
+from fleet_pipeline.lake.privacy.batched import Theirs, of_hour, standing, take_out, theirs_in
 from fleet_pipeline.lake.privacy.certificate import certify
 from fleet_pipeline.lake.privacy.hours import candidates, not_yet_rows
-from fleet_pipeline.lake.privacy.messages import Identity, Marked, Shared, Whom, marked
+from fleet_pipeline.lake.privacy.messages import Identity, Marked, Whom, marked
 from fleet_pipeline.lake.privacy.places import Erased, Places, Progress, Removed, Searched, folder
 from fleet_pipeline.lake.privacy.reports import records_reported_of, reports_of
-from fleet_pipeline.lake.privacy.rewriting import without
+from fleet_pipeline.lake.privacy.rewriting import Moved, without
 from fleet_pipeline.lake.privacy.search import names, search
 from fleet_pipeline.lake.reading import Identities, opened
+from fleet_pipeline.lake.records import Batch
 from fleet_pipeline.lake.rows import LARGEST, identity
 from fleet_pipeline.lake.tombstones import bury
 from fleet_pipeline.lake.whose import Naming
@@ -179,6 +180,10 @@ class _Found:
     """The raw versions of these messages."""
     batches: list[Theirs] = field(default_factory=list)
     """The batches that have some of them."""
+    batched: Marked = field(default_factory=Marked)
+    """Those of these messages that stand in them."""
+    look: list[Batch] = field(default_factory=list)
+    """All batches that may have messages of the hour."""
 
 
 def _found(places: Places, rule: Rule, hour: Hour, whom: Whom, doubtful: frozenset[str] = frozenset()) -> _Found:
@@ -213,8 +218,10 @@ def _find_batches(
     unread = {batch.id for batch in look.unread}
     every = bool(found.in_rows)
     wanted = [each for each in look.listed if every or each.id in unread or each.version.key in doubtful]
+    found.look = look.listed
     found.batches = theirs_in(places.raw, rule, wanted, whom)
-    found.marked.add(of_hour(found.batches, rule, hour))
+    found.batched = of_hour(found.batches, rule, hour)
+    found.marked.add(found.batched)
 
 
 def _judge(places: Places, rule: Rule, versions: list[ObjectVersion], whom: Whom, found: _Found) -> None:
@@ -243,18 +250,16 @@ def _count(done: Removed, found: _Found) -> None:
 def _erase_hour(places: Places, place: tuple[Rule, Hour], whom: Whom, done: Removed, doubtful: frozenset[str]) -> None:
     rule, hour = place
     found = _found(places, rule, hour, whom, doubtful)
-    gone = found.marked.identities
+    gone, moved = found.marked.identities, dict[Identity, Moved]()
     if gone or found.batches:
         done.hours += 1
         _count(done, found)
-        alone = {(version.key, identity(version)) for version in found.raw}
-        for at, shared in sorted(found.marked.shared.items()):
-            if at in alone:  # what stands in a batch is put apart with all else in it
-                _put_apart(places, rule, at, shared)
+        moved = _moved(places, rule, found)
         places.raw.delete(found.raw)
         places.raw.delete(take_out(places, rule, found.batches))
     for lake in places.lake.generations():
-        done_here = without(lake, rule, hour, gone, fence=bool(gone) and lake.generation >= places.lake.generation)
+        fence = bool(gone) and lake.generation >= places.lake.generation
+        done_here = without(lake, rule, hour, gone, moved=moved, fence=fence)
         done.rows += done_here.rows
         done.parts += done_here.parts
         if done_here.digest:
@@ -279,12 +284,27 @@ def _foreign(places: Places, rule: Rule, hour: Hour, whom: Whom) -> list[ObjectV
     return found
 
 
-def _put_apart(places: Places, rule: Rule, at: Identity, shared: Shared) -> None:
-    """Give what others sent in a shared message an object of its own, of the same millisecond: always the same one."""
-    name = rule.parse_raw_key(at[0])
-    if name is not None:
-        key = rule.raw_key(RawName(name.millis, str(uuid5(NAMESPACE_OID, " ".join(at)))))
-        places.raw.put_new(key, shared.rest)
+def _moved(places: Places, rule: Rule, found: _Found) -> dict[Identity, Moved]:
+    """Return what others sent in shared messages, once it lies in objects of its own, whether or not the raw object is
+    there still: raw objects may have been purged, and a run that was stopped has deleted some.
+
+    What stands in a batch is put apart with all else in it, and is the same message as before.
+    """
+    alone = {(version.key, identity(version)) for version in found.raw}
+    batched = {at: each.rest for at, each in found.batched.shared.items()}
+    unknown = found.marked.shared.keys() - alone - batched.keys()
+    batched |= standing(places.raw, rule, found.look, unknown)
+    moved = {}
+    for at, shared in sorted(found.marked.shared.items()):
+        name = rule.parse_raw_key(at[0])
+        if name is None or at in batched:  # a key of before the settings were changed: only the row is left
+            moved[at] = Moved(at[0], (at[1],), batched.get(at, shared.rest))
+        else:
+            key = rule.raw_key(RawName(name.millis, str(uuid5(NAMESPACE_OID, " ".join(at)))))
+            places.raw.put_new(key, shared.rest)  # of the same millisecond, and always the same object
+            there = [each for page in places.raw.versions(key) for each in page if each.key == key]
+            moved[at] = Moved(key, tuple(identity(each) for each in there), shared.rest)
+    return moved
 
 
 def _forget_parts(places: Places, hours: Sequence[Hour], done: Removed) -> None:

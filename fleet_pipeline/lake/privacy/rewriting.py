@@ -6,11 +6,12 @@ Compactions and other erasures may go on beside it: a part's number is anybody's
 """
 
 import heapq
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,10 +20,11 @@ from fleet_pipeline import __version__
 from fleet_pipeline.lake.contract import Contract
 from fleet_pipeline.lake.field_ids import field_ids, numbered
 from fleet_pipeline.lake.layout import Lake, LakePart
+from fleet_pipeline.lake.memory import blocks_of
 from fleet_pipeline.lake.parts import write
 from fleet_pipeline.lake.privacy.messages import Identity, mask
 from fleet_pipeline.lake.reading import PartFile, opened
-from fleet_pipeline.lake.rows import row_schema
+from fleet_pipeline.lake.rows import HEAD, ORIGINS, conformed, row_schema, typed_again
 from fleet_pipeline.lake.workplace import workplace
 from fleet_pipeline.model.errors import PartDamaged
 from fleet_pipeline.model.hour import Hour
@@ -49,26 +51,55 @@ class Replaced:
 NOTHING = Replaced(0, 0, 0, "")
 
 
-def without(lake: Lake, rule: Rule, hour: Hour, gone: Collection[Identity], *, fence: bool = False) -> Replaced:
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What others sent in a shared message, and what it is a message of from now on."""
+
+    key: str
+    versions: tuple[str, ...]
+    """The `_version` of each row that it is."""
+    payload: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """What of an hour's rows is to be another."""
+
+    gone: Collection[Identity]
+    moved: Mapping[Identity, Moved]
+    """Of those that are gone: what stands in their place."""
+
+
+def without(  # noqa: PLR0913 (what, where, and what stands in its place)
+    lake: Lake,
+    rule: Rule,
+    hour: Hour,
+    gone: Collection[Identity],
+    *,
+    moved: Mapping[Identity, Moved] | None = None,
+    fence: bool = False,
+) -> Replaced:
     """Return once no row of an hour is of these messages, and every other row stands as it was, in one part.
 
-    With `fence` a part is written also where there is none of them: whoever is about to add rows to the hour then has
-    to look again. Without it a second run changes nothing. Raises PartDamaged where the new part does not read as it
-    was written.
+    A message that was moved becomes its rows in the same step, typed by the generation's own contract: of others no row
+    is ever missing. With `fence` a part is written also where there is none of them: whoever is about to add rows to
+    the hour then has to look again. Without it a second run changes nothing. Raises PartDamaged where the new part does
+    not read as it was written.
     """
+    change = _Change(gone, moved or {})
     while True:
         found = lake.found(rule, hour)
         parts = found.parts
         files = [opened(lake.store, part) for part in parts]
         if _announced(lake, rule, hour, parts, files):
             continue
-        affected = any(_has(file, gone) for file in files)
-        if not affected and not fence:
+        rows = sum(_count(file, gone) for file in files)
+        if not rows and not fence:
             return NOTHING
         with workplace() as folder:
-            if (done := _put(lake, (rule, hour), found.following, files, gone, folder)) is not None:
+            if (kept := _put(lake, (rule, hour), found.following, files, change, folder)) is not None:
                 lake.replace_before(rule, hour, found.following)
-                return done
+                return Replaced(len(files), rows, *kept)
 
 
 def _announced(lake: Lake, rule: Rule, hour: Hour, parts: Sequence[LakePart], files: Sequence[PartFile]) -> bool:
@@ -80,8 +111,8 @@ def _announced(lake: Lake, rule: Rule, hour: Hour, parts: Sequence[LakePart], fi
     return False
 
 
-def _has(file: PartFile, gone: Collection[Identity]) -> bool:
-    return any(mask(batch, gone).true_count for batch in file.batches(["_key", "_version"])) if gone else False
+def _count(file: PartFile, gone: Collection[Identity]) -> int:
+    return sum(mask(batch, gone).true_count for batch in file.batches(["_key", "_version"])) if gone else 0
 
 
 def _put(  # noqa: PLR0913, PLR0917
@@ -89,9 +120,10 @@ def _put(  # noqa: PLR0913, PLR0917
     place: tuple[Rule, Hour],
     number: int,
     files: Sequence[PartFile],
-    gone: Collection[Identity],
+    change: _Change,
     folder: Path,
-) -> Replaced | None:
+) -> tuple[int, str] | None:
+    """Write the rows that stay as a part; return their number and digest, or nothing where somebody took the number."""
     rule, hour = place
     contract, file = lake.contract(rule), folder / "part.parquet"
     schema = numbered(row_schema(contract), field_ids(contract, lake.generation))
@@ -103,7 +135,8 @@ def _put(  # noqa: PLR0913, PLR0917
         "contract": _first_contract(files, contract),
         REPLACES: number,
     }
-    written = write(file, staying.of(_staying(files, gone, schema)), schema, facts)
+    added = [aligned(block, schema) for block in _in_their_place(files, change, contract)]
+    written = write(file, staying.of(_staying(files, change.gone, schema, added)), schema, facts)
     part = LakePart(lake.part_key(rule, hour, number), file.stat().st_size)
     if not lake.store.put_new(part.key, file):
         return None
@@ -113,7 +146,34 @@ def _put(  # noqa: PLR0913, PLR0917
         pass
     if again != staying:
         raise PartDamaged(part.key, "its rows are not those that were written")
-    return Replaced(len(files), sum(each.rows for each in files) - written.rows, written.rows, staying.hex)
+    return written.rows, staying.hex
+
+
+def _in_their_place(files: Sequence[PartFile], change: _Change, contract: Contract) -> Iterator[pa.Table]:
+    """Yield the rows of what was moved, in the order of keys, as far as none of the parts has them already."""
+    wanted = {(each.key, version) for each in change.moved.values() for version in each.versions}
+    found: dict[Identity, dict[str, Any]] = {}
+    for file in files if wanted else ():
+        for batch in file.batches(ORIGINS):
+            rows = batch.filter(mask(batch, {*wanted, *change.moved})).to_pylist()
+            found |= {(row["_key"], row["_version"]): row for row in rows}
+    there = found.keys() - {*change.gone}
+    made = [
+        (found[at] | {"_key": each.key, "_version": version} | ({} if each.key == at[0] else _BY_NOBODY), each.payload)
+        for at, each in change.moved.items()
+        for version in each.versions
+        if at in found and (each.key, version) not in there
+    ]
+    made.sort(key=lambda row: (row[0]["_key"], row[0]["_version"]))
+    origins = [pa.array([row[name] for row, _ in made], HEAD.field(name).type) for name in ORIGINS]
+    payloads = [payload for _, payload in made]
+    for cut in blocks_of(payloads) if payloads else ():
+        for block in typed_again([column[cut] for column in origins], payloads[cut], contract):
+            yield conformed(block, contract)
+
+
+_BY_NOBODY = {"_client_id": None}
+"""The key of what was put apart names no client."""
 
 
 def _first_contract(files: Sequence[PartFile], contract: Contract) -> int:
@@ -146,12 +206,17 @@ class _Digest:
             yield table
 
 
-def _staying(files: Sequence[PartFile], gone: Collection[Identity], schema: pa.Schema) -> Iterator[pa.Table]:
-    """Yield the rows that stay, in the order of keys; the rows of a version beside each other."""
-    if len(files) == 1:
+def _staying(
+    files: Sequence[PartFile], gone: Collection[Identity], schema: pa.Schema, added: Sequence[pa.Table]
+) -> Iterator[pa.Table]:
+    """Yield the rows that stay and those that are added, in the order of keys; the rows of a version beside each
+    other.
+    """
+    if len(files) == 1 and not added:
         yield from (_less(batch, gone, schema) for batch in _batches(files[0]))
         return
     streams = [_by_version(_less(batch, gone, schema) for batch in _batches(file)) for file in files]
+    streams.append(_by_version(iter(added)))
     held: list[pa.Table] = []
     for _, rows in heapq.merge(*streams, key=itemgetter(0)):
         held.append(rows)
