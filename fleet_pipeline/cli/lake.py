@@ -120,6 +120,8 @@ def compact(  # noqa: PLR0913 (options)
             for name in ("raw_versions", "rows_added", "rows", "quarantined", "foreign_keys")
         ]
         table.add_row(job.rule.key, str(len(good)), *map(str, counts))
+        if erased := sum(each.erased for each in good):
+            said.append(f"{job.rule.key}: {erased:,} versions came of vehicles that were erased, and became no rows")
         said += [line for each in good for line in _of_batches(job.rule, each)]
     console.print(table)
     for line in said:

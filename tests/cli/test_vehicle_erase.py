@@ -73,6 +73,10 @@ def test_the_command_erases_what_was_confirmed_and_prints_its_certificate(driven
     assert command(fleet, "iceberg", "check")[0] == 0
     code, said = command(fleet, "vehicle", "export", "--serial", A, "--out", str(Account.of(fleet).home / "nothing"))
     assert (code, "nothing is held" in said) == (1, True), said
+    late = fleet.rules[0].raw_key(RawName(TEN.start_ms + 9, UUID.format(9)))
+    aws.s3.put_object(Bucket=fleet.bucket, Key=late, Body=json.dumps({"serial": A}).encode())
+    code, said = command(fleet, "compact", "--from", TEN.partition_key, "--to", TEN.next.partition_key)
+    assert (code, "rule1: 1 versions came of vehicles that were erased, and became no rows" in said) == (0, True), said
 
 
 def test_the_jobs_give_out_and_erase_and_without_confirmation_say_what_would_go(driven, aws, instance, tmp_path):
