@@ -45,7 +45,7 @@ class Tombstones:
         if not names:
             return cls()
         digests = {name.split("-")[1] for name in names}
-        return cls(names, _key(store, prefix), {each: _naming(store, prefix, each) for each in digests})
+        return cls(names, key_of(store, prefix), {each: _naming(store, prefix, each) for each in digests})
 
     def __bool__(self) -> bool:
         """Whether anybody was erased."""
@@ -99,7 +99,7 @@ def bury(store: Store, prefix: str, naming: Naming, name: str, before_ms: int) -
     said = json.dumps({"path": naming.path, "thing_prefix": naming.thing_prefix}).encode()
     digest = blake2b(said, digest_size=8).hexdigest()
     store.put_new(f"{prefix}/{FOLDER}/naming/{digest}.json", said)
-    found = hashed(_key(store, prefix), name)
+    found = hashed(key_of(store, prefix), name)
     store.put_new(f"{prefix}/{FOLDER}/tombstones/{found}-{digest}-{before_ms:013d}", b"")
     return found
 
@@ -117,7 +117,8 @@ def listed(store: Store, prefix: str) -> frozenset[str]:
     )
 
 
-def _key(store: Store, prefix: str) -> bytes:
+def key_of(store: Store, prefix: str) -> bytes:
+    """Return the key of a lake's hashes, which is there once anybody was erased."""
     return store.read(f"{prefix}/{FOLDER}/key", 0, KEY_BYTES)
 
 

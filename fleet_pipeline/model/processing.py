@@ -107,7 +107,7 @@ def _lake(fleet: Fleet) -> Iterator[Processing]:
         )
     yield Processing(
         f"`{where}{fleet.parquet_prefix}/_erasures/`",
-        "keyed hashes of erased vehicles' names, the hours that were searched, certificates",
+        "keyed hashes of erased vehicles' names, the hours that were searched, records of what went, certificates",
         "erased vehicles', by a hash",
         "for good: it is the proof",
         _readers(fleet, "lake", "compaction", "erasure", "retention", "whoever queries the lake"),

@@ -1,6 +1,7 @@
 """What was received of a vehicle is gone, wherever it lay, whatever comes beside and wherever it is killed; and of others nothing is."""
 
 import base64
+import hashlib
 import io
 import json
 import re
@@ -312,6 +313,7 @@ def test_killed_anywhere_no_generation_is_ever_without_what_others_sent_in_share
     compact_hour(fleets.raw, new, RULE, TEN)
     assert fleets.erase().clean
     assert fleets.holding(A) == set()
+    assert [sum(each["removed"][name] for each in certificates(fleets)) for name in ("messages", "shared")] == [4, 4]
     assert of_b(fleets, old) == of_b(fleets, new) == EVERY_X
     assert verify_hour(fleets.raw, new, RULE, TEN).passed
 
@@ -469,7 +471,61 @@ def killed(number, when):
     assert fleets.holding(A) == set()
     assert fleets.rows() == others(before)
     assert verify_hour(fleets.raw, fleets.lake, RULE, TEN).passed
+    said = certificates(fleets)
+    counts = [sum(each["removed"][name] for each in said) for name in ("messages", "raw_versions", "rows", "hours")]
+    assert (counts, sum(len(each["removed messages, SHA-256"]) for each in said)) == ([5, 5, 5, 2], 5)
+    assert len({hour for each in said for hour in each["rows that stay"]}) == 2
     return True
+
+
+def certificates(fleets):
+    """What each certificate says."""
+    names = [key for key in fleets.store.objects if "certificate-" in key and key.endswith(".json")]
+    return [json.loads(fleets.store.objects[key][0][1]) for key in names]
+
+
+def stopped(fleets, bucket, calls, error):
+    """Have an erasure end after so many deletions of a bucket."""
+    left, delete = [calls], bucket.delete
+
+    def mortal(versions):
+        for version in list(versions):
+            if not left[0]:
+                raise error
+            left[0] -= 1
+            delete([version])
+
+    bucket.delete = mortal
+    with pytest.raises(error):
+        fleets.erase(before=NOW + timedelta(minutes=calls))
+    del bucket.delete
+
+
+@pytest.mark.parametrize("error", [Killed, OSError])
+def test_the_certificate_of_whoever_goes_on_has_what_stopped_runs_removed_and_the_next_one_has_not(error):
+    fleets = made()
+    bodies = [body for held in fleets.raw.objects.values() for _, body in held if A.encode() in body]
+    for bucket, calls in ((fleets.raw, 2), (fleets.raw, 0), (fleets.raw, 2), (fleets.store, 1)):
+        stopped(fleets, bucket, calls, error)
+    erased = fleets.erase(before=NOW + timedelta(minutes=9))
+    [said] = certificates(fleets)
+    assert said["removed messages, SHA-256"] == sorted(hashlib.sha256(body).hexdigest() for body in bodies)
+    assert (said["removed"]["messages"], said["removed"]["rows"], said["removed"]["raw_versions"]) == (5, 5, 5)
+    whole = made()
+    whole.erase(before=NOW + timedelta(minutes=9))
+    [at_once] = certificates(whole)
+    fences = {"parts", "part_bytes"}  # each run that finds something raises one
+    assert {**said["removed"], **dict.fromkeys(fences)} == {**at_once["removed"], **dict.fromkeys(fences)}
+    assert said["rows that stay"] == at_once["rows that stay"]
+    assert (erased.removed.messages, erased.stopped) == (5, 4)
+    assert "goes on from 4 runs that were stopped. Removed: 5 messages" in text_of(fleets, erased)
+    again = fleets.erase(before=NOW + timedelta(minutes=9))
+    assert (again.removed.messages, again.removed.rows, again.stopped) == (0, 0, 0)
+    assert not [key for key in fleets.holding(A) if "removed-" in key]
+
+
+def text_of(fleets, erased):
+    return fleets.store.objects[erased.certificate.removesuffix(".json") + ".txt"][0][1].decode()
 
 
 def made():

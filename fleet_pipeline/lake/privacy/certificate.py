@@ -27,8 +27,12 @@ NOT_REACHED = (
 """What an erasure does not touch, as its certificate says."""
 
 
-def certify(places: Places, erased: Erased, by: str, hours: int) -> str:
-    """Write the certificate, which does not hold the vehicle's name, as JSON and as text; return its key."""
+def certify(places: Places, erased: Erased, by: str, hours: int, records: Mapping[str, int]) -> str:
+    """Write the certificate, which does not hold the vehicle's name, as JSON and as text; return its key.
+
+    `records` says, for each instant before which was erased, how many records of removals are summed up in it or in
+    those before it.
+    """
     where = folder(places, erased.tombstone)
     said = {
         "erasure": erased.tombstone,
@@ -36,6 +40,8 @@ def certify(places: Places, erased: Erased, by: str, hours: int) -> str:
         "begun": erased.begun.isoformat(),
         "ended": datetime.now(UTC).isoformat(),
         "by": by,
+        "stopped runs that it goes on from": erased.stopped,
+        "records": dict(records),
         "clean": erased.clean,
         "hours searched": hours,
         "removed": {each: getattr(erased.removed, each) for each in _COUNTS},
@@ -73,6 +79,8 @@ def as_text(said: Mapping[str, Any]) -> str:
         f"{removed['snapshots']:,} snapshots; {removed['parts']:,} parts were written anew."
     )
     shared = f"{removed['shared']:,} were taken apart; {removed['undivided']:,} cannot be and stay."
+    went_on = f"It goes on from {said['stopped runs that it goes on from']:,} runs that were stopped. "
+    went_on = went_on if said["stopped runs that it goes on from"] else ""
     when = f"begun {said['begun']}, ended {said['ended']}; by {said['by']}"
     looked = ", ".join(f"{count:,} {kind}" for kind, count in search["looked through"].items())
     stays = ", ".join(f"{count:,} {kind}" for kind, count in named.items()) or "nowhere"
@@ -80,7 +88,7 @@ def as_text(said: Mapping[str, Any]) -> str:
         [
             f"Erasure {said['erasure']}",
             f"Of what was received before {said['received before']}; {when}.",
-            removed_of,
+            went_on + removed_of,
             f"Messages of several vehicles: {shared}",
             f"Looked through afterwards: {looked}; {search['bytes']:,} bytes.",
             f"Found of the vehicle: {search['of the vehicle']:,}.",

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from functools import partial
 from hashlib import sha256
 from typing import Any
-from uuid import NAMESPACE_OID, uuid5
+from uuid import NAMESPACE_OID, uuid4, uuid5
 
 import pyarrow.compute as pc
 
@@ -30,10 +30,11 @@ from fleet_pipeline.lake.operations.compact_hour import compact_hour
 from fleet_pipeline.lake.privacy.batched import Theirs, of_hour, standing, take_out, theirs_in
 from fleet_pipeline.lake.privacy.certificate import certify
 from fleet_pipeline.lake.privacy.hours import candidates, not_yet_rows
+from fleet_pipeline.lake.privacy.journal import Journal
 from fleet_pipeline.lake.privacy.messages import Identity, Marked, Whom, marked
 from fleet_pipeline.lake.privacy.places import Erased, Places, Progress, Removed, Searched, folder
 from fleet_pipeline.lake.privacy.reports import records_reported_of, reports_of
-from fleet_pipeline.lake.privacy.rewriting import Moved, without
+from fleet_pipeline.lake.privacy.rewriting import Moved, Replaced, without
 from fleet_pipeline.lake.privacy.search import names, search
 from fleet_pipeline.lake.reading import Identities, opened
 from fleet_pipeline.lake.records import Batch
@@ -81,23 +82,24 @@ def erase(  # noqa: PLR0913 (all that it works on comes in by the front door)
     asked = _asked(places)
     tombstone = bury(places.store, places.lake.prefix, whom.naming, name, whom.before_ms)
     hours = _planned(places, tombstone, _hours(places, whom, every_hour=every_hour), by)
-    done, searched = Removed(), Searched()
+    journal, searched = Journal.of(places, tombstone, whom.before_ms), Searched()
     for _ in range(ROUNDS):
         work = _work(places, hours)
         doubtful = frozenset(searched.theirs)
         for number, (rule, hour) in enumerate(work):
             on_progress("hours erased", number, len(work))
-            _erase_hour(places, (rule, hour), whom, done, doubtful)
-        _forget_parts(places, hours, done)
-        _erase_reports(places, whom, done)
-        _erase_derived(places, hours, whom, done)
+            _erase_hour(places, (rule, hour), whom, journal, doubtful)
+        _forget_parts(places, hours, journal)
+        _erase_reports(places, whom, journal)
+        _erase_derived(places, hours, whom, journal)
         searched = search(places, hours, whom, on_progress)
         if not searched.theirs:
             break
     elsewhere = {where: each.forget(name, hours) for where, each in places.elsewhere.items()}
+    done = journal.removed
     done.requests = _asked(places) - asked
-    erased = Erased(tombstone, before, begun, done, searched, elsewhere)
-    return replace(erased, certificate=certify(places, erased, by, len(hours)))
+    erased = Erased(tombstone, before, begun, done, searched, elsewhere, len(journal.stopped))
+    return replace(erased, certificate=certify(places, erased, by, len(hours), journal.certified))
 
 
 def _millis(instant: datetime) -> int:
@@ -247,29 +249,46 @@ def _count(done: Removed, found: _Found) -> None:
     done.digests += [sha256(each.own).hexdigest() for each in found.marked.shared.values()]
 
 
-def _erase_hour(places: Places, place: tuple[Rule, Hour], whom: Whom, done: Removed, doubtful: frozenset[str]) -> None:
+def _erase_hour(
+    places: Places, place: tuple[Rule, Hour], whom: Whom, journal: Journal, doubtful: frozenset[str]
+) -> None:
     rule, hour = place
     found = _found(places, rule, hour, whom, doubtful)
     gone, moved = found.marked.identities, dict[Identity, Moved]()
+    journal.undivided |= {journal.name(*at) for at in found.marked.undivided}
     if gone or found.batches:
-        done.hours += 1
-        _count(done, found)
+        _note(journal, place, found)
         moved = _moved(places, rule, found)
         places.raw.delete(found.raw)
         places.raw.delete(take_out(places, rule, found.batches))
     for lake in places.lake.generations():
         fence = bool(gone) and lake.generation >= places.lake.generation
-        done_here = without(lake, rule, hour, gone, moved=moved, fence=fence)
-        done.rows += done_here.rows
-        done.parts += done_here.parts
-        if done_here.digest:
-            done.kept[lake.partition(rule, hour)] = f"{done_here.kept} rows, {done_here.digest}"
+        note = partial(_note_rows, journal, lake.partition(rule, hour))
+        without(lake, rule, hour, gone, moved=moved, fence=fence, note=note)
     if found.marked.shared:
         compact_hour(places.raw, places.lake, rule, hour)
     if foreign := _foreign(places, rule, hour, whom):
+        journal.note(raw=journal.sizes(foreign))
         places.raw.delete(foreign)
-        done.raw_versions += len(foreign)
-        done.raw_bytes += sum(version.size for version in foreign)
+
+
+def _note(journal: Journal, place: tuple[Rule, Hour], found: _Found) -> None:
+    """Write down what of an hour is about to go."""
+    rule, hour = place
+    whole = {at: (payload, False) for at, payload in found.marked.whole.items()}
+    parts = {at: (each.own, True) for at, each in found.marked.shared.items()}
+    journal.note(
+        hours={f"{rule.key} {hour.partition_key}": 1},
+        messages={
+            journal.name(*at): [sha256(payload or b"").hexdigest(), is_shared]
+            for at, (payload, is_shared) in {**whole, **parts}.items()
+        },
+        raw=journal.sizes([*found.raw, *(each.batch.version for each in found.batches)]),
+    )
+
+
+def _note_rows(journal: Journal, partition: str, done: Replaced) -> None:
+    journal.note(rows=done.parts, kept={partition: f"{done.kept} rows, {done.digest}"})
 
 
 def _foreign(places: Places, rule: Rule, hour: Hour, whom: Whom) -> list[ObjectVersion]:
@@ -307,7 +326,7 @@ def _moved(places: Places, rule: Rule, found: _Found) -> dict[Identity, Moved]:
     return moved
 
 
-def _forget_parts(places: Places, hours: Sequence[Hour], done: Removed) -> None:
+def _forget_parts(places: Places, hours: Sequence[Hour], journal: Journal) -> None:
     """Remove the parts that were replaced, once no table leads to them."""
     for rule in places.fleet.rules:
         gone: list[ObjectVersion] = []
@@ -317,12 +336,13 @@ def _forget_parts(places: Places, hours: Sequence[Hour], done: Removed) -> None:
                 places.history.replaced(rule, hour, places.lake.parts(rule, hour))
             gone += replaced
         parts = sorted({version.key for version in gone if version.key.endswith(".parquet")})
-        done.snapshots += places.history.forget(rule, parts) if parts else 0
-        done.part_bytes += sum(version.size for version in gone)
+        journal.note(parts=journal.sizes(gone))
+        snapshots = places.history.forget(rule, parts) if parts else 0
+        journal.note(snapshots={uuid4().hex: snapshots} if snapshots else {})
         places.store.delete(gone)
 
 
-def _erase_reports(places: Places, whom: Whom, done: Removed) -> None:
+def _erase_reports(places: Places, whom: Whom, journal: Journal) -> None:
     """Remove every version of the reports of the vehicle's messages.
 
     What others sent in them returns as a replay would have it; a report that may not return stays, and is counted.
@@ -333,17 +353,18 @@ def _erase_reports(places: Places, whom: Whom, done: Removed) -> None:
         for each in found:
             if each.rest is not None and each.report.returnable:
                 places.raw.put_new(rule.raw_key(each.report.name), each.rest)
-        places.raw.delete([each.version for each in found if each not in staying])
-        done.reports += len(found) - len(staying)
-        done.undivided += len(staying)
+        going = [each.version for each in found if each not in staying]
+        journal.note(reports=dict.fromkeys(journal.sizes(going), 1))
+        places.raw.delete(going)
+        journal.undivided |= {*journal.sizes([each.version for each in staying])}
         for records in list(records_reported_of(places.fleet, places.raw, rule, whom)):
             if (others := records.others) is not None:
                 places.raw.put_new(rule.batch_key(others.batch), others.body)
+            journal.note(reports=dict.fromkeys(journal.sizes([records.version]), len(records.own)))
             places.raw.delete([records.version])
-            done.reports += len(records.own)
 
 
-def _erase_derived(places: Places, hours: Sequence[Hour], whom: Whom, done: Removed) -> None:
+def _erase_derived(places: Places, hours: Sequence[Hour], whom: Whom, journal: Journal) -> None:
     """Compute the derived tables anew, and remove every revision that names the vehicle and is not the last."""
     fleet, lake = places.fleet, places.lake
     hourly, daily = hourly_table(lake.store, fleet.vehicle_field), daily_table(lake.store)
@@ -352,11 +373,11 @@ def _erase_derived(places: Places, hours: Sequence[Hour], whom: Whom, done: Remo
         if hour.path in last:
             ended = any(lake.found(rule, hour).ended for rule in fleet.rules)
             compute = partial(_left_out, hourly, hour, whom) if ended else partial(seen, fleet, lake, hour)
-            done.revisions += _renewed(places, hourly, hour.path, whom.name, compute)
+            _renew(places, hourly, hour.path, whom.name, compute, journal)
     last = daily.all_last()
     for day in sorted({hour.start.date() for hour in hours}):
         if f"date={day}" in last:
-            done.revisions += _renewed(places, daily, f"date={day}", whom.name, partial(rolled_up, lake.store, day))
+            _renew(places, daily, f"date={day}", whom.name, partial(rolled_up, lake.store, day), journal)
 
 
 def _left_out(table: DerivedTable, hour: Hour, whom: Whom) -> None:
@@ -364,15 +385,17 @@ def _left_out(table: DerivedTable, hour: Hour, whom: Whom) -> None:
     table.revise(hour.path, lambda rows: rows.filter(pc.not_equal(rows["vehicle"], whom.name)))
 
 
-def _renewed(places: Places, table: DerivedTable, partition: str, name: str, compute: Callable[[], object]) -> int:
+def _renew(  # noqa: PLR0913, PLR0917
+    places: Places, table: DerivedTable, partition: str, name: str, compute: Callable[[], object], journal: Journal
+) -> None:
     named = [part for part in table.revisions(partition) if names(table, part, name)]
     if not named:
-        return 0
+        return
     compute()
     last = table.last(partition)
     keys = {part.key for part in named if last is None or part.key != last.key}
     gone = [
         version for key in sorted(keys) for page in places.store.versions(key) for version in page if version.key == key
     ]
+    journal.note(revisions=journal.sizes(gone))
     places.store.delete(gone)
-    return len(gone)

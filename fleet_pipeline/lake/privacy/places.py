@@ -130,6 +130,8 @@ class Erased:
     searched: Searched
     elsewhere: Mapping[str, str] = field(default_factory=dict)
     """What was done beside the buckets, and what is left there, by its name."""
+    stopped: int = 0
+    """Runs before it that were stopped; what they removed is counted, too."""
     certificate: str = ""
     """The key of the certificate in the lake."""
 

@@ -6,7 +6,7 @@ Compactions and other erasures may go on beside it: a part's number is anybody's
 """
 
 import heapq
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from operator import itemgetter
@@ -38,17 +38,15 @@ REPLACES = "replaces"
 class Replaced:
     """What an hour's rewriting did."""
 
-    parts: int
-    """Parts that were replaced."""
-    rows: int
-    """Rows that went."""
+    parts: Mapping[str, int]
+    """Parts that were replaced, by their keys: how many rows of each went."""
     kept: int
     """Rows that stay: read back from the new part, each as it was."""
     digest: str
     """Of the rows that stay, before and after."""
 
 
-NOTHING = Replaced(0, 0, 0, "")
+NOTHING = Replaced({}, 0, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +76,14 @@ def without(  # noqa: PLR0913 (what, where, and what stands in its place)
     *,
     moved: Mapping[Identity, Moved] | None = None,
     fence: bool = False,
+    note: Callable[[Replaced], None] = lambda _: None,
 ) -> Replaced:
     """Return once no row of an hour is of these messages, and every other row stands as it was, in one part.
 
     A message that was moved becomes its rows in the same step, typed by the generation's own contract: of others no row
     is ever missing. With `fence` a part is written also where there is none of them: whoever is about to add rows to
-    the hour then has to look again. Without it a second run changes nothing. Raises PartDamaged where the new part does
-    not read as it was written.
+    the hour then has to look again. Without it a second run changes nothing. `note` is told what is about to be done,
+    again where somebody was faster. Raises PartDamaged where the new part does not read as it was written.
     """
     change = _Change(gone, moved or {})
     while True:
@@ -93,13 +92,14 @@ def without(  # noqa: PLR0913 (what, where, and what stands in its place)
         files = [opened(lake.store, part) for part in parts]
         if _announced(lake, rule, hour, parts, files):
             continue
-        rows = sum(_count(file, gone) for file in files)
-        if not rows and not fence:
+        replaced = {part.key: _count(file, gone) for part, file in zip(parts, files, strict=True)}
+        if not any(replaced.values()) and not fence:
             return NOTHING
         with workplace() as folder:
-            if (kept := _put(lake, (rule, hour), found.following, files, change, folder)) is not None:
+            place = _Place(rule, hour, found.following, replaced)
+            if (done := _put(lake, place, files, change, folder, note)) is not None:
                 lake.replace_before(rule, hour, found.following)
-                return Replaced(len(files), rows, *kept)
+                return done
 
 
 def _announced(lake: Lake, rule: Rule, hour: Hour, parts: Sequence[LakePart], files: Sequence[PartFile]) -> bool:
@@ -115,16 +115,27 @@ def _count(file: PartFile, gone: Collection[Identity]) -> int:
     return sum(mask(batch, gone).true_count for batch in file.batches(["_key", "_version"])) if gone else 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A part that is to be written."""
+
+    rule: Rule
+    hour: Hour
+    number: int
+    replaced: Mapping[str, int]
+    """As `Replaced` has them."""
+
+
 def _put(  # noqa: PLR0913, PLR0917
     lake: Lake,
-    place: tuple[Rule, Hour],
-    number: int,
+    place: _Place,
     files: Sequence[PartFile],
     change: _Change,
     folder: Path,
-) -> tuple[int, str] | None:
-    """Write the rows that stay as a part; return their number and digest, or nothing where somebody took the number."""
-    rule, hour = place
+    note: Callable[[Replaced], None],
+) -> Replaced | None:
+    """Write the rows that stay as a part; return nothing where somebody took its number."""
+    rule, hour, number = place.rule, place.hour, place.number
     contract, file = lake.contract(rule), folder / "part.parquet"
     schema = numbered(row_schema(contract), field_ids(contract, lake.generation))
     staying = _Digest()
@@ -138,6 +149,8 @@ def _put(  # noqa: PLR0913, PLR0917
     added = [aligned(block, schema) for block in _in_their_place(files, change, contract)]
     written = write(file, staying.of(_staying(files, change.gone, schema, added)), schema, facts)
     part = LakePart(lake.part_key(rule, hour, number), file.stat().st_size)
+    done = Replaced(place.replaced, written.rows, staying.hex)
+    note(done)
     if not lake.store.put_new(part.key, file):
         return None
     lake.check(part, file)
@@ -146,7 +159,7 @@ def _put(  # noqa: PLR0913, PLR0917
         pass
     if again != staying:
         raise PartDamaged(part.key, "its rows are not those that were written")
-    return written.rows, staying.hex
+    return done
 
 
 def _in_their_place(files: Sequence[PartFile], change: _Change, contract: Contract) -> Iterator[pa.Table]:
