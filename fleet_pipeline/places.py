@@ -28,12 +28,17 @@ def places(
 def history(fleet: Fleet, account: Account) -> History:
     """Return what keeps parts beyond the lake: Iceberg tables, where the settings choose a catalog. Raises MissingExtra
     where they name one that cannot be reached from here: its snapshots would lead to parts that are gone.
+
+    All tables of the fleet are looked at, so that nothing is removed where one is not ours or cannot be read: raises
+    NotOurTable, CatalogRefused, CatalogUnavailable.
     """
     if not iceberg.is_wanted(fleet):
         return NoHistory()
     from fleet_pipeline.lake.iceberg.tables import Tables  # noqa: PLC0415 (it imports PyIceberg)
 
-    return _Snapshots(Tables.of(fleet, account.aws, account.catalog_uri(fleet.iceberg_uri)))
+    found = _Snapshots(Tables.of(fleet, account.aws, account.catalog_uri(fleet.iceberg_uri)))
+    found.check(fleet.rules)
+    return found
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,13 @@ class _Snapshots:
     """The snapshots of Iceberg tables. A rule without a table has none."""
 
     tables: "Tables"
+
+    def check(self, rules: Sequence[Rule]) -> None:
+        """Return where the tables of some rules are ours and can be read, or are not there."""
+        from fleet_pipeline.lake.iceberg.removal import check  # noqa: PLC0415
+
+        for rule in rules:
+            check(self.tables, rule)
 
     def replaced(self, rule: Rule, hour: Hour, parts: Sequence[LakePart]) -> None:
         """Have the current snapshot hold exactly these parts of an hour."""

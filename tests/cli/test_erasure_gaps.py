@@ -16,9 +16,10 @@ from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.cloud.blueprint import blueprint
 from fleet_pipeline.cloud.enrolment import allow_list
 from fleet_pipeline.cloud.reconcile import reconcile
+from fleet_pipeline.lake.iceberg.tables import Tables
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.reading import opened
-from fleet_pipeline.model.errors import MissingExtra
+from fleet_pipeline.model.errors import IcebergError, MissingExtra
 from fleet_pipeline.personal_data import Order, erase_vehicle, registration
 from fleet_pipeline.retention import aged_out
 
@@ -33,6 +34,41 @@ def test_without_pyiceberg_nothing_is_erased_while_the_settings_name_a_catalog(d
     assert [each["thingName"] for each in aws.iot.list_things()["things"]] == [named.thing_name(A)]
     with pytest.raises(MissingExtra, match="PyIceberg"):
         aged_out(replace(named, raw_retention_days=1), Account.of(named))
+
+
+def everything(fleet, aws):
+    """Every version of every object of both buckets."""
+    return [
+        (bucket, each["Key"], each["VersionId"])
+        for bucket in (fleet.bucket, fleet.lake_bucket)
+        for each in aws.s3.list_object_versions(Bucket=bucket).get("Versions", [])
+    ]
+
+
+@pytest.mark.parametrize("what", ["a table of others", "metadata that are gone", "metadata that are damaged"])
+def test_where_an_iceberg_table_is_not_ours_or_cannot_be_read_nothing_is_erased(driven, aws, what, command):  # noqa: F811
+    fleet = driven
+    tables = Tables.of(fleet, aws, Account.of(fleet).catalog_uri(""))
+    name, table = tables.identifier(fleet.rules[0]), tables.find(fleet.rules[0])
+    if what == "a table of others":
+        tables.catalog.drop_table(name)
+        tables.catalog.create_table(name, table.schema(), f"s3://{fleet.lake_bucket}/theirs")
+    else:
+        [manifest] = table.current_snapshot().manifests(table.io)
+        key = manifest.manifest_path.partition(f"//{fleet.lake_bucket}/")[2]
+        for each in aws.s3.list_object_versions(Bucket=fleet.lake_bucket, Prefix=key)["Versions"]:
+            aws.s3.delete_object(Bucket=fleet.lake_bucket, Key=key, VersionId=each["VersionId"])
+        if what == "metadata that are damaged":
+            aws.s3.put_object(Bucket=fleet.lake_bucket, Key=key, Body=b"no Avro")
+    before = everything(fleet, aws)
+    code, said = command(fleet, "vehicle", "erase", "--serial", A, "--confirm", A, "--with-thing")
+    assert (code, "Traceback" in said) == (1, False), said
+    assert ("is not this lake's" if what == "a table of others" else "cannot be read") in " ".join(said.split())
+    assert everything(fleet, aws) == before
+    assert [each["thingName"] for each in aws.iot.list_things()["things"]] == [fleet.thing_name(A)]
+    with pytest.raises(IcebergError):
+        aged_out(replace(fleet, raw_retention_days=1, lake_retention_days=1), Account.of(fleet))
+    assert everything(fleet, aws) == before
 
 
 def test_an_export_names_every_certificate_however_many_pages_they_take(fleet, aws):

@@ -11,7 +11,8 @@ from fleet_pipeline.lake.iceberg.files import place
 from fleet_pipeline.lake.iceberg.maintenance import referred
 from fleet_pipeline.lake.iceberg.sync import changed, expire
 from fleet_pipeline.lake.iceberg.tables import Tables
-from fleet_pipeline.model.errors import StillInTable
+from fleet_pipeline.model.errors import CatalogRefused, StillInTable
+from fleet_pipeline.model.plain import plain
 from fleet_pipeline.model.rule import Rule
 
 
@@ -24,6 +25,31 @@ class Forgotten:
     """Objects of metadata that only these snapshots needed."""
     files: int
     """Versions of parts that were deleted."""
+
+
+def check(tables: Tables, rule: Rule) -> None:
+    """Return where a rule's table can be forgotten from: it is this lake's, and all that its snapshots say of their
+    files can be read and lies where the lake's metadata lie. No table is as well. Changes nothing.
+
+    For whoever is about to delete what a table leads to. Raises NotOurTable, CatalogRefused, CatalogUnavailable.
+    """
+    table = tables.find(rule)
+    if table is None:
+        return
+    with tables.asking():
+        try:
+            addresses = {snapshot.manifest_list for snapshot in table.snapshots()}
+            manifests = {
+                each.manifest_path: each for snapshot in table.snapshots() for each in snapshot.manifests(table.io)
+            }
+            for manifest in manifests.values():
+                manifest.fetch_manifest_entry(table.io)
+        except (EOFError, FileNotFoundError, ValueError) as error:
+            said = f"({type(error).__name__}: {plain(error, 200)})"
+            why = f"what {'.'.join(table.name())} says of its files cannot be read {said}"
+            raise CatalogRefused(tables.fleet.iceberg_catalog, why) from error
+    for address in sorted({*addresses, *manifests}):
+        tables.check_place(*place(address))
 
 
 def forget(tables: Tables, rule: Rule, keys: Collection[str]) -> Forgotten:
