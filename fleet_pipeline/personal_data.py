@@ -244,7 +244,7 @@ def _summary(name: str, found: Exported, registered: dict[str, Any], start: Hour
         *(f"  {rule}: {count:,} messages, {found.rows[rule]:,} rows" for rule, count in sorted(found.messages.items())),
         f"  of these without a row yet: {found.uncompacted:,}",
         f"  of these within messages of several vehicles, of which only this one's part is here: {found.shared:,}",
-        f"  left out, because several vehicles' cannot be taken apart: {found.undivided:,}",
+        f"  left out, because they cannot be read, though the name stands in them: {found.undivided:,}",
         f"Messages that could not be written (reports): {found.reports:,}",
         *(f"{table}: {count:,} rows" for table, count in sorted(found.derived.items())),
         f"Registration: {'a thing, see registration.json' if registered.get('thing') else 'no thing'}",

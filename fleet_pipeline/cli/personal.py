@@ -55,6 +55,10 @@ def export(  # noqa: PLR0913 (options)
         f"tables, {found.reports:,} reports, {'a' if done.registered else 'no'} registration; "
         f"{len(found.candidates.unsure):,} hours were looked into, because the index cannot say"
     )
+    if found.undivided:
+        console.print(
+            f"{found.undivided:,} messages in which the name stands cannot be read: what of them cannot is left out"
+        )
     console.print(f"{done.files} files, {done.bytes:,} bytes in {done.folder}")
 
 

@@ -147,6 +147,19 @@ def written_as(text: bytes | str) -> Any:
     return value if _encoded(value) == text else _spelled(text)
 
 
+def with_numbers(payload: bytes) -> bytes:
+    """Return a payload with a number, as many bytes long, wherever `nan` or its like stands: so it can be told where
+    each of its values begins and ends.
+    """
+    return _NO_NUMBER_OR_TEXT.sub(_number_as_long, payload)
+
+
+def _number_as_long(found: re.Match[bytes]) -> bytes:
+    spelt = found[0]
+    is_no_number = spelt[-1:].lower() in {b"n", b"f", b"y"} and spelt[:1] != b'"'
+    return b"1." + b"5" * (len(spelt) - 2) if is_no_number else spelt
+
+
 def _judged(text: bytes, message: Any) -> Judged:
     if type(message) is not dict:
         return message if isinstance(message, Status) else Status.NOT_AN_OBJECT, {}

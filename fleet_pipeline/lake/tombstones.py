@@ -18,7 +18,7 @@ from typing import Self
 import pyarrow as pa
 
 from fleet_pipeline.aws.store import Store
-from fleet_pipeline.lake.whose import Naming, Undivided
+from fleet_pipeline.lake.whose import Naming
 
 FOLDER = "_erasures"
 """Below the prefix of the table; readers of tables pass over names that begin with `_`."""
@@ -54,13 +54,10 @@ class Tombstones:
     def remains(self, client_id: str | None, payload: bytes | None, millis: int) -> tuple[bool, bytes | None]:
         """Return whether anything of a message stays without what erased vehicles sent, and its bytes then.
 
-        Of a message that cannot be taken apart all stays.
+        What cannot be read is nobody's, and stays.
         """
         for digest, naming in self._namings.items():
-            try:
-                stays, payload = naming.without(client_id, payload, partial(self._is_gone, digest, millis))
-            except Undivided:
-                continue
+            stays, payload = naming.without(client_id, payload, partial(self._is_gone, digest, millis))
             if not stays:
                 return False, None
         return True, payload

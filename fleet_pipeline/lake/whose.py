@@ -6,24 +6,38 @@ became no columns, or in one of several objects of an array.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import msgspec
 
 from fleet_pipeline.lake.contract import EXACT
-from fleet_pipeline.lake.payload import judged_elements
+from fleet_pipeline.lake.payload import DEPTH, with_numbers
 from fleet_pipeline.model.fleet import Fleet
 
 NOBODY = "n/a"
 """The client id of a message that did not come by MQTT."""
 
-_RAW = msgspec.json.Decoder(list[msgspec.Raw])
-_RAW_LINES = msgspec.json.Decoder(msgspec.Raw)
+_ELEMENTS = msgspec.json.Decoder(list[msgspec.Raw])
+_VALUES = msgspec.json.Decoder(msgspec.Raw)
 _ANY = msgspec.json.Decoder()
+_ANY_NUMBER = msgspec.json.Decoder(float_hook=float)
+"""Reads numbers beyond a double, too: they name nobody."""
 
 
-class Undivided(Exception):
-    """Objects of several vehicles stand in a message that cannot be taken apart byte for byte."""
+class _Unread:
+    """Stands for what cannot be read."""
+
+
+class Apart(NamedTuple):
+    """A message, taken apart byte for byte."""
+
+    own: bytes | None
+    """What of it is theirs: all of it as it came, or the objects that are."""
+    rest: bytes | None
+    """What stays."""
+    is_theirs: bool
+    """Whether anything is; a message that was too large to be read has no bytes."""
+    stays: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,35 +55,68 @@ class Naming:
         return cls(fleet.vehicle_path, fleet.thing_prefix)
 
     def owners(self, client_id: str | None, payload: bytes | None) -> list[str | None]:
-        """Return whose each object of a message is, None for nobody's; one for a message that is not several objects.
+        """Return whose each value in a message is, None for nobody's: an object is one, each line of a message is, and
+        so is each element of an array.
 
-        Where the key names somebody, all of the message is theirs, whatever it says.
+        Where the key names somebody, all of the message is theirs, whatever it says. An object that says a name twice
+        says what it says last.
         """
         if client_id is not None and client_id != NOBODY:
             return [client_id.removeprefix(self.thing_prefix)]
-        return [self._said(each) for each in _objects(payload or b"")]
+        return [self._said(_value(each)) for each in _leaves(payload or b"")] or [None]
+
+    def apart(self, client_id: str | None, payload: bytes | None, is_theirs: Callable[[str], bool]) -> Apart:
+        """Return what of a message is theirs, and what stays: other vehicles' objects, and what is nobody's."""
+        if client_id is not None and client_id != NOBODY:
+            name = client_id.removeprefix(self.thing_prefix)
+            return Apart(payload, None, True, False) if is_theirs(name) else Apart(None, payload, False, True)
+        own, rest = self._apart(payload or b"", is_theirs)
+        if own is None:
+            return Apart(None, payload, False, True)
+        return Apart(own, rest, True, rest is not None)
 
     def without(
         self, client_id: str | None, payload: bytes | None, is_theirs: Callable[[str], bool]
     ) -> tuple[bool, bytes | None]:
         """Return whether anything of a message stays without what is theirs, and its bytes then: the same where nothing
         is theirs.
-
-        Raises Undivided.
         """
-        theirs = [name is not None and is_theirs(name) for name in self.owners(client_id, payload)]
-        if not any(theirs):
-            return True, payload
-        return (False, None) if all(theirs) else (True, _only(payload or b"", [not each for each in theirs]))
+        found = self.apart(client_id, payload, is_theirs)
+        return found.stays, found.rest
 
-    def part_of(
-        self, client_id: str | None, payload: bytes | None, is_theirs: Callable[[str], bool]
-    ) -> tuple[bool, bytes | None]:
-        """Return whether anything of a message is theirs, and the bytes of that alone. Raises Undivided."""
-        theirs = [name is not None and is_theirs(name) for name in self.owners(client_id, payload)]
-        if not any(theirs):
-            return False, None
-        return True, payload if all(theirs) else _only(payload or b"", theirs)
+    def unread(self, client_id: str | None, payload: bytes | None, name: str) -> bool:
+        """Whether a name stands in what of a message cannot be read, and so is nobody's, whatever it says."""
+        if (client_id is not None and client_id != NOBODY) or name.encode() not in (payload or b""):
+            return False
+        return any(name.encode() in each and _is_unread(each) for each in _leaves(payload or b""))
+
+    def _apart(self, payload: bytes, is_theirs: Callable[[str], bool]) -> tuple[bytes | None, bytes | None]:
+        try:
+            value = _ANY.decode(payload)
+        except (RecursionError, ValueError):  # msgspec's errors are ValueErrors
+            value = _Unread
+        if isinstance(value, dict):
+            return self._object_apart(payload, value, is_theirs)
+        values = _values(payload)
+        if len(values) == 1:
+            return self._value_apart(payload, is_theirs, 0)
+        parts = [self._value_apart(each, is_theirs, 0) for each in values]
+        return _joined_parts(payload, parts, b"\n".join)
+
+    def _value_apart(
+        self, raw: bytes, is_theirs: Callable[[str], bool], depth: int
+    ) -> tuple[bytes | None, bytes | None]:
+        """Return what of a value is theirs and what is not: of an array its elements, else all of it."""
+        if elements := _elements(raw, depth):
+            parts = [self._value_apart(each, is_theirs, depth + 1) for each in elements]
+            return _joined_parts(raw, parts, lambda some: b"[" + b",".join(some) + b"]")
+        return self._object_apart(raw, _value(raw), is_theirs)
+
+    def _object_apart(
+        self, raw: bytes, value: Any, is_theirs: Callable[[str], bool]
+    ) -> tuple[bytes | None, bytes | None]:
+        name = self._said(value)
+        return (raw, None) if name is not None and is_theirs(name) else (None, raw)
 
     def _said(self, message: Any) -> str | None:
         place = message
@@ -80,16 +127,73 @@ class Naming:
         return next((text for value in _joined(message, "_".join(self.path)) if (text := _as_text(value))), None)
 
 
-def _objects(payload: bytes) -> list[Any]:
-    """Return the objects in a payload; one without fields for what is no object or cannot be read."""
-    try:
-        value = _ANY.decode(payload)
-    except (RecursionError, ValueError):  # msgspec's errors are ValueErrors
-        _, several = judged_elements(payload, several=True, lenient=True)
-        return [*several]
-    if isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
-        return value
-    return [value if isinstance(value, dict) else {}]
+def _joined_parts(
+    whole: bytes, parts: list[tuple[bytes | None, bytes | None]], join: Callable[[list[bytes]], bytes]
+) -> tuple[bytes | None, bytes | None]:
+    own, rest = ([each for each in side if each is not None] for side in zip(*parts, strict=True))
+    if not own or not rest:
+        return (whole, None) if own else (None, whole)
+    return join(own), join(rest)
+
+
+def _leaves(payload: bytes) -> Iterator[bytes]:
+    """Yield each value in a payload that is no array."""
+    yield from (leaf for value in _values(payload) for leaf in _within(value, 0))
+
+
+def _within(raw: bytes, depth: int) -> Iterator[bytes]:
+    if elements := _elements(raw, depth):
+        for each in elements:
+            yield from _within(each, depth + 1)
+    else:
+        yield raw
+
+
+def _values(payload: bytes) -> list[bytes]:
+    """Return the values in a payload, one after another or a line each, byte for byte; where they cannot be told, its
+    lines.
+    """
+    found = _cut(payload, _VALUES.decode_lines)
+    if found is None:
+        found = [line for line in payload.split(b"\n") if line.strip()]
+    return found or [payload]
+
+
+def _elements(raw: bytes, depth: int) -> list[bytes]:
+    """Return the elements of an array, byte for byte; none of what is no array, or nests deeper than is read."""
+    return (_cut(raw, _ELEMENTS.decode) or []) if raw.lstrip()[:1] == b"[" and depth < DEPTH else []
+
+
+def _cut(payload: bytes, parse: Callable[[bytes], list[msgspec.Raw]]) -> list[bytes] | None:
+    """Return the parts that a parser finds, also where `nan` or its like stands among them; None where it fails."""
+    for text in (payload, with_numbers(payload)):
+        try:
+            parts = parse(text)
+        except (RecursionError, ValueError):
+            continue
+        found, start = list[bytes](), 0
+        for part in map(bytes, parts):
+            start = text.index(part, start)  # between parts there are blanks and commas alone
+            found.append(payload[start : start + len(part)])
+            start += len(part)
+        return found
+    return None
+
+
+def _is_unread(leaf: bytes) -> bool:
+    """Whether a value cannot be read, or is an array that nests too deep to be."""
+    return leaf.lstrip()[:1] == b"[" or _value(leaf) is _Unread
+
+
+def _value(raw: bytes) -> Any:
+    """Return what a text says; `_Unread` where it cannot be read."""
+    for text in (raw, with_numbers(raw)):
+        for decoder in (_ANY, _ANY_NUMBER):
+            try:
+                return decoder.decode(text)
+            except (RecursionError, ValueError):
+                continue
+    return _Unread
 
 
 def _joined(message: Any, name: str) -> Iterator[Any]:
@@ -110,14 +214,3 @@ def _as_text(value: Any) -> str | None:
     if isinstance(value, float) and value.is_integer() and abs(value) <= EXACT:
         return str(int(value))
     return None
-
-
-def _only(payload: bytes, chosen: list[bool]) -> bytes:
-    """Return a message with some of its objects only, each byte for byte."""
-    try:
-        is_array = payload.lstrip()[:1] == b"["
-        parts = _RAW.decode(payload) if is_array else _RAW_LINES.decode_lines(payload)
-        kept = [bytes(part) for part, is_chosen in zip(parts, chosen, strict=True) if is_chosen]
-    except (RecursionError, ValueError) as error:
-        raise Undivided from error
-    return b"[" + b",".join(kept) + b"]" if is_array else b"\n".join(kept)

@@ -204,6 +204,63 @@ def test_what_others_sent_in_a_shared_message_stays_and_is_a_message_of_its_own(
     assert fleets.erase().removed.messages == 0
 
 
+LENIENT = Form(arrays="elements", several_objects="on", lenient_numbers="on")
+
+
+def of(name, more=""):
+    return f'{{"serial":"{name}","of":"x{name}x"{more}}}'
+
+
+A_INF, B_NAN, B_TWICE = of(A, ',"a":-Inf'), of(B, ',"a":nan'), of(B, ',"b":1,"b":2')
+
+
+@pytest.mark.parametrize("form", [Form(), LENIENT], ids=["default", "lenient"])
+@pytest.mark.parametrize(
+    ("message", "rest"),
+    [
+        (f"{of(A)}\n{B_NAN}", B_NAN),
+        (f"[{A_INF}, {B_NAN}]", f"[{B_NAN}]"),
+        (f"[{of(A)},null]", "[null]"),
+        (f"[{of(A)}, {of(B)} ,5]", f"[{of(B)},5]"),
+        (f"{of(A)}\n{B_TWICE}", B_TWICE),
+        (f"[{of(A)},{of(B)}]\n[{of(B)}]\n[{of(A)}]", f"[{of(B)}]\n[{of(B)}]"),
+        (f"{of(B)}\n{of(A)}\n{{cut", f"{of(B)}\n{{cut"),
+    ],
+)
+def test_of_whatever_a_message_is_made_each_object_of_the_vehicle_goes_and_all_else_stays(form, message, rest):
+    fleets = Fleets(form)
+    fleets.send(TEN, message.encode())
+    for number in range(3):
+        fleets.send(TEN, {"serial": B, "a": number})
+    fleets.compact(TEN)
+    erased = fleets.erase()
+    assert (erased.clean, erased.removed.shared, erased.removed.undivided) == (True, 1, 0)
+    assert fleets.holding(A) == set()
+    assert rest.encode() in {body for held in fleets.raw.objects.values() for _, body in held}
+    rows = [row for part in fleets.lake.parts(RULE, TEN) for row in opened(fleets.store, part).read().to_pylist()]
+    assert rest.encode() in {row["_payload"] for row in rows}
+    again = fleets.erase()
+    assert (again.clean, again.removed.messages, again.removed.undivided) == (True, 0, 0)
+    assert verify_hour(fleets.raw, fleets.lake, RULE, TEN).passed
+
+
+@pytest.mark.parametrize("form", [Form(), LENIENT], ids=["default", "lenient"])
+def test_what_names_the_vehicle_and_cannot_be_read_stays_and_each_certificate_says_it(form):
+    fleets = Fleets(form)
+    fleets.send(TEN, f'{of(A)}\n{{"serial":"{A}","cut'.encode())
+    fleets.send(TEN, f'[{of(B)},{{"serial":"{A}"'.encode())
+    fleets.send(TEN, {"serial": B})
+    fleets.compact(TEN)
+    said = []
+    for _ in range(3):
+        erased = fleets.erase()
+        [line] = [each for each in text_of(fleets, erased).splitlines() if "cannot be read" in each]
+        said.append(
+            (erased.clean, erased.removed.undivided, line.rpartition(": ")[0][-3:], len(fleets.holding(f"x{A}x")))
+        )
+    assert said == [(True, 2, ": 2", 0)] * 3
+
+
 def test_a_shared_message_that_comes_late_is_a_row_without_the_erased_vehicle(fleets):
     fleets.erase()
     fleets.send(TEN, [{"serial": A, "x": 1}, {"serial": B, "x": 2}])

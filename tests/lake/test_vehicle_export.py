@@ -7,13 +7,15 @@ import zipfile
 import pyarrow.parquet as pq
 import pytest
 from dict_store import DictStore
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fleet_pipeline.lake.analytics.vehicles import seen
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.operations.compact_hour import compact_hour
 from fleet_pipeline.lake.privacy.export import export
 from fleet_pipeline.lake.privacy.hours import candidates
-from fleet_pipeline.lake.whose import Naming, Undivided
+from fleet_pipeline.lake.whose import Naming
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.form import Form
 from fleet_pipeline.model.hour import Hour
@@ -100,6 +102,17 @@ def test_messages_that_have_no_row_yet_are_given_out_too(raw, lake, tmp_path):
     assert B.encode() not in texts(tmp_path)
 
 
+def test_what_cannot_be_read_and_has_the_name_is_left_out_of_an_export_and_counted(raw, lake, tmp_path):
+    own = f'{{"serial":"{A}","x":1}}'
+    send(raw, TEN, 1, f'{own}\n{{"serial":"{B}","x":nan}}\n[null,{own}]\n{{"serial":"{A}","cut'.encode())
+    send(raw, TEN, 2, f'[{{"serial":"{A}"'.encode())
+    compacted(raw, lake, TEN)
+    done = export(FLEET, raw, lake, A, tmp_path)
+    assert (done.messages["rule1"], done.shared, done.undivided) == (1, 1, 2)
+    with zipfile.ZipFile(tmp_path / "raw/rule1.zip") as archive:
+        assert [archive.read(name) for name in archive.namelist()] == [f"{own}\n[{own}]".encode()]
+
+
 @pytest.mark.parametrize("form", [Form(), Form(arrays="elements")])
 def test_of_a_message_of_several_vehicles_only_ones_own_objects_are_given_out(raw, tmp_path, form):
     lake = Lake(DictStore(), "lake", form=form)
@@ -180,12 +193,53 @@ def test_a_field_of_an_object_is_found_by_its_path_and_by_the_columns_name():
 )
 def test_a_message_is_taken_apart_byte_for_byte(payload, without, alone):
     assert NAMING.without(None, payload, "A".__eq__) == without
-    assert NAMING.part_of(None, payload, "A".__eq__) == alone
+    found = NAMING.apart(None, payload, "A".__eq__)
+    assert (found.is_theirs, found.own) == alone
 
 
-def test_a_message_of_several_that_is_no_json_is_not_taken_apart():
-    with pytest.raises(Undivided):
-        NAMING.without(None, b'[{"serial": "A", "x": nan}, {"serial": "B"}]', "A".__eq__)
+def test_what_cannot_be_read_is_nobodys_and_said_where_it_has_the_name():
+    cut = b'{"serial": "A", "cut\n{"serial": "A"}'
+    assert NAMING.apart(None, cut, "A".__eq__)[:2] == (b'{"serial": "A"}', b'{"serial": "A", "cut')
+    assert NAMING.unread(None, cut, "A")
+    assert not NAMING.unread(None, cut, "B")
+    assert not NAMING.unread("test-thing-B", cut, "A")
+    assert not NAMING.unread(None, b'{"serial": "A", "speed": nan}\n[{"serial": "A"}]', "A")
+    assert NAMING.unread(None, b"[" * 40 + b'{"serial": "A"}' + b"]" * 40, "A")
+    assert NAMING.owners(None, b'{"serial": "A", "serial": "B"}') == ["B"]
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\n"])
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                '{"serial":"A","x":nan}',
+                '{"serial":"A","x":-Infinity,"of":"nan, [1]"}',
+                '{"serial":"B","x":-0,"y":9e999}',
+                '{"serial":"B","b":1,"b":2}',
+                "null",
+                "5",
+                "-inf",
+                "[]",
+                '["A"]',
+            ]
+        ),
+        min_size=2,
+        max_size=5,
+    ),
+    st.booleans(),
+)
+def test_whatever_stands_beside_each_other_is_taken_apart_byte_for_byte_and_nothing_is_lost(blank, texts, is_array):
+    """An element that is an array is asked for its own elements, and is as it was where none of them is anybody's."""
+    payload = (f"[{f'{blank},{blank}'.join(texts)}]" if is_array else "\n".join(texts)).encode()
+    own, rest = ([each for each in texts if ('"A",' in each) is wanted] for wanted in (True, False))
+
+    def joined(some):
+        return (f"[{','.join(some)}]" if is_array else "\n".join(some)).encode()
+
+    found = NAMING.apart(None, payload, "A".__eq__)
+    assert found.own == (None if not own else payload if not rest else joined(own))
+    assert found.rest == (None if not rest else payload if not own else joined(rest))
 
 
 def test_the_command_gives_out_a_folder_with_a_manifest_or_says_in_a_sentence_why_not(fleet, aws, command, tmp_path):

@@ -54,7 +54,7 @@ def of_hour(found: Sequence[Theirs], rule: Rule, hour: Hour) -> Marked:
     return Marked(
         {at: payload for at, payload in marked.whole.items() if is_of(at)},
         {at: shared for at, shared in marked.shared.items() if is_of(at)},
-        {at for at in marked.undivided if is_of(at)},
+        {at for at in marked.unread if is_of(at)},
     )
 
 

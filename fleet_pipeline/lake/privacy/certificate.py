@@ -78,7 +78,8 @@ def as_text(said: Mapping[str, Any]) -> str:
         f"{removed['reports']:,} reports, {removed['revisions']:,} revisions of derived tables, "
         f"{removed['snapshots']:,} snapshots; {removed['parts']:,} parts were written anew."
     )
-    shared = f"{removed['shared']:,} were taken apart; {removed['undivided']:,} cannot be and stay."
+    shared = f"{removed['shared']:,} were taken apart."
+    unread = f"{removed['undivided']:,}: they stay."
     went_on = f"It goes on from {said['stopped runs that it goes on from']:,} runs that were stopped. "
     went_on = went_on if said["stopped runs that it goes on from"] else ""
     when = f"begun {said['begun']}, ended {said['ended']}; by {said['by']}"
@@ -90,6 +91,7 @@ def as_text(said: Mapping[str, Any]) -> str:
             f"Of what was received before {said['received before']}; {when}.",
             went_on + removed_of,
             f"Messages of several vehicles: {shared}",
+            f"In which its name stands and which cannot be read, or not taken apart: {unread}",
             f"Looked through afterwards: {looked}; {search['bytes']:,} bytes.",
             f"Found of the vehicle: {search['of the vehicle']:,}.",
             f"Its name in what others sent, which stays: {stays}.",

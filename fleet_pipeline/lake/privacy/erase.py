@@ -240,7 +240,7 @@ def _judge(places: Places, rule: Rule, versions: list[ObjectVersion], whom: Whom
 def _count(done: Removed, found: _Found) -> None:
     done.messages += len(found.marked.identities)
     done.shared += len(found.marked.shared)
-    done.undivided += len(found.marked.undivided)
+    done.undivided += len(found.marked.unread)
     done.raw_versions += len(found.raw)
     done.raw_bytes += sum(version.size for version in found.raw)
     done.raw_versions += len(found.batches)
@@ -255,7 +255,7 @@ def _erase_hour(
     rule, hour = place
     found = _found(places, rule, hour, whom, doubtful)
     gone, moved = found.marked.identities, dict[Identity, Moved]()
-    journal.undivided |= {journal.name(*at) for at in found.marked.undivided}
+    journal.undivided |= {journal.name(*at) for at in found.marked.unread}
     if gone or found.batches:
         _note(journal, place, found)
         moved = _moved(places, rule, found)

@@ -48,7 +48,7 @@ class Exported:
     shared: int = 0
     """Messages among them in which other vehicles' objects stood, which were left out."""
     undivided: int = 0
-    """Messages of several vehicles that cannot be taken apart, and so were left out."""
+    """Messages of which something was left out because it cannot be read, though the name stands in it."""
     reports: int = 0
     derived: Counter[str] = field(default_factory=Counter)
     candidates: Candidates = field(default_factory=lambda: Candidates((), (), (), 0))
@@ -122,7 +122,7 @@ def _one_hour(files: "_Files", done: Exported, held: Held, place: tuple[Rule, Ho
 def _count(done: Exported, rule: Rule, found: Marked) -> None:
     done.messages[rule.key] += len(found.identities)
     done.shared += len(found.shared)
-    done.undivided += len(found.undivided)
+    done.undivided += len(found.unread)
 
 
 class _Files:

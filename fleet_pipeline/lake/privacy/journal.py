@@ -34,7 +34,7 @@ class Journal:
     said: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What is gone or about to go: by its kind, and by what names it."""
     undivided: set[str] = field(default_factory=set)
-    """Messages of several vehicles that were found and cannot be taken apart: they are not removed."""
+    """Messages and reports that name it and stay, as `Removed` says."""
 
     def __post_init__(self) -> None:
         self._run = uuid4().hex

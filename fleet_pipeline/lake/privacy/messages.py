@@ -15,7 +15,7 @@ from fleet_pipeline.lake.fetching import RawHour, fetched
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.reading import Identities, PartFile, opened
 from fleet_pipeline.lake.rows import IDENTITY, identity
-from fleet_pipeline.lake.whose import Naming, Undivided
+from fleet_pipeline.lake.whose import Naming
 from fleet_pipeline.lake.workplace import workplace
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.rule import Rule
@@ -57,8 +57,8 @@ class Marked:
     """Messages that are nobody else's, with their bytes."""
     shared: dict[Identity, Shared] = field(default_factory=dict)
     """Messages of several vehicles."""
-    undivided: set[Identity] = field(default_factory=set)
-    """Messages of several vehicles that cannot be taken apart."""
+    unread: set[Identity] = field(default_factory=set)
+    """Messages of which something stays because it cannot be read, though the vehicle's name stands in it."""
 
     @property
     def identities(self) -> set[Identity]:
@@ -67,22 +67,19 @@ class Marked:
 
     def judge(self, whom: Whom, at: Identity, client_id: str | None, payload: bytes | None) -> None:
         """Note a message if it is the vehicle's."""
-        try:
-            is_theirs, own = whom.naming.part_of(client_id, payload, whom.is_it)
-            stays, rest = whom.naming.without(client_id, payload, whom.is_it) if is_theirs else (True, payload)
-        except Undivided:
-            self.undivided.add(at)
-            return
-        if not stays:
+        found = whom.naming.apart(client_id, payload, whom.is_it)
+        if not found.stays:
             self.whole[at] = payload
-        elif is_theirs:
-            self.shared[at] = Shared(own or b"", rest or b"")
+        elif found.is_theirs:
+            self.shared[at] = Shared(found.own or b"", found.rest or b"")
+        if found.stays and whom.naming.unread(client_id, payload, whom.name):
+            self.unread.add(at)
 
     def add(self, other: "Marked") -> None:
         """Note what another has, too."""
         self.whole |= other.whole
         self.shared |= other.shared
-        self.undivided |= other.undivided
+        self.unread |= other.unread
 
 
 def marked(files: Sequence[PartFile], whom: Whom) -> Marked:

@@ -81,7 +81,9 @@ class Removed:
     shared: int = 0
     """Messages of several vehicles that were taken apart."""
     undivided: int = 0
-    """Messages of several vehicles that cannot be: they stay."""
+    """Messages in which the name stands in what cannot be read, and reports of several vehicles' messages that cannot
+    return: they stay.
+    """
     raw_versions: int = 0
     raw_bytes: int = 0
     rows: int = 0

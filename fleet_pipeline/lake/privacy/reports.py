@@ -7,7 +7,6 @@ from fleet_pipeline.aws.store import ObjectVersion, Store
 from fleet_pipeline.lake.operations.replay import FailedRecords, Report, failed_records, parsed
 from fleet_pipeline.lake.privacy.batched import taken_apart
 from fleet_pipeline.lake.privacy.messages import Whom
-from fleet_pipeline.lake.whose import Undivided
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.rule import Rule, parse_stream_name
 
@@ -63,10 +62,6 @@ def reports_of(fleet: Fleet, raw: Store, rule: Rule, whom: Whom) -> Iterator[Rep
         report = parsed(fleet, rule, listed[place].key, body)
         if report is None or report.name.millis >= whom.before_ms:
             continue
-        try:
-            is_theirs, own = whom.naming.part_of(report.name.client_id, report.payload, whom.is_it)
-            rest = whom.naming.without(report.name.client_id, report.payload, whom.is_it)[1] if is_theirs else None
-        except Undivided:
-            continue  # the search for the name's bytes counts it
-        if is_theirs:
-            yield Reported(listed[place], own or b"", rest, report)
+        found = whom.naming.apart(report.name.client_id, report.payload, whom.is_it)
+        if found.is_theirs:
+            yield Reported(listed[place], found.own or b"", found.rest, report)
