@@ -3,6 +3,7 @@ with an HSM.
 """
 
 import os
+import secrets
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -45,7 +46,8 @@ class Authority:
     def make(cls, folder: Path) -> Self:
         """Return the authority of a folder, made first if there is none; only its owner may read the key."""
         if not (folder / PRIVATE_KEY).exists():
-            key, name = ec.generate_private_key(ec.SECP256R1()), _name("fleet trial CA")
+            # A server that knows two authorities of one name may ask the wrong one.
+            key, name = ec.generate_private_key(ec.SECP256R1()), _name(f"fleet trial CA {secrets.token_hex(4)}")
             builder = _certificate(name, name, key).add_extension(
                 x509.BasicConstraints(ca=True, path_length=0), critical=True
             )
