@@ -243,6 +243,7 @@ def _summary(name: str, found: Exported, registered: dict[str, Any], start: Hour
         f"Messages: {found.messages.total():,}",
         *(f"  {rule}: {count:,} messages, {found.rows[rule]:,} rows" for rule, count in sorted(found.messages.items())),
         f"  of these without a row yet: {found.uncompacted:,}",
+        f"  of these under keys that no rule writes, which never become rows: {found.foreign:,}",
         f"  of these within messages of several vehicles, of which only this one's part is here: {found.shared:,}",
         f"  left out, because they cannot be read, though the name stands in them: {found.undivided:,}",
         f"Messages that could not be written (reports): {found.reports:,}",

@@ -148,7 +148,8 @@ def _show_plan(fleet: Fleet, planned: "Erased") -> None:
     console.print(
         f"{removed.messages:,} messages in {removed.hours:,} hours of rules would go: {removed.raw_versions:,} raw "
         f"versions ({removed.raw_bytes:,} bytes), {removed.reports:,} reports; {removed.part_bytes:,} bytes of Parquet "
-        f"would be written anew; {removed.shared:,} messages of several vehicles would be taken apart"
+        f"would be written anew; {removed.shared:,} messages of several vehicles would be taken apart; "
+        f"{removed.undivided:,} in which its name stands cannot be read and would stay"
     )
     console.print(
         f"about {gets:,} GET, {writes:,} LIST and PUT and {removed.raw_versions:,} DELETE requests, and a GET for each "

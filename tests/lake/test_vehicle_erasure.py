@@ -302,6 +302,40 @@ def test_every_version_goes_and_so_do_keys_of_other_forms_and_reports(fleets):
     assert [version.key for version, _ in fleets.raw.objects[name]] == [name]
 
 
+@pytest.mark.parametrize("before", [NOW, datetime(2026, 11, 23, 10, 30, tzinfo=UTC)])
+def test_keys_that_no_rule_writes_lose_the_vehicles_objects_too_and_nobody_elses(before):
+    fleets = Fleets()
+    fleets.send(TEN, {"serial": B, "of": f"x{B}x"})
+    for place, (name, body) in enumerate(
+        [
+            ("copy", of(A)),
+            ("shared", f"[{of(A)},{of(B)}]"),
+            ("theirs", of(B)),
+            (f"{UUID.format(7)}-", f"{of(B)}\n{of(A)}"),
+            ("cut", f'{{"serial":"{A}","cut'),
+        ]
+    ):
+        fleets.send(TEN, body.encode(), key=f"{RULE.raw_prefix}{TEN.start_ms + place}-{name}")
+    late = fleets.send(TEN, of(A).encode(), key=f"{RULE.raw_prefix}{TEN.end_ms - 1}-late")
+    fleets.compact(TEN)
+    rows, planned = fleets.rows(), plan(fleets.places, A, before, every_hour=True).removed
+    erased = fleets.erase(before=before, every_hour=True)
+    gone = 4 if before == NOW else 3
+    assert (erased.clean, erased.removed.messages, erased.removed.shared, erased.removed.undivided) == (
+        True,
+        gone,
+        2,
+        1,
+    )
+    assert (planned.messages, planned.raw_versions, planned.shared, planned.hours) == (gone, gone, 2, 1)
+    assert fleets.holding(f"x{A}x") == (set() if before == NOW else {late})
+    bodies = [body for held in fleets.raw.objects.values() for _, body in held]
+    assert [bodies.count(each) for each in (of(B).encode(), f"[{of(B)}]".encode())] == [2, 1]
+    fleets.compact(TEN)
+    assert fleets.rows() == rows
+    assert fleets.erase(before=before, every_hour=True).removed.messages == 0
+
+
 def test_every_generation_loses_the_vehicle_and_none_loses_another(fleets):
     old, new = fleets.lake, fleets.lake.next_generation
     new.begin()

@@ -113,6 +113,19 @@ def test_what_cannot_be_read_and_has_the_name_is_left_out_of_an_export_and_count
         assert [archive.read(name) for name in archive.namelist()] == [f"{own}\n[{own}]".encode()]
 
 
+def test_keys_that_no_rule_writes_are_given_out_too(raw, lake, tmp_path):
+    send(raw, TEN, 1, {"serial": A})
+    for place, body in enumerate(
+        [f'{{"serial":"{A}"}}', f'[{{"serial":"{A}"}},{{"serial":"{B}"}}]', f'{{"of":"{B}"}}']
+    ):
+        raw.put(f"{RULE.raw_prefix}{TEN.start_ms + place}-copy", body.encode())
+    compacted(raw, lake, TEN)
+    done = export(FLEET, raw, lake, A, tmp_path)
+    assert (done.messages["rule1"], done.rows["rule1"], done.foreign, done.shared) == (3, 1, 2, 1)
+    assert f'[{{"serial":"{A}"}}]'.encode() in texts(tmp_path)
+    assert B.encode() not in texts(tmp_path)
+
+
 @pytest.mark.parametrize("form", [Form(), Form(arrays="elements")])
 def test_of_a_message_of_several_vehicles_only_ones_own_objects_are_given_out(raw, tmp_path, form):
     lake = Lake(DictStore(), "lake", form=form)

@@ -23,6 +23,7 @@ NOT_REACHED = (
     "what was read out of the lake before: exports, query results, copies in other buckets, access logs",
     "where rules' further actions send messages",
     "messages in which others name the vehicle: they are theirs",
+    "data files that others wrote below the Iceberg tables' own folders",
 )
 """What an erasure does not touch, as its certificate says."""
 

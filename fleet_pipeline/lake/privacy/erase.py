@@ -25,20 +25,19 @@ from fleet_pipeline.lake.analytics.revisions import DerivedTable
 from fleet_pipeline.lake.analytics.vehicles import daily_table, hourly_table, rolled_up, seen
 from fleet_pipeline.lake.batches import BatchHour
 from fleet_pipeline.lake.fetching import RawHour, fetched
-from fleet_pipeline.lake.listing import pages
 from fleet_pipeline.lake.operations.compact_hour import compact_hour
 from fleet_pipeline.lake.privacy.batched import Theirs, of_hour, standing, take_out, theirs_in
 from fleet_pipeline.lake.privacy.certificate import certify
 from fleet_pipeline.lake.privacy.hours import candidates, not_yet_rows
 from fleet_pipeline.lake.privacy.journal import Journal
-from fleet_pipeline.lake.privacy.messages import Identity, Marked, Whom, marked
+from fleet_pipeline.lake.privacy.messages import Identity, Marked, Uncompacted, Whom, foreign, marked
 from fleet_pipeline.lake.privacy.places import Erased, Places, Progress, Removed, Searched, folder
 from fleet_pipeline.lake.privacy.reports import records_reported_of, reports_of
 from fleet_pipeline.lake.privacy.rewriting import Moved, Replaced, without
 from fleet_pipeline.lake.privacy.search import names, search
 from fleet_pipeline.lake.reading import Identities, opened
 from fleet_pipeline.lake.records import Batch
-from fleet_pipeline.lake.rows import LARGEST, identity
+from fleet_pipeline.lake.rows import identity
 from fleet_pipeline.lake.tombstones import bury
 from fleet_pipeline.lake.whose import Naming
 from fleet_pipeline.model.hour import Hour
@@ -55,7 +54,7 @@ def plan(places: Places, name: str, before: datetime, *, every_hour: bool = Fals
     asked = _asked(places)
     for rule, hour in _work(places, _hours(places, whom, every_hour=every_hour)):
         found = _found(places, rule, hour, whom)
-        done.hours += bool(found.marked.identities)
+        done.hours += bool(found.marked.identities or found.foreign.versions)
         _count(done, found)
         done.part_bytes += sum(part.size for part in places.lake.parts(rule, hour)) if found.in_rows else 0
     done.reports = sum(1 for rule in places.fleet.rules for _ in reports_of(places.fleet, places.raw, rule, whom))
@@ -186,6 +185,8 @@ class _Found:
     """Those of these messages that stand in them."""
     look: list[Batch] = field(default_factory=list)
     """All batches that may have messages of the hour."""
+    foreign: Uncompacted = field(default_factory=Uncompacted)
+    """What is the vehicle's under keys that the rule would never have written."""
 
 
 def _found(places: Places, rule: Rule, hour: Hour, whom: Whom, doubtful: frozenset[str] = frozenset()) -> _Found:
@@ -206,6 +207,7 @@ def _found(places: Places, rule: Rule, hour: Hour, whom: Whom, doubtful: frozens
         unknown = {*known.missing(versions), *(each for each in versions if each.key in doubtful)}
         _judge(places, rule, sorted(unknown), whom, found)
     _find_batches(places, (rule, hour), whom, found, doubtful)
+    found.foreign = foreign(places.raw, rule, hour, whom)
     return found
 
 
@@ -238,15 +240,13 @@ def _judge(places: Places, rule: Rule, versions: list[ObjectVersion], whom: Whom
 
 
 def _count(done: Removed, found: _Found) -> None:
-    done.messages += len(found.marked.identities)
-    done.shared += len(found.marked.shared)
-    done.undivided += len(found.marked.unread)
-    done.raw_versions += len(found.raw)
-    done.raw_bytes += sum(version.size for version in found.raw)
-    done.raw_versions += len(found.batches)
-    done.raw_bytes += sum(each.batch.version.size for each in found.batches)
-    done.digests += [sha256(payload or b"").hexdigest() for payload in found.marked.whole.values()]
-    done.digests += [sha256(each.own).hexdigest() for each in found.marked.shared.values()]
+    versions = [*found.raw, *(each.batch.version for each in found.batches), *found.foreign.versions.values()]
+    done.raw_versions += len(versions)
+    done.raw_bytes += sum(version.size for version in versions)
+    for some in (found.marked, found.foreign.marked):
+        done.messages += len(some.identities)
+        done.shared += len(some.shared)
+        done.undivided += len(some.unread)
 
 
 def _erase_hour(
@@ -255,9 +255,9 @@ def _erase_hour(
     rule, hour = place
     found = _found(places, rule, hour, whom, doubtful)
     gone, moved = found.marked.identities, dict[Identity, Moved]()
-    journal.undivided |= {journal.name(*at) for at in found.marked.unread}
+    journal.undivided |= {journal.name(*at) for at in found.marked.unread | found.foreign.marked.unread}
     if gone or found.batches:
-        _note(journal, place, found)
+        _note(journal, place, found.marked, [*found.raw, *(each.batch.version for each in found.batches)])
         moved = _moved(places, rule, found)
         places.raw.delete(found.raw)
         places.raw.delete(take_out(places, rule, found.batches))
@@ -267,40 +267,30 @@ def _erase_hour(
         without(lake, rule, hour, gone, moved=moved, fence=fence, note=note)
     if found.marked.shared:
         compact_hour(places.raw, places.lake, rule, hour)
-    if foreign := _foreign(places, rule, hour, whom):
-        journal.note(raw=journal.sizes(foreign))
-        places.raw.delete(foreign)
+    if found.foreign.versions:
+        _note(journal, place, found.foreign.marked, [*found.foreign.versions.values()])
+        for at, shared in found.foreign.marked.shared.items():  # a dot is in no key of a rule's
+            places.raw.put_new(f"{at[0]}.without-{uuid5(NAMESPACE_OID, ' '.join(at))}", shared.rest)
+        places.raw.delete([*found.foreign.versions.values()])
 
 
-def _note(journal: Journal, place: tuple[Rule, Hour], found: _Found) -> None:
+def _note(journal: Journal, place: tuple[Rule, Hour], found: Marked, versions: list[ObjectVersion]) -> None:
     """Write down what of an hour is about to go."""
     rule, hour = place
-    whole = {at: (payload, False) for at, payload in found.marked.whole.items()}
-    parts = {at: (each.own, True) for at, each in found.marked.shared.items()}
+    whole = {at: (payload, False) for at, payload in found.whole.items()}
+    parts = {at: (each.own, True) for at, each in found.shared.items()}
     journal.note(
         hours={f"{rule.key} {hour.partition_key}": 1},
         messages={
             journal.name(*at): [sha256(payload or b"").hexdigest(), is_shared]
             for at, (payload, is_shared) in {**whole, **parts}.items()
         },
-        raw=journal.sizes([*found.raw, *(each.batch.version for each in found.batches)]),
+        raw=journal.sizes(versions),
     )
 
 
 def _note_rows(journal: Journal, partition: str, done: Replaced) -> None:
     journal.note(rows=done.parts, kept={partition: f"{done.kept} rows, {done.digest}"})
-
-
-def _foreign(places: Places, rule: Rule, hour: Hour, whom: Whom) -> list[ObjectVersion]:
-    """Return what lies between the hour's keys under a name of another form and is all the vehicle's."""
-    form, found = rule.raw_key_form, list[ObjectVersion]()
-    for page in pages(places.raw, rule, hour):
-        strange = [each for each in page if not form.fullmatch(each.key) and each.size <= LARGEST]
-        for place, body in places.raw.bodies(strange) if strange else ():
-            judged = Marked()
-            judged.judge(whom, ("", ""), None, body)
-            found += [strange[place]] if judged.whole and hour.end_ms <= whom.before_ms else []
-    return found
 
 
 def _moved(places: Places, rule: Rule, found: _Found) -> dict[Identity, Moved]:

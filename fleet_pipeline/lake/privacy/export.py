@@ -22,7 +22,7 @@ from fleet_pipeline.lake.analytics.vehicles import daily_table, hourly_table
 from fleet_pipeline.lake.contract import Contract
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.privacy.hours import Candidates, candidates, not_yet_rows
-from fleet_pipeline.lake.privacy.messages import Identity, Marked, Shared, Whom, marked, mask, uncompacted
+from fleet_pipeline.lake.privacy.messages import Identity, Marked, Shared, Whom, foreign, marked, mask, uncompacted
 from fleet_pipeline.lake.privacy.reports import records_reported_of, reports_of
 from fleet_pipeline.lake.privacy.rewriting import aligned
 from fleet_pipeline.lake.reading import PartFile, opened
@@ -45,6 +45,8 @@ class Exported:
     rows: Counter[str] = field(default_factory=Counter)
     uncompacted: int = 0
     """Messages among them that have no row yet."""
+    foreign: int = 0
+    """Objects among them under keys that no rule writes: no compaction reads them."""
     shared: int = 0
     """Messages among them in which other vehicles' objects stood, which were left out."""
     undivided: int = 0
@@ -114,9 +116,12 @@ def _one_hour(files: "_Files", done: Exported, held: Held, place: tuple[Rule, Ho
         files.add_raw(found)
         done.rows[rule.key] += files.add_rows(file, found)
     late = uncompacted(held.raw, held.lake, rule, hour, whom)
-    _count(done, rule, late.marked)
+    strange = foreign(held.raw, rule, hour, whom)
+    for found in (late.marked, strange.marked):
+        _count(done, rule, found)
+        files.add_raw(found)
     done.uncompacted += len(late.versions)
-    files.add_raw(late.marked)
+    done.foreign += len(strange.versions)
 
 
 def _count(done: Exported, rule: Rule, found: Marked) -> None:

@@ -2,6 +2,7 @@
 that have no row.
 """
 
+import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,12 +14,13 @@ from fleet_pipeline.aws.store import ObjectVersion, Store
 from fleet_pipeline.lake.batches import BatchHour
 from fleet_pipeline.lake.fetching import RawHour, fetched
 from fleet_pipeline.lake.layout import Lake
+from fleet_pipeline.lake.listing import pages
 from fleet_pipeline.lake.reading import Identities, PartFile, opened
-from fleet_pipeline.lake.rows import IDENTITY, identity
+from fleet_pipeline.lake.rows import IDENTITY, LARGEST, identity
 from fleet_pipeline.lake.whose import Naming
 from fleet_pipeline.lake.workplace import workplace
 from fleet_pipeline.model.hour import Hour
-from fleet_pipeline.model.rule import Rule
+from fleet_pipeline.model.rule import MILLIS_DIGITS, Rule
 
 Identity = tuple[str, str]
 """Key and `_version` of a message."""
@@ -127,6 +129,31 @@ def uncompacted(raw: Store, lake: Lake, rule: Rule, hour: Hour, whom: Whom) -> U
             _judge(found, rule, version, payload, whom)
     _judge_batches(found, BatchHour(raw, lake, rule, hour), known, whom)
     return found
+
+
+def foreign(raw: Store, rule: Rule, hour: Hour, whom: Whom) -> Uncompacted:
+    """Return what lies among an hour's raw objects under keys that the rule would never have written, and is a
+    vehicle's: no compaction reads it, so it never has a row. Reads all of it but what is larger than a message can be.
+    """
+    found, form = Uncompacted(), rule.raw_key_form
+    for page in pages(raw, rule, hour):
+        strange = [each for each in page if not form.fullmatch(each.key) and each.size <= LARGEST]
+        for place, body in raw.bodies(strange) if strange else ():
+            version = strange[place]
+            if received_ms(rule, hour, version.key) < whom.before_ms:
+                at = (version.key, identity(version))
+                found.marked.judge(whom, at, None, body)
+                if at in found.marked.identities:
+                    found.versions[at] = version
+    return found
+
+
+def received_ms(rule: Rule, hour: Hour, key: str) -> int:
+    """Return when a raw object of an hour was received: by the 13 digits of its key, and where it has none as late as
+    it may have been.
+    """
+    digits = key.removeprefix(rule.raw_prefix)[:MILLIS_DIGITS]
+    return int(digits) if re.fullmatch(f"[0-9]{{{MILLIS_DIGITS}}}", digits) else hour.end_ms - 1
 
 
 def _judge_batches(found: Uncompacted, batches: BatchHour, known: Identities, whom: Whom) -> None:

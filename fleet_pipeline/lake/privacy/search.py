@@ -16,7 +16,7 @@ from fleet_pipeline.lake.layout import Lake, LakePart
 from fleet_pipeline.lake.listing import pages
 from fleet_pipeline.lake.operations.replay import parsed
 from fleet_pipeline.lake.privacy.batched import named_in
-from fleet_pipeline.lake.privacy.messages import Marked, Whom, marked
+from fleet_pipeline.lake.privacy.messages import Marked, Whom, marked, received_ms
 from fleet_pipeline.lake.privacy.places import Places, Progress, Searched
 from fleet_pipeline.lake.privacy.reports import records_reported_of, reports_of
 from fleet_pipeline.lake.reading import opened
@@ -53,9 +53,9 @@ def _search_raw(places: Places, rule: Rule, hour: Hour, whom: Whom, found: Searc
             found.note("raw versions", version.size)
             said = rule.parse_raw_key(version.key)
             judged = Marked()
-            if said is None or said.millis < whom.before_ms:
+            if received_ms(rule, hour, version.key) < whom.before_ms:
                 judged.judge(whom, (version.key, version.id), said.client_id if said else None, body)
-            if judged.identities and (said or judged.whole):
+            if judged.identities:
                 found.theirs.append(version.key)
             elif name in body or name in version.key.encode():
                 found.mentioned["raw versions"] += 1
