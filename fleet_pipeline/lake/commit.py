@@ -27,7 +27,13 @@ class GenerationBegun(Exception):
 
 
 class ErasureBegun(Exception):
-    """A vehicle was erased meanwhile: what is to be added must be looked through again."""
+    """A vehicle was erased meanwhile: what is to be added must be read again. What others sent beside it may be another
+    message by now.
+    """
+
+
+REPLACES = "replaces"
+"""Of a part's footer: the number before which all parts are replaced by it."""
 
 
 class Slots(Protocol):
@@ -94,6 +100,7 @@ class Appending:
         self._first_record: int | None = None
         self._seen: list[LakePart] = []
         self._erased: Tombstones | None = None
+        self._has_looked = False
         self._next = self.look()
 
     @property
@@ -170,17 +177,23 @@ class Appending:
     def look(self) -> int:
         """See the parts that have come, and drop their rows from what is pending.
 
-        Where one has replaced those that were seen, all are seen anew.
+        Where one has replaced those that were seen, all are seen anew. Raises ErasureBegun where one has come that
+        replaces others, and there are rows to add.
         """
         found = self.lake.found(self.rule, self.hour)
         parts = found.parts
         if parts[: len(self._seen)] != self._seen:
             self._seen, self.known = [], Identities()
+        is_new = False
         for part in parts[len(self._seen) :]:
             file = opened(self.lake.store, part)
             self.known.add(file)
+            is_new = is_new or file.facts.get(REPLACES) == part.number
             if self._most is None and part is parts[0]:
                 self._first_record = file.facts.get("contract")
         self._seen = parts
         self._spool.drop(self.known)
+        if is_new and self._has_looked and self.pending:
+            raise ErasureBegun
+        self._has_looked = True
         return found.following

@@ -462,6 +462,48 @@ def test_a_compaction_beside_an_erasure_brings_nothing_back_and_loses_nothing(fl
     assert verify_hour(fleets.raw, fleets.lake, RULE, TEN).passed
 
 
+@pytest.mark.parametrize("is_empty", [False, True])
+@pytest.mark.parametrize("moment", ["before it writes", "as it writes", "as it writes, erased before"])
+def test_a_shared_message_that_is_compacted_beside_an_erasure_is_one_row_of_the_other_vehicle(moment, is_empty):
+    fleets, done = Fleets(), []
+    if not is_empty:
+        fleets.send(TEN, {"serial": B, "x": 1})
+        fleets.send(TEN, {"serial": A, "x": 1})
+        fleets.compact(TEN)
+    if "erased before" in moment:
+        fleets.erase()
+    fleets.send(TEN, [{"serial": A, "x": 2}, {"serial": B, "x": 2}])
+
+    class Beside(DictStore):
+        """A bucket in which somebody erases a vehicle, just as a compaction does something."""
+
+        def act(self):
+            if not done:
+                done.append(True)
+                fleets.erase(every_hour=True)
+
+        def put_new(self, key, body):
+            if "as it writes" in moment and key.endswith(".parquet"):
+                self.act()
+            return fleets.store.put_new(key, body)
+
+        def versions(self, prefix, after="", until=""):
+            if moment == "before it writes" and "tombstones" in prefix:
+                self.act()
+            return fleets.store.versions(prefix, after, until)
+
+        def read(self, key, start, stop):
+            return fleets.store.read(key, start, stop)
+
+    compact_hour(fleets.raw, Lake(Beside(), "lake"), RULE, TEN)
+    assert done
+    assert fleets.erase(every_hour=True).clean
+    compact_hour(fleets.raw, fleets.lake, RULE, TEN)
+    assert of_b(fleets, fleets.lake) == ([2] if is_empty else [1, 2])
+    assert fleets.holding(A) == set()
+    assert verify_hour(fleets.raw, fleets.lake, RULE, TEN).passed
+
+
 @pytest.mark.parametrize("first", ["the erasure", "the compaction"])
 def test_whoever_takes_the_next_part_first_the_vehicles_rows_are_gone_and_nobody_elses(fleets, first):
     """Both have looked and are about to take the same number: the one that comes second looks again."""

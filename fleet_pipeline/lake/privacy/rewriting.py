@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fleet_pipeline import __version__
+from fleet_pipeline.lake.commit import REPLACES
 from fleet_pipeline.lake.contract import Contract
 from fleet_pipeline.lake.field_ids import field_ids, numbered
 from fleet_pipeline.lake.layout import Lake, LakePart
@@ -29,9 +30,6 @@ from fleet_pipeline.lake.workplace import workplace
 from fleet_pipeline.model.errors import PartDamaged
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.rule import Rule
-
-REPLACES = "replaces"
-"""Of a part's footer: the number before which all parts are replaced by it."""
 
 
 @dataclass(frozen=True, slots=True)
