@@ -1,6 +1,7 @@
 """What was received of a vehicle is gone, wherever it lay, whatever comes beside and wherever it is killed; and of others nothing is."""
 
 import base64
+import gzip
 import hashlib
 import io
 import json
@@ -738,6 +739,21 @@ def test_what_is_no_record_stays_one_row_when_its_batch_is_written_anew(batched)
     after = batched.rows()
     assert sum(count for row, count in after.items() if "no_record" in row) == 2
     assert sum(after.values()) == sum(others(before).values()) - 1
+
+
+def test_what_is_no_record_and_says_that_it_is_the_vehicles_goes_out_of_its_batch(batched):
+    good = record(TEN.start_ms + 900_000, json.dumps({"serial": B}).encode(), number=900, client="n/a")
+    lines = [of(A).encode(), good, of(B).encode(), f"saw {A}".encode()]
+    batched.raw.put(batch_key(RULE, TEN.start_ms + 900_000, 9), packed(lines))
+    batched.compact(TEN)
+    before = batched.rows()
+    erased = batched.erase()
+    assert (erased.clean, erased.searched.mentioned["raw versions"]) == (True, 1)
+    held = b"".join(gzip.decompress(body) for each in batched.raw.objects.values() for _, body in each)
+    assert (of(A).encode() in held, of(B).encode() in held, f"saw {A}".encode() in held) == (False, True, True)
+    batched.compact(TEN)
+    assert batched.rows() == others(before)
+    assert batched.erase().removed.messages == 0
 
 
 def test_a_message_of_several_vehicles_in_a_batch_is_taken_apart(batched):

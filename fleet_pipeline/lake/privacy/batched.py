@@ -24,19 +24,23 @@ class Theirs:
     """A batch with messages of the vehicle."""
 
     batch: Batch
+    whom: Whom
     marked: Marked = field(default_factory=Marked)
     """These messages, of all hours."""
+    lines: int = 0
+    """Lines that are no record, and all the vehicle's by what they say."""
 
 
 def theirs_in(raw: Store, rule: Rule, batches: Sequence[Batch], whom: Whom) -> list[Theirs]:
     """Return those of some batches that have messages of the vehicle. Reads each of them."""
     found = []
     for batch in batches:
-        each = Theirs(batch)
+        each = Theirs(batch, whom)
         for _, records in records_of(raw, rule, [batch]):
             for envelope in records.good:
                 _judge(rule, envelope, whom, each.marked)
-        if each.marked.identities:
+            each.lines += sum(_is_own(batch, line, whom) for line in records.bad)
+        if each.marked.identities or each.lines:
             found.append(each)
     return found
 
@@ -81,7 +85,7 @@ def take_out(places: Places, rule: Rule, found: Sequence[Theirs]) -> list[Object
 
 def named_in(raw: Store, rule: Rule, batch: Batch, whom: Whom) -> tuple[bool, bool]:
     """Return whether a batch has messages of the vehicle, and whether its name stands in what is others'."""
-    theirs, name, is_named = Marked(), whom.name.encode(), False
+    theirs, name, is_named, has_lines = Marked(), whom.name.encode(), False, False
     for _, records in records_of(raw, rule, [batch]):
         for envelope in records.good:
             before = len(theirs.identities)
@@ -89,8 +93,12 @@ def named_in(raw: Store, rule: Rule, batch: Batch, whom: Whom) -> tuple[bool, bo
             is_others = len(theirs.identities) == before
             said = (envelope.c or "").encode(errors="replace")
             is_named = is_named or (is_others and (name in envelope.p or name in said))
-        is_named = is_named or any(name in (line or b"") for line in records.bad)
-    return bool(theirs.identities), is_named
+        own = [_is_own(batch, line, whom) for line in records.bad]
+        has_lines = has_lines or any(own)
+        is_named = is_named or any(
+            name in (line or b"") and not is_own for line, is_own in zip(records.bad, own, strict=True)
+        )
+    return bool(theirs.identities) or has_lines, is_named
 
 
 def taken_apart(rule: Rule, record: bytes, whom: Whom) -> tuple[bytes | None, bytes | None]:
@@ -121,13 +129,14 @@ def _of_others(raw: Store, rule: Rule, theirs: Theirs, folder: Path) -> Path | N
     """Return a file with the records of others; None where there are none."""
     file, count = folder / "others.gz", 0
     with gzip.GzipFile(file, "wb", mtime=0) as packed:
-        for line in _lines_of_others(raw, rule, theirs.batch, theirs.marked):
+        for line in _lines_of_others(raw, rule, theirs):
             packed.write(line + b"\n")
             count += 1
     return file if count else None
 
 
-def _lines_of_others(raw: Store, rule: Rule, batch: Batch, marked: Marked) -> Iterator[bytes]:
+def _lines_of_others(raw: Store, rule: Rule, theirs: Theirs) -> Iterator[bytes]:
+    batch, marked = theirs.batch, theirs.marked
     for _, records in records_of(raw, rule, [batch]):
         for envelope in records.good:
             at = _at(rule, envelope)
@@ -135,4 +144,9 @@ def _lines_of_others(raw: Store, rule: Rule, batch: Batch, marked: Marked) -> It
                 yield msgspec.json.encode(msgspec.structs.replace(envelope, p=marked.shared[at].rest))
             elif at not in marked.whole:
                 yield msgspec.json.encode(envelope)
-        yield from (line for line in records.bad if line is not None)
+        yield from (line for line in records.bad if line is not None and not _is_own(batch, line, theirs.whom))
+
+
+def _is_own(batch: Batch, line: bytes | None, whom: Whom) -> bool:
+    """Whether what is no record is a vehicle's and nobody else's. It is of the instant at which its batch begins."""
+    return batch.name.millis < whom.before_ms and not whom.naming.apart(None, line, whom.is_it).stays
