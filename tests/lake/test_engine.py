@@ -1,10 +1,12 @@
 """Hours over many processes and machines: who does them, who dies meanwhile, and what comes of it."""
 
+import gc
 import signal
 from collections import Counter
 from io import BytesIO
 from itertools import pairwise
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 from dask_cluster import free_port, on, scheduler, worker
@@ -168,6 +170,19 @@ def test_a_cluster_is_started_by_the_name_of_its_class_and_ends_with_the_work(s3
     fill(s3, 10)
     done = dict(compact_hours(compaction, HOURS, on="dask_cluster.OneWorker"))
     assert [each.rows for each in done.values()] == [10, 10, 10]
+
+
+def test_a_unit_that_is_done_leaves_no_connection_behind(s3, compaction):
+    fill(s3, 3_000)
+    port = int(s3.url().rpartition(":")[2].strip("/"))
+    gc.disable()  # connections do not wait for it
+    try:
+        for hour in HOURS:
+            assert compaction(Unit(hour), lambda _: None).complete
+        there = [each.raddr for each in psutil.Process().net_connections() if each.raddr and each.raddr.port == port]
+    finally:
+        gc.enable()
+    assert there == []
 
 
 def test_a_unit_is_its_text():

@@ -72,6 +72,11 @@ class S3Store:
         self._listers: deque[Transfers] = deque()
         self._transfers = self._connect()
 
+    def close(self) -> None:
+        """Close the store's connections; nothing more can be asked of it. What it has sent is still known."""
+        for transfers in self._connected:
+            transfers.close()
+
     @property
     def requests(self) -> Counter[str]:
         """How many requests were sent so far, by kind (GET, LIST, PUT, DELETE), repeated ones included: S3 charges by

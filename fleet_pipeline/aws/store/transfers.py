@@ -12,6 +12,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import md5
 from itertools import count
@@ -318,6 +319,14 @@ class Transfers:
             for handle in flying:
                 self._multi.remove_handle(handle)
                 self._close(handle)
+
+    def close(self) -> None:
+        """Close every connection. Without it they stay until the garbage is looked for: a handle knows its owner."""
+        for idle in (self._idle, self._careful_idle):
+            while idle:
+                self._close(idle.pop())
+        with suppress(pycurl.error):  # a listing that was given up may be in a call of its thread
+            self._multi.close()
 
     def _fill(self, flying: "_Flying", waiting: "_Waiting") -> None:
         while len(flying) < self.window.size and (ready := waiting.next()):

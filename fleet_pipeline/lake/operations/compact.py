@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import Any
@@ -126,17 +127,21 @@ class Compaction:
     @property
     def lake(self) -> Lake:
         """The generation of the table that readers use, in a bucket that overwrites nothing unasked."""
-        store = S3Store(self.aws, self.lake_bucket)
+        return self._lake(S3Store(self.aws, self.lake_bucket))
+
+    def _lake(self, store: S3Store) -> Lake:
         store.prove()
         return Lake.current(store, self.prefix, self.form, self.new_column_messages)
 
     def run(self, unit: Unit, on_progress: Callable[[Progress], None]) -> Compacted:
         """Compact an hour, or a span of it."""
-        return compact_hour(self.raw, self.lake, self.rule, unit.hour, span=unit.span, on_progress=on_progress)
+        with closing(S3Store(self.aws, self.bucket)) as raw, closing(S3Store(self.aws, self.lake_bucket)) as store:
+            return compact_hour(raw, self._lake(store), self.rule, unit.hour, span=unit.span, on_progress=on_progress)
 
     def __call__(self, unit: Unit, tell: Callable[[Progress], None]) -> Compacted | Spans:
         """Compact a unit, or say into which spans an hour is to be cut, because it is long."""
-        cut = [] if unit.span else spans(self.raw, self.rule, unit.hour, self.span_versions)
+        with closing(S3Store(self.aws, self.bucket)) as raw:
+            cut = [] if unit.span else spans(raw, self.rule, unit.hour, self.span_versions)
         return Spans(cut) if cut else self.run(unit, tell)
 
     def joined(self, hour: Hour, of_spans: Sequence[Compacted]) -> Compacted:
