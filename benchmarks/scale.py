@@ -64,7 +64,7 @@ def cluster(objects, workers, span, *, kills):
                 for each in watched:
                     each.look()
                 if kills and time.monotonic() > next_kill:
-                    watched[-1 - killed % workers].process.send_signal(signal.SIGKILL)
+                    next(each for each in watched if each.process.poll() is None).process.send_signal(signal.SIGKILL)
                     killed, next_kill = killed + 1, time.monotonic() + KILL_EVERY_S
                     watched.append(Watched(stack.enter_context(worker(port))))
                     watched[-1].look()
