@@ -49,12 +49,17 @@ class Account:
         check_whereabouts(aws)
         return aws
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether this is AWS on this machine, and it does not run."""
+        return self.profile == "local" and daemon.status(self.home) is None
+
     def has_bucket(self, name: str) -> bool:
         """Whether this account has the bucket.
 
         Starts nothing: where AWS on this machine does not run, there is none.
         """
-        if self.profile == "local" and daemon.status(self.home) is None:
+        if self.is_stopped:
             return False
         with doing(f"say whether there is a bucket {name!r}"), absent("404", "NoSuchBucket"):
             self.aws.s3.head_bucket(Bucket=name)

@@ -199,6 +199,12 @@ def _database(
     except ModuleNotFoundError as error:
         raise MissingExtra("DuckDB", "analytics") from error
     account = Account.of(fleet)
+    if account.is_stopped:
+        raise QueryRefused(
+            "AWS on this machine does not run, and the lake lies there: `fleet local up` starts it; `fleet demo` makes "
+            "a lake where there was none",
+            (),
+        )
     if not account.has_bucket(fleet.lake_bucket):
         raise QueryRefused(
             f"there is no lake yet: no bucket {fleet.lake_bucket!r} in this account. `fleet demo` or `fleet apply` "

@@ -181,6 +181,13 @@ def test_an_account_without_a_lake_says_what_makes_one(make_fleet, command):
     assert "fleet demo" in said
 
 
+def test_aws_that_is_stopped_is_not_taken_for_an_account_without_a_lake(fleet, command, tmp_path):
+    code, said = command(replace(fleet, home=str(tmp_path / "stopped")), "query", "SELECT 1")
+    assert (code, "`fleet local up` starts it" in said.replace("\n", " "), "no lake yet" in said) == (1, True, False), (
+        said
+    )
+
+
 def test_the_shell_answers_until_it_is_left_and_survives_a_mistake(account, fleet, tmp_path):
     typed = "SELECT nonsense;\nSELECT count(*) AS n\nFROM rule1;\nSELECT 1 AS no_row_at_all WHERE false;\n.nothing\n.tables\n.quit\n"
     given = {
