@@ -93,11 +93,11 @@ class FaultyS3:
         self.loop.close()
 
     def keys(self, bucket):
-        """The sorted keys of a bucket, into which others write meanwhile: sorted anew only when there are more."""
+        """The sorted keys of a bucket, into which others write meanwhile: sorted anew only when they are others."""
         keys = list(self.buckets[bucket.replace("-", "_")].objects)
-        if bucket not in self._sorted or len(keys) != len(self._sorted[bucket]):
-            self._sorted[bucket] = sorted(keys)
-        return self._sorted[bucket]
+        if bucket not in self._sorted or keys != self._sorted[bucket][0]:
+            self._sorted[bucket] = keys, sorted(keys)
+        return self._sorted[bucket][1]
 
     def url(self, door=0):
         return f"http://127.0.0.1:{self.doors[door].port}"
@@ -202,7 +202,9 @@ def _listing(store, keys, asked):
     marker, after, prefix = asked.get("key-marker", ""), asked.get("version-id-marker"), asked["prefix"]
     start = bisect_left(keys, marker) if after else bisect_right(keys, marker)
     following_keys = takewhile(lambda key: key.startswith(prefix), keys[max(start, bisect_left(keys, prefix)) :])
-    versions = list(islice((version for key in following_keys for version, _ in list(store.objects[key])), 2000))
+    versions = list(
+        islice((version for key in following_keys for version, _ in list(store.objects.get(key, []))), 2000)
+    )
     if after:
         versions = versions[
             next(
