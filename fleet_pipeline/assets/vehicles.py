@@ -5,6 +5,7 @@ A partition is computed again when the lake has got more of it; when nothing is 
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -21,7 +22,7 @@ from fleet_pipeline.assets.shared.shown import attempted, table
 from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.lake.analytics.revisions import Revised
 from fleet_pipeline.lake.analytics.vehicles import DAILY, HOURLY, UNNAMED, rolled_up, seen
-from fleet_pipeline.lake.containment import contained
+from fleet_pipeline.lake.containment import outcome_of
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.model.errors import FleetError
 from fleet_pipeline.model.fleet import Fleet
@@ -135,13 +136,10 @@ def _asset(
         store = S3Store(scope.account(context.resources).aws, scope.fleet.lake_bucket)
         failed: dict[str, FleetError] = {}
         for partition in context.partition_keys:
-            try:
-                with contained(f"{spec.key.to_user_string()} {partition}"):
-                    revised = compute(store, partition)
-            except FleetError as error:
-                failed[partition] = error
-            if partition in failed:
-                context.log.error("%s: %s", partition, plain(failed[partition]))
+            revised = outcome_of(f"{spec.key.to_user_string()} {partition}", partial(compute, store, partition))
+            if isinstance(revised, FleetError):
+                failed[partition] = revised
+                context.log.error("%s: %s", partition, plain(revised))
                 continue
             tags = {"dagster/code_version": CODE_VERSION, "dagster/data_version": revised.inputs[:16]}
             yield dg.AssetMaterialization(

@@ -65,6 +65,8 @@ class BatchHour:
     hour: Hour
     writes: bool = False
     """Whether messages of hours in which nobody would look for them are noted there, or just counted."""
+    looks: bool = True
+    """Whether batches are looked for; else there are none."""
     listed: list[Batch] = field(default_factory=list)
     """All of them."""
     foreign: list[str] = field(default_factory=list)
@@ -80,6 +82,11 @@ class BatchHour:
 
     def __post_init__(self) -> None:
         """List them: one request for a thousand, and one for what is noted of the hour."""
+        self._noted = Noted(self.lake, self.rule, self.hour)
+        if self.looks:
+            self._list()
+
+    def _list(self) -> None:
         start, end = self.hour.start - LONGEST, self.hour.end + DELAY
         first, last = (f"{self.rule.batch_prefix}{at:%Y/%m/%d/%H}" for at in (start - _FOLDER, end + 2 * _FOLDER))
         for page in self.store.versions(self.rule.batch_prefix, first, last):
@@ -90,7 +97,6 @@ class BatchHour:
                         self.foreign.append(version.key)
                 elif int(start.timestamp()) * 1000 <= name.millis < int(end.timestamp()) * 1000:
                     self.listed.append(Batch(version, name))
-        self._noted = Noted(self.lake, self.rule, self.hour)
         known = {batch.id for batch in self.listed}
         self.listed += [batch for batch in self._noted.strays(self.store) if batch.id not in known]
 
@@ -101,10 +107,7 @@ class BatchHour:
             return []
         done = self._noted.done
         left = [batch for batch in self.listed if batch.id not in done]
-        others: dict[str, Read] = {}
-        if any(batch.hour != self.hour for batch in left):
-            for near in (self.hour.before, self.hour.next):
-                others |= Noted(self.lake, self.rule, near).done
+        others = self._noted_near() if any(batch.hour != self.hour for batch in left) else {}
         return [
             batch
             for batch in left
@@ -116,10 +119,13 @@ class BatchHour:
         """The batches that may have messages of the hour: all but those of which it is known that they have none."""
         if not self.listed:
             return []
-        known = self._noted.done
-        for near in (self.hour.before, self.hour.next):
-            known |= Noted(self.lake, self.rule, near).done
+        known = self._noted.done | self._noted_near()
         return [each for each in self.listed if each.id not in known or known[each.id].touches(self.hour)]
+
+    def _noted_near(self) -> dict[str, Read]:
+        """Return what was read of batches for the hour before and the one after."""
+        before, after = (Noted(self.lake, self.rule, near).done for near in (self.hour.before, self.hour.next))
+        return before | after
 
     @property
     def bytes(self) -> int:

@@ -7,14 +7,17 @@ import errno
 import logging
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from fleet_pipeline.model.errors import Defect, FleetError, FolderRefused, NoRoom
 from fleet_pipeline.model.plain import plain, plain_traceback
 
 _LOG = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 TRACED = 20
 """Innermost calls of a traceback that the log gets: an endless recursion has a thousand."""
@@ -45,6 +48,15 @@ _REFUSED = {
     errno.ESTALE,
 }
 """What the system says of a folder in which this user may not write, that is gone, or whose disk is broken."""
+
+
+def outcome_of(what: str, work: Callable[[], T]) -> T | FleetError:
+    """Return what the work on `what`, which is one hour, returns, or the error of ours by which it ended."""
+    try:
+        with contained(what):
+            return work()
+    except FleetError as error:
+        return error
 
 
 @contextmanager

@@ -66,7 +66,7 @@ def test_what_vehicles_publish_to_streams_is_rows_byte_for_byte_beside_what_came
     where = (account.aws, fleet.bucket, fleet.lake_bucket, fleet.parquet_prefix)
 
     def compacted():
-        done = [Compaction(*where, rule, fleet.form, 3).run(Unit(hour), lambda _: None) for hour in hours]
+        done = [Compaction(*where, rule, fleet.form, 3)(Unit(hour), lambda _: None) for hour in hours]
         assert all(each.complete for each in done)
         return sum(each.rows for each in done) == wanted
 

@@ -93,7 +93,7 @@ def driven(fleet, account):
     for rule in fleet.rules:
         compaction = Compaction.of(fleet, account.aws, rule)
         for hour in hours:
-            assert compaction.run(Unit(hour), lambda _: None).complete
+            assert compaction(Unit(hour), lambda _: None).complete
     return acknowledged
 
 

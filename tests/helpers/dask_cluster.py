@@ -59,4 +59,4 @@ class OneWorker(LocalCluster):
     """A cluster that is started by its class, as those of Kubernetes and of Fargate are."""
 
     def __init__(self):
-        super().__init__(n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address=None)
+        super().__init__(n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0")

@@ -49,7 +49,7 @@ def test_hours_are_compacted_by_processes_of_their_own_and_one_that_fails_holds_
 class Sessions(Compaction):
     """Says of each hour how many its session has served so far."""
 
-    def run(self, *_):
+    def __call__(self, *_):
         served = self.aws.session.__dict__.setdefault("served", [])
         served.append(self.aws.session.get_credentials())
         return len(served)

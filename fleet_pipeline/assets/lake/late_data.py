@@ -15,8 +15,8 @@ import dagster as dg
 
 from fleet_pipeline.assets.lake import parquet, provenance, raw
 from fleet_pipeline.assets.lake.partitions import closed_hours
-from fleet_pipeline.assets.lake.verdicts import ERROR, WARN, Criterion, named, result
-from fleet_pipeline.assets.shared.failures import reported
+from fleet_pipeline.assets.lake.verdicts import ERROR, WARN, Criterion, result
+from fleet_pipeline.assets.shared.failures import named, reported
 from fleet_pipeline.assets.shared.scope import Scope
 from fleet_pipeline.aws.store import Store
 from fleet_pipeline.lake.batches import BatchHour

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -16,7 +17,7 @@ from fleet_pipeline.assets.provisioning import infrastructure
 from fleet_pipeline.assets.shared.failures import failure, reported
 from fleet_pipeline.assets.shared.scope import Scope
 from fleet_pipeline.aws.store import S3Store
-from fleet_pipeline.lake.containment import contained
+from fleet_pipeline.lake.containment import outcome_of
 from fleet_pipeline.lake.contract import Contract
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.ledger import Ledger
@@ -167,7 +168,11 @@ class _Work:
     def done(self, partitions: Iterable[str]) -> Iterator[Outcome]:
         """Yield what came of hours, as they are finished; those that failed are noted."""
         for hour, found in self._compacted(map(Hour.parse, partitions)):
-            outcome = found if isinstance(found, FleetError) else self._looked_at(hour, found)
+            outcome = (
+                found
+                if isinstance(found, FleetError)
+                else outcome_of(self._what(hour), partial(self._looked_at, hour, found))
+            )
             if isinstance(outcome, FleetError):
                 self.failed[hour.partition_key] = outcome
                 self._log.error("%s: %s", hour.partition_key, plain(outcome))
@@ -181,7 +186,7 @@ class _Work:
         told = {hour: _Told(self._log, hour.partition_key) for hour in hours}
         if self._fleet.engine == "processes":
             for hour in hours:
-                yield hour, self._one(hour, told[hour])
+                yield hour, outcome_of(self._what(hour), partial(self._one, hour, told[hour]))
             return
         work = Compaction.of(self._fleet, self._aws, self._rule)
         with reported():
@@ -189,22 +194,17 @@ class _Work:
                 work, hours, on=self._fleet.engine, on_progress=lambda hour, progress: told[hour](progress)
             )
 
-    def _one(self, hour: Hour, tell: Callable[[Progress], None]) -> Compacted | FleetError:
-        try:
-            with contained(f"{self._rule.key} {hour.partition_key}"):
-                return compact_hour(self._raw, self._lake, self._rule, hour, on_progress=tell)
-        except FleetError as error:
-            return error
+    def _what(self, hour: Hour) -> str:
+        return f"{self._rule.key} {hour.partition_key}"
 
-    def _looked_at(self, hour: Hour, compacted: Compacted) -> Outcome | FleetError:
+    def _one(self, hour: Hour, tell: Callable[[Progress], None]) -> Compacted:
+        return compact_hour(self._raw, self._lake, self._rule, hour, on_progress=tell)
+
+    def _looked_at(self, hour: Hour, compacted: Compacted) -> Outcome:
         before = self.learnt
-        try:
-            with contained(f"{self._rule.key} {hour.partition_key}"):
-                if compacted.schema != before.schema:
-                    self.learnt = self._lake.contract(self._rule)
-                found = inspect(self._fleet, self._lake, self._rule, hour, self.learnt)
-        except FleetError as error:
-            return error
+        if compacted.schema != before.schema:
+            self.learnt = self._lake.contract(self._rule)
+        found = inspect(self._fleet, self._lake, self._rule, hour, self.learnt)
         # what another run has learnt meanwhile is no news of an hour that got no rows
         return Outcome(hour, compacted, found, _new(before, self.learnt) if compacted.rows_added else ())
 

@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 
 from fleet_pipeline.assets.lake.inspection import Inspection
+from fleet_pipeline.assets.shared.failures import named
 from fleet_pipeline.lake.ledger import EVERY_VERSION, UNCOMPACTED, WHOLE, Fault, Verdict
 from fleet_pipeline.lake.operations.compact_hour import Compacted
 from fleet_pipeline.model.errors import FleetError, PartDamaged, PartsMissing, RecordDamaged
@@ -25,9 +26,6 @@ FILES = 24
 
 LARGEST = 1024**3
 """Bytes of a part: engines read one in parallel only by its row groups."""
-
-NAMED = 5
-"""Hours that a description names; the others are counted."""
 
 SENTENCE = 400
 """Characters of an error that a verdict keeps."""
@@ -224,9 +222,3 @@ def _sentence(fault: Fault) -> str:
         else ""
     )
     return f"{in_markdown(fault.said)} (since {fault.since:%Y-%m-%d %H:%M} UTC{left})"
-
-
-def named(said: dict[str, str]) -> str:
-    """Return what is said of the first hours, and how many more there are."""
-    more = f" and {len(said) - NAMED} hours more" if len(said) > NAMED else ""
-    return "; ".join(f"{hour}: {sentence}" for hour, sentence in list(said.items())[:NAMED]) + more

@@ -52,18 +52,23 @@ def _inert(error: Exception) -> Exception:
     )
 
 
-NAMED_FAILURES = 5
-"""Partitions that a failure names with their reasons."""
+NAMED = 5
+"""Hours, or days, of which a text says what is to be said; the others are counted."""
+
+
+def named(said: Mapping[str, str], what: str = "hours") -> str:
+    """Return what is said of the first hours, or days, and how many more there are."""
+    more = f" and {len(said) - NAMED} {what} more" if len(said) > NAMED else ""
+    return "; ".join(f"{each}: {sentence}" for each, sentence in list(said.items())[:NAMED]) + more
 
 
 def failure(failed: Mapping[str, FleetError], of: int, what: str = "hours") -> dg.Failure:
-    """Return what ends a run of which some partitions failed, naming the first with their reasons; retried only if one
-    of them may heal.
+    """Return what ends a run of which some hours, or days, failed, naming the first with their reasons; retried only if
+    one of them may heal.
     """
-    reasons = [f"{partition}: {plain(error)}" for partition, error in list(failed.items())[:NAMED_FAILURES]]
-    more = f" and {len(failed) - NAMED_FAILURES} more" if len(failed) > NAMED_FAILURES else ""
+    reasons = named({each: plain(error) for each, error in failed.items()}, what)
     return dg.Failure(
-        f"{len(failed)} of {of} {what} failed: {'; '.join(reasons)}{more}",
+        f"{len(failed)} of {of} {what} failed: {reasons}",
         metadata={f"failed {what}": "\n".join(failed)},
         allow_retries=any(error.retryable for error in failed.values()),
     )

@@ -12,7 +12,7 @@ from typing import Any
 from fleet_pipeline.aws.clients import Aws
 from fleet_pipeline.aws.store import S3Store, Store
 from fleet_pipeline.lake.batches import BatchHour
-from fleet_pipeline.lake.containment import contained
+from fleet_pipeline.lake.containment import outcome_of
 from fleet_pipeline.lake.fetching import EXAMPLES, RawHour
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.listing import SPAN_VERSIONS, spans
@@ -133,21 +133,24 @@ class Compaction:
         store.prove()
         return Lake.current(store, self.prefix, self.form, self.new_column_messages)
 
-    def run(self, unit: Unit, on_progress: Callable[[Progress], None]) -> Compacted:
-        """Compact an hour, or a span of it."""
-        with closing(S3Store(self.aws, self.bucket)) as raw, closing(S3Store(self.aws, self.lake_bucket)) as store:
-            return compact_hour(raw, self._lake(store), self.rule, unit.hour, span=unit.span, on_progress=on_progress)
+    def __call__(self, unit: Unit, tell: Callable[[Progress], None]) -> Compacted | Spans | FleetError:
+        """Compact an hour, or a span of it; or say into which spans an hour is to be cut, because it is long; or why
+        neither can be.
+        """
+        return outcome_of(f"{self.rule.key} {unit}", lambda: self._done(unit, tell))
 
-    def __call__(self, unit: Unit, tell: Callable[[Progress], None]) -> Compacted | Spans:
-        """Compact a unit, or say into which spans an hour is to be cut, because it is long."""
-        with closing(S3Store(self.aws, self.bucket)) as raw:
-            cut = [] if unit.span else spans(raw, self.rule, unit.hour, self.span_versions)
-        return Spans(cut) if cut else self.run(unit, tell)
+    def _done(self, unit: Unit, tell: Callable[[Progress], None]) -> Compacted | Spans:
+        with closing(S3Store(self.aws, self.bucket)) as raw, closing(S3Store(self.aws, self.lake_bucket)) as store:
+            if not unit.span and (cut := spans(raw, self.rule, unit.hour, self.span_versions)):
+                return Spans(cut)
+            return compact_hour(raw, self._lake(store), self.rule, unit.hour, span=unit.span, on_progress=tell)
 
     def joined(self, hour: Hour, of_spans: Sequence[Compacted]) -> Compacted:
         """Return what the lake holds of an hour whose spans were compacted one by one, and what all of them took."""
-        lake = self.lake
-        files = [opened(lake.store, part) for part in lake.parts(self.rule, hour)]
+        with closing(S3Store(self.aws, self.lake_bucket)) as store:
+            lake = self._lake(store)
+            files = [opened(store, part) for part in lake.parts(self.rule, hour)]
+            schema = lake.contract(self.rule).schema
         rows, added = sum(file.rows for file in files), sum(each.rows_added for each in of_spans)
         totals = {
             name: sum(getattr(each, name) for each in of_spans)
@@ -165,7 +168,7 @@ class Compaction:
             rows=rows,
             statuses=dict(sorted(sum((Counter(each.statuses) for each in of_spans), Counter()).items())),
             parts_added=tuple(sorted(key for each in of_spans for key in each.parts_added)),
-            schema=lake.contract(self.rule).schema,
+            schema=schema,
             damaged=tuple(said for each in of_spans for said in each.damaged),
             strays={hour: count for each in of_spans for hour, count in each.strays.items()},
         )
@@ -186,9 +189,8 @@ def compact_hours(
     other is begun. Raises ProcessLost when one of the processes was killed, and EngineUnreachable when there is no
     cluster for a minute. Processes end by themselves when this one does.
     """
-    job = replace(
-        compaction, aws=replace(compaction.aws)
-    )  # a fresh copy: a session that was used cannot be sent to another process
+    # A fresh copy: a session that was used cannot be sent to another process.
+    job = replace(compaction, aws=replace(compaction.aws))
     with engine(job, on, processes) as doing:
         yield from _Hours(compaction, doing, on_progress).of(hours)
 
@@ -197,13 +199,15 @@ class _Hours:
     """Hours under way on an engine, some of them as spans."""
 
     def __init__(
-        self, compaction: Compaction, doing: "Engine[Compacted | Spans]", on_progress: Callable[[Hour, Progress], None]
+        self,
+        compaction: Compaction,
+        doing: "Engine[Compacted | Spans | FleetError]",
+        on_progress: Callable[[Hour, Progress], None],
     ) -> None:
         self._compaction, self._doing, self._on_progress = compaction, doing, on_progress
         self._asked: dict[Future[Any], Unit] = {}
-        self._cut: dict[Hour, list[Compacted | FleetError | None]] = {}
-        """What came of the spans of hours that were cut; None for each that is to come."""
-        self._spans: dict[Unit, int] = {}
+        self._cut: dict[Hour, dict[Unit, Compacted | FleetError | None]] = {}
+        """What came of each span of hours that were cut; None for each that is to come."""
         self._far: dict[Unit, Progress] = {}
 
     def of(self, hours: Iterable[Hour]) -> Iterator[tuple[Hour, Compacted | FleetError]]:
@@ -227,8 +231,7 @@ class _Hours:
                         continue
                     if isinstance(outcome, Spans):
                         cut = [Unit(unit.hour, span) for span in outcome.spans]
-                        self._cut[unit.hour] = [None] * len(cut)
-                        self._spans |= {span: place for place, span in enumerate(cut)}
+                        self._cut[unit.hour] = dict.fromkeys(cut)
                         waiting = chain(cut, waiting)
                     elif (finished := self._finished(unit, outcome)) is not None:
                         yield unit.hour, finished
@@ -259,16 +262,15 @@ class _Hours:
             self._far.pop(unit, None)
             return outcome
         found = self._cut[unit.hour]
-        found[self._spans.pop(unit)] = outcome
-        if any(each is None for each in found):
+        found[unit] = outcome
+        done = [each for each in found.values() if each is not None]
+        if len(done) < len(found):
             return None
         del self._cut[unit.hour]
         self._far = {each: far for each, far in self._far.items() if each.hour != unit.hour}
-        errors = [each for each in found if isinstance(each, FleetError)]
-        if errors:
-            return errors[0]
-        try:
-            with contained(f"{self._compaction.rule.key} {unit.hour.partition_key}"):
-                return self._compaction.joined(unit.hour, [each for each in found if isinstance(each, Compacted)])
-        except FleetError as error:
-            return error
+        for each in done:
+            if isinstance(each, FleetError):
+                return each
+        of_spans = [each for each in done if isinstance(each, Compacted)]
+        what = f"{self._compaction.rule.key} {unit.hour.partition_key}"
+        return outcome_of(what, lambda: self._compaction.joined(unit.hour, of_spans))

@@ -142,9 +142,8 @@ def compact_hour(  # noqa: PLR0913 (what, where, and how much of it)
     while True:
         coming = lake.coming()
         if coming:
-            compact_hour(
-                raw, coming[0], rule, hour, span=span
-            )  # which does the same for those after it: each of them once
+            # It does the same for those after it: each of them once.
+            compact_hour(raw, coming[0], rule, hour, span=span)
         with suppress(GenerationBegun, ErasureBegun), workplace() as folder, garbage_seldom_sought:
             run = _Run(raw, lake, rule, hour, folder, coming, span)
             run.compact(on_progress)
@@ -181,10 +180,10 @@ class _Run:
         )
         self.rows_before = self.into.known.rows
         self.erased = 0
-        self.batches = BatchHour(self.raw, self.lake, self.rule, self.hour, writes=True)
         # Batches are not cut: who has the hour's first span has them all.
-        self.has_batches = self.span is None or self.span.start_ms == self.hour.start_ms
-        self.unread = self.batches.unread if self.has_batches else []
+        looks = self.span is None or self.span.start_ms == self.hour.start_ms
+        self.batches = BatchHour(self.raw, self.lake, self.rule, self.hour, writes=True, looks=looks)
+        self.unread = self.batches.unread
         self.known_before = self.erased_of_batches = 0
 
     def compact(self, on_progress: Callable[[Progress], None]) -> None:
@@ -243,14 +242,12 @@ class _Run:
     def report(self) -> Compacted:
         asked = self.raw.requests + self.lake.store.requests
         asked.subtract(self.asked_before)
-        foreign = self.batches.foreign if self.has_batches else []
         return Compacted(
-            raw_versions=self.listed.versions
-            + (self.batches.noted_messages + self.erased_of_batches) * self.has_batches,
-            raw_bytes=self.listed.bytes + self.batches.bytes * self.has_batches,
+            raw_versions=self.listed.versions + self.batches.noted_messages + self.erased_of_batches,
+            raw_bytes=self.listed.bytes + self.batches.bytes,
             recovered_collisions=self.listed.collisions,
-            foreign_keys=self.listed.foreign + len(foreign),
-            foreign_examples=tuple([*self.listed.foreign_examples, *foreign][:EXAMPLES]),
+            foreign_keys=self.listed.foreign + len(self.batches.foreign),
+            foreign_examples=tuple([*self.listed.foreign_examples, *self.batches.foreign][:EXAMPLES]),
             held=self.into.known.versions,
             rows_before=self.rows_before,
             rows_added=self.into.statuses.total(),
@@ -265,7 +262,7 @@ class _Run:
             seconds=time.monotonic() - self.started,
             erased=self.erased + self.erased_of_batches,
             batches=len(self.unread),
-            doubled=self.batches.noted_doubles * self.has_batches,
+            doubled=self.batches.noted_doubles,
             damaged=tuple(self.batches.damaged),
             strays=dict(self.batches.strays),
         )

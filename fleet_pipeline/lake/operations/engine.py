@@ -20,7 +20,6 @@ from threading import Thread
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from fleet_pipeline import __version__
-from fleet_pipeline.lake.containment import contained
 from fleet_pipeline.lake.operations.compact_hour import Progress, Unit
 from fleet_pipeline.model.errors import EngineDiffers, EngineUnreachable, FleetError, MissingExtra, WorkerLost
 from fleet_pipeline.model.plain import plain
@@ -28,6 +27,7 @@ from fleet_pipeline.model.plain import plain
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 Tell: TypeAlias = Callable[[Progress], None]
+_Report: TypeAlias = tuple[Unit, Progress]
 
 ANSWER_S = 60.0
 """Seconds in which a scheduler must answer, and a cluster must have a worker."""
@@ -47,7 +47,7 @@ class Work(Protocol[T_co]):
     """What is done to a unit; it can be sent to another process."""
 
     def __call__(self, unit: Unit, tell: Tell) -> T_co:
-        """Do it, and tell how far it is."""
+        """Do it, and tell how far it is; an error of ours is returned, and not raised."""
         ...
 
 
@@ -84,27 +84,19 @@ def engine(work: Work[T], address: str, processes: int | None) -> Iterator[Engin
 
     At the end no further unit is begun. Raises EngineUnreachable, and MissingExtra where Dask is not installed.
     """
-    if address == "processes":
-        count = processes or os.cpu_count() or 1
-        here = _Here(work, count)
-        try:
-            yield here
-        finally:
-            here.end()
-        return
-    cluster = _Cluster(work, address)
+    doing: _Here[T] | _Cluster[T]
+    doing = _Here(work, processes or os.cpu_count() or 1) if address == "processes" else _Cluster(work, address)
     try:
-        yield cluster
+        yield doing
     finally:
-        cluster.end()
+        doing.end()
 
 
-def _done(work: Work[T], unit: Unit, tell: Tell) -> T | FleetError:
-    try:
-        with contained(str(unit)):
-            return work(unit, tell)
-    except FleetError as error:
-        return error
+def _drained(told: "Queue[_Report] | SimpleQueue[_Report]") -> Iterator[_Report]:
+    """Yield what lies in a queue now."""
+    with suppress(Empty):
+        while True:
+            yield told.get_nowait()
 
 
 class _Here(Generic[T]):
@@ -124,9 +116,7 @@ class _Here(Generic[T]):
         return result
 
     def heard(self) -> Iterator[tuple[Unit, Progress]]:
-        with suppress(Empty):
-            while True:
-                yield self._reports.get_nowait()
+        return _drained(self._reports)
 
     def check(self) -> None:
         """Nothing to look at: a process that is gone breaks the pool."""
@@ -159,7 +149,7 @@ def _end_with_parent() -> None:
 
 
 def _do_here(unit: Unit) -> Any:
-    return _done(_work, unit, lambda progress: _reports.put((unit, progress)))
+    return _work(unit, lambda progress: _reports.put((unit, progress)))
 
 
 @cache
@@ -224,9 +214,7 @@ class _Cluster(Generic[T]):
         return result
 
     def heard(self) -> Iterator[tuple[Unit, Progress]]:
-        with suppress(Empty):
-            while True:
-                yield self._told.get_nowait()
+        return _drained(self._told)
 
     def check(self) -> None:
         with suppress(OSError, TimeoutError):
@@ -274,4 +262,4 @@ def _do_there(version: str, work: bytes, unit: Unit, topic: str) -> Any:
                 },
             )
 
-    return _done(_loaded(work), unit, tell)
+    return _loaded(work)(unit, tell)

@@ -9,7 +9,6 @@ derived tables and the reports; then a search for the name. Killed anywhere, the
 """
 
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -51,14 +50,14 @@ def plan(places: Places, name: str, before: datetime, *, every_hour: bool = Fals
     """Return what `erase` would do now. Reads what it would read, and writes nothing."""
     whom = Whom(Naming.of(places.fleet), name, _millis(before))
     done, begun = Removed(), datetime.now(UTC)
-    asked = _asked(places)
+    asked = places.requests
     for rule, hour in _work(places, _hours(places, whom, every_hour=every_hour)):
         found = _found(places, rule, hour, whom)
         done.hours += bool(found.marked.identities or found.foreign.versions)
         _count(done, found)
         done.part_bytes += sum(part.size for part in places.lake.parts(rule, hour)) if found.in_rows else 0
     done.reports = sum(1 for rule in places.fleet.rules for _ in reports_of(places.fleet, places.raw, rule, whom))
-    done.requests = _asked(places) - asked
+    done.requests = places.requests - asked
     return Erased("", before, begun, done, Searched())
 
 
@@ -78,7 +77,7 @@ def erase(  # noqa: PLR0913 (all that it works on comes in by the front door)
     rows twice; readers of the Iceberg tables do not.
     """
     whom, begun = Whom(Naming.of(places.fleet), name, _millis(before)), datetime.now(UTC)
-    asked = _asked(places)
+    asked = places.requests
     tombstone = bury(places.store, places.lake.prefix, whom.naming, name, whom.before_ms)
     hours = _planned(places, tombstone, _hours(places, whom, every_hour=every_hour), by)
     journal, searched = Journal.of(places, tombstone, whom.before_ms), Searched()
@@ -96,17 +95,13 @@ def erase(  # noqa: PLR0913 (all that it works on comes in by the front door)
             break
     elsewhere = {where: each.forget(name, hours) for where, each in places.elsewhere.items()}
     done = journal.removed
-    done.requests = _asked(places) - asked
+    done.requests = places.requests - asked
     erased = Erased(tombstone, before, begun, done, searched, elsewhere, len(journal.stopped))
     return replace(erased, certificate=certify(places, erased, by, len(hours), journal.certified))
 
 
 def _millis(instant: datetime) -> int:
     return int(instant.timestamp() * 1000)
-
-
-def _asked(places: Places) -> Counter[str]:
-    return Counter(places.raw.requests) + Counter(places.store.requests)
 
 
 def _hours(places: Places, whom: Whom, *, every_hour: bool) -> list[Hour]:

@@ -71,6 +71,11 @@ class Places:
     elsewhere: Mapping[str, Elsewhere] = field(default_factory=dict)
     """What is reached beside the buckets, by its name."""
 
+    @property
+    def requests(self) -> Counter[str]:
+        """How many requests both buckets were sent so far, by kind."""
+        return Counter(self.raw.requests) + Counter(self.store.requests)
+
 
 @dataclass(slots=True)
 class Removed:

@@ -83,7 +83,7 @@ def age_out(places: Places, now: datetime, *, dry_run: bool = False, on_progress
     else. A second run finds nothing. Rules that the settings do not name are not looked at. Raises AwsRefused when AWS
     refuses some hours in a row.
     """
-    run, asked = _Run(places, now, dry_run, on_progress), _asked(places)
+    run, asked = _Run(places, now, dry_run, on_progress), places.requests
     fleet = places.fleet
     for rule in fleet.rules if fleet.raw_retention_days else ():
         run.raw(rule, timedelta(days=fleet.raw_retention_days))
@@ -91,12 +91,8 @@ def age_out(places: Places, now: datetime, *, dry_run: bool = False, on_progress
         run.lake(rule, timedelta(days=fleet.lake_retention_days))
     if fleet.derived_retention_days:
         run.derived(timedelta(days=fleet.derived_retention_days))
-    run.gone.requests = _asked(places) - asked
+    run.gone.requests = places.requests - asked
     return run.gone
-
-
-def _asked(places: Places) -> Counter[str]:
-    return Counter(places.raw.requests) + Counter(places.store.requests)
 
 
 @dataclass(slots=True)
