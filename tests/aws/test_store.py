@@ -29,6 +29,7 @@ from fleet_pipeline.aws.store.s3 import Page, _proven, address, amazons, ca_bund
 from fleet_pipeline.aws.store.signing import Signer
 from fleet_pipeline.aws.store.transfers import ATTEMPTS, FEW_ATTEMPTS, LIMIT_S, Request, Transfers, Window
 from fleet_pipeline.lake.operations.compact import Compaction
+from fleet_pipeline.lake.operations.compact_hour import Unit
 from fleet_pipeline.model.errors import AwsRefused, AwsUnavailable, OverwritesUnasked
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.rule import Rule
@@ -191,8 +192,7 @@ def test_compaction_asks_for_the_proof_before_it_reads_a_message(unproven):
     raw = DictStore()
     with FaultyS3(obedient=False, raw=raw, lake=DictStore()) as s3:
         job = Compaction(Aws("eu-central-1", ACCOUNT, s3.url()), "raw", "lake", "lake", Rule("test-rule", "rule1"))
-        with pytest.raises(OverwritesUnasked):
-            job.run(Hour.parse("2026-11-23-10:00"), lambda _: None)
+        assert isinstance(job(Unit(Hour.parse("2026-11-23-10:00")), lambda _: None), OverwritesUnasked)
         assert not any("raw" in request for request in s3.doors[0].requests)
 
 
