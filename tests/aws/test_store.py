@@ -4,6 +4,7 @@ import hashlib
 import socket
 import struct
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -189,11 +190,15 @@ def test_amazons_own_s3_is_believed_and_nothing_that_only_sounds_like_it():
 
 
 def test_compaction_asks_for_the_proof_before_it_reads_a_message(unproven):
-    raw = DictStore()
+    raw, hour = DictStore(), Hour.parse("2026-11-23-10:00")
+    raw.put(key := f"test-rule/rule1/{hour.start_ms}-6f1a2d6e-0c55-4f6e-8d0e-000000000001", b"{}")
     with FaultyS3(obedient=False, raw=raw, lake=DictStore()) as s3:
         job = Compaction(Aws("eu-central-1", ACCOUNT, s3.url()), "raw", "lake", "lake", Rule("test-rule", "rule1"))
-        assert isinstance(job(Unit(Hour.parse("2026-11-23-10:00")), lambda _: None), OverwritesUnasked)
-        assert not any("raw" in request for request in s3.doors[0].requests)
+        assert isinstance(job(Unit(hour), lambda _: None), OverwritesUnasked)
+        assert not any(key in request for request in s3.doors[0].requests)
+    with FaultyS3(raw=raw, lake=DictStore()) as s3:
+        replace(job, aws=Aws("eu-central-1", ACCOUNT, s3.url()))(Unit(hour), lambda _: None)
+        assert any(key in request for request in s3.doors[0].requests)
 
 
 def test_only_the_named_versions_are_deleted(store):
