@@ -345,6 +345,7 @@ def served(served_paths):
         yield transfers, answers, asked
 
 
+@pytest.mark.whole
 def test_a_request_without_an_answer_is_given_up_and_asked_again(served):
     transfers, answers, asked = served
     answers += [None, (200, b"late")]
@@ -414,6 +415,7 @@ def test_a_clock_that_s3_does_not_believe_is_set_by_s3s(served):
     assert ["/20310506/" in line for line in asked] == [False, True]
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     "silence", [SILENT, DRIP, ENDLESS, RESET, (200, b"short", {"content-length": "9"}), (200, b"long"), (200, b"")]
 )
@@ -593,6 +595,7 @@ def test_regions_that_send_to_each_other_are_given_up(served):
     assert len(asked) == FEW_ATTEMPTS
 
 
+@pytest.mark.whole
 def test_a_region_has_its_own_host_at_amazon_and_an_endpoint_that_is_set_stays(monkeypatch):
     for name, value in (("ACCESS_KEY_ID", "id"), ("SECRET_ACCESS_KEY", "secret")):
         monkeypatch.setenv(f"AWS_{name}", value)

@@ -608,6 +608,7 @@ def test_the_deadline_leaves_time_to_start_a_process():
     assert DEADLINE_S <= ANSWER_WITHIN_S - 1.5
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("service", ["IOT", "S3", "DYNAMODB"])
 @pytest.mark.parametrize("say", [silent, dripping_header, dripping_body])
 def test_lambda_denies_in_time_and_says_so_whatever_aws_does(registry, environment, claim, capsys, say, service):  # noqa: PLR0917 (fixtures)

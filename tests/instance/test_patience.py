@@ -47,6 +47,7 @@ def work():
     pass
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_a_run_whose_code_server_does_not_answer_goes_back_into_the_queue(name):
     coordinator = yaml.safe_load((REPOSITORY / name).read_text())["run_coordinator"]

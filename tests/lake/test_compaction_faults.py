@@ -50,6 +50,7 @@ def assert_every_version_is_one_row(raw, lake):
     assert held == sent
 
 
+@pytest.mark.whole
 def test_faults_of_every_sort_cost_time_and_nothing_else():
     raw, lake = DictStore(), DictStore()
     feed(raw, 1500, seed=1)

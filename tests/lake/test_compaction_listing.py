@@ -64,6 +64,7 @@ def test_ranges_together_are_what_one_listing_says(messages, page, range_pages):
         assert listed(store) == in_one(store)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     "offset",
     [

@@ -138,6 +138,7 @@ def met(first, second, *, table=Lake, killed=False):
 ACTIONS = ("compact", "rewrite", "purge")
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("killed", [False, pytest.param(True, marks=pytest.mark.whole)])
 @pytest.mark.parametrize(("first", "second"), [*product(ACTIONS, repeat=2), ("purge", "stray")])
 def test_whatever_comes_in_between_and_wherever_it_dies_every_message_is_one_row(first, second, killed):
@@ -146,6 +147,7 @@ def test_whatever_comes_in_between_and_wherever_it_dies_every_message_is_one_row
     assert not [number for number, world in worlds if world.broken()]
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(("first", "second"), [("compact", "rewrite"), ("purge", "stray")])
 def test_without_a_look_at_generations_that_are_coming_the_same_search_finds_what_is_lost(first, second):
     assert [number for number, world in met(first, second, table=Blind) if world.broken()]

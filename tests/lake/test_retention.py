@@ -260,6 +260,7 @@ def test_killed_at_any_writing_call_the_next_run_goes_on_and_no_reader_ever_sees
     assert len(list(numbers)) == 19
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("at", range(1, 26, 3))
 def test_two_at_once_end_as_one(at):
     made, other, now, calls = filled(), [], TEN.end + 30 * DAY, 0
@@ -282,6 +283,7 @@ def test_two_at_once_end_as_one(at):
     assert left(made) == []
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("at", range(1, 6))
 def test_a_compaction_of_a_late_message_beside_it_loses_nothing(at):
     made, now, calls = filled(), TEN.end + 30 * DAY, 0

@@ -215,6 +215,7 @@ def of(name, more=""):
 A_INF, B_NAN, B_TWICE = of(A, ',"a":-Inf'), of(B, ',"a":nan'), of(B, ',"b":1,"b":2')
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("form", [Form(), LENIENT], ids=["default", "lenient"])
 @pytest.mark.parametrize(
     ("message", "rest"),
@@ -395,6 +396,7 @@ def test_what_others_sent_in_shared_messages_stays_in_former_generations_too(for
     assert verify_hour(fleets.raw, fleets.lake, RULE, TEN).passed
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("at", [*range(3, 12), 14, 17])
 def test_killed_anywhere_no_generation_is_ever_without_what_others_sent_in_shared_messages(at):
     fleets, old, new = with_shared()
@@ -426,6 +428,7 @@ def test_a_rewrite_that_began_before_the_erasure_brings_nothing_back(fleets, mon
     assert fleets.holding(A) == set()
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("moment", ["before it looks", "before it writes", "as it writes"])
 def test_a_compaction_beside_an_erasure_brings_nothing_back_and_loses_nothing(fleets, moment):
     fleets.send(TEN, {"serial": A, "of": "beside"})
@@ -463,6 +466,7 @@ def test_a_compaction_beside_an_erasure_brings_nothing_back_and_loses_nothing(fl
     assert verify_hour(fleets.raw, fleets.lake, RULE, TEN).passed
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("is_empty", [False, True])
 @pytest.mark.parametrize("moment", ["before it writes", "as it writes", "as it writes, erased before"])
 def test_a_shared_message_that_is_compacted_beside_an_erasure_is_one_row_of_the_other_vehicle(moment, is_empty):
@@ -505,6 +509,7 @@ def test_a_shared_message_that_is_compacted_beside_an_erasure_is_one_row_of_the_
     assert verify_hour(fleets.raw, fleets.lake, RULE, TEN).passed
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("first", ["the erasure", "the compaction"])
 def test_whoever_takes_the_next_part_first_the_vehicles_rows_are_gone_and_nobody_elses(fleets, first):
     """Both have looked and are about to take the same number: the one that comes second looks again."""
@@ -635,6 +640,7 @@ def stopped(fleets, bucket, calls, error):
     del bucket.delete
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("error", [Killed, OSError])
 def test_the_certificate_of_whoever_goes_on_has_what_stopped_runs_removed_and_the_next_one_has_not(error):
     fleets = made()
@@ -775,6 +781,7 @@ def test_messages_of_batches_that_are_no_rows_yet_go_too_and_come_back_in_no_com
     assert sum(f"x{B}x" in row for row in batched.rows()) == 35
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("at", range(2, 18, 2))
 def test_an_erasure_of_batches_that_is_killed_at_any_request_goes_on_and_ends_alike(at):
     run, left = Fleets(), [at]

@@ -83,6 +83,7 @@ def test_another_user_gets_nothing_whoever_makes_the_folders_first(open_folder, 
     assert found - {open_folder / "dagster.yaml"} == {open_folder, open_folder / "control"}
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("first", FIRST)
 def test_what_is_made_is_closed_whatever_the_umask(open_folder, first):
     FIRST[first](open_folder / ".fleet")

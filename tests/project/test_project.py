@@ -85,6 +85,7 @@ def test_the_licences_of_all_that_the_image_installs_are_known():
     ] == []
 
 
+@pytest.mark.whole
 def test_a_process_that_loads_the_code_location_does_not_load_what_few_of_its_runs_need():
     unwanted = ["pandas", "duckdb", "polars", "pyiceberg", "matplotlib", "ministack"]
     look = f"import sys, fleet_pipeline.definitions; print(*(name for name in {unwanted} if name in sys.modules))"
