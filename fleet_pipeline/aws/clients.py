@@ -185,6 +185,12 @@ class Aws:
         """Amazon Data Firehose."""
         return self._client("firehose")
 
+    def looking_at(self, service: str) -> Any:
+        """Return a client of a service in which the fleet has nothing of its own, and of which it asks whether
+        somebody else's thing is there.
+        """
+        return self._client(service)
+
     @cached_property
     def sts(self) -> "STSClient":
         """Whose credentials these are."""

@@ -21,6 +21,7 @@ from fleet_pipeline.cloud.lock import Lock
 from fleet_pipeline.cloud.operations import adopt as adoption
 from fleet_pipeline.cloud.operations.apply import apply_all, plan_all
 from fleet_pipeline.cloud.operations.foreign import ForeignFinding, findings
+from fleet_pipeline.cloud.operations.given import Looked, looked_at
 from fleet_pipeline.cloud.reconcile import Action, Step
 from fleet_pipeline.model.errors import NotOurs
 from fleet_pipeline.model.fleet import Fleet
@@ -46,17 +47,20 @@ def plan(fleet: Fleet, *, as_json: bool) -> None:
     Exit code 0: nothing to do; 2: changes; 1: an error, or something that `fleet apply` would refuse.
     """
     aws = Account.of(fleet).aws
-    steps, found = plan_all(fleet, aws), findings(fleet, aws)
+    steps, found, given = plan_all(fleet, aws), findings(fleet, aws), looked_at(fleet, aws)
     if as_json:
-        click.echo(
-            json.dumps(
-                {"resources": [_record(step) for step in steps], "findings": [str(each) for each in found]}, indent=2
-            )
-        )
+        said = {
+            "resources": [_record(step) for step in steps],
+            "findings": [str(each) for each in found],
+            "missing": [*given.missing],
+            "notes": [*given.notes],
+        }
+        click.echo(json.dumps(said, indent=2))
     else:
         _show_differences(steps)
         _show_steps(steps, found)
-    sys.exit(_exit_code(steps))
+        _show_given(given)
+    sys.exit(1 if given.missing else _exit_code(steps))
 
 
 @click.command()
@@ -153,6 +157,13 @@ def _show_differences(steps: Sequence[Step]) -> None:
 
 _COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 """How the lines of a difference are shown, by their first character."""
+
+
+def _show_given(given: Looked) -> None:
+    for missing in given.missing:
+        console.print(styled(("missing:", "red"), f" {missing}"), soft_wrap=True)
+    for note in given.notes:
+        console.print(styled(("not looked at:", "yellow"), f" {note}"), soft_wrap=True)
 
 
 def _show_steps(steps: Sequence[Step], found: Sequence[ForeignFinding]) -> None:

@@ -19,6 +19,7 @@ def check(fleet: Fleet) -> None:
     Exit code 1 if anything is wrong.
     """
     from fleet_pipeline.cloud.hardening.review import reviewed
+    from fleet_pipeline.cloud.operations.given import not_carried
 
     account = Account.of(fleet)
     found = reviewed(fleet, account.aws, datetime.now(UTC).date())
@@ -27,6 +28,8 @@ def check(fleet: Fleet) -> None:
         table.add_row(where, each.what, each.why, each.fix)
     passed = tried_by_a_virtual_vehicle(fleet, account)
     console.print(table if found else "no setting invites trouble, and no policy allows an attack")
+    for note in not_carried(fleet):
+        console.print(styled(("not tried:", "yellow"), f" {note}"), soft_wrap=True)
     sys.exit(1 if found or not passed else 0)
 
 

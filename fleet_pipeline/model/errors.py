@@ -11,6 +11,7 @@
     │   ├── OverwritesUnasked     the object store overwrites although it was asked not to; nothing was written
     │   ├── CannotChange          the field is fixed at creation
     │   ├── GivenBucketUnfit      a bucket of another team's is not as the fleet needs it
+    │   ├── GivenThingMissing     what a setting names and somebody else makes does not exist; nothing was changed
     │   ├── NotOurs               a resource of this name exists and does not carry our tag
     │   ├── LockHeld              someone else is changing the fleet (retryable)
     │   ├── WouldLose             removing would lose what cannot be had again, and was not confirmed
@@ -219,6 +220,20 @@ class GivenBucketUnfit(AwsError):
             f"the given bucket {self.bucket!r} is not made or changed by this fleet (FLEET_GIVEN_BUCKETS). Its owner "
             f"has to do this: {'; '.join(self.needed)}"
         )
+
+
+class GivenThingMissing(AwsError):
+    """Things that settings name, and that somebody else makes, do not exist. Nothing was changed.
+
+    `missing` says of each which setting names it, and how it is made.
+    """
+
+    def __init__(self, missing: tuple[str, ...]) -> None:
+        super().__init__(missing)
+        self.missing = missing
+
+    def __str__(self) -> str:
+        return f"{'; '.join(self.missing)} (nothing was changed)"
 
 
 class NotOurs(AwsError):

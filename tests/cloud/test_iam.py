@@ -47,6 +47,7 @@ from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.names import log_of
 from fleet_pipeline.model.rule import RawName
+from fleet_pipeline.model.rule_table import RuleTable
 from fleet_pipeline.model.thing import ThingTable
 from fleet_pipeline.personal_data import Order, erase_vehicle
 from fleet_pipeline.places import places
@@ -91,7 +92,7 @@ COMPANY = {
     "hook_dead_letters": "arn:aws:sqs:eu-central-1:123456789012:cdk-dead-letters",
     "hook_subnets": ("subnet-0123456789abcdef0",),
     "hook_security_groups": ("sg-0123456789abcdef0",),
-    "access_log_bucket": "company-access-logs",
+    "access_log_bucket": "cdk-access-logs",
     "thing": ThingTable(type="cdk-car", groups=("cdk-cars",), billing_group="cdk-cars"),
 }
 EVERY_CHOICE = {
@@ -431,6 +432,15 @@ def test_a_denial_is_not_taken_for_a_role_that_is_still_spreading(aws, fleet):
     assert not denied.value.retryable
 
 
+FURTHER = RuleTable(
+    key="further",
+    actions=(
+        {"lambda": {"functionArn": "arn:aws:lambda:eu-central-1:123456789012:function:f"}},
+        {"kafka": {"destinationArn": "arn:aws:iot:eu-central-1:123456789012:ruledestination/vpc/1", "topic": "t"}},
+    ),
+)
+
+
 def test_every_call_in_the_source_is_in_the_provisioners_policy():
     """Every `aws.service.call(…)` that provisioning and the catalog can make, found in their source, whether a test makes it or not."""
     session = botocore.session.get_session()
@@ -465,7 +475,7 @@ def test_every_call_in_the_source_is_in_the_provisioners_policy():
         needed |= {WAITERS[name] for name in re.findall(r"get_waiter\(\"(\w+)\"", text)}
     allowed = {
         action
-        for document in provisioner_policies(replace(FLEET, **EVERY_CHOICE)).values()
+        for document in provisioner_policies(replace(FLEET, **EVERY_CHOICE, rule_tables=(FURTHER,))).values()
         for action in allowed_by(document)
     }
     assert len(needed) > 60

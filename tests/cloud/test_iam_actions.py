@@ -46,6 +46,7 @@ DOCUMENTS = {
     **{f"former {name}": each for name, each in documents(replace(FLEET, kms_key=BY_ID)).items()},
     **OWN,
     **{f"company's {name}": each for name, each in documents(replace(FLEET, **COMPANY)).items()},
+    **{f"further {name}": each for name, each in documents(replace(FLEET, rule_tables=TABLES)).items()},
 }
 
 

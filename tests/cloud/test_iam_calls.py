@@ -20,6 +20,7 @@ from fleet_pipeline.cloud.operations import foreign
 from fleet_pipeline.cloud.operations.adopt import adopt
 from fleet_pipeline.cloud.operations.apply import apply_all, plan_all
 from fleet_pipeline.cloud.operations.destroy import destroy
+from fleet_pipeline.cloud.operations.given import looked_at
 
 PAGE = Path(__file__).parents[2] / "docs" / "iam.md"
 PREFIXES = {"cloudwatch-logs": "logs", "secrets-manager": "secretsmanager"}
@@ -56,7 +57,7 @@ def as_others_left_it(fleet, aws):
 
 
 LIFE = {
-    "plan": plan_all,
+    "plan": lambda fleet, aws: (plan_all(fleet, aws), looked_at(fleet, aws)),
     "apply": apply,
     "apply, settings changed": lambda fleet, aws: apply(changed(fleet), aws, confirmed=fleet.bucket),
     "adopt": lambda fleet, aws: adopt_all(changed(fleet), aws),

@@ -142,8 +142,9 @@ def test_a_role_that_an_action_names_is_used_and_not_made_and_may_be_passed_by_t
     passing = [
         each for each in roles_policy(replace(fleet, role_boundary="own"))["Statement"] if ROLE in each["Resource"]
     ]
-    assert [(each["Action"], each["Condition"]) for each in passing] == [
-        (["iam:PassRole"], {"StringEquals": {"iam:PassedToService": "iot.amazonaws.com"}})
+    assert [(each["Action"], each.get("Condition")) for each in passing] == [
+        (["iam:PassRole"], {"StringEquals": {"iam:PassedToService": "iot.amazonaws.com"}}),
+        (["iam:GetRole"], None),
     ]
 
 

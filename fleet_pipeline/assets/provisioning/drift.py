@@ -17,6 +17,7 @@ from fleet_pipeline.assets.shared.scope import Scope
 from fleet_pipeline.cloud.blueprint import shown
 from fleet_pipeline.cloud.difference import difference
 from fleet_pipeline.cloud.operations.foreign import ForeignFinding, findings
+from fleet_pipeline.cloud.operations.given import looked_at
 from fleet_pipeline.cloud.reconcile import Action, Resource, Step, look
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.plain import in_markdown, plain
@@ -48,10 +49,11 @@ def _check(name: str, resource: Resource, scope: Scope) -> dg.AssetChecksDefinit
         with reported():
             aws = scope.account(context.resources).aws
             step, foreign = look(resource, aws), findings(scope.fleet, aws, name)
+            missing = looked_at(scope.fleet, aws, name).missing
         by_others = _record_foreign_change(context.instance, infrastructure.key(scope, name), step)
         return dg.AssetCheckResult(
-            passed=step.action is Action.UNCHANGED and not foreign,
-            description=_sentence(step, foreign, by_others=by_others),
+            passed=step.action is Action.UNCHANGED and not foreign and not missing,
+            description=_sentence(step, [*missing, *foreign], by_others=by_others),
             metadata=_metadata(step, foreign, scope.fleet),
         )
 
@@ -73,7 +75,7 @@ def _record_foreign_change(instance: dg.DagsterInstance, asset: dg.AssetKey, ste
     return last.tags["dagster/code_version"] == CHANGED_BY_OTHERS
 
 
-def _sentence(step: Step, foreign: Sequence[ForeignFinding], *, by_others: bool) -> str:
+def _sentence(step: Step, foreign: Sequence[ForeignFinding | str], *, by_others: bool) -> str:
     remedies = {
         Action.CREATE: "It does not exist: materialize the asset.",
         Action.UNCHANGED: "AWS holds what the settings want.",

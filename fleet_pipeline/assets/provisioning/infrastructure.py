@@ -10,6 +10,7 @@ from fleet_pipeline.assets.shared.failures import reported
 from fleet_pipeline.assets.shared.scope import Scope
 from fleet_pipeline.cloud.blueprint import BlueprintPart, shown
 from fleet_pipeline.cloud.difference import difference
+from fleet_pipeline.cloud.operations.given import refuse_missing
 from fleet_pipeline.cloud.reconcile import Action, Resource, Step, declared, reconcile
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.plain import fence
@@ -76,9 +77,13 @@ def _asset(name: str, part: BlueprintPart, scope: Scope) -> dg.AssetsDefinition:
     )
     def materialize(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
         with reported():
-            step = reconcile(
-                resource, scope.account(context.resources).aws, before_write=scope.lock(context.resources).take
-            )
+            aws = scope.account(context.resources).aws
+
+            def ready() -> None:
+                refuse_missing(scope.fleet, aws)
+                scope.lock(context.resources).take()
+
+            step = reconcile(resource, aws, before_write=ready)
         context.log.info("%s: %s", step.title, _done(step))
         live = step.live or resource
         return dg.MaterializeResult(

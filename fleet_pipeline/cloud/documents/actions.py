@@ -9,10 +9,12 @@ page for each action; Service Authorization Reference.
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from fleet_pipeline.cloud.documents.filled import Document
 from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.rule import Rule
 
 Right = tuple[tuple[str, ...], str]
 """Actions of IAM, and the ARN of what they act on."""
@@ -59,11 +61,96 @@ def given_roles(fleet: Fleet) -> list[str]:
     return sorted(roles)
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a further action is taken on: somebody else's stream, queue or the like.
+
+    `place` is where the settings say it. Without an `arn` nobody here can look whether it exists: of this kind AWS
+    tells it in no one call, or each message chooses another.
+    """
+
+    place: str
+    rule: Rule
+    kind: str
+    spec: Mapping[str, Any]
+    verb: str = ""
+    """The right to look."""
+    arn: str = ""
+
+
+def targets(fleet: Fleet) -> list[Target]:
+    """Return what the rules' further actions and error actions are taken on, in the order of the settings."""
+    return [
+        Target(f"{place}.{kind}", rule, kind, spec, *_looked_at_by(fleet, kind, spec))
+        for place, rule, action in _placed(fleet)
+        for kind, spec in action.items()
+    ]
+
+
+def looking_at_targets(fleet: Fleet) -> list[Document]:
+    """Return the rights to look whether what further actions are taken on exists; log groups the provisioner may list
+    anyhow, for which AWS takes no resource.
+    """
+    by_verb: dict[str, set[str]] = {}
+    for target in targets(fleet):
+        if target.arn and target.kind != "cloudwatchLogs":
+            by_verb.setdefault(target.verb, set()).add(target.arn)
+    return [{"Effect": "Allow", "Action": [verb], "Resource": sorted(arns)} for verb, arns in sorted(by_verb.items())]
+
+
+def _looked_at_by(fleet: Fleet, kind: str, spec: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the right to look at a target and its ARN, or nothing where none tells."""
+    verb, arn_of = LOOKED_AT_BY.get(kind, ("", lambda _, __: ""))
+    try:
+        arn = arn_of(fleet, spec)
+    except (KeyError, TypeError, AttributeError):  # as in `_rights`
+        return "", ""
+    return (verb, arn) if arn and "${" not in arn else ("", "")
+
+
+LOOKED_AT_BY: Mapping[str, tuple[str, Callable[[Fleet, Mapping[str, Any]], str]]] = {
+    "cloudwatchLogs": (
+        "logs:DescribeLogGroups",
+        lambda fleet, spec: fleet.arn("logs", f"log-group:{spec['logGroupName']}"),
+    ),
+    "dynamoDB": ("dynamodb:DescribeTable", lambda fleet, spec: fleet.arn("dynamodb", f"table/{spec['tableName']}")),
+    "dynamoDBv2": (
+        "dynamodb:DescribeTable",
+        lambda fleet, spec: fleet.arn("dynamodb", f"table/{spec['putItem']['tableName']}"),
+    ),
+    "firehose": (
+        "firehose:DescribeDeliveryStream",
+        lambda fleet, spec: fleet.arn("firehose", f"deliverystream/{spec['deliveryStreamName']}"),
+    ),
+    "kafka": ("iot:GetTopicRuleDestination", lambda _, spec: spec["destinationArn"]),
+    "kinesis": (
+        "kinesis:DescribeStreamSummary",
+        lambda fleet, spec: fleet.arn("kinesis", f"stream/{spec['streamName']}"),
+    ),
+    "lambda": ("lambda:GetFunctionConfiguration", lambda _, spec: spec["functionArn"]),
+    "location": ("geo:DescribeTracker", lambda fleet, spec: fleet.arn("geo", f"tracker/{spec['trackerName']}")),
+    "s3": ("s3:GetBucketLocation", lambda fleet, spec: fleet.arn("s3", spec["bucketName"])),
+    "sns": ("sns:GetTopicAttributes", lambda _, spec: spec["targetArn"]),
+    "sqs": ("sqs:GetQueueUrl", lambda fleet, spec: _queue(fleet, spec["queueUrl"])),
+    "stepFunctions": (
+        "states:DescribeStateMachine",
+        lambda fleet, spec: fleet.arn("states", f"stateMachine:{spec['stateMachineName']}"),
+    ),
+}
+"""By which right one looks at a kind of target, and what its ARN is."""
+
+
+def _placed(fleet: Fleet) -> Iterator[tuple[str, Rule, Mapping[str, Any]]]:
+    """Yield each further action and error action with its place in the settings."""
+    for number, rule in enumerate(fleet.rules[len(fleet.rule_keys) :]):
+        for place, action in enumerate(rule.actions):
+            yield f"rules[{number}].actions[{place}]", rule, action
+        if rule.error_action:
+            yield f"rules[{number}].error_action", rule, rule.error_action
+
+
 def _actions(fleet: Fleet) -> Iterator[Mapping[str, Any]]:
-    for table in fleet.rule_tables:
-        yield from table.actions
-        if table.error_action:
-            yield table.error_action
+    return (action for _, _, action in _placed(fleet))
 
 
 def _rights(fleet: Fleet, action: Mapping[str, Any]) -> list[Right]:

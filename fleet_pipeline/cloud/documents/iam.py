@@ -9,7 +9,7 @@ Source: IAM User Guide, access_policies_boundaries (delegating responsibility to
 
 from collections.abc import Callable, Mapping
 
-from fleet_pipeline.cloud.documents.actions import action_rights, given_roles
+from fleet_pipeline.cloud.documents.actions import action_rights, given_roles, looking_at_targets
 from fleet_pipeline.cloud.documents.device import device_policy_names
 from fleet_pipeline.cloud.documents.filled import (
     Document,
@@ -140,7 +140,11 @@ def roles_policy(fleet: Fleet) -> Document:
     passed = given_roles(fleet)
     to_iot = {"Condition": {"StringEquals": {"iam:PassedToService": "iot.amazonaws.com"}}}
     given = [_allowed("RolesThatActionsName", "iam", ("PassRole",), passed) | to_iot] if passed else []
-    document = _with(filled_in("provisioner-roles-policy", fleet, _names(fleet)), given)
+    seen = [
+        _allowed("SeeTheBoundary", "iam", ("GetPolicy",), fleet.boundary_arn),
+        *([_allowed("SeeRolesThatActionsName", "iam", ("GetRole",), passed)] if passed else []),
+    ]
+    document = _with(filled_in("provisioner-roles-policy", fleet, _names(fleet)), given, seen)
     if fleet.tags:
         [tagging] = [each for each in document["Statement"] if each["Sid"] == "TagRolesAsTheFleets"]
         tagging["Condition"] = {"ForAllValues:StringLike": {"aws:TagKeys": ["fleet_pipeline:*", *dict(fleet.tags)]}}
@@ -226,7 +230,16 @@ def storage_policy(fleet: Fleet) -> Document:
         if fleet.access_log_bucket and buckets
         else []
     )
-    return _with(document, given, secrets, [allow_list], _making_what_is_encrypted(fleet), logged, _streams(fleet))
+    return _with(
+        document,
+        given,
+        secrets,
+        [allow_list],
+        _making_what_is_encrypted(fleet),
+        logged,
+        _streams(fleet),
+        _looking_at_what_is_given(fleet),
+    )
 
 
 def key_policy(fleet: Fleet) -> Document:
@@ -474,6 +487,20 @@ def _making_what_is_encrypted(fleet: Fleet) -> list[Document]:
             _KEY_OF_A_TABLE if fleet.allow_list == "dynamodb" else ("Decrypt",),
             "dynamodb",
         ),
+    ]
+
+
+def _looking_at_what_is_given(fleet: Fleet) -> list[Document]:
+    """Return the rights to see whether what the settings name is there: of the functions, the buckets and the rules."""
+    logs = fleet.access_log_bucket
+    named = (
+        ("SeeTheAccessLogs", "s3", "GetBucketLocation", [fleet.arn("s3", logs)] if logs else []),
+        ("SeeTheChecksPolicies", "iam", "GetPolicy", [*fleet.hook_policies]),
+        ("SeeTheDeadLetters", "sqs", "GetQueueUrl", [fleet.hook_dead_letters] if fleet.hook_dead_letters else []),
+    )
+    return [
+        *(_allowed(sid, service, (verb,), arns) for sid, service, verb, arns in named if arns),
+        *looking_at_targets(fleet),
     ]
 
 

@@ -7,6 +7,7 @@ from fleet_pipeline.aws.clients import Aws
 from fleet_pipeline.cloud.blueprint import blueprint, resources
 from fleet_pipeline.cloud.encryption import usable
 from fleet_pipeline.cloud.lock import Lock
+from fleet_pipeline.cloud.operations.given import refuse_missing
 from fleet_pipeline.cloud.operations.leftovers import leftovers, lost_with
 from fleet_pipeline.cloud.reconcile import Action, Step, look, plan, reconcile, remove
 from fleet_pipeline.cloud.spreading import Sleep
@@ -33,8 +34,9 @@ def apply_all(fleet: Fleet, aws: Aws, lock: Lock, *, confirmed: str = "", sleep:
     changed, when vehicles may still use some of it, unless `confirmed` is the name of the raw bucket.
 
     When nothing differs, no writing call is made and the lock is not taken. Run again after it was killed, it goes on.
-    What is refused anywhere (NotOurs, CannotChange) is refused before anything is changed. Raises LockHeld while
-    someone else applies, InvalidSetting for a KMS key that cannot be used.
+    What is refused anywhere (NotOurs, CannotChange), or missing of what the settings name and somebody else makes
+    (GivenThingMissing), is refused before anything is changed. Raises LockHeld while someone else applies,
+    InvalidSetting for a KMS key that cannot be used.
     """
     _check_key(fleet, aws)
     wanted = list(resources(blueprint(fleet)))
@@ -46,6 +48,7 @@ def apply_all(fleet: Fleet, aws: Aws, lock: Lock, *, confirmed: str = "", sleep:
     if not going and all(step.action is Action.UNCHANGED for step in steps):
         yield from steps
         return
+    refuse_missing(fleet, aws)
     yield from (reconcile(resource, aws, before_write=lock.take, sleep=sleep) for resource in wanted)
     for step in going:
         lock.take()
