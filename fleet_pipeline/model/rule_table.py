@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from fleet_pipeline.model import iot_sql
 from fleet_pipeline.model.errors import InvalidSetting
 
 Delivery = Literal["object", "firehose"]
@@ -39,7 +40,6 @@ _KEY = re.compile(r"[a-zA-Z0-9_]{1,64}")
 RAW_PREFIX = re.compile(r"[a-zA-Z0-9_-]{1,60}(/[a-zA-Z0-9_.=-]{1,60}){0,6}")
 """What may stand before a rule's raw objects."""
 
-_SOURCE = re.compile(r"\bFROM\s+'((?:[^']|'')*)'|'(?:[^']|'')*'", re.IGNORECASE)
 _LEVELS_ARE = "parts between slashes of a-z, A-Z, 0-9 and _.:@=,~;- (no other, and none empty)"
 
 
@@ -152,18 +152,16 @@ class RuleTable:
     def _check_sql(self) -> None:
         if not self.sql:
             return
-        if not re.match(r"\s*SELECT\s+\S", self.sql, re.IGNORECASE):
-            raise InvalidSetting("sql", self.sql, "write SELECT … FROM 'topic' WHERE …")
-        sources = [found[1] for found in _SOURCE.finditer(self.sql) if found[1] is not None]
-        if len(sources) > 1:
-            raise InvalidSetting(
-                "sql", self.sql, f"it reads from {' and '.join(map(repr, sources))}: a rule has one topic filter"
-            )
-        if sources:
-            check_filter("sql", sources[0])
-            if self.topic and sources[0] != self.topic:
+        try:
+            iot_sql.check(self.sql)
+            source = source_of(self.sql)
+        except ValueError as error:
+            raise InvalidSetting("sql", self.sql, str(error)) from error
+        if source:
+            check_filter("sql", source)
+            if self.topic and source != self.topic:
                 raise InvalidSetting(
-                    "topic", self.topic, f"the SQL reads from {sources[0]!r}: say one of both, or the same twice"
+                    "topic", self.topic, f"the SQL reads from {source!r}: say one of both, or the same twice"
                 )
 
     def _check_raw_prefix(self) -> None:
@@ -240,7 +238,7 @@ def source_of(sql: str) -> str:
     """Return the topic filter that SQL reads from; empty where it does not say one, as a rule for Basic Ingest alone
     need not.
     """
-    return next((found[1] for found in _SOURCE.finditer(sql) if found[1] is not None), "")
+    return iot_sql.topic_filter(sql)
 
 
 def within(topic_filter: str, topic: str) -> bool:
