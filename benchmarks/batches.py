@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import pyarrow.parquet as pq
 
-from benchmarks.contenders import BUCKET, PREFIX, REGION, fleet_pipeline
+from benchmarks.contenders import BUCKET, PREFIX, REGION, duckdb_on, fleet_pipeline
 from benchmarks.messages import RULE, messages
 from fleet_pipeline.model.rule import BatchName
 
@@ -86,16 +86,7 @@ def polars(url, folder):
 
 
 def duckdb(url, folder):
-    import duckdb as db
-    import duckdb_extension_httpfs
-
-    extension = Path(duckdb_extension_httpfs.__file__).parent / "extensions" / f"v{db.__version__}"
-    connection = db.connect()
-    connection.execute(f"LOAD '{extension / 'httpfs.duckdb_extension'}'")
-    connection.execute(
-        f"CREATE SECRET (TYPE s3, KEY_ID 'a', SECRET 's', REGION '{REGION}', ENDPOINT "
-        f"'{url.removeprefix('http://')}', URL_STYLE 'path', USE_SSL false)"
-    )
+    connection = duckdb_on(url)
     fields = {
         "serial": "VARCHAR",
         "sequence": "BIGINT",

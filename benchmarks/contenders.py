@@ -112,22 +112,23 @@ def polars_with_schema(url, folder):
     ).collect().write_parquet(folder / "rows.parquet")
 
 
-def duckdb_read_json(url, folder):
+def duckdb_on(url):
+    """Return a connection of DuckDB that reads this S3."""
     import duckdb
     import duckdb_extension_httpfs
 
-    extension = (
-        Path(duckdb_extension_httpfs.__file__).parent
-        / "extensions"
-        / f"v{duckdb.__version__}"
-        / "httpfs.duckdb_extension"
-    )
+    extension = Path(duckdb_extension_httpfs.__file__).parent / "extensions" / f"v{duckdb.__version__}"
     connection = duckdb.connect()
-    connection.execute(f"LOAD '{extension}'")
+    connection.execute(f"LOAD '{extension / 'httpfs.duckdb_extension'}'")
     connection.execute(
         f"CREATE SECRET (TYPE s3, KEY_ID 'a', SECRET 's', REGION '{REGION}', ENDPOINT "
         f"'{url.removeprefix('http://')}', URL_STYLE 'path', USE_SSL false)"
     )
+    return connection
+
+
+def duckdb_read_json(url, folder):
+    connection = duckdb_on(url)
     connection.execute(
         f"COPY (SELECT * FROM read_json('s3://{BUCKET}/{PREFIX}*')) TO '{folder}/rows.parquet' (FORMAT parquet, "
         "COMPRESSION zstd)"

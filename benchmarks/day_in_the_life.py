@@ -26,7 +26,6 @@ import uuid
 from collections import Counter
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -37,6 +36,7 @@ import psutil
 import pyarrow.dataset as ds
 
 from benchmarks.hostile import KINDS
+from benchmarks.webhook import Webhook
 from fleet_pipeline.account import Account
 from fleet_pipeline.assets.shared.evaluations import last_evaluation
 from fleet_pipeline.aws.store import S3Store
@@ -86,40 +86,6 @@ class Daemon:
                 each.send_signal(signal.SIGKILL)
         self.process.wait()
         self.kills += 1
-
-
-class Webhook:
-    """Takes alerts; until it is up nothing listens on its port."""
-
-    def __init__(self):
-        texts = self.texts = []
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                texts.append(body["text"])
-                say(alert=body["text"], at=datetime.now(UTC).isoformat(timespec="seconds"))
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, *_):
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler, bind_and_activate=False)
-        self._server.server_bind()
-        self.url = f"http://127.0.0.1:{self._server.server_port}/"
-
-    def up_at(self, moment):
-        """Listen from that moment on, in a thread of its own."""
-
-        def listen():
-            while datetime.now(UTC) < moment:
-                time.sleep(1)
-            self._server.server_activate()
-            say(webhook="up", at=datetime.now(UTC).isoformat(timespec="seconds"))
-            self._server.serve_forever()
-
-        threading.Thread(target=listen, daemon=True).start()
 
 
 class Watch:
@@ -246,7 +212,7 @@ def main():
     os.chdir(home)
     os.environ |= {"DAGSTER_HOME": str(home), "FLEET_HOME": str(home / ".fleet"), "FLEET_GRACE_MINUTES": "0"}
     os.environ["FLEET_START"] = f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%d}"
-    webhook = Webhook()
+    webhook = Webhook(lambda text: say(alert=text, at=datetime.now(UTC).isoformat(timespec="seconds")))
     os.environ["FLEET_ALERT_URL"] = webhook.url
     world = World(home, webhook)
     try:
@@ -257,7 +223,10 @@ def main():
 
 def live(home, world, webhook):
     begun = datetime.now(UTC)
-    webhook.up_at(begun + WEBHOOK_DOWN_FOR)
+    webhook.listen(
+        begun + WEBHOOK_DOWN_FOR,
+        lambda: say(webhook="up", at=datetime.now(UTC).isoformat(timespec="seconds")),
+    )
     hour = Hour.of(datetime.now(UTC) + timedelta(minutes=3))  # registering takes a while
     instance = dg.DagsterInstance.get()
     definitions = build_definitions(world.fleet)
@@ -277,7 +246,7 @@ def live(home, world, webhook):
         survive(world, instance, dagster, [*outage, hour], drivers)
         wait(
             "the webhook was told of the damage",
-            lambda: any(world.fleet.rules[0].key in text for text in webhook.texts),
+            lambda: any(world.fleet.rules[0].key in text for _, text in webhook.told),
             WEBHOOK_DOWN_FOR.total_seconds() + PATIENCE_S,
         )
         wait(

@@ -15,11 +15,9 @@ import os
 import shutil
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -28,6 +26,7 @@ sys.path[:0] = [str(HERE.parent)]
 import dagster as dg
 
 from benchmarks.day_in_the_life import Daemon, failed_ticks
+from benchmarks.webhook import Webhook
 from fleet_pipeline import Fleet, build_definitions
 from fleet_pipeline.account import Account
 from fleet_pipeline.assets.lake import parquet
@@ -114,24 +113,6 @@ def settings(home, webhook):
     }
 
 
-def listen(heard):
-    """A webhook for all three, which notes who was told what."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            text = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["text"]
-            heard.append((self.path.strip("/"), text))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return f"http://127.0.0.1:{server.server_port}/"
-
-
 def rows_of_hours(instance, asset):
     """The rows that Dagster knows of each hour, the newest word of each."""
     found = {}
@@ -147,13 +128,14 @@ def main():
     shutil.copy(HERE.parent / "dagster.yaml", home)
     for name, text in FILES.items():
         (home / name).write_text(text)
-    heard = []
-    said = settings(home, listen(heard))
+    webhook = Webhook()
+    webhook.listen()
+    said = settings(home, webhook.url)
     (home / "fleets.json").write_text(json.dumps(said))
     os.chdir(home)
     os.environ |= {"DAGSTER_HOME": str(home), "PYTHONPATH": str(home)}
     try:
-        live(home, {name: Fleet(**each) for name, each in said.items()}, heard)
+        live(home, {name: Fleet(**each) for name, each in said.items()}, webhook.told)
     finally:
         daemon.stop(home / ".fleet")
 
