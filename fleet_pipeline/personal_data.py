@@ -28,7 +28,7 @@ from fleet_pipeline.model.errors import AlreadyThere, InvalidName, NotThisVehicl
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.private import made_private
-from fleet_pipeline.places import history, places
+from fleet_pipeline.places import given_stores, history, places
 from fleet_pipeline.vehicle.identity import VehicleFolder
 
 _WILD = frozenset("*?%[]")
@@ -81,7 +81,17 @@ def give_out(  # noqa: PLR0913 (all that it works on comes in by the front door)
     shutil.rmtree(coming, ignore_errors=True)  # of an export that was stopped
     made_private(coming)
     try:
-        found = export(fleet, raw, lake, name, coming, start=start, end=end, on_progress=on_progress)
+        found = export(
+            fleet,
+            raw,
+            lake,
+            name,
+            coming,
+            given=given_stores(fleet, account),
+            start=start,
+            end=end,
+            on_progress=on_progress,
+        )
         registered = registration(fleet, account.aws, name)
         if found.empty and not registered:
             raise VehicleUnknown(name, found.candidates.alike)
@@ -137,12 +147,22 @@ def erase_vehicle(  # noqa: PLR0913 (all that it works on comes in by the front 
         raise NotThisVehicle(name)
     elsewhere: dict[str, Elsewhere] = {FUNCTION_LOGS: FunctionLogs(fleet, account.aws, remove=order.with_logs)}
     elsewhere |= {EVENT_LOG: event_log} if event_log else {}
+    elsewhere |= {f"bucket {rule.bucket} of rule {rule.key}": Untouched() for rule in fleet.given_rules}
     found = places(fleet, account, history(fleet, account), elsewhere)
     if order.with_thing:
         _remove_thing(fleet, account, name)
     by = _caller(account.aws)
     before = order.before or datetime.now(UTC)
     return erase(found, name, before, by=by, every_hour=order.every_hour, on_progress=on_progress)
+
+
+@dataclass(frozen=True)
+class Untouched:
+    """A bucket that exists and that a rule reads."""
+
+    def forget(self, name: str, hours: Sequence[Hour]) -> str:  # noqa: ARG002 (the protocol's)
+        """Say that all of it stays."""
+        return "it is only read: what the vehicle sent stays there until its owner removes it, and becomes no row again"
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,13 @@ def places(
 ) -> Places:
     """Return where a fleet's messages lie in an account, and what else of theirs is reached."""
     store = S3Store(account.aws, fleet.lake_bucket)
-    return Places(fleet, S3Store(account.aws, fleet.bucket), store, Lake.of(fleet, store), history, elsewhere or {})
+    raw, given = S3Store(account.aws, fleet.bucket), given_stores(fleet, account)
+    return Places(fleet, raw, store, Lake.of(fleet, store), history, elsewhere or {}, given)
+
+
+def given_stores(fleet: Fleet, account: Account) -> dict[str, S3Store]:
+    """Return the buckets that exist and that rules read, by their names."""
+    return {rule.bucket: S3Store(account.aws, rule.bucket) for rule in fleet.given_rules}
 
 
 def history(fleet: Fleet, account: Account) -> History:

@@ -110,7 +110,7 @@ class _Trials:
         """
         return [
             rule
-            for rule in self.fleet.rules
+            for rule in self.fleet.made_rules
             if rule.publish and rule.enabled and rule.keeps_payloads and rule.delivery == "object"
         ]
 
@@ -175,7 +175,7 @@ class _Trials:
     def _publishes_elsewhere(self) -> None:
         with connected(self.account.broker, self._identity, self.fleet.thing_name(self.serial)) as connection:
             connection.publish(
-                f"$aws/rules/{self.fleet.rules[0].aws_name}/{self.fleet.raw_prefix}/virtual/vehicle", b"{}"
+                f"$aws/rules/{self.fleet.made_rules[0].aws_name}/{self.fleet.raw_prefix}/virtual/vehicle", b"{}"
             )
 
     def _arrives(self, rule: Rule) -> None:

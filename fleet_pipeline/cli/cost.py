@@ -104,7 +104,7 @@ def _table(workload: Workload, prices: Prices, fleet: Fleet) -> Table:
     table.add_row("for each vehicle", *(f"{total / workload.vehicles:,.3f}" for total in totals))
     table.add_row("a message waits in its vehicle", *(f"{each.waits_s(workload):,.0f} s" for each in DELIVERIES))
     table.add_row(
-        "PUT a second, each rule", *(f"{each.puts_s(workload, len(fleet.rules)):,.1f}" for each in DELIVERIES)
+        "PUT a second, each rule", *(f"{each.puts_s(workload, len(fleet.made_rules)):,.1f}" for each in DELIVERIES)
     )
     table.add_row("FLEET_DELIVERY", *("firehose" if each.firehose else "object" for each in DELIVERIES))
     return table
@@ -116,7 +116,7 @@ def _dollars(amount: float) -> str:
 
 def _advise(workload: Workload, prices: Prices, fleet: Fleet, wait: float) -> None:
     for each in DELIVERIES:
-        if (rate := each.puts_s(workload, len(fleet.rules))) > PREFIX_PUTS_S:
+        if (rate := each.puts_s(workload, len(fleet.made_rules))) > PREFIX_PUTS_S:
             console.print(
                 f"{each.name}: {rate:,.0f} PUT a second under each rule's prefix. S3 takes {PREFIX_PUTS_S:,} "
                 "before it has split the prefix."

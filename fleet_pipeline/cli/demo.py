@@ -275,7 +275,7 @@ def _counted(fleet: Fleet) -> list[Rule]:
     """Return the rules of which each message becomes a row: what SQL of one's own leaves out cannot be told from what
     is lost.
     """
-    return [rule for rule in fleet.rules if rule.keeps_payloads]
+    return [rule for rule in fleet.made_rules if rule.keeps_payloads]
 
 
 def _hours(begun: datetime, ended: datetime) -> list[Hour]:

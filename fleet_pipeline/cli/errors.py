@@ -16,7 +16,7 @@ def errors(fleet: Fleet) -> None:
     """Count what the rules could not write, and say why."""
     aws = Account.of(fleet).aws
     table = Table("rule", "waiting", "oldest", "why", "strange keys")
-    for rule in fleet.rules:
+    for rule in fleet.made_rules:
         found = reports.waiting(fleet, aws, rule)
         oldest = found.oldest.isoformat(timespec="seconds") if found.oldest else ""
         table.add_row(
@@ -34,7 +34,7 @@ def errors(fleet: Fleet) -> None:
 def replay(fleet: Fleet) -> None:
     """Put what the rules could not write under the raw keys it would have had. A second time finds nothing to do."""
     aws = Account.of(fleet).aws
-    for rule in fleet.rules:
+    for rule in fleet.made_rules:
         done = reports.replay(fleet, aws, rule)
         hours = ", ".join(hour.partition_key for hour in done.hours)
         kept = f", {done.kept} stay (see docs/rules.md)" if done.kept else ""

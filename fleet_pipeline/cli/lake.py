@@ -27,7 +27,15 @@ from fleet_pipeline.lake.operations.compact import Compaction, compact_hours, fo
 from fleet_pipeline.lake.operations.compact_hour import Compacted, Progress
 from fleet_pipeline.lake.operations.rewrite import Rewritten, has_grown, learnt, rewrite_hour
 from fleet_pipeline.lake.operations.verify import purge_hour, verify_hour
-from fleet_pipeline.model.errors import FleetError, InvalidName, NotVerified, PartDamaged, PartsMissing, RecordDamaged
+from fleet_pipeline.model.errors import (
+    FleetError,
+    InvalidName,
+    NotVerified,
+    OnlyRead,
+    PartDamaged,
+    PartsMissing,
+    RecordDamaged,
+)
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.plain import plain
@@ -282,8 +290,14 @@ def purge(fleet: Fleet, *, keys: tuple[str, ...], start: Hour, end: Hour, dry_ru
         )
     aws, lake = Account.of(fleet).aws, _lake(fleet)
     failed: list[str] = []
-    store, table = S3Store(aws, fleet.bucket), Table("rule", "versions", "deleted")
+    table = Table("rule", "versions", "deleted")
     for rule in _rules(fleet, keys):
+        if rule.bucket and not dry_run:
+            if keys:
+                raise OnlyRead(rule.bucket, rule.key)
+            console.print(plain(OnlyRead(rule.bucket, rule.key)), soft_wrap=True)
+            continue
+        store = S3Store(aws, fleet.bucket_of(rule))
         versions = deleted = 0
         with progress() as bar:
             for each in bar.track(hours, description=f"{rule.key}: hours verified"):

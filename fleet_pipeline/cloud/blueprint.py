@@ -359,7 +359,7 @@ def _rules(fleet: Fleet) -> dict[str, BlueprintPart]:
                     *([stream_part_name(rule)] if rule.delivery == "firehose" else []),
                 ),
             )
-            for rule in fleet.rules
+            for rule in fleet.made_rules
         },
     }
 

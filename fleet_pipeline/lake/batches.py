@@ -21,11 +21,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fleet_pipeline.aws.store import Store
+from fleet_pipeline.lake.fetching import sorted_out
 from fleet_pipeline.lake.layout import Lake
+from fleet_pipeline.lake.listing import pages
 from fleet_pipeline.lake.records import Batch, Records, Runs, no_records, records_of, table
 from fleet_pipeline.lake.rows import BLOCK_ROWS
 from fleet_pipeline.model.hour import Hour
-from fleet_pipeline.model.rule import Rule
+from fleet_pipeline.model.rule import BatchName, Rule
 
 LONGEST = timedelta(seconds=960)
 """How long after its oldest record a batch may still take one: Firehose's longest buffer, and a minute for clocks.
@@ -83,7 +85,9 @@ class BatchHour:
     def __post_init__(self) -> None:
         """List them: one request for a thousand, and one for what is noted of the hour."""
         self._noted = Noted(self.lake, self.rule, self.hour)
-        if self.looks:
+        if self.looks and self.rule.has_lines:
+            self._list_by_layout()
+        elif self.looks and self.rule.layout is None:
             self._list()
 
     def _list(self) -> None:
@@ -99,6 +103,15 @@ class BatchHour:
                     self.listed.append(Batch(version, name))
         known = {batch.id for batch in self.listed}
         self.listed += [batch for batch in self._noted.strays(self.store) if batch.id not in known]
+
+    def _list_by_layout(self) -> None:
+        """List objects of lines: all of an object's messages are of the hour of its instant."""
+        for page in pages(self.store, self.rule, self.hour):
+            own, foreign = sorted_out(self.rule, self.hour, page)
+            self.foreign += foreign
+            for version in own:
+                if (said := self.rule.raw_name(version.key, version.modified)) is not None:
+                    self.listed.append(Batch(version, BatchName(said.millis, "", ""), said.client_id))
 
     @property
     def unread(self) -> list[Batch]:
@@ -143,6 +156,11 @@ class BatchHour:
     def noted_doubles(self) -> int:
         """Records beyond the first of a message, in batches that were read before."""
         return sum(said.doubled for said in self._said)
+
+    @property
+    def noted_erased(self) -> int:
+        """Messages of the hour, in batches that were read before, that are no rows any more."""
+        return sum(said.erased for said in self._said)
 
     @property
     def is_repeated(self) -> bool:
@@ -258,6 +276,8 @@ class Said:
     messages: int
     doubled: int
     batches: dict[str, Read]
+    erased: int = 0
+    """Messages that are no rows any more, though their batch stands in a bucket that is only read."""
 
 
 class Noted:
@@ -288,7 +308,7 @@ class Noted:
                 said = json.loads(self._lake.store.read(version.key, 0, version.size))
                 if said["part"] <= last:
                     extents = {name: Read(*extent) for name, extent in said["batches"].items()}
-                    self._found.append(Said(said["messages"], said["doubled"], extents))
+                    self._found.append(Said(said["messages"], said["doubled"], extents, said.get("erased", 0)))
         return self._found
 
     def add(self, batches: dict[str, Read], messages: int, doubled: int, part: int) -> None:
@@ -304,6 +324,14 @@ class Noted:
             self._next += 1
         noted.append(Said(messages, doubled, batches))
         self._next += 1
+
+    def add_erased(self, name: str, messages: int) -> None:
+        """Note that so many messages that were rows are none any more: once under a name."""
+        if said := self.said:
+            parts = self._lake.parts(self._rule, self._hour)
+            body = {"part": parts[-1].number, "messages": 0, "doubled": 0, "batches": {}, "erased": messages}
+            if self._lake.store.put_new(f"{self._folder}{name}.json", json.dumps(body).encode()):
+                said.append(Said(0, 0, {}, messages))
 
     def add_stray(self, batch: Batch) -> None:
         """Note a batch that has messages of the hour and begins elsewhere."""

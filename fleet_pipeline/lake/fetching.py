@@ -1,7 +1,7 @@
 """The raw objects of one hour: which of them are its own, fetched ahead of whoever decodes them."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from fleet_pipeline.aws.store import ObjectVersion, Store
@@ -9,6 +9,7 @@ from fleet_pipeline.lake.listing import pages
 from fleet_pipeline.lake.memory import Used, blocks_of
 from fleet_pipeline.lake.rows import BLOCK_ROWS, LARGEST
 from fleet_pipeline.model.hour import Hour, Span
+from fleet_pipeline.model.key_layout import clamped
 from fleet_pipeline.model.rule import Rule
 
 BLOCK_BYTES = 8 * 1024 * 1024
@@ -54,27 +55,58 @@ class RawHour:
 
     def share(self, version: ObjectVersion) -> float:
         """Return how far into the hour a version was received, from 0 to 1."""
-        name = self.rule.parse_raw_key(version.key)
+        if self.rule.layout is not None and self.rule.layout.extent != "hour":
+            return 0.0  # keys do not go with the time
+        name = self.rule.raw_name(version.key, version.modified)
         return (name.millis + 1 - self.hour.start_ms) / (self.hour.end_ms - self.hour.start_ms) if name else 0.0
 
     def _own(self) -> Iterator[ObjectVersion]:
+        if self.rule.has_lines:
+            return  # its objects are batches
         form, last = self.rule.raw_key_form, ""
         for page in pages(self.store, self.rule, self.hour):
+            if self.rule.layout is not None:
+                own, foreign = sorted_out(self.rule, self.hour, page)
+                self._note_foreign(foreign)
+                if own:
+                    self._count(own, last)
+                    last = own[-1].key
+                    yield from own
+                continue
             own = [version for version in page if form.fullmatch(version.key)]
             if len(own) < len(page):
                 self._note_foreign(version.key for version in page if not form.fullmatch(version.key))
             if own:
-                self.versions += len(own)
-                self.bytes += sum([version.size for version in own])
-                self.collisions += len(own) - len({version.key for version in own}) + (own[0].key == last)
+                self._count(own, last)
                 last = own[-1].key
                 yield from own
+
+    def _count(self, own: list[ObjectVersion], last: str) -> None:
+        self.versions += len(own)
+        self.bytes += sum([version.size for version in own])
+        self.collisions += len(own) - len({version.key for version in own}) + (own[0].key == last)
 
     def _note_foreign(self, keys: Iterable[str]) -> None:
         for key in keys:
             self.foreign += 1
             if len(self.foreign_examples) < EXAMPLES:
                 self.foreign_examples.append(key)
+
+
+def sorted_out(rule: Rule, hour: Hour | Span, page: Sequence[ObjectVersion]) -> tuple[list[ObjectVersion], list[str]]:
+    """Return those versions of a page that are an hour's, where keys are of a layout, and the keys of another form that
+    S3 took in the hour: each is foreign in one hour alone.
+    """
+    at = hour if isinstance(hour, Hour) else Hour.of_millis(hour.start_ms)
+    own, foreign, window = list[ObjectVersion](), list[str](), rule.layout.window(at) if rule.layout else (0, 0)
+    for version in page:
+        name = rule.raw_name(version.key, version.modified)
+        if name is None:
+            if hour.start_ms <= clamped(version.modified, window) < hour.end_ms:
+                foreign.append(version.key)
+        elif hour.start_ms <= name.millis < hour.end_ms:
+            own.append(version)
+    return own, foreign
 
 
 def fetched(

@@ -12,6 +12,7 @@ from itertools import chain, islice
 
 from fleet_pipeline.aws.store import ObjectVersion, Store
 from fleet_pipeline.model.hour import Hour, Span
+from fleet_pipeline.model.key_layout import KeyLayout
 from fleet_pipeline.model.rule import Rule
 
 PAGES = 5
@@ -43,8 +44,13 @@ Page = list[ObjectVersion]
 def pages(store: Store, rule: Rule, hour: Hour | Span) -> Iterator[Page]:
     """Yield all versions between the hour's first key and its last, in the order of their keys, newest first.
 
-    Costs a request for each thousand versions, and in a long hour one more for each range.
+    Costs a request for each thousand versions, and in a long hour one more for each range. Of a bucket that exists
+    those are yielded, too, that are listed to find the hour's: of its day, of each device, or all.
     """
+    if rule.layout is not None:
+        at = hour if isinstance(hour, Hour) else Hour.of_millis(hour.start_ms)
+        yield from _side_by_side(_listings(store, rule.layout.filled(at), hour, rule.layout))
+        return
     whole = store.versions(rule.raw_prefix, _before(rule, hour.start_ms), f"{rule.raw_prefix}{hour.end_ms}")
     page: Page = []
     for page in islice(whole, PROBE):
@@ -60,10 +66,12 @@ def pages(store: Store, rule: Rule, hour: Hour | Span) -> Iterator[Page]:
 
 def spans(store: Store, rule: Rule, hour: Hour, versions: int = SPAN_VERSIONS) -> list[Span]:
     """Return spans that make up an hour and hold about so many versions each; none for an hour that has fewer than
-    twice as many, as far as some pages tell.
+    twice as many, as far as some pages tell, and none where keys do not begin with the time.
 
     Costs one request for an hour of one page, and ten at most.
     """
+    if rule.layout is not None:
+        return []
     whole = store.versions(rule.raw_prefix, _before(rule, hour.start_ms), f"{rule.raw_prefix}{hour.end_ms}")
     if len(list(islice(whole, PROBE))) < PROBE:
         return []
@@ -125,6 +133,41 @@ class _Stretches:
             count += 1
             yield page
         self._page_ms = min(GROWTH * self._page_ms, max(1, millis // max(1, count)))
+
+
+def _listings(
+    store: Store, pieces: list[tuple[str, str]], hour: Hour | Span, layout: KeyLayout
+) -> Iterator[Iterator[Page]]:
+    """Yield the listings in which an hour's keys of a layout lie, in the order of their keys."""
+    prefix = ""
+    for place, (name, text) in enumerate(pieces):
+        if not name:
+            prefix += text
+        elif layout.is_folder(place):
+            (_, behind), *rest = pieces[place + 1 :]
+            for folder in store.folders(prefix):  # which ends with the slash that comes next
+                into = [*[("", "")] * place, ("", folder), ("", behind[1:]), *rest]
+                yield from _listings(store, into, hour, layout)
+            return
+        elif name in _EPOCH_MS:
+            yield store.versions(prefix, *_epochs(prefix, _EPOCH_MS[name], hour, layout))
+            return
+        else:
+            break
+    yield store.versions(prefix)
+
+
+def _epochs(prefix: str, unit: int, hour: Hour | Span, layout: KeyLayout) -> tuple[str, str]:
+    """Return between which keys an hour's lie that count milliseconds or seconds behind a prefix. In the first hour of
+    a folder's day are also those before it, and in its last those after.
+    """
+    first, end = layout.named(Hour.of_millis(hour.start_ms))
+    after = "" if hour.start_ms == first else f"{prefix}{hour.start_ms // unit - 1}~"
+    return after, "" if hour.end_ms == end else f"{prefix}{hour.end_ms // unit}"
+
+
+_EPOCH_MS = {"millis": 1, "seconds": 1000}
+"""Instants in keys of which a range of time is a range of keys, and their unit in milliseconds."""
 
 
 def _before(rule: Rule, millis: int) -> str:

@@ -61,7 +61,7 @@ class Envelope(msgspec.Struct, gc=False):
     t: int
     """When AWS IoT received it, in milliseconds since 1970."""
     k: str
-    """Its topic."""
+    """Its topic; empty where it is not known."""
     u: str
     """A UUID."""
     c: str | None = None
@@ -69,6 +69,7 @@ class Envelope(msgspec.Struct, gc=False):
 
 
 _ENVELOPES = msgspec.json.Decoder(Envelope)
+_VALUES = msgspec.json.Decoder(msgspec.Raw)
 _ANY = json.JSONDecoder()
 
 
@@ -78,6 +79,8 @@ class Batch:
 
     version: ObjectVersion
     name: BatchName
+    device: str | None = None
+    """Who sent all of its messages, where its key says it."""
 
     @property
     def id(self) -> str:
@@ -107,11 +110,11 @@ class Damaged(Exception):
 
 def records_of(store: Store, rule: Rule, batches: Sequence[Batch]) -> Iterator[tuple[Batch, Records]]:
     """Yield the records of some batches, a few thousand at a time; of a batch without any, none, once."""
-    topics = _Topics(rule)
     for batch, pieces in _fetched(store, batches):
+        read = _Lines(batch).read if rule.has_lines else _Enveloped(rule).read
         try:
             for lines in lines_of(pieces):
-                yield batch, _read(lines, topics)
+                yield batch, read(lines)
         except Damaged as damage:
             yield batch, Records(damage=str(damage))
         yield batch, Records()
@@ -137,6 +140,61 @@ def lines_of(pieces: Iterator[bytes]) -> Iterator[list[bytes]]:
             yield several
     if rest:
         yield [rest]
+
+
+class _Enveloped:
+    """Reads lines that are records of a rule."""
+
+    def __init__(self, rule: Rule) -> None:
+        self._topics = _Topics(rule)
+
+    def read(self, lines: list[bytes]) -> Records:
+        """Return what some lines say."""
+        return _read(lines, self._topics)
+
+
+class _Lines:
+    """Reads lines that are messages, one after another: each has the instant of its object, and a UUID that is made of
+    the object's id and of how many messages stand before it.
+    """
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch, self._count = batch, 0
+
+    def read(self, lines: list[bytes]) -> Records:
+        """Return the messages in some lines, byte for byte; lines of blanks are none."""
+        found = Records()
+        for text in _messages_in(lines):
+            if len(text) > LARGEST:
+                found.bad.append(None)
+                continue
+            uuid = f"{self._batch.id[:24]}{self._count:012x}"
+            found.good.append(Envelope(text, self._batch.name.millis, "", uuid, self._batch.device))
+            self._count += 1
+        return found
+
+
+def _messages_in(lines: list[bytes]) -> list[bytes]:
+    """Return the messages in some lines: a line each, or several values one after another in one."""
+    some = [line for line in lines if line.strip()]
+    try:
+        values = _VALUES.decode_lines(b"\n".join(some))
+        if len(values) == len(some) and all(
+            bytes(value) == line.strip() for value, line in zip(values, some, strict=True)
+        ):
+            return some
+    except (RecursionError, ValueError):  # msgspec's errors are ValueErrors
+        pass
+    return [text for line in some for text in _values_in(line) if text.strip()]
+
+
+def _values_in(line: bytes) -> list[bytes]:
+    """Return the values that stand in a line; a line that is one, or is none, as it is."""
+    try:
+        _VALUES.decode(line)
+    except (RecursionError, ValueError):
+        return _told_apart(line)
+    return [line]
 
 
 class _Topics(dict[str, bool]):
@@ -297,7 +355,7 @@ def table(rule: Rule, found: Sequence[Envelope]) -> pa.Table:
         [
             keys,
             pc.cast(times, _SCHEMA.field("_ts").type),
-            pa.array([each.k for each in found], pa.string()),
+            pa.array([each.k or None for each in found], pa.string()),
             pa.array([each.c for each in found], pa.string()),
             pc.binary_join_element_wise(
                 pc.utf8_slice_codeunits(uuids, 0, 8),

@@ -474,6 +474,8 @@ def _merged(message: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
 
 
 def _origins(rule: Rule, versions: Sequence[ObjectVersion]) -> list[pa.Array]:
+    if rule.layout is not None:
+        return _origins_by_layout(rule, versions)
     keys = pa.array([version.key for version in versions], pa.string())
     millis, client = (len(rule.raw_prefix) + place for place in (0, CLIENT_ID_AT))
     return [
@@ -487,6 +489,17 @@ def _origins(rule: Rule, versions: Sequence[ObjectVersion]) -> list[pa.Array]:
             pc.utf8_slice_codeunits(keys, client),
             pa.scalar(None, pa.string()),
         ),
+        pa.array([identity(version) for version in versions], pa.string()),
+    ]
+
+
+def _origins_by_layout(rule: Rule, versions: Sequence[ObjectVersion]) -> list[pa.Array]:
+    names = [rule.raw_name(version.key, version.modified) for version in versions]
+    return [
+        pa.array([version.key for version in versions], pa.string()),
+        pa.array([name.millis if name else 0 for name in names], pa.int64()).cast(HEAD.field("_ts").type),
+        pa.nulls(len(versions), pa.string()),
+        pa.array([name.client_id if name else None for name in names], pa.string()),
         pa.array([identity(version) for version in versions], pa.string()),
     ]
 

@@ -148,7 +148,9 @@ class Delivery:
         """
         million, gb = 1e6, 1e9
         publishes = self.publishes(workload)
-        objects = self._objects(workload, len(fleet.rules), fleet.delivery_buffer_mb, fleet.delivery_buffer_seconds)
+        objects = self._objects(
+            workload, len(fleet.made_rules), fleet.delivery_buffer_mb, fleet.delivery_buffer_seconds
+        )
         records = publishes * ceil(self.record(workload) / METERED)
         metered = publishes * ceil(self.batch * workload.size / METERED)
         listed = objects / 1000 * (1 + LOOKS_AN_HOUR * fleet.look_back_hours + fleet.sweep_days)

@@ -12,6 +12,7 @@
     │   ├── CannotChange          the field is fixed at creation
     │   ├── GivenBucketUnfit      a bucket of another team's is not as the fleet needs it
     │   ├── GivenThingMissing     what a setting names and somebody else makes does not exist; nothing was changed
+    │   ├── OnlyRead              a bucket that a rule reads is another's: nothing in it is removed or written
     │   ├── NotOurs               a resource of this name exists and does not carry our tag
     │   ├── LockHeld              someone else is changing the fleet (retryable)
     │   ├── WouldLose             removing would lose what cannot be had again, and was not confirmed
@@ -234,6 +235,20 @@ class GivenThingMissing(AwsError):
 
     def __str__(self) -> str:
         return f"{'; '.join(self.missing)} (nothing was changed)"
+
+
+class OnlyRead(AwsError):
+    """A bucket that exists and that a rule reads: nothing in it is removed or written. Nothing was changed."""
+
+    def __init__(self, bucket: str, rule: str) -> None:
+        super().__init__(bucket, rule)
+        self.bucket, self.rule = bucket, rule
+
+    def __str__(self) -> str:
+        return (
+            f"bucket {self.bucket} of rule {self.rule} is only read: nothing in it is removed or written from here; "
+            "ask its owner"
+        )
 
 
 class NotOurs(AwsError):

@@ -8,7 +8,7 @@ Pure: nothing here calls AWS or reads the environment. A value that exists has b
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any, Literal, get_args
 
 from fleet_pipeline.model import company
@@ -20,8 +20,8 @@ from fleet_pipeline.model.names import SERIAL_REST, Names
 from fleet_pipeline.model.pattern import Pattern
 from fleet_pipeline.model.personal import SETTING as PRIVATE_COLUMNS
 from fleet_pipeline.model.personal import PrivateField
-from fleet_pipeline.model.rule import TOPIC_LEVEL, RawKeyFormat, Rule, reads_as_value
-from fleet_pipeline.model.rule_table import Delivery, RuleTable, path_of
+from fleet_pipeline.model.rule import TOPIC_LEVEL, RawKeyFormat, RawName, Rule, reads_as_value
+from fleet_pipeline.model.rule_table import BUCKET, Delivery, RuleTable, path_of
 from fleet_pipeline.model.thing import Parameter, ThingTable
 
 Profile = Literal["local", "aws"]
@@ -86,9 +86,6 @@ _TAKEN = {
 }
 """Prefixes of the bucket that belong to something."""
 
-_BUCKET = re.compile(
-    r"(?!xn--|sthree-|amzn-s3-demo-)(?!.*(?:-s3alias|--ol-s3|--x-s3|--table-s3)$)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]"
-)
 _REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}")
 
 
@@ -545,7 +542,7 @@ class Fleet(Names):
             _matches(
                 name,
                 getattr(self, name),
-                _BUCKET,
+                BUCKET,
                 "a bucket's name has 3 to 63 of a-z, 0-9 and -, without AWS's reserved beginnings and ends",
             )
         if self.bucket == self.lake_bucket:
@@ -732,8 +729,9 @@ class Fleet(Names):
             raise InvalidSetting("FLEET_ERRORS_PREFIX", self.errors_prefix, "this prefix belongs to FLEET_RAW_PREFIX")
 
     def _check_rules(self) -> None:
-        if not self.rule_keys and not self.rule_tables:
-            raise InvalidSetting("FLEET_RULE_KEYS", self.rule_keys, "name at least one rule")
+        if not self.rule_keys and all(table.bucket for table in self.rule_tables):
+            why = "name at least one rule" + (" beside those of buckets that exist" if self.rule_tables else "")
+            raise InvalidSetting("FLEET_RULE_KEYS", self.rule_keys, why)
         if len({key.casefold() for key in self.rule_keys}) < len(self.rule_keys):
             raise InvalidSetting(
                 "FLEET_RULE_KEYS",
@@ -751,8 +749,12 @@ class Fleet(Names):
         }
         keys = {key.casefold(): key for key in self.rule_keys}
         for number, rule in enumerate(rules[len(self.rule_keys) :]):
-            self._check_rule(f"rules[{number}]", rule, keys, taken)
-            keys[rule.key.casefold()] = taken[rule.raw_prefix[:-1]] = rule.key
+            self._check_rule(f"rules[{number}]", rule, keys, {} if rule.bucket else taken)
+            keys[rule.key.casefold()] = rule.key
+            taken |= {} if rule.bucket else {rule.raw_prefix[:-1]: rule.key}
+        for number, rule in enumerate(rules[len(self.rule_keys) :]):
+            if rule.bucket:
+                self._check_given(f"rules[{number}]", rule, taken)
         self._check_topics(rules)
         for number, statement in enumerate(self.policy_statements):
             check_statement(f"policy_statements[{number}]", statement)
@@ -770,6 +772,20 @@ class Fleet(Names):
             if rule.raw_prefix.startswith(f"{prefix}/") or f"{prefix}/".startswith(rule.raw_prefix):
                 why = f"raw objects below {prefix}/ belong to {owner}: say a raw prefix of its own"
                 raise InvalidSetting(f"{place}.raw_prefix", rule.raw_prefix[:-1], why)
+
+    def _check_given(self, place: str, rule: Rule, taken: Mapping[str, str]) -> None:
+        """Refuse a rule that would read what is another's: of two rules, one would read what the other does."""
+        own = {f"{prefix}/": owner for prefix, owner in taken.items()} if rule.bucket == self.bucket else {}
+        own |= {f"{self.parquet_prefix}/": "the lake"} if rule.bucket == self.lake_bucket else {}
+        begins = rule.layout.literal if rule.layout else rule.raw_prefix
+        for prefix, owner in own.items():
+            if begins.startswith(prefix) or prefix.startswith(begins):
+                why = f"objects below {prefix} of this bucket belong to {owner}: say a layout of other keys"
+                raise InvalidSetting(f"{place}.layout", rule.layout.text if rule.layout else begins, why)
+        for other in self.rules:
+            if other.bucket == rule.bucket and other.key != rule.key and _overlap(rule, other):
+                why = f"{other.key} reads some of its keys, too: a message would be a row of both rules"
+                raise InvalidSetting(f"{place}.layout", rule.layout.text if rule.layout else begins, why)
 
     def _check_topics(self, rules: Sequence[Rule]) -> None:
         topics = [topic for rule in rules for topic in rule.ingest]
@@ -790,10 +806,30 @@ class Fleet(Names):
     def rules(self) -> tuple[Rule, ...]:
         """The topic rules, in the order of the settings: those of the keys, then those of the tables."""
         tables = (
-            Rule(self.raw_prefix, table.key, table, self.private_fields, table.delivery or self.delivery)
+            Rule(
+                self.raw_prefix,
+                table.key,
+                table,
+                self.private_fields,
+                "object" if table.bucket else table.delivery or self.delivery,
+            )
             for table in self.rule_tables
         )
         return (*self._plain_rules, *tables)
+
+    @property
+    def made_rules(self) -> tuple[Rule, ...]:
+        """The rules that AWS IoT runs: all but those that read a bucket that exists."""
+        return tuple(rule for rule in self.rules if not rule.bucket)
+
+    @property
+    def given_rules(self) -> tuple[Rule, ...]:
+        """The rules that read a bucket that exists."""
+        return tuple(rule for rule in self.rules if rule.bucket)
+
+    def bucket_of(self, rule: Rule) -> str:
+        """Return the bucket in which a rule's raw objects lie."""
+        return rule.bucket or self.bucket
 
     def _check_private_fields(self) -> None:
         fields = self.private_fields
@@ -809,7 +845,11 @@ class Fleet(Names):
         """The prefixes below which raw objects lie: the raw prefix, and those of rules elsewhere."""
         return [
             self.raw_prefix,
-            *(rule.raw_prefix[:-1] for rule in self.rules if not rule.raw_prefix.startswith(f"{self.raw_prefix}/")),
+            *(
+                rule.raw_prefix[:-1]
+                for rule in self.made_rules
+                if not rule.raw_prefix.startswith(f"{self.raw_prefix}/")
+            ),
         ]
 
     @property
@@ -894,6 +934,23 @@ class Fleet(Names):
         if not text.startswith(self.serial_prefix) or not SERIAL_REST.fullmatch(text[len(self.serial_prefix) :]):
             raise InvalidName("serial", text, f"it must be {self.serial_prefix} and then 6 to 26 of 0-9 and A-Z")
         return text
+
+
+_AN_INSTANT = datetime(2026, 11, 23, 10, tzinfo=UTC)
+
+
+def _overlap(one: Rule, other: Rule) -> bool:
+    """Whether one of two rules that read a bucket takes a key that the other would, as far as an example tells."""
+    return any(_takes(taking, _example(given)) for taking, given in ((one, other), (other, one)))
+
+
+def _takes(rule: Rule, key: str) -> bool:
+    found = rule.raw_name(key, _AN_INSTANT.isoformat())
+    return found is not None
+
+
+def _example(rule: Rule) -> str:
+    return rule.layout.example(_AN_INSTANT) if rule.layout else rule.raw_key(RawName(1_795_428_000_000))
 
 
 def _value_as_key(values: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from fleet_pipeline.model.errors import InvalidName
 from fleet_pipeline.model.form import Form
 from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.key_layout import KeyLayout
 from fleet_pipeline.model.personal import PrivateField
 from fleet_pipeline.model.rule_table import RAW_PREFIX, THING, Delivery, RuleTable, path_of, within
 
@@ -156,8 +157,25 @@ class Rule:
         return not (self.table and self.table.sql)
 
     @property
+    def bucket(self) -> str:
+        """The bucket that it reads and that exists; empty for a rule of which AWS IoT writes the objects."""
+        return self.table.bucket if self.table else ""
+
+    @property
+    def layout(self) -> KeyLayout | None:
+        """How the keys of its objects are built; None where they are `raw_key`'s."""
+        return self.table.key_layout if self.table else None
+
+    @property
+    def has_lines(self) -> bool:
+        """Whether each line of an object is a message; the objects are batches then, and have the keys of a layout."""
+        return self.table is not None and self.table.has_lines
+
+    @property
     def contents(self) -> str:
         """What its raw objects are, in words: ``Every message of `test-rule/rule1` ``."""
+        if self.bucket:
+            return "Every message in a bucket that exists"
         return f"{'Every message' if self.keeps_payloads else 'What the SQL selects of each message'} of `{self.topic}`"
 
     @property
@@ -246,8 +264,21 @@ class Rule:
         """Return the key that the rule gives a raw object; the inverse of `parse_raw_key`."""
         return self.raw_prefix + "-".join(part for part in (f"{name.millis:013d}", name.uuid, name.client_id) if part)
 
+    def raw_name(self, key: str, modified: str) -> RawName | None:
+        """Return what the key of a raw object says of its message, and where it does not say the time, when S3 took the
+        object (`2026-11-23T10:00:00.000Z`); None for a key that is not of the rule's layout.
+        """
+        layout = self.layout
+        if layout is None:
+            return self.parse_raw_key(key)
+        said = layout.read(key, modified)
+        return RawName(said.millis, said.uuid, said.client_id) if said else None
+
     def parse_raw_key(self, key: str) -> RawName | None:
-        """Return what a key says, in any of the three forms; None for a key that this rule would never have written."""
+        """Return what a key says, in any of the three forms; None for a key that this rule would never have written.
+
+        Messages of objects of lines have keys of this form, too: their rows' `_key`.
+        """
         found = self.raw_key_form.fullmatch(key)
         return RawName(int(found[1]), found[2], found[3]) if found else None
 

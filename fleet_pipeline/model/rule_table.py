@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from fleet_pipeline.model import iot_sql
 from fleet_pipeline.model.errors import InvalidSetting
+from fleet_pipeline.model.key_layout import CDK, READY, KeyLayout
 
 Delivery = Literal["object", "firehose"]
 SqlVersion = Literal["2016-03-23", "2015-10-08", "beta"]
@@ -37,6 +38,11 @@ A test compares them with those of the lake.
 
 _LEVEL = re.compile(r"[a-zA-Z0-9_.:@=,~;-]+")
 _KEY = re.compile(r"[a-zA-Z0-9_]{1,64}")
+BUCKET = re.compile(
+    r"(?!xn--|sthree-|amzn-s3-demo-)(?!.*(?:-s3alias|--ol-s3|--x-s3|--table-s3)$)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]"
+)
+"""A bucket's name. Source: Amazon S3 User Guide, bucketnamingrules."""
+
 RAW_PREFIX = re.compile(r"[a-zA-Z0-9_-]{1,60}(/[a-zA-Z0-9_.=-]{1,60}){0,6}")
 """What may stand before a rule's raw objects."""
 
@@ -78,6 +84,21 @@ class RuleTable:
         "",
         "Where its raw objects lie in the bucket; left out: the topic, or with wildcards `{raw_prefix of the "
         "fleet}/{key}`.",
+    )
+    bucket: str = _said(
+        "",
+        "A bucket that exists, in this account: the rule reads it, and makes nothing in AWS IoT (docs/layouts.md). "
+        "Nothing is ever written to it or removed from it.",
+    )
+    layout: str = _said(
+        "",
+        "How the keys of that bucket are built, as `raw/{device}/{yyyy}/{MM}/{dd}/{uuid}.json`, or a name: `cdk`, "
+        "`firehose`, `iot-analytics`, `fleetwise`; below `raw_prefix` where one is said. Left out: `cdk`.",
+    )
+    objects: Literal["", "message", "lines"] = _said(
+        "",
+        "What an object of that bucket is: a `message`, of up to 1 MB; or `lines`, a message each, of any size, plain "
+        "or gzip. Left out: `lines` with the names but `cdk`, else `message`.",
     )
     publish: tuple[str, ...] | None = _said(
         None,
@@ -128,6 +149,7 @@ class RuleTable:
             raise InvalidSetting(
                 "key", self.key, "use 1 to 64 of a-z, A-Z, 0-9 and _ (AWS IoT allows no others in a rule's name)"
             )
+        self._check_given()
         self._check_sql()
         if self.topic:
             check_filter("topic", self.topic)
@@ -148,6 +170,43 @@ class RuleTable:
         """What is said of how messages become rows, by the names of `Form`."""
         names = ("nested_objects", "arrays", "several_objects", "lenient_numbers", "numbers")
         return {name: said for name in names if (said := getattr(self, name))}
+
+    @property
+    def key_layout(self) -> KeyLayout | None:
+        """How the keys of a given bucket are built; None where they are the rule's own, as the CDK app writes them."""
+        if not self.bucket or self.layout in {"", CDK}:
+            return None
+        root = f"{self.raw_prefix}/" if self.raw_prefix else ""
+        return KeyLayout(root + READY.get(self.layout, self.layout))
+
+    @property
+    def has_lines(self) -> bool:
+        """Whether an object of a given bucket has a message in each line."""
+        return bool(self.bucket) and (self.objects or ("lines" if self.layout in READY else "message")) == "lines"
+
+    def _check_given(self) -> None:
+        if not self.bucket:
+            if name := next((name for name in ("layout", "objects") if getattr(self, name)), ""):
+                why = (
+                    "it says how a bucket that exists is read, and no `bucket` is named: what AWS IoT writes for this "
+                )
+                raise InvalidSetting(name, getattr(self, name), f"{why}fleet has the fleet's own keys")
+            return
+        if not BUCKET.fullmatch(self.bucket):
+            why = "write a bucket's name: 3 to 63 of a-z, 0-9 and - (one with dots is not reached over TLS)"
+            raise InvalidSetting("bucket", self.bucket, why)
+        names = ("topic", "sql", "delivery", "actions", "error_action", "publish")
+        if name := next((name for name in names if getattr(self, name)), ""):
+            why = (
+                "the rule reads a bucket that exists, and makes nothing in AWS IoT: leave it out, or leave out `bucket`"
+            )
+            raise InvalidSetting(name, None, why)
+        if self.layout and "{" not in self.layout and self.layout not in {CDK, *READY}:
+            why = f"write a pattern with placeholders, or one of {', '.join((CDK, *READY))}"
+            raise InvalidSetting("layout", self.layout, why)
+        if self.objects == "lines" and self.key_layout is None:
+            why = "what the CDK app writes is a message an object: leave it out, or say a layout"
+            raise InvalidSetting("objects", self.objects, why)
 
     def _check_sql(self) -> None:
         if not self.sql:

@@ -60,12 +60,12 @@ def drive(  # noqa: PLR0913 (all that it works on comes in by the front door)
         ConnectionFailed, PublishRefused: what was acknowledged until then is in AWS IoT's hands, and not returned.
     """
     identities = {serial: _identity(fleet, home, serial) for serial in serials}
-    rules = [rule for rule in fleet.rules if rule.publish and rule.enabled]
+    rules = [rule for rule in fleet.made_rules if rule.publish and rule.enabled]
     if not rules:
         raise InvalidSetting("FLEET_RULE_KEYS", None, "vehicles publish to no rule of this fleet")
     seed = secrets.randbits(64)  # another journey, and other message ids, each time
     start = datetime.now(UTC) - messages * INTERVAL
-    acknowledged: dict[str, list[str]] = {rule.key: [] for rule in fleet.rules}
+    acknowledged: dict[str, list[str]] = {rule.key: [] for rule in fleet.made_rules}
     for convoy in _convoys(list(identities)):
         with ExitStack() as stack:
             connections = [

@@ -35,7 +35,7 @@ def _connection(fleet: Fleet, broker: Broker) -> dict[str, object]:
         "client_id_once_registered": fleet.thing_name("<serial>"),
         "publish": {
             rule.key: list(rule.published_by(fleet.thing_name("<serial>")))
-            for rule in fleet.rules
+            for rule in fleet.made_rules
             if rule.enabled and rule.publish
         },
     }

@@ -37,7 +37,7 @@ def write_hours(fleet: Fleet, aws: Aws, serials: Sequence[str], hours: Sequence[
     """
     written = 0
     for hour in hours:
-        for place, rule in enumerate(fleet.rules):
+        for place, rule in enumerate(fleet.made_rules):
             if not (rule.enabled and rule.keeps_payloads):
                 continue
             if _has_objects(fleet, aws, rule, hour):
@@ -53,7 +53,7 @@ def write_visit(fleet: Fleet, aws: Aws, serial: str, hour: Hour) -> None:
     """Write one message of a vehicle that came by once in an hour: always the same, to the first rule that keeps
     messages whole.
     """
-    rule = next(each for each in fleet.rules if each.keeps_payloads)
+    rule = next(each for each in fleet.made_rules if each.keeps_payloads)
     message = next(iter(journey(serial, hour.start_ms, hour.start + DEPARTURE)))
     key = rule.raw_key(_name(fleet, hour.end_ms - 30_000, message.message_id, serial))
     with doing(f"write a message of {hour.partition_key} in bucket {fleet.bucket}"):
@@ -74,7 +74,7 @@ def _messages(
     """Yield the messages of one rule in one hour, vehicle by vehicle, each of which goes from rule to rule: always the
     same for the same hour.
     """
-    each, rules = MESSAGES * (2 if damaged else 1) // len(serials), len(fleet.rules)
+    each, rules = MESSAGES * (2 if damaged else 1) // len(serials), len(fleet.made_rules)
     if damaged:
         yield (
             _name(fleet, hour.end_ms - 60_000, f"damaged {place} {hour.partition_key}", serials[0]),

@@ -65,6 +65,15 @@ def test_a_listing_holds_the_keys_between_its_limits_in_their_order(store):
     assert keys(store.versions("none/")) == []
 
 
+def test_the_folders_below_a_prefix_are_listed_in_their_order_whatever_lies_in_them(store):
+    for name in ("a/c/1", "a/b/1", "a/b/2/3", "a/d", "a/ +%&/x", "b/e/1", "a/c-2/1"):
+        store.put(name, b"x")
+    assert list(store.folders("a/")) == ["a/ +%&/", "a/b/", "a/c-2/", "a/c/"]
+    assert list(store.folders("a/c")) == ["a/c-2/", "a/c/"]
+    assert list(store.folders("")) == ["a/", "b/"]
+    assert list(store.folders("none/")) == []
+
+
 def test_every_version_of_a_key_is_listed_newest_first_and_read_as_it_was(store):
     for body in (b"first", b"", b"third \x00\xff"):
         store.put("a/1", body)

@@ -41,6 +41,11 @@ class DictStore:
                 self.requests["LIST"] += 1
             yield found[start : start + self._page]
 
+    def folders(self, prefix):
+        self.requests["LIST"] += 1
+        below = {key[len(prefix) :] for key in self.objects if key.startswith(prefix)}
+        yield from sorted({prefix + rest.partition("/")[0] + "/" for rest in below if "/" in rest})
+
     def bodies(self, versions):
         for place, version in enumerate(version for version in versions if version):
             self.requests["GET"] += 1

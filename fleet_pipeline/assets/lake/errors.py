@@ -21,7 +21,7 @@ GROUP = "errors"
 
 def error_assets(scope: Scope) -> list[dg.AssetsDefinition]:
     """Return the reports of each rule, as they lie in S3 at this moment."""
-    return [_asset(scope, rule) for rule in scope.fleet.rules]
+    return [_asset(scope, rule) for rule in scope.fleet.made_rules]
 
 
 def key(scope: Scope, rule: Rule) -> dg.AssetKey:

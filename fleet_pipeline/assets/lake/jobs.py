@@ -22,7 +22,7 @@ def replay_job(scope: Scope) -> dg.JobDefinition:
     def replay_all(context: dg.OpExecutionContext) -> None:
         with reported():
             aws = scope.account(context.resources).aws
-            done = {rule: replay(fleet, aws, rule) for rule in fleet.rules}
+            done = {rule: replay(fleet, aws, rule) for rule in fleet.made_rules}
         for rule, replayed in done.items():
             for hour in replayed.hours:
                 context.log_event(

@@ -182,7 +182,7 @@ def _checks(scope: Scope, rule: Rule) -> dg.AssetChecksDefinition:
         wanted = closed_hours(fleet, now, config.hours or fleet.look_back_hours)
         account = scope.account(context.resources)
         with reported():
-            raw_store, target = parquet.stores(fleet, account)
+            raw_store, target = parquet.stores(fleet, account, rule)
             seen, failed = _seen(raw_store, target, rule, wanted)
             faults = parquet.ledger(fleet, account, rule).judge(
                 now, {hour: _verdicts(found) for hour, found in seen.items()}

@@ -77,11 +77,11 @@ def own_checks(scope: Scope) -> dict[dg.AssetKey, list[dg.AssetCheckKey]]:
     return {key(scope, rule): [spec.key for spec in verdicts.specs(key(scope, rule))] for rule in scope.fleet.rules}
 
 
-def stores(fleet: Fleet, account: AccountResource) -> tuple[S3Store, Lake]:
-    """Return where raw objects lie and where Parquet does: a bucket that overwrites nothing unasked."""
+def stores(fleet: Fleet, account: AccountResource, rule: Rule) -> tuple[S3Store, Lake]:
+    """Return where a rule's raw objects lie and where Parquet does: a bucket that overwrites nothing unasked."""
     lake = S3Store(account.aws, fleet.lake_bucket)
     lake.prove()
-    return S3Store(account.aws, fleet.bucket), Lake.of(fleet, lake)
+    return S3Store(account.aws, fleet.bucket_of(rule)), Lake.of(fleet, lake)
 
 
 def healed(instance: dg.DagsterInstance, scope: Scope, rule: Rule, hour: Hour, rows: int) -> dg.AssetMaterialization:
@@ -160,7 +160,7 @@ class _Work:
 
     def __init__(self, fleet: Fleet, rule: Rule, account: AccountResource, log: dg.DagsterLogManager) -> None:
         self._fleet, self._rule, self._aws, self._log = fleet, rule, account.aws, log
-        self._raw, self._lake = stores(fleet, account)
+        self._raw, self._lake = stores(fleet, account, rule)
         self.learnt = self._lake.contract(rule)
         self.outcomes: list[Outcome] = []
         self.failed: dict[str, FleetError] = {}

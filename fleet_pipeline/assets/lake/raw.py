@@ -22,6 +22,17 @@ def key(scope: Scope, rule: Rule) -> dg.AssetKey:
 
 
 def _spec(scope: Scope, rule: Rule) -> dg.AssetSpec:
+    fleet = scope.fleet
+    if rule.bucket:
+        begins = rule.layout.literal if rule.layout else rule.raw_prefix
+        return dg.AssetSpec(
+            key(scope, rule),
+            group_name=scope.name(GROUP),
+            kinds={"s3"},
+            description=f"{rule.contents}, `{rule.bucket}`: another's, which is only read.",
+            metadata={"dagster/uri": f"s3://{rule.bucket}/{begins}"},
+            partitions_def=hours(fleet),
+        )
     return dg.AssetSpec(
         key(scope, rule),
         # Messages flow once vehicles can register and the rule writes what they publish.
@@ -29,6 +40,6 @@ def _spec(scope: Scope, rule: Rule) -> dg.AssetSpec:
         group_name=scope.name(GROUP),
         kinds={"s3", "json"},
         description=f"{rule.contents} as one object below `{rule.raw_prefix}`, written by AWS IoT Core.",
-        metadata={"dagster/uri": f"s3://{scope.fleet.bucket}/{rule.raw_prefix}"},
-        partitions_def=hours(scope.fleet),
+        metadata={"dagster/uri": f"s3://{fleet.bucket}/{rule.raw_prefix}"},
+        partitions_def=hours(fleet),
     )

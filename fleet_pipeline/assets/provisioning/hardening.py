@@ -89,7 +89,7 @@ def _virtual_vehicle(scope: Scope) -> dg.AssetChecksDefinition:
         asset=infrastructure.key(scope, "claim_attachment"),
         name="virtual_vehicle",
         description=what,
-        additional_deps=[infrastructure.key(scope, topic_rule_name(rule)) for rule in scope.fleet.rules],
+        additional_deps=[infrastructure.key(scope, topic_rule_name(rule)) for rule in scope.fleet.made_rules],
         required_resource_keys={scope.account_key},
     )
     def virtual_vehicle(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:

@@ -29,6 +29,10 @@ class Store(Protocol):
         """
         ...
 
+    def folders(self, prefix: str) -> Iterator[str]:
+        """Yield what keys with a prefix begin with, up to the next slash and with it, in their order."""
+        ...
+
     def bodies(self, versions: Iterable[ObjectVersion | None]) -> Iterator[tuple[int, bytes]]:
         """Yield the bytes of every version and its place among them, as they come.
 

@@ -33,7 +33,9 @@ RIGHTS: dict[str, dict[str, str]] = {
 def device_policy(fleet: Fleet) -> Document:
     """Return all that a registered vehicle may do, as one document, however long."""
     document = filled_in(
-        "device-policy", fleet, {"publish-topics": [_in_policy(topic) for rule in fleet.rules for topic in rule.ingest]}
+        "device-policy",
+        fleet,
+        {"publish-topics": [_in_policy(topic) for rule in fleet.made_rules for topic in rule.ingest]},
     )
     statements = [each for each in document["Statement"] if each["Resource"]] + added(fleet)
     return {**document, "Statement": statements}

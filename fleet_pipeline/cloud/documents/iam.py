@@ -23,6 +23,7 @@ from fleet_pipeline.cloud.documents.filled import (
 from fleet_pipeline.model.errors import InvalidSetting
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.names import log_of
+from fleet_pipeline.model.rule import Rule
 
 MANAGED_POLICY_LIMIT = 6144
 """Characters of a managed policy without white space. Source: IAM User Guide, reference_iam-quotas."""
@@ -58,9 +59,30 @@ def compaction_policy(fleet: Fleet) -> Document:
     """Who compacts reads messages, adds to the lake, and keeps the lake's tables in step."""
     return _with(
         filled_in("compaction-policy", fleet, _names(fleet)),
+        _reading_given(fleet, "GetObject", "GetObjectVersion"),
         _keeping_iceberg_small(fleet),
         key_rights(fleet, "TheFleetsKey", ("Decrypt", "GenerateDataKey"), "s3"),
     )
+
+
+def _reading_given(fleet: Fleet, *verbs: str) -> list[Document]:
+    """Return what is needed to list the buckets that exist and that rules read, and to read what lies in them."""
+    if not fleet.given_rules:
+        return []
+    lists = [
+        _allowed(
+            "FindMessagesInGivenBuckets",
+            "s3",
+            ("ListBucketVersions",),
+            sorted({fleet.arn("s3", rule.bucket) for rule in fleet.given_rules}),
+        )
+    ]
+    places = sorted({fleet.arn("s3", f"{rule.bucket}/{_begins(rule)}*") for rule in fleet.given_rules})
+    return lists + ([_allowed("ReadMessagesInGivenBuckets", "s3", verbs, places)] if verbs else [])
+
+
+def _begins(rule: Rule) -> str:
+    return rule.layout.literal if rule.layout else rule.raw_prefix
 
 
 def replay_policy(fleet: Fleet) -> Document:
@@ -96,6 +118,7 @@ def retention_policy(fleet: Fleet) -> Document:
     """
     return _with(
         filled_in("retention-policy", fleet, _names(fleet)),
+        _reading_given(fleet),
         _iceberg_tables_in_glue(fleet),
         key_rights(fleet, "TheFleetsKey", ("Decrypt", "GenerateDataKey"), "s3"),
     )
@@ -352,7 +375,7 @@ def _rule_names(fleet: Fleet) -> list[str]:
     """Return the names of the fleet's rules, or what they begin with where all of them would make the document too
     long.
     """
-    names = [rule.aws_name for rule in fleet.rules]
+    names = [rule.aws_name for rule in fleet.made_rules]
     return (
         names
         if sum(len(fleet.arn("iot", f"rule/{name}")) for name in names) <= RULE_ARNS_LIMIT

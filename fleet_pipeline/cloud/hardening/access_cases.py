@@ -37,10 +37,12 @@ class AccessCase:
 
 def device_cases(fleet: Fleet, serial: str = OWN) -> tuple[AccessCase, ...]:
     """Return what a registered vehicle does, and what someone with its certificate would try."""
-    own, other, first = fleet.thing_name(serial), fleet.thing_name(OTHER), fleet.rules[0]
+    own, other, first = fleet.thing_name(serial), fleet.thing_name(OTHER), fleet.made_rules[0]
     vehicle, plus = ClientConnection(own, own), ClientConnection("+", own)
     ingest = f"topic/$aws/rules/{first.aws_name}"
-    published = [(rule, place, topic) for rule in fleet.rules for place, topic in enumerate(rule.published_by(own))]
+    published = [
+        (rule, place, topic) for rule in fleet.made_rules for place, topic in enumerate(rule.published_by(own))
+    ]
     return (
         AccessCase("connects as its own thing", vehicle, "iot:Connect", f"client/{own}", legitimate=True),
         *(
@@ -185,7 +187,7 @@ def claim_cases(fleet: Fleet) -> tuple[AccessCase, ...]:
     claimant, other, first = (
         ClientConnection(f"{fleet.claim_client_prefix}{OWN}"),
         fleet.thing_name(OTHER),
-        fleet.rules[0],
+        fleet.made_rules[0],
     )
     answers = [
         AccessCase(

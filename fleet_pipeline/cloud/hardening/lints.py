@@ -132,7 +132,7 @@ def _topic_rule(rule: TopicRule, fleet: Fleet, _today: date) -> Iterator[LintFin
             f"{rule.sql_version} does not read arrays at the top of a message",
             "set awsIotSqlVersion to 2016-03-23",
         )
-    declared = next((each for each in fleet.rules if each.aws_name == rule.name), None)
+    declared = next((each for each in fleet.made_rules if each.aws_name == rule.name), None)
     if rule.disabled and (declared is None or declared.enabled):
         yield LintFinding("disabled", "messages to the rule are lost", "enable the rule")
     topic, source = declared.topic if declared else None, source_of(rule.sql)

@@ -109,7 +109,7 @@ def _rules(fleet: Fleet, aws: Aws) -> list[str]:
     are asked for.
     """
     listed = [rule for page in aws.iot.get_paginator("list_topic_rules").paginate() for rule in page["rules"]]
-    wanted = {rule.aws_name for rule in fleet.rules}
+    wanted = {rule.aws_name for rule in fleet.made_rules}
     return [
         name
         for rule in listed

@@ -116,7 +116,13 @@ class Compaction:
     def of(cls, fleet: Fleet, aws: Aws, rule: Rule) -> "Compaction":
         """Return the compaction of one of a fleet's rules."""
         return cls(
-            aws, fleet.bucket, fleet.lake_bucket, fleet.parquet_prefix, rule, fleet.form, fleet.new_column_messages
+            aws,
+            fleet.bucket_of(rule),
+            fleet.lake_bucket,
+            fleet.parquet_prefix,
+            rule,
+            fleet.form,
+            fleet.new_column_messages,
         )
 
     @property

@@ -260,7 +260,7 @@ class _Run:
             list_requests=asked["LIST"],
             put_requests=asked["PUT"],
             seconds=time.monotonic() - self.started,
-            erased=self.erased + self.erased_of_batches,
+            erased=self.erased + self.erased_of_batches + self.batches.noted_erased,
             batches=len(self.unread),
             doubled=self.batches.noted_doubles,
             damaged=tuple(self.batches.damaged),
@@ -274,7 +274,7 @@ def remaining(
     """Return the messages of which something stays without what erased vehicles sent, with the bytes that stay."""
     found = []
     for version, payload in zip(versions, payloads, strict=True):
-        name = rule.parse_raw_key(version.key)
+        name = rule.raw_name(version.key, version.modified)
         stays, rest = erased.remains(name.client_id if name else None, payload, name.millis if name else 0)
         found += [(version, rest)] if stays else []
     return found

@@ -24,7 +24,7 @@ from fleet_pipeline.lake.records import Batch
 from fleet_pipeline.lake.rows import identity
 from fleet_pipeline.lake.tombstones import Tombstones
 from fleet_pipeline.lake.workplace import workplace
-from fleet_pipeline.model.errors import NotVerified
+from fleet_pipeline.model.errors import NotVerified, OnlyRead
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.rule import Rule
 
@@ -120,8 +120,10 @@ def purge_hour(raw: Purgeable, lake: Lake, rule: Rule, hour: Hour, *, now: datet
     go that begin in the hour and of which every message was compared, also those of other hours. A second time finds
     nothing. Raises NotVerified, and deletes nothing, when the hour is not over, when any version of it is missing,
     altered or doubled in the lake, or while readers are about to use, or use by now, another generation of the table
-    than this one.
+    than this one. Raises OnlyRead for a rule that reads a bucket that exists.
     """
+    if rule.bucket:
+        raise OnlyRead(rule.bucket, rule.key)
     partition = lake.partition(rule, hour)
     if now < hour.end:
         raise NotVerified(partition, f"the hour ends at {hour.end.isoformat()}")

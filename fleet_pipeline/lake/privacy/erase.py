@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from fleet_pipeline.aws.store import ObjectVersion
 from fleet_pipeline.lake.analytics.revisions import DerivedTable
 from fleet_pipeline.lake.analytics.vehicles import daily_table, hourly_table, rolled_up, seen
-from fleet_pipeline.lake.batches import BatchHour
+from fleet_pipeline.lake.batches import BatchHour, Noted
 from fleet_pipeline.lake.fetching import RawHour, fetched
 from fleet_pipeline.lake.operations.compact_hour import compact_hour
 from fleet_pipeline.lake.privacy.batched import Theirs, of_hour, standing, take_out, theirs_in
@@ -56,7 +56,7 @@ def plan(places: Places, name: str, before: datetime, *, every_hour: bool = Fals
         done.hours += bool(found.marked.identities or found.foreign.versions)
         _count(done, found)
         done.part_bytes += sum(part.size for part in places.lake.parts(rule, hour)) if found.in_rows else 0
-    done.reports = sum(1 for rule in places.fleet.rules for _ in reports_of(places.fleet, places.raw, rule, whom))
+    done.reports = sum(1 for rule in places.fleet.made_rules for _ in reports_of(places.fleet, places.raw, rule, whom))
     done.requests = places.requests - asked
     return Erased("", before, begun, done, Searched())
 
@@ -117,7 +117,7 @@ def _hours(places: Places, whom: Whom, *, every_hour: bool) -> list[Hour]:
 
 def _reports(places: Places, whom: Whom) -> Iterator[tuple[Rule, str]]:
     """Yield the reports of the vehicle's messages: a replay has put them back into their hours."""
-    for rule in places.fleet.rules:
+    for rule in places.fleet.made_rules:
         for each in reports_of(places.fleet, places.raw, rule, whom):
             yield rule, each.version.key
 
@@ -129,7 +129,7 @@ def _report_millis(places: Places, rule: Rule, key: str) -> int:
 
 def _raw_hours(places: Places) -> set[Hour]:
     found = set()
-    for rule in places.fleet.rules:
+    for rule in places.fleet.made_rules:
         for page in places.raw.versions(rule.raw_prefix):
             names = [rule.parse_raw_key(version.key) or rule.parse_batch_key(version.key) for version in page]
             found |= {Hour.of_millis(name.millis) for name in names if name}
@@ -193,6 +193,8 @@ def _found(places: Places, rule: Rule, hour: Hour, whom: Whom, doubtful: frozens
     for lake in places.lake.generations():
         found.marked.add(marked([opened(lake.store, part) for part in lake.parts(rule, hour)], whom))
     found.in_rows = found.marked.identities
+    if rule.bucket:
+        return found  # it is only read: what lies there stays, and the tombstone keeps it out of the lake
     known = Identities()
     for part in places.lake.parts(rule, hour):
         known.add(opened(places.lake.store, part))
@@ -228,7 +230,7 @@ def _judge(places: Places, rule: Rule, versions: list[ObjectVersion], whom: Whom
     unknown = [each for each in versions if (each.key, identity(each)) not in found.in_rows]
     for some, payloads in fetched(places.raw, [unknown] if unknown else []):
         for version, payload in zip(some, payloads, strict=True):
-            name, at = rule.parse_raw_key(version.key), (version.key, identity(version))
+            name, at = rule.raw_name(version.key, version.modified), (version.key, identity(version))
             if name and name.millis < whom.before_ms:
                 found.marked.judge(whom, at, name.client_id, payload)
                 found.raw += [version] if at in found.marked.identities else []
@@ -254,19 +256,29 @@ def _erase_hour(
     if gone or found.batches:
         _note(journal, place, found.marked, [*found.raw, *(each.batch.version for each in found.batches)])
         moved = _moved(places, rule, found)
-        places.raw.delete(found.raw)
-        places.raw.delete(take_out(places, rule, found.batches))
+        if rule.has_lines:
+            _note_lines(places, place, found.marked, journal)
+        if not rule.bucket:
+            places.raw.delete(found.raw)
+            places.raw.delete(take_out(places, rule, found.batches))
     for lake in places.lake.generations():
         fence = bool(gone) and lake.generation >= places.lake.generation
         note = partial(_note_rows, journal, lake.partition(rule, hour))
         without(lake, rule, hour, gone, moved=moved, fence=fence, note=note)
-    if found.marked.shared:
+    if found.marked.shared and not rule.bucket:
         compact_hour(places.raw, places.lake, rule, hour)
     if found.foreign.versions:
         _note(journal, place, found.foreign.marked, [*found.foreign.versions.values()])
         for at, shared in found.foreign.marked.shared.items():  # a dot is in no key of a rule's
             places.raw.put_new(f"{at[0]}.without-{uuid5(NAMESPACE_OID, ' '.join(at))}", shared.rest)
         places.raw.delete([*found.foreign.versions.values()])
+
+
+def _note_lines(places: Places, place: tuple[Rule, Hour], found: Marked, journal: Journal) -> None:
+    """Have it known how many rows an hour lacks from now on that objects of lines, which stay, are known to have."""
+    for lake in places.lake.generations():
+        name = f"erased-{journal.tombstone}-{journal.before_ms:013d}"
+        Noted(lake, *place).add_erased(name, len(found.whole))
 
 
 def _note(journal: Journal, place: tuple[Rule, Hour], found: Marked, versions: list[ObjectVersion]) -> None:
@@ -292,8 +304,11 @@ def _moved(places: Places, rule: Rule, found: _Found) -> dict[Identity, Moved]:
     """Return what others sent in shared messages, once it lies in objects of its own, whether or not the raw object is
     there still: raw objects may have been purged, and a run that was stopped has deleted some.
 
-    What stands in a batch is put apart with all else in it, and is the same message as before.
+    What stands in a batch is put apart with all else in it, and is the same message as before. Of a bucket that is only
+    read, the row alone says from now on what others sent.
     """
+    if rule.bucket:
+        return {at: Moved(at[0], (at[1],), shared.rest) for at, shared in found.marked.shared.items()}
     alone = {(version.key, identity(version)) for version in found.raw}
     batched = {at: each.rest for at, each in found.batched.shared.items()}
     unknown = found.marked.shared.keys() - alone - batched.keys()
@@ -332,7 +347,7 @@ def _erase_reports(places: Places, whom: Whom, journal: Journal) -> None:
 
     What others sent in them returns as a replay would have it; a report that may not return stays, and is counted.
     """
-    for rule in places.fleet.rules:
+    for rule in places.fleet.made_rules:
         found = list(reports_of(places.fleet, places.raw, rule, whom))
         staying = [each for each in found if each.rest is not None and not each.report.returnable]
         for each in found:

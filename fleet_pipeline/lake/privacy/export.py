@@ -6,7 +6,7 @@ import base64
 import json
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -68,6 +68,12 @@ class Held:
     fleet: Fleet
     raw: Store
     lake: Lake
+    given: Mapping[str, Store] = field(default_factory=dict)
+    """Buckets that exist and that rules read, by their names."""
+
+    def raw_of(self, rule: Rule) -> Store:
+        """Return the bucket of a rule's raw objects."""
+        return self.given[rule.bucket] if rule.bucket else self.raw
 
 
 def export(  # noqa: PLR0913 (all that it works on comes in by the front door)
@@ -77,6 +83,7 @@ def export(  # noqa: PLR0913 (all that it works on comes in by the front door)
     name: str,
     folder: Path,
     *,
+    given: Mapping[str, Store] | None = None,
     start: Hour | None = None,
     end: Hour | None = None,
     on_progress: Callable[[int, int], None] = lambda *_: None,
@@ -87,7 +94,7 @@ def export(  # noqa: PLR0913 (all that it works on comes in by the front door)
     in which the vehicle was seen.
     """
     now = datetime.now(UTC)
-    held = Held(fleet, raw, lake)
+    held = Held(fleet, raw, lake, given or {})
     whom = Whom(Naming.of(fleet), name, end.start_ms if end else int(now.timestamp() * 1000))
     found = candidates(fleet, lake, name, start, end)
     done = Exported(candidates=found)
@@ -115,8 +122,8 @@ def _one_hour(files: "_Files", done: Exported, held: Held, place: tuple[Rule, Ho
         _count(done, rule, found)
         files.add_raw(found)
         done.rows[rule.key] += files.add_rows(file, found)
-    late = uncompacted(held.raw, held.lake, rule, hour, whom)
-    strange = foreign(held.raw, rule, hour, whom)
+    late = uncompacted(held.raw_of(rule), held.lake, rule, hour, whom)
+    strange = foreign(held.raw_of(rule), rule, hour, whom)
     for found in (late.marked, strange.marked):
         _count(done, rule, found)
         files.add_raw(found)
@@ -213,7 +220,7 @@ def _plainly(value: Any) -> Any:
 
 
 def _reports(held: Held, whom: Whom, folder: Path, done: Exported, start: Hour | None) -> None:
-    for rule in held.fleet.rules:
+    for rule in held.fleet.made_rules:
         every = reports_of(held.fleet, held.raw, rule, whom)
         found = [each for each in every if _since(held.fleet, rule, each.version.key, start)]
         if found:

@@ -136,6 +136,8 @@ def foreign(raw: Store, rule: Rule, hour: Hour, whom: Whom) -> Uncompacted:
     vehicle's: no compaction reads it, so it never has a row. Reads all of it but what is larger than a message can be.
     """
     found, form = Uncompacted(), rule.raw_key_form
+    if rule.layout is not None:
+        return found  # of a bucket that exists, what is no message of the rule is not the fleet's
     for page in pages(raw, rule, hour):
         strange = [each for each in page if not form.fullmatch(each.key) and each.size <= LARGEST]
         for place, body in raw.bodies(strange) if strange else ():
@@ -168,7 +170,7 @@ def _judge_batches(found: Uncompacted, batches: BatchHour, known: Identities, wh
 
 
 def _judge(found: Uncompacted, rule: Rule, version: ObjectVersion, payload: bytes | None, whom: Whom) -> None:
-    name = rule.parse_raw_key(version.key)
+    name = rule.raw_name(version.key, version.modified)
     if name is None or name.millis >= whom.before_ms:
         return
     at = (version.key, identity(version))

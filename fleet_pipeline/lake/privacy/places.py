@@ -1,14 +1,16 @@
 """Where a vehicle's data lie, what of it goes, and what a search finds afterwards."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, Self
 
-from fleet_pipeline.aws.store import Purgeable
+from fleet_pipeline.aws.store import ObjectVersion, Purgeable, Store
 from fleet_pipeline.lake.layout import Lake, LakePart
 from fleet_pipeline.lake.tombstones import FOLDER
+from fleet_pipeline.model.errors import OnlyRead
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.rule import Rule
@@ -71,10 +73,53 @@ class Places:
     elsewhere: Mapping[str, Elsewhere] = field(default_factory=dict)
     """What is reached beside the buckets, by its name."""
 
+    given: Mapping[str, Store] = field(default_factory=dict)
+    """Buckets that exist and that rules read, by their names."""
+
     @property
     def requests(self) -> Counter[str]:
-        """How many requests both buckets were sent so far, by kind."""
-        return Counter(self.raw.requests) + Counter(self.store.requests)
+        """How many requests all buckets were sent so far, by kind."""
+        stores = (self.raw, self.store, *self.given.values())
+        return sum((Counter(store.requests) for store in stores), Counter())
+
+    def at(self, rule: Rule) -> Self:
+        """Return the places with the bucket of a rule's raw objects in the place of the fleet's: one that is given
+        refuses to write and to remove.
+        """
+        return replace(self, raw=_Read(self.given[rule.bucket], rule)) if rule.bucket else self
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A bucket that is only read. Raises OnlyRead for anything else."""
+
+    store: Store
+    rule: Rule
+
+    @property
+    def requests(self) -> Counter[str]:
+        return self.store.requests
+
+    def versions(self, prefix: str, after: str = "", until: str = "") -> Iterator[list[ObjectVersion]]:
+        return self.store.versions(prefix, after, until)
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        return self.store.folders(prefix)
+
+    def bodies(self, versions: Iterable[ObjectVersion | None]) -> Iterator[tuple[int, bytes]]:
+        return self.store.bodies(versions)
+
+    def spans(self, wanted: Iterable[tuple[ObjectVersion, int, int] | None]) -> Iterator[tuple[int, bytes]]:
+        return self.store.spans(wanted)
+
+    def read(self, key: str, start: int, stop: int) -> bytes:
+        return self.store.read(key, start, stop)
+
+    def put_new(self, key: str, body: bytes | Path) -> bool:  # noqa: ARG002 (the protocol's)
+        raise OnlyRead(self.rule.bucket, self.rule.key)
+
+    def delete(self, versions: Iterable[ObjectVersion]) -> None:  # noqa: ARG002 (the protocol's)
+        raise OnlyRead(self.rule.bucket, self.rule.key)
 
 
 @dataclass(slots=True)

@@ -80,12 +80,12 @@ def age_out(places: Places, now: datetime, *, dry_run: bool = False, on_progress
     """Return once all is gone that the settings say is too old, and nothing else; or, of a dry run, what would go.
 
     A dry run reads and verifies what the other would, and writes nothing. What cannot go is named, and holds up nothing
-    else. A second run finds nothing. Rules that the settings do not name are not looked at. Raises AwsRefused when AWS
-    refuses some hours in a row.
+    else. Raw objects in buckets that are only read stay, however old. A second run finds nothing. Rules that the
+    settings do not name are not looked at. Raises AwsRefused when AWS refuses some hours in a row.
     """
     run, asked = _Run(places, now, dry_run, on_progress), places.requests
     fleet = places.fleet
-    for rule in fleet.rules if fleet.raw_retention_days else ():
+    for rule in fleet.made_rules if fleet.raw_retention_days else ():
         run.raw(rule, timedelta(days=fleet.raw_retention_days))
     for rule in fleet.rules if fleet.lake_retention_days else ():
         run.lake(rule, timedelta(days=fleet.lake_retention_days))
@@ -173,8 +173,9 @@ class _Run:
             return "a new generation of the table is being written: end the rewrite first"
         if (rule.key, hour) in self.emptied:
             return ""
-        count = _raw_versions(self.places, rule, hour)
-        return f"{count} of its raw versions are there, of which it would be written again" if count else ""
+        count = _raw_versions(self.places.at(rule), rule, hour)
+        where = f" in bucket {rule.bucket}, which is only read" if rule.bucket else ""
+        return f"{count} of its raw versions are there{where}, of which it would be written again" if count else ""
 
     def _ended(self, generations: Sequence[Lake], rule: Rule, hour: Hour) -> None:
         if self.dry_run:

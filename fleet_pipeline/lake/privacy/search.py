@@ -30,8 +30,9 @@ def search(places: Places, hours: Sequence[Hour], whom: Whom, on_progress: Progr
     found, work = Searched(), [(rule, hour) for rule in places.fleet.rules for hour in hours]
     for number, (rule, hour) in enumerate(work):
         on_progress("hours searched", number, len(work))
-        _search_raw(places, rule, hour, whom, found)
-        _search_batches(places, rule, hour, whom, found)
+        if not rule.bucket:  # what is only read is not the fleet's, and stays
+            _search_raw(places, rule, hour, whom, found)
+            _search_batches(places, rule, hour, whom, found)
         for lake in places.lake.generations():
             _search_parts(lake, rule, hour, whom, found)
     fleet, store = places.fleet, places.lake.store
@@ -39,7 +40,7 @@ def search(places: Places, hours: Sequence[Hour], whom: Whom, on_progress: Progr
     daily = {f"date={hour.start:%Y-%m-%d}": hour.start_ms // 86_400_000 * 86_400_000 + 86_400_000 for hour in hours}
     for table, ends in ((hourly_table(store, fleet.vehicle_field), hourly), (daily_table(store), daily)):
         _search_derived(table, ends, whom, found)
-    for rule in places.fleet.rules:
+    for rule in places.fleet.made_rules:
         _search_reports(places, rule, whom, found)
     return found
 

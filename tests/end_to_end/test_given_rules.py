@@ -1,0 +1,89 @@
+"""A bucket that exists beside the fleet's own, on AWS on this machine: nothing is made for it, and its messages are rows."""
+
+import gzip
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from click.testing import CliRunner
+
+from fleet_pipeline.account import Account
+from fleet_pipeline.cli.main import fleet_command
+from fleet_pipeline.cloud.blueprint import blueprint
+from fleet_pipeline.cloud.documents.iam import compaction_policy
+from fleet_pipeline.cloud.reconcile import reconcile
+from fleet_pipeline.model import settings
+from fleet_pipeline.model.hour import Hour
+
+TOML = """
+[[rules]]
+key = "by_device"
+bucket = "BUCKET"
+layout = "raw/{device}/{yyyy}/{MM}/{dd}/{HH}/{uuid}.json"
+
+[[rules]]
+key = "gathered"
+bucket = "BUCKET"
+layout = "firehose"
+raw_prefix = "stream"
+"""
+UUID = "00000000-0000-4000-8000-{:012d}"
+
+
+@pytest.fixture
+def world(make_fleet, tmp_path):
+    bare = make_fleet()
+    file = tmp_path / "fleet.toml"
+    bucket = f"{bare.bucket}-others"
+    file.write_text(TOML.replace("BUCKET", bucket))
+    own = {"FLEET_ACCOUNT": bare.account, "FLEET_BUCKET": bare.bucket, "FLEET_HOME": bare.home, "COLUMNS": "160"}
+    fleet = settings.read_fleet({name: text for name, text in own.items() if name.startswith("FLEET")}, file)
+    aws = Account.of(fleet).aws
+    for part in ("bucket", "lake_bucket"):
+        reconcile(blueprint(fleet)[part].resource, aws)
+    aws.s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": fleet.region})
+
+    def run(*arguments, exit_code=0):
+        done = CliRunner().invoke(fleet_command, list(arguments), env={**own, "FLEET_FILE": str(file)})
+        assert done.exit_code == exit_code, (done.output, done.exception)
+        return f"{done.output}{done.exception or ''}"
+
+    return fleet, aws, bucket, run
+
+
+def test_the_rows_of_a_bucket_that_exists_are_asked_for_like_any_others(world):
+    _, aws, bucket, run = world
+    hour = Hour.of(datetime.now(UTC))
+    for number in range(6):
+        key = f"raw/car {number % 2}/{hour.start:%Y/%m/%d/%H}/{UUID.format(number)}.json"
+        aws.s3.put_object(Bucket=bucket, Key=key, Body=json.dumps({"n": number}).encode())
+    lines = b"".join(b'{"n": %d}\n' % number for number in range(1000))
+    aws.s3.put_object(Bucket=bucket, Key=f"stream/{hour.start:%Y/%m/%d/%H}/one.gz", Body=gzip.compress(lines))
+    span = ["--from", hour.partition_key, "--through", hour.partition_key, "--rule", "by_device", "--rule", "gathered"]
+    run("compact", *span, "--processes", "1")
+    said = run("query", "SELECT rule, count(*) AS messages, sum(n) AS total FROM messages GROUP BY rule ORDER BY rule")
+    assert [
+        line.replace("│", " ").split() for line in said.splitlines() if "by_device" in line or "gathered" in line
+    ] == [
+        ["by_device", "6", "15.0"],
+        ["gathered", "1000", "499500.0"],
+    ]
+    assert "is only read" in run("raw", "purge", *span, "--yes", exit_code=1)
+    assert "is only read" in run("raw", "purge", *span[:4], "--yes")
+    run("raw", "purge", *span, "--dry-run")
+    assert len(aws.s3.list_objects_v2(Bucket=bucket)["Contents"]) == 7
+
+
+def test_no_resource_and_no_right_of_a_vehicle_comes_of_it(world):
+    fleet, _, bucket, _ = world
+    plain = replace(fleet, rule_tables=())
+    assert blueprint(fleet) == blueprint(plain)
+    statements = {each["Sid"]: each for each in compaction_policy(fleet)["Statement"]}
+    assert statements["FindMessagesInGivenBuckets"]["Resource"] == [f"arn:aws:s3:::{bucket}"]
+    assert statements["ReadMessagesInGivenBuckets"] == {
+        "Sid": "ReadMessagesInGivenBuckets",
+        "Effect": "Allow",
+        "Action": ["s3:GetObject", "s3:GetObjectVersion"],
+        "Resource": [f"arn:aws:s3:::{bucket}/raw/*", f"arn:aws:s3:::{bucket}/stream/*"],
+    }
