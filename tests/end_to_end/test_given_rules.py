@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import dagster as dg
 import pytest
 from click.testing import CliRunner
 
@@ -13,6 +14,7 @@ from fleet_pipeline.cli.main import fleet_command
 from fleet_pipeline.cloud.blueprint import blueprint
 from fleet_pipeline.cloud.documents.iam import compaction_policy
 from fleet_pipeline.cloud.reconcile import reconcile
+from fleet_pipeline.definitions import build_definitions
 from fleet_pipeline.model import settings
 from fleet_pipeline.model.hour import Hour
 
@@ -54,7 +56,7 @@ def world(make_fleet, tmp_path):
 
 def test_the_rows_of_a_bucket_that_exists_are_asked_for_like_any_others(world):
     _, aws, bucket, run = world
-    hour = Hour.of(datetime.now(UTC))
+    hour = Hour.of(datetime.now(UTC)).before
     for number in range(6):
         key = f"raw/car {number % 2}/{hour.start:%Y/%m/%d/%H}/{UUID.format(number)}.json"
         aws.s3.put_object(Bucket=bucket, Key=key, Body=json.dumps({"n": number}).encode())
@@ -87,3 +89,40 @@ def test_no_resource_and_no_right_of_a_vehicle_comes_of_it(world):
         "Action": ["s3:GetObject", "s3:GetObjectVersion"],
         "Resource": [f"arn:aws:s3:::{bucket}/raw/*", f"arn:aws:s3:::{bucket}/stream/*"],
     }
+
+
+def test_dagster_compacts_it_looks_at_it_and_has_no_errors_of_it(world):
+    fleet, aws, bucket, _ = world
+    hour = Hour.of(datetime.now(UTC)).before
+    aws.s3.put_object(
+        Bucket=bucket, Key=f"stream/{hour.start:%Y/%m/%d/%H}/one", Body=b'{"serial": "1", "n": 1}\n{"serial": "2"}'
+    )
+    definitions = build_definitions(fleet)
+    keys = {key.to_user_string() for key in definitions.resolve_asset_graph().get_all_asset_keys()}
+    assert {"raw/gathered", "lake/gathered", "lake/by_device", "errors/rule1"} <= keys
+    assert not {"errors/gathered", "provisioning/rule_gathered"} & keys
+    selected = dg.AssetSelection.assets("lake/gathered")
+    looked = dg.AssetSelection.checks_for_assets("raw/gathered")
+    jobs = [
+        dg.define_asset_job(name, each, executor_def=dg.in_process_executor)
+        for name, each in (("compact", selected), ("look", looked))
+    ]
+    built = dg.Definitions(
+        assets=definitions.assets,
+        asset_checks=definitions.asset_checks,
+        jobs=jobs,
+        resources={**definitions.resources, "io_manager": dg.mem_io_manager},
+    )
+    with dg.DagsterInstance.ephemeral() as instance:
+        before = built.resolve_job_def("look").execute_in_process(instance=instance)
+        done = built.resolve_job_def("compact").execute_in_process(instance=instance, partition_key=hour.partition_key)
+        after = built.resolve_job_def("look").execute_in_process(instance=instance)
+    [made] = done.asset_materializations_for_node(done.job_def.nodes[0].name)
+    assert made.metadata["dagster/partition_row_count"].value == 2
+    uncompacted = [
+        each.passed
+        for run in (before, after)
+        for each in run.get_asset_check_evaluations()
+        if each.check_name == "nothing_is_uncompacted"
+    ]
+    assert uncompacted == [False, True]
