@@ -19,7 +19,7 @@ from fleet_pipeline.cloud.difference import difference
 from fleet_pipeline.cloud.kinds.given_bucket import GivenBucket
 from fleet_pipeline.cloud.lock import Lock
 from fleet_pipeline.cloud.operations import adopt as adoption
-from fleet_pipeline.cloud.operations.apply import apply_all, plan_all
+from fleet_pipeline.cloud.operations.apply import apply_all, losses, plan_all
 from fleet_pipeline.cloud.operations.foreign import ForeignFinding, findings
 from fleet_pipeline.cloud.operations.given import Looked, looked_at
 from fleet_pipeline.cloud.reconcile import Action, Step
@@ -48,18 +48,23 @@ def plan(fleet: Fleet, *, as_json: bool) -> None:
     """
     aws = Account.of(fleet).aws
     steps, found, given = plan_all(fleet, aws), findings(fleet, aws), looked_at(fleet, aws)
+    lost = losses(fleet, steps, aws)
     if as_json:
         said = {
             "resources": [_record(step) for step in steps],
             "findings": [str(each) for each in found],
             "missing": [*given.missing],
             "notes": [*given.notes],
+            "would lose": [*lost],
         }
         click.echo(json.dumps(said, indent=2))
     else:
         _show_differences(steps)
         _show_steps(steps, found)
         _show_given(given)
+        if lost:
+            what = f" {'; '.join(lost)}: `fleet apply` wants `--confirm {fleet.bucket}`"
+            console.print(styled(("would lose:", "red"), what), soft_wrap=True)
     sys.exit(1 if given.missing else _exit_code(steps))
 
 
@@ -68,7 +73,7 @@ def plan(fleet: Fleet, *, as_json: bool) -> None:
     "--confirm",
     default="",
     metavar="BUCKET",
-    help="Name of the raw bucket, to delete what is no longer in the settings and vehicles may still use.",
+    help="Name of the raw bucket, to delete or take from vehicles what is no longer in the settings.",
 )
 @click.option("--no-trial", is_flag=True, help="Do not let a virtual vehicle try what was changed.")
 @click.pass_obj

@@ -215,11 +215,13 @@ def _database(
 
 
 def _show_tables(database: "duckdb.DuckDBPyConnection") -> None:
-    from fleet_pipeline.lake.query import tables
+    from fleet_pipeline.lake.query import FORMER, former, tables
 
-    table = Table("table", "columns")
+    table, past = Table("table", "columns"), {*former(database)}
     for name, columns in sorted(tables(database).items()):
-        table.add_row(name, ", ".join(column for column, _ in columns))
+        table.add_row(
+            styled(name, (f"\n{FORMER}", "yellow") if name in past else ""), ", ".join(column for column, _ in columns)
+        )
     console.print(table)
 
 

@@ -200,6 +200,17 @@ class Lake:
             )
         ]
 
+    def rule_keys(self) -> list[str]:
+        """Return the keys of all rules that have parts, in their order, at a request for each: those that have left the
+        settings too.
+        """
+        root, found, after = f"{self.root}rule=", [], ""
+        while page := next(iter(self.store.versions(root, after)), []):
+            key = page[0].key[len(root) :].partition("/")[0]
+            found.append(key)
+            after = f"{root}{key}0"  # the first text behind all that begin with the key and a slash
+        return found
+
     def hours(self, rule: Rule) -> list[Hour]:
         """Return the hours of which there are parts, in their order."""
         return sorted(hour for hour, parts in self.all_parts(rule).items() if parts)

@@ -9,6 +9,7 @@ hour.
 import csv
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import date, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,6 +36,9 @@ MESSAGES = "messages"
 VEHICLES = {"vehicles_hourly": "date, hour", "vehicles_daily": "date"}
 """The tables about vehicles, and the columns of which the last revision counts. Source: `analytics`."""
 
+FORMER = "of a rule that left the settings"
+"""What is said of a table whose rule has left the settings."""
+
 _PARTITIONS = [pa.field("rule", pa.string()), pa.field("date", pa.string()), pa.field("hour", pa.int32())]
 _HIVE = "hive_partitioning = true, hive_types = {'rule': VARCHAR, 'date': VARCHAR, 'hour': INTEGER}"
 
@@ -51,8 +55,9 @@ def connect(
 
     With `first` and `last` the views of rules hold the days from the one to the other, both included, and no other
     day's files are opened: DuckDB reads every file's footer for its columns, which takes seconds for a thousand hours.
-    A rule without parts is an empty view. With `scans` the rules are read through their Iceberg tables, each in that
-    one snapshot, and a rule without one is an empty view. Raises AwsRefused where there is no lake, QueryRefused where
+    A rule without parts is an empty view; one that has left the settings is a view as long as it has parts, and
+    `former` names it. With `scans` the rules of the settings are read through their Iceberg tables, each in that one
+    snapshot, and a rule without one is an empty view. Raises AwsRefused where there is no lake, QueryRefused where
     DuckDB's extension for S3 cannot be had, or where a file is not Parquet.
     """
     database = duckdb.connect(config={"allow_persistent_secrets": "false"})
@@ -62,15 +67,19 @@ def connect(
         _load(database, "avro", "iceberg")
         _load(database, "iceberg", "iceberg")
     lake = Lake.current(S3Store(aws, fleet.lake_bucket), fleet.parquet_prefix)
-    for rule in fleet.rules:
+    rules = [*fleet.rules, *(_former_rules(fleet, lake) if scans is None else ())]
+    for rule in rules:
         if scans is None:
             _show_rule(database, fleet, lake, rule, _days(lake, rule, first, last))
         elif scan := scans.get(rule.key):
             _view(database, _name(rule.key), _through(rule, scan, first, last))
         else:
             _show_nothing(database, lake, rule)
-    union = " UNION ALL BY NAME ".join(f"SELECT * FROM {_name(rule.key)}" for rule in fleet.rules)
-    taken = {rule.key.lower() for rule in fleet.rules}
+    for rule in rules[len(fleet.rules) :]:
+        kind = "VIEW" if _days(lake, rule, first, last) else "TABLE"
+        database.execute(f"COMMENT ON {kind} {_name(rule.key)} IS {_text(FORMER)}")
+    union = " UNION ALL BY NAME ".join(f"SELECT * FROM {_name(rule.key)}" for rule in rules)
+    taken = {rule.key.lower() for rule in rules}
     views = {
         MESSAGES: union,
         **{name: _last_revisions(fleet, name, by) for name, by in VEHICLES.items() if _is_there(lake, name)},
@@ -89,6 +98,16 @@ def tables(database: duckdb.DuckDBPyConnection) -> dict[str, list[tuple[str, str
     ).fetchall():
         found.setdefault(table, []).append((column, kind))
     return found
+
+
+def former(database: duckdb.DuckDBPyConnection) -> list[str]:
+    """Return the names of the views of rules that have left the settings: messages that they wrote."""
+    found = database.execute(
+        "SELECT view_name FROM duckdb_views() WHERE comment = $said "
+        "UNION ALL SELECT table_name FROM duckdb_tables() WHERE comment = $said ORDER BY 1",
+        {"said": FORMER},
+    ).fetchall()
+    return [name for (name,) in found]
 
 
 def ask(database: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyRelation | None:
@@ -219,6 +238,19 @@ def _extension(name: str = "httpfs") -> Path | None:
         for folder in (spec and spec.submodule_search_locations) or ()
     ]
     return next((path for path in found if path.exists()), None)
+
+
+def _former_rules(fleet: Fleet, lake: Lake) -> list[Rule]:
+    """Return the rules that have parts and are not in the settings; no key that no rule can have, or that differs from
+    another's in letters' case alone, which DuckDB does not tell apart.
+    """
+    known, found = {rule.key.casefold() for rule in fleet.rules}, []
+    for key in lake.rule_keys():
+        with suppress(InvalidName):
+            if key.casefold() not in known:
+                known.add(key.casefold())
+                found.append(Rule(fleet.raw_prefix, key))
+    return found
 
 
 def _days(lake: Lake, rule: Rule, first: date | None, last: date | None) -> list[str]:

@@ -290,16 +290,19 @@ class LockHeld(AwsError):
 
 
 class WouldLose(AwsError):
-    """Removing the fleet would lose what cannot be had again. Nothing was changed."""
+    """What is to be done would lose what cannot be had again. Nothing was changed.
 
-    def __init__(self, losses: tuple[str, ...], bucket: str) -> None:
-        super().__init__(losses, bucket)
-        self.losses, self.bucket = losses, bucket
+    `deed` is what would be done, in words that a sentence begins with.
+    """
+
+    def __init__(self, losses: tuple[str, ...], bucket: str, deed: str) -> None:
+        super().__init__(losses, bucket, deed)
+        self.losses, self.bucket, self.deed = losses, bucket, deed
 
     def __str__(self) -> str:
         return (
-            f"destroying the fleet would lose {'; '.join(self.losses)}: nothing was changed; to go on, confirm with "
-            f"the bucket's name, {self.bucket}"
+            f"{self.deed} would lose {'; '.join(self.losses)}: nothing was changed; to go on, confirm with the "
+            f"bucket's name: `--confirm {self.bucket}`, or in Dagster's launchpad `confirm: {self.bucket}`"
         )
 
 

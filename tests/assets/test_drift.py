@@ -17,6 +17,7 @@ from fleet_pipeline.cloud.claims import life
 from fleet_pipeline.cloud.claims.certificates import stored_certificate_id
 from fleet_pipeline.cloud.lock import KEY, Lock
 from fleet_pipeline.cloud.operations.foreign import findings
+from fleet_pipeline.cloud.reconcile import reconcile
 
 ANYTHING = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:*", "Resource": "*"}]})
 
@@ -238,3 +239,28 @@ def test_drift_is_looked_for_every_hour_in_an_account_and_when_somebody_says_so_
     }
     assert [schedule.default_status.value for schedule in schedules.values()] == ["RUNNING", "STOPPED"]
     assert {schedule.job_name for schedule in schedules.values()} == {"plan"}
+
+
+def test_the_job_and_the_asset_take_a_right_from_vehicles_only_once_that_is_confirmed(make_fleet, local_aws):
+    former = make_fleet(rule_keys=("rule1", "rule2"))
+    aws = Aws(former.region, former.account, local_aws.url)
+    for part in blueprint(former).values():
+        reconcile(part.resource, aws)
+    fleet = replace(former, rule_keys=("rule1",))
+    job = definitions_of(fleet).get_repository_def().get_job("provision")
+    policy = {infrastructure.key(ALONE, "device_policy")}
+
+    def run(**config):
+        given = {"ops": {"provisioning__device_policy": {"config": config}}} if config else {}
+        quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+        return job.get_subset(asset_selection=policy, asset_check_selection=set()).execute_in_process(
+            run_config={**quiet, **given}, raise_on_error=False, instance=dg.DagsterInstance.ephemeral()
+        )
+
+    refused = run()
+    assert not refused.success
+    [event] = [each for each in refused.all_node_events if each.is_step_failure]
+    assert "would lose vehicles' right to publish to $aws/rules/test_rule_rule2/" in str(event.event_specific_data)
+    assert not run(confirm="another").success
+    assert run(confirm=fleet.bucket).success
+    assert run().success

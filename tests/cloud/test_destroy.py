@@ -108,7 +108,7 @@ def test_what_would_be_lost_is_named_and_nothing_is_changed(standing):
     assert "the claim certificate" in said
     assert f"1 object versions in bucket {standing.fleet.bucket};" in said
     assert f"1 object versions in bucket {standing.fleet.lake_bucket}:" in said
-    assert f"confirm with the bucket's name, {standing.fleet.bucket}" in said
+    assert f"confirm with the bucket's name: `--confirm {standing.fleet.bucket}`" in said
     assert calls.writing == []
     assert standing.left() == before
 

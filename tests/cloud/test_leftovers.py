@@ -1,6 +1,8 @@
 """What leaves the settings leaves AWS, by its tag: planned, deleted by an apply and by a teardown; and nothing of others goes with it."""
 
+import json
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
@@ -9,10 +11,11 @@ from fleet_pipeline.aws.clients import Aws
 from fleet_pipeline.cli.main import fleet_command
 from fleet_pipeline.cloud.blueprint import blueprint, resources
 from fleet_pipeline.cloud.lock import Lock
-from fleet_pipeline.cloud.operations.apply import apply_all, plan_all
+from fleet_pipeline.cloud.operations.apply import apply_all, losses, plan_all
 from fleet_pipeline.cloud.operations.destroy import destroy
 from fleet_pipeline.cloud.reconcile import STACK_TAG, Action, reconcile
 from fleet_pipeline.model.errors import WouldLose
+from fleet_pipeline.model.rule_table import RuleTable
 
 GONE = {
     "rule_keys": ({"rule_keys": ("rule1", "rule2")}, {}, {"topic rule"}),
@@ -92,3 +95,43 @@ def test_a_teardown_finds_what_left_the_settings(changed):
     list(destroy(fleet, aws, confirmed=fleet.bucket))
     assert aws.iot.list_topic_rules()["rules"] == []
     assert aws.iam.list_roles()["Roles"] == []
+
+
+def test_a_right_that_leaves_the_settings_wants_the_same_confirmation_and_plan_says_so_beforehand(changed):
+    said = RuleTable(key="status", topic="v/+/#", publish=("v/{thing}/door", "v/{thing}/lamp/#"))
+    less = replace(said, publish=("v/{thing}/door",))
+    fleet, aws = changed(
+        {"rule_tables": (said,), "device_rights": ("shadow", "jobs")},
+        {"rule_tables": (less,), "device_rights": ("jobs",)},
+    )
+    lost = losses(fleet, plan_all(fleet, aws), aws)
+    assert lost == (
+        "vehicles' right to publish to $aws/rules/test_rule_status/v/${iot:Connection.Thing.ThingName}/lamp/*",
+        "vehicles' right to their own shadow (FLEET_DEVICE_RIGHTS)",
+    )
+    with pytest.raises(WouldLose, match=f"applying these settings would lose .*lamp.*`--confirm {fleet.bucket}`"):
+        apply(fleet, aws)
+    apply(fleet, aws, confirmed=fleet.bucket)
+    assert losses(fleet, plan_all(fleet, aws), aws) == ()
+
+
+def test_rights_that_are_said_otherwise_or_move_to_another_policy_are_not_lost(changed):
+    one = RuleTable(key="status", topic="v/+/+", publish=("v/{thing}/door",))
+    wider = replace(one, topic="v/+/#", publish=("v/{thing}/#",))
+    many = tuple(RuleTable(key=f"k{number}", topic=f"{'t' * 60}/{number}") for number in range(20))
+    fleet, aws = changed({"rule_tables": (one,)}, {"rule_tables": (*many, wider)})
+    assert losses(fleet, plan_all(fleet, aws), aws) == ()
+
+
+def test_plan_names_what_apply_will_want_confirmed(changed, command, monkeypatch):
+    fleet, _ = changed({"rule_keys": ("rule1", "rule2")}, {})
+    monkeypatch.setenv("FLEET_RULE_KEYS", "rule1")
+    code, said = command(fleet, "plan")
+    assert code == 2
+    assert "would lose: messages that vehicles publish to topic rule 'test_rule_rule2'" in said
+    assert f"`fleet apply` wants `--confirm {fleet.bucket}`" in said
+    [lost] = json.loads(command(fleet, "plan", "--json")[1])["would lose"]
+    assert "rule2" in lost
+    code, said = command(fleet, "apply", "--no-trial")
+    assert code == 1
+    assert "applying these settings would lose" in said

@@ -20,7 +20,7 @@ from fleet_pipeline.cloud.reconcile import reconcile
 from fleet_pipeline.lake.analytics.vehicles import seen
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.operations.compact_hour import compact_hour
-from fleet_pipeline.lake.query import ask, connect, rows, tables
+from fleet_pipeline.lake.query import ask, connect, former, rows, tables
 from fleet_pipeline.model.errors import QueryRefused
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.rule import RawName
@@ -75,6 +75,20 @@ def test_each_rule_is_a_view_and_messages_are_all_of_them(account, fleet):
         {"date": "2026-11-23", "hour": 23, "n": 3, "doors": 0},
         {"date": "2026-11-24", "hour": 0, "n": 3, "doors": 3},
     ]
+
+
+def test_a_rule_that_left_the_settings_stays_a_table_and_is_named_as_one(account, fleet, command, monkeypatch):
+    left = replace(fleet, rule_keys=("rule2",))
+    database = connect(account, left)
+    assert set(tables(database)) == {"rule1", "rule2", "messages", "vehicles_hourly"}
+    assert former(database) == ["rule1"]
+    assert former(connect(account, left, first=date(2027, 1, 1))) == ["rule1"]
+    assert former(connect(account, fleet)) == []
+    assert answer(account, left, "SELECT rule, count(*) AS n FROM messages GROUP BY ALL") == [{"rule": "rule1", "n": 6}]
+    monkeypatch.setenv("FLEET_RULE_KEYS", "rule2")
+    said = command(fleet, "query")[1]
+    assert said.count("of a rule that left the settings") == 1
+    assert command(fleet, "query", "SELECT count(*) AS n FROM rule1")[0] == 0
 
 
 def test_a_rule_without_parts_has_no_rows_and_can_be_asked(account, fleet):

@@ -11,11 +11,17 @@ from fleet_pipeline.assets.shared.scope import Scope
 from fleet_pipeline.cloud.blueprint import BlueprintPart, shown
 from fleet_pipeline.cloud.difference import difference
 from fleet_pipeline.cloud.operations.given import refuse_missing
+from fleet_pipeline.cloud.operations.taken import is_device_policy, refuse_to_take
 from fleet_pipeline.cloud.reconcile import Action, Resource, Step, declared, reconcile
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.plain import fence
 
 GROUP = "provisioning"
+
+_CONFIRM = (
+    "The name of the raw bucket, where a rule or a right has left the settings: vehicles can then no longer publish by "
+    "it. Without it such a change is refused."
+)
 
 _SERVICES = {
     "DynamoDB table": "dynamodb",
@@ -60,6 +66,7 @@ def fenced(text: str) -> str:
 
 def _asset(name: str, part: BlueprintPart, scope: Scope) -> dg.AssetsDefinition:
     resource = part.resource
+    takes = is_device_policy(scope.fleet, resource)
 
     @dg.asset(
         key=key(scope, name),
@@ -74,6 +81,7 @@ def _asset(name: str, part: BlueprintPart, scope: Scope) -> dg.AssetsDefinition:
         metadata={"document": dg.MetadataValue.json(declared(resource))},
         retry_policy=dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL),
         required_resource_keys={scope.account_key, scope.lock_key},
+        config_schema={"confirm": dg.Field(str, default_value="", description=_CONFIRM)} if takes else None,
     )
     def materialize(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
         with reported():
@@ -81,6 +89,8 @@ def _asset(name: str, part: BlueprintPart, scope: Scope) -> dg.AssetsDefinition:
 
             def ready() -> None:
                 refuse_missing(scope.fleet, aws)
+                if takes:
+                    refuse_to_take(scope.fleet, aws, confirmed=context.op_execution_context.op_config["confirm"])
                 scope.lock(context.resources).take()
 
             step = reconcile(resource, aws, before_write=ready)

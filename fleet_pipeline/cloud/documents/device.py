@@ -43,7 +43,7 @@ def device_policy(fleet: Fleet) -> Document:
 
 def added(fleet: Fleet) -> list[Document]:
     """Return the statements that the settings add: those of the ready rights, and the company's own."""
-    ready = [statement for right in fleet.device_rights for statement in _ready(fleet, right)]
+    ready = [statement for right in fleet.device_rights for statement in ready_statements(fleet, right)]
     return ready + [{**each, "Resource": _spelled_out(fleet, each["Resource"])} for each in fleet.policy_statements]
 
 
@@ -84,7 +84,8 @@ def size(document: Any) -> int:
     return len(json.dumps(document, separators=(",", ":")))
 
 
-def _ready(fleet: Fleet, right: str) -> list[Document]:
+def ready_statements(fleet: Fleet, right: str) -> list[Document]:
+    """Return the statements of a ready right."""
     publish, hear = RIGHTS[right]["Publish"], RIGHTS[right]["hear"]
     name = right.capitalize()
     return [

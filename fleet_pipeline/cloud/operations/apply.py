@@ -1,14 +1,16 @@
 """A whole fleet at once: what would be done, and doing it."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from fleet_pipeline.aws.clients import Aws
 from fleet_pipeline.cloud.blueprint import blueprint, resources
 from fleet_pipeline.cloud.encryption import usable
+from fleet_pipeline.cloud.kinds.topic_rule import TopicRule
 from fleet_pipeline.cloud.lock import Lock
 from fleet_pipeline.cloud.operations.given import refuse_missing
 from fleet_pipeline.cloud.operations.leftovers import leftovers, lost_with
+from fleet_pipeline.cloud.operations.taken import rights_taken
 from fleet_pipeline.cloud.reconcile import Action, Step, look, plan, reconcile, remove
 from fleet_pipeline.cloud.spreading import Sleep
 from fleet_pipeline.model.errors import WouldLose
@@ -26,12 +28,21 @@ def plan_all(fleet: Fleet, aws: Aws) -> list[Step]:
     return [*(look(resource, aws) for resource in resources(blueprint(fleet))), *leftovers(fleet, aws)]
 
 
+def losses(fleet: Fleet, steps: Sequence[Step], aws: Aws) -> tuple[str, ...]:
+    """Return in words what vehicles or people would miss once these steps of a plan were taken, so that `apply_all`
+    wants it confirmed. Reads only.
+    """
+    going = [step for step in steps if step.action is Action.DELETE]
+    rules = frozenset(step.wanted.name for step in going if isinstance(step.wanted, TopicRule))
+    return (*lost_with(going, aws), *rights_taken(fleet, steps, but=rules))
+
+
 def apply_all(fleet: Fleet, aws: Aws, lock: Lock, *, confirmed: str = "", sleep: Sleep = time.sleep) -> Iterator[Step]:
     """Bring every resource to what the settings want, each after those on which it stands; yield each step once it is
     taken.
 
     What carries the fleet's tag and is no longer in the settings is deleted last. Raises WouldLose, before anything is
-    changed, when vehicles may still use some of it, unless `confirmed` is the name of the raw bucket.
+    changed, when vehicles may still use some of it, or lose a right, unless `confirmed` is the name of the raw bucket.
 
     When nothing differs, no writing call is made and the lock is not taken. Run again after it was killed, it goes on.
     What is refused anywhere (NotOurs, CannotChange), or missing of what the settings name and somebody else makes
@@ -42,9 +53,9 @@ def apply_all(fleet: Fleet, aws: Aws, lock: Lock, *, confirmed: str = "", sleep:
     wanted = list(resources(blueprint(fleet)))
     steps = [plan(resource, aws) for resource in wanted]
     going = leftovers(fleet, aws)
-    lost = lost_with(going, aws)
+    lost = losses(fleet, [*steps, *going], aws)
     if lost and confirmed != fleet.bucket:
-        raise WouldLose(lost, fleet.bucket)
+        raise WouldLose(lost, fleet.bucket, "applying these settings")
     if not going and all(step.action is Action.UNCHANGED for step in steps):
         yield from steps
         return

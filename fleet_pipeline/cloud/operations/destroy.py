@@ -93,7 +93,7 @@ def destroy(  # noqa: PLR0913 (each is a decision of its own)
         _refuse_to_take_from_others(resource, aws)
     lost = losses(fleet, aws, with_data=with_data)
     if lost and confirmed != fleet.bucket:
-        raise WouldLose(lost, fleet.bucket)
+        raise WouldLose(lost, fleet.bucket, "destroying the fleet")
     if standing:
         before_write()
     for each in going:

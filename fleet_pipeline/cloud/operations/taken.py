@@ -1,0 +1,86 @@
+"""Rights that vehicles have and that the settings would take from them: what they publish by these is lost then.
+
+Counted are the topics of rules, and the ready rights (`device_rights`). What else stands in a policy may be somebody's
+slip, which an apply repairs without asking.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from fleet_pipeline.aws.clients import Aws
+from fleet_pipeline.cloud.blueprint import resources, shown
+from fleet_pipeline.cloud.documents.device import RIGHTS, ready_statements
+from fleet_pipeline.cloud.documents.filled import Document
+from fleet_pipeline.cloud.enrolment.further_policy import FurtherDevicePolicy
+from fleet_pipeline.cloud.kinds.iot_policy import IotPolicy
+from fleet_pipeline.cloud.reconcile import Action, Resource, Step, look
+from fleet_pipeline.model.errors import WouldLose
+from fleet_pipeline.model.fleet import Fleet
+
+_OF_A_RULE = re.compile(r".*?:topic/(?P<topic>\$aws/rules/(?P<rule>[^/*]+)/.+)")
+
+
+def is_device_policy(fleet: Fleet, resource: Resource) -> bool:
+    """Say whether it is one of the policies that every vehicle has."""
+    return isinstance(resource, FurtherDevicePolicy) or (
+        isinstance(resource, IotPolicy) and resource.name == fleet.device_policy_name
+    )
+
+
+def rights_taken(fleet: Fleet, steps: Sequence[Step], *, but: frozenset[str] = frozenset()) -> tuple[str, ...]:
+    """Return in words the rights that the device policies of these steps have in AWS and not in the settings.
+
+    `but` names topic rules that are spoken of elsewhere.
+    """
+    policies = [step for step in steps if is_device_policy(fleet, step.wanted)]
+    wanted = [_document(step.wanted) for step in policies if step.action is not Action.DELETE]
+    found = [_document(step.live) for step in policies if step.live]
+    return tuple(dict.fromkeys((*_topics(found, wanted, but), *_ready(fleet, found))))
+
+
+def refuse_to_take(fleet: Fleet, aws: Aws, *, confirmed: str) -> None:
+    """Raise WouldLose if the device policies as they are in AWS would lose a right, unless `confirmed` is the name of
+    the raw bucket. Reads only.
+    """
+    parts = [each for each in resources(shown(fleet)) if is_device_policy(fleet, each)]
+    taken = rights_taken(fleet, [look(each, aws) for each in parts]) if confirmed != fleet.bucket else ()
+    if taken:
+        raise WouldLose(taken, fleet.bucket, "materializing this")
+
+
+def _document(policy: Any) -> Document:
+    document: Document = policy.document
+    return document
+
+
+def _topics(found: Sequence[Document], wanted: Sequence[Document], but: frozenset[str]) -> Iterator[str]:
+    kept = [_plain(each).replace("[", "[[]") for each in _published_to(wanted)]
+    for resource in _published_to(found):
+        named = _OF_A_RULE.fullmatch(resource)
+        if named and named["rule"] not in but and not any(fnmatchcase(_plain(resource), each) for each in kept):
+            yield f"vehicles' right to publish to {named['topic']}"
+
+
+def _ready(fleet: Fleet, found: Sequence[Document]) -> Iterator[str]:
+    for right in RIGHTS:
+        if right not in fleet.device_rights and any(
+            statement in document["Statement"] for statement in ready_statements(fleet, right) for document in found
+        ):
+            yield f"vehicles' right to their own {right} (FLEET_DEVICE_RIGHTS)"
+
+
+def _published_to(documents: Sequence[Document]) -> Iterator[str]:
+    for statement in (each for document in documents for each in document["Statement"]):
+        if statement["Effect"] == "Allow" and "iot:Publish" in _listed(statement["Action"]):
+            yield from _listed(statement["Resource"])
+
+
+def _plain(resource: str) -> str:
+    """Return a resource with the vehicle's name in one spelling: it was `${iot:ClientId}` once."""
+    return re.sub(r"\$\{[^}]*\}", "{thing}", resource)
+
+
+def _listed(said: str | list[str]) -> list[str]:
+    return [said] if isinstance(said, str) else said
