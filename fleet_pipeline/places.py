@@ -1,6 +1,7 @@
 """Where a fleet's messages lie in an account, and what keeps parts beyond the lake: for whoever removes some."""
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -42,16 +43,21 @@ def history(fleet: Fleet, account: Account) -> History:
         return NoHistory()
     from fleet_pipeline.lake.iceberg.tables import Tables  # noqa: PLC0415 (it imports PyIceberg)
 
-    found = _Snapshots(Tables.of(fleet, account.aws, account.catalog_uri(fleet.iceberg_uri)))
+    found = Snapshots(
+        Tables.of(fleet, account.aws, account.catalog_uri(fleet.iceberg_uri)), float(fleet.reader_seconds)
+    )
     found.check(fleet.rules)
     return found
 
 
 @dataclass(frozen=True)
-class _Snapshots:
+class Snapshots:
     """The snapshots of Iceberg tables. A rule without a table has none."""
 
     tables: "Tables"
+    readers_s: float = 0.0
+    """Seconds for which whoever reads may go on with what was replaced."""
+    sleep: Callable[[float], None] = time.sleep
 
     def check(self, rules: Sequence[Rule]) -> None:
         """Return where the tables of some rules are ours and can be read, or are not there."""
@@ -64,15 +70,24 @@ class _Snapshots:
         """Have the current snapshot hold exactly these parts of an hour."""
         from fleet_pipeline.lake.iceberg.sync import replace_hour  # noqa: PLC0415
 
-        if self.tables.find(rule) is not None:
+        if self.keeps(rule):
             replace_hour(self.tables, rule, hour, parts)
+
+    def keeps(self, rule: Rule) -> bool:
+        """Whether a rule has a table."""
+        return self.tables.find(rule) is not None
 
     def synced(self, rule: Rule) -> None:
         """Have the current snapshot hold exactly the parts that the lake has."""
         from fleet_pipeline.lake.iceberg.sync import sync  # noqa: PLC0415
 
-        if self.tables.find(rule) is not None:
+        if self.keeps(rule):
             sync(self.tables, rule)
+
+    def let_readers_end(self) -> None:
+        """Return once whoever began to read before the last replacement has had the time that the settings leave."""
+        if self.readers_s and any(map(self.keeps, self.tables.fleet.rules)):
+            self.sleep(self.readers_s)
 
     def forget(self, rule: Rule, keys: Sequence[str]) -> int:
         """Have no snapshot lead to these parts; return how many snapshots went."""

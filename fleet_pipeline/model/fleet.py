@@ -460,6 +460,12 @@ class Fleet(Names):
         "Days for which a table's former snapshots are kept for time travel, 1 to 3650.",
         "A week of hours is 168 snapshots and some 100 KB of metadata.",
     )
+    iceberg_reader_seconds: int = _setting(
+        60,
+        "Seconds for which an erasure and a retention wait, once a table has none of the files that are to go, for "
+        "queries that began before, 0 to 3600. On this machine none.",
+        "A query that still reads a file fails as it goes. Most end within a minute.",
+    )
     raw_retention_days: int = _setting(
         0,
         "Days after which raw objects go, every version: each hour once all of it is proved to be rows. 0: never.",
@@ -672,6 +678,7 @@ class Fleet(Names):
         )
         _matches("iceberg_warehouse", self.iceberg_warehouse, r"[!-~]{0,500}", "write it without blanks")
         _within("iceberg_snapshot_days", self.iceberg_snapshot_days, 1, 3650)
+        _within("iceberg_reader_seconds", self.iceberg_reader_seconds, 0, 3600)
         form, why = {
             "sql": (
                 r"[a-z0-9_+]+://[!-~]*",
@@ -905,6 +912,11 @@ class Fleet(Names):
     def iceberg_prefix(self) -> str:
         """Where Iceberg's metadata lies in the lake's bucket: below a name that readers of the parts pass over."""
         return f"{self.parquet_prefix}/_iceberg/"
+
+    @property
+    def reader_seconds(self) -> int:
+        """Seconds that whoever began to read a table is left before its former files go. On this machine none."""
+        return 0 if self.profile == "local" else self.iceberg_reader_seconds
 
     @property
     def shows_previews(self) -> bool:

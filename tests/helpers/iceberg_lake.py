@@ -2,16 +2,19 @@
 
 import json
 from datetime import timedelta
+from typing import ClassVar
 from uuid import uuid4
 
 from dict_store import DictStore
+from pyiceberg.catalog.sql import SqlCatalog
 
 from fleet_pipeline.account import Account
 from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.cloud.blueprint import blueprint
 from fleet_pipeline.cloud.reconcile import reconcile
+from fleet_pipeline.lake.iceberg.files import StoreFiles
 from fleet_pipeline.lake.iceberg.sync import sync
-from fleet_pipeline.lake.iceberg.tables import Tables
+from fleet_pipeline.lake.iceberg.tables import NAME, Tables
 from fleet_pipeline.lake.operations.compact_hour import compact_hour
 from fleet_pipeline.lake.operations.rewrite import rewrite_hour
 from fleet_pipeline.lake.rows import row_schema
@@ -19,6 +22,29 @@ from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.rule import RawName
 
 HOURS = [Hour.parse("2026-11-23-09:00"), Hour.parse("2026-11-23-10:00")]
+
+
+class NotedFiles(StoreFiles):
+    """The lake's files, with what of Iceberg's metadata was opened."""
+
+    opened: ClassVar[list[str]] = []
+
+    def new_input(self, location):
+        self.opened.append(location.rpartition("/")[2])
+        return super().new_input(location)
+
+    @classmethod
+    def manifests(cls):
+        """Return how many manifests were opened since this was asked last."""
+        found = sum("-m" in name for name in cls.opened)
+        cls.opened.clear()
+        return found
+
+
+def noted(of):
+    """Return the same tables, of which it is noted what is opened."""
+    properties = {**of.catalog.properties, "py-io-impl": f"{NotedFiles.__module__}.{NotedFiles.__qualname__}"}
+    return Tables(of.fleet, of.aws, SqlCatalog(NAME, **properties), of.store)
 
 
 class Filled:

@@ -5,19 +5,22 @@ import sys
 import zipfile
 from collections import Counter
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from iceberg_deaths import Killed, Life, dying
-from iceberg_lake import HOURS, Filled
+from iceberg_lake import HOURS, Filled, NotedFiles, noted
 from test_older_tables import ARCHIVE
 
 from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.lake.field_ids import A_GENERATION
 from fleet_pipeline.lake.iceberg.check import compare
 from fleet_pipeline.lake.iceberg.data_files import entries
+from fleet_pipeline.lake.iceberg.maintenance import maintain
 from fleet_pipeline.lake.iceberg.sync import replace_hour, sync
 from fleet_pipeline.lake.iceberg.tables import Tables
 from fleet_pipeline.model.errors import CatalogRefused, CatalogUnavailable, NotOurTable, PartDamaged
+from fleet_pipeline.model.hour import Hour
 
 
 @pytest.fixture
@@ -155,6 +158,37 @@ def test_the_files_of_an_hour_are_replaced_in_one_snapshot_and_no_others(filled)
     table = filled.tables.find(filled.rule)
     assert len(table.snapshots()) == 2
     assert sorted(file.record_count for file in entries(table, table.current_snapshot())) == [3, 3, 4]
+
+
+MONTHS = [Hour.parse(f"2026-{month:02d}-23-09:00") for month in range(6, 11)]
+
+
+def test_of_a_table_that_has_what_the_lake_has_no_manifest_is_read_and_else_those_of_the_months_that_differ(filled):
+    tables, rule = noted(filled.tables), filled.rule
+    for hour in MONTHS:
+        filled.add(hour, *speeds(3))
+        filled.sync()
+    maintain(filled.tables, rule, datetime.now(UTC))  # which makes one manifest of five
+    for hour in (MONTHS[0].next, MONTHS[4].next):
+        filled.add(hour, *speeds(3))
+        filled.sync()
+    NotedFiles.manifests()
+    assert (sync(tables, rule).added, NotedFiles.manifests()) == (0, 0)
+    filled.add(MONTHS[0], *speeds(2))  # late
+    assert (sync(tables, rule).added, NotedFiles.manifests()) == (1, 2)  # that of all months and that of June
+    replace_hour(filled.tables, rule, MONTHS[1], [])
+    assert (sync(tables, rule).added, NotedFiles.manifests()) == (1, 1)  # what is in the lake comes back
+    assert filled.rows().num_rows == 23
+    assert compare(filled.tables, rule).same
+
+
+def test_what_others_did_to_a_table_is_seen_although_the_lake_is_as_it_was(filled):
+    for hour in MONTHS[:3]:
+        filled.add(hour, *speeds(3))
+    filled.sync()
+    filled.tables.find(filled.rule).delete("_ts < '2026-07-01T00:00:00+00:00'")
+    assert filled.rows().num_rows == 6
+    assert (filled.sync().added, filled.rows().num_rows) == (1, 9)
 
 
 def test_a_file_of_another_size_takes_the_place_of_the_one_before(filled):

@@ -1,6 +1,7 @@
 """Every reader agrees: the questions of docs/query.md have one answer through Iceberg and by the files, whoever asks."""
 
 import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -29,7 +30,10 @@ from fleet_pipeline.lake.iceberg.maintenance import maintain
 from fleet_pipeline.lake.iceberg.scans import scans
 from fleet_pipeline.lake.iceberg.sync import sync
 from fleet_pipeline.lake.iceberg.tables import NAME, Tables
+from fleet_pipeline.lake.privacy.erase import erase
+from fleet_pipeline.lake.privacy.places import Places
 from fleet_pipeline.model.errors import CatalogRefused, NotOurTable
+from fleet_pipeline.places import Snapshots
 
 PATHS = "strftime(_ts, '%Y-%m-%d') AS date, CAST(hour(_ts) AS INTEGER) AS hour"
 """What the lake's paths say, by the instant of receipt."""
@@ -156,6 +160,41 @@ def test_readers_see_whole_commits_only_while_files_come_and_are_written_anew_an
     over.set()
     reader.join()
     assert (alive, wrong) == (True, [])
+
+
+def test_before_and_after_every_writing_call_of_an_erasure_and_a_rewrite_others_rows_are_read_once(make_fleet):
+    filled = Filled(make_fleet())
+    for hour in (*HOURS, *HOURS):
+        filled.add(hour, *({"serial": f"29746800000{number % 3}", "n": number} for number in range(9)))
+    filled.sync()
+    store, database = filled.tables.store, query.connect(filled.aws, filled.fleet, scans={})
+    catalog, seen = filled.tables.catalog, set()
+
+    def look():
+        table = filled.tables.find(filled.rule)
+        scan = database.execute(f"SELECT serial FROM iceberg_scan('{table.metadata_location}')")
+        said = (scan.to_arrow_table(), table.scan(selected_fields=("serial",)).to_arrow())
+        counts = [Counter(each["serial"].to_pylist()) for each in said]
+        assert counts[0] == counts[1]
+        assert [counts[0][f"29746800000{number}"] for number in (0, 2)] == [12, 12]
+        seen.add(counts[0]["297468000001"])
+
+    def looked_at(call):
+        def done(*arguments):
+            look()
+            found = call(*arguments)
+            look()
+            return found
+
+        return done
+
+    store.put_new, store.delete = looked_at(store.put_new), looked_at(store.delete)
+    catalog.commit_table = looked_at(catalog.commit_table)
+    places = Places(filled.fleet, filled.raw, store, filled.lake, Snapshots(filled.tables))
+    assert erase(places, "297468000001", datetime.now(UTC), by="test").clean
+    filled.generation()
+    filled.sync()
+    assert seen == {12, 6, 0}  # an hour after the other
 
 
 @pytest.fixture

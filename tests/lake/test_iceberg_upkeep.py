@@ -12,12 +12,14 @@ from fleet_pipeline.lake.iceberg.check import compare
 from fleet_pipeline.lake.iceberg.data_files import entries
 from fleet_pipeline.lake.iceberg.files import place
 from fleet_pipeline.lake.iceberg.maintenance import maintain
-from fleet_pipeline.lake.iceberg.removal import forget
-from fleet_pipeline.lake.iceberg.sync import replace_hour
+from fleet_pipeline.lake.iceberg.removal import check, forget
+from fleet_pipeline.lake.iceberg.sync import replace_hour, sync
+from fleet_pipeline.lake.iceberg.tables import Tables
+from fleet_pipeline.lake.privacy.erase import erase
 from fleet_pipeline.lake.privacy.places import Places
 from fleet_pipeline.lake.privacy.retention import age_out
 from fleet_pipeline.model.errors import CatalogRefused, StillInTable
-from fleet_pipeline.places import history
+from fleet_pipeline.places import Snapshots, history
 
 NOW = datetime.now(UTC)
 MUCH_LATER = NOW + timedelta(days=30)
@@ -129,6 +131,73 @@ def test_a_part_that_is_to_be_forgotten_is_in_no_snapshot_and_in_no_bucket_after
     again = forget(filled.tables, filled.rule, [gone.key])
     assert (again.snapshots, again.metadata, again.files) == ((), 0, 0)
     assert compare(filled.tables, filled.rule).same
+
+
+class Stale(Tables):
+    """Tables of which one is seen first as it was a while ago."""
+
+    def find(self, rule):
+        return self.__dict__.pop("was", None) or super().find(rule)
+
+    @classmethod
+    def of_a_while_ago(cls, tables, was):
+        found = cls(tables.fleet, tables.aws, tables.catalog, tables.store)
+        found.__dict__["was"] = was
+        return found
+
+
+def test_whoever_finds_metadata_gone_that_another_has_just_forgotten_looks_again(filled):
+    grown(filled, 3)
+    [first, *_] = filled.lake.parts(filled.rule, HOURS[0])
+    was = filled.tables.find(filled.rule)
+    filled.generation()
+    filled.sync()
+    week = timedelta(days=filled.fleet.iceberg_snapshot_days)
+    maintain(filled.tables, filled.rule, datetime.now(UTC) + 2 * week, unfinished=week)
+    with pytest.raises(FileNotFoundError):
+        next(entries(was, was.snapshots()[0]))
+    for work in (
+        lambda tables: check(tables, filled.rule),
+        lambda tables: forget(tables, filled.rule, [first.key]),
+        lambda tables: maintain(tables, filled.rule, datetime.now(UTC)),
+        lambda tables: sync(tables, filled.rule),
+    ):
+        work(Stale.of_a_while_ago(filled.tables, was))
+    assert compare(filled.tables, filled.rule).same
+
+
+def test_a_table_that_leads_to_metadata_that_is_gone_is_refused_in_a_sentence(filled):
+    grown(filled, 1)
+    _, key = place(filled.tables.find(filled.rule).current_snapshot().manifest_list)
+    filled.tables.store.delete([version for page in filled.tables.store.versions(key) for version in page])
+    for work in (check, sync, compare):
+        with pytest.raises(CatalogRefused, match="which is gone: drop the table, and sync makes it anew"):
+            work(filled.tables, filled.rule)
+
+
+def test_an_erasure_and_a_retention_wait_for_queries_that_began_before(filled):
+    fleet = replace(filled.fleet, raw_retention_days=1, lake_retention_days=1)
+    for hour in HOURS:
+        filled.add(hour, *({"serial": f"29746800000{number % 3}"} for number in range(9)))
+    filled.sync()
+    raw, seen = filled.raw, []
+
+    def begun():
+        """A query that knows its files and has not read them."""
+        scan = filled.tables.find(filled.rule).scan()
+        scan.plan_files()
+        rows = filled.rows().num_rows
+
+        def wait(seconds):
+            seen.append((seconds, scan.to_arrow().num_rows - rows, filled.rows().num_rows))
+
+        return Places(fleet, raw, filled.tables.store, filled.lake, Snapshots(filled.tables, 7, wait))
+
+    erase(begun(), "297468000001", NOW, by="test")
+    age_out(begun(), HOURS[0].end + timedelta(days=1))
+    assert seen == [(7, 0, 12), (7, 0, 6)]
+    erase(begun(), "297468000001", NOW, by="test")
+    assert len(seen) == 2  # nothing goes, so nobody is waited for
 
 
 def test_no_value_of_a_message_stands_in_a_manifest(filled):

@@ -112,6 +112,19 @@ def others(rows):
     return Counter({row: count for row, count in rows.items() if f"x{A}x" not in row})
 
 
+def test_without_iceberg_tables_the_old_parts_of_an_hour_go_before_the_next_hour_is_written_anew(fleets):
+    both, put_new = [], fleets.store.put_new
+
+    def noted(key, body):
+        written = put_new(key, body)
+        both.append(sum(bool(fleets.lake.replaced(RULE, hour)) for hour in (TEN, ELEVEN)))
+        return written
+
+    fleets.store.put_new = noted
+    fleets.erase()
+    assert max(both) == 1
+
+
 def test_nothing_of_the_vehicle_is_left_and_every_row_of_others_is_as_it_was(fleets):
     before = fleets.rows()
     assert len(fleets.holding(A)) > 20

@@ -111,6 +111,7 @@ BAD_VARIABLES = [
     ("FLEET_ICEBERG_WAREHOUSE", "my warehouse", "without blanks"),
     ("FLEET_ICEBERG_NAMESPACE", "Fleet-Lake", "a-z, 0-9 and _"),
     ("FLEET_ICEBERG_SNAPSHOT_DAYS", "0", "from 1 to 3650"),
+    ("FLEET_ICEBERG_READER_SECONDS", "3601", "from 0 to 3600"),
     ("FLEET_RAW_RETENTION_DAYS", "-1", "from 0 to 36500"),
     ("FLEET_LAKE_RETENTION_DAYS", "30", "set FLEET_RAW_RETENTION_DAYS to 1 to 30"),
     ("FLEET_DERIVED_RETENTION_DAYS", "30", "set FLEET_LAKE_RETENTION_DAYS to 1 to 30"),

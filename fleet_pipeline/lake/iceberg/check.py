@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from fleet_pipeline.lake.iceberg.columns import wanted_schema
 from fleet_pipeline.lake.iceberg.data_files import entries, has_deletions
-from fleet_pipeline.lake.iceberg.sync import Synced, shown
+from fleet_pipeline.lake.iceberg.sync import Synced, check_left_behind, shown
 from fleet_pipeline.lake.iceberg.tables import Tables
 from fleet_pipeline.lake.reading import opened
 from fleet_pipeline.model.errors import CatalogRefused
@@ -44,9 +44,13 @@ def compare(tables: Tables, rule: Rule, count_rows_of: int | None = None) -> Com
             tables.fleet.iceberg_catalog,
             f"there is no table {'.'.join(tables.identifier(rule))} yet: `fleet iceberg sync` makes it",
         )
-    with tables.asking():
-        has = {file.file_path: file for file in entries(table, table.current_snapshot())}
-        hidden = has_deletions(table, table.current_snapshot())
+    try:
+        with tables.asking():
+            has = {file.file_path: file for file in entries(table, table.current_snapshot())}
+            hidden = has_deletions(table, table.current_snapshot())
+    except FileNotFoundError as error:
+        check_left_behind(tables, rule, table, error)
+        return compare(tables, rule, count_rows_of)
     lake = tables.lake()
     parts = {
         f"s3://{tables.fleet.lake_bucket}/{part.key}": part

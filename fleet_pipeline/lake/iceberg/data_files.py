@@ -1,16 +1,16 @@
 """A part of the lake as an entry of an Iceberg table, and the entries that a table has."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow.parquet as pq
-from pyiceberg.conversions import to_bytes
-from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestContent
+from pyiceberg.conversions import from_bytes, to_bytes
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestContent, ManifestFile
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.typedef import Record
-from pyiceberg.types import TimestamptzType
+from pyiceberg.types import IntegerType, TimestamptzType
 
 from fleet_pipeline.aws.store import Store
 from fleet_pipeline.lake.iceberg.columns import TS
@@ -26,6 +26,16 @@ _TS_COLUMN = HEAD.get_field_index("_ts")
 def partition(hour: Hour) -> int:
     """Return the partition of an hour: its number since 1970."""
     return (hour.start - _EPOCH) // timedelta(hours=1)
+
+
+def hour_of(partition: int) -> Hour:
+    """Return the hour of a partition."""
+    return Hour.of(_EPOCH + timedelta(hours=partition))
+
+
+def month(hour: Hour) -> str:
+    """Return the month of an hour, as 2026-11."""
+    return f"{hour.start:%Y-%m}"
 
 
 def entry(store: Store, address: str, part: LakePart, hour: Hour) -> DataFile:
@@ -55,13 +65,26 @@ def entry(store: Store, address: str, part: LakePart, hour: Hour) -> DataFile:
     )
 
 
-def entries(table: Table, snapshot: Snapshot | None) -> Iterator[DataFile]:
-    """Yield the files that a snapshot has. Who deletes rows of it by files of deletions is not this package: those are
-    passed over.
+def entries(table: Table, snapshot: Snapshot | None, months: Collection[str] | None = None) -> Iterator[DataFile]:
+    """Yield the files that a snapshot has, or those of some months. Who deletes rows of it by files of deletions is
+    not this package: those are passed over.
     """
     for manifest in snapshot.manifests(table.io) if snapshot else ():
-        if manifest.content == ManifestContent.DATA:
-            yield from (each.data_file for each in manifest.fetch_manifest_entry(table.io))
+        has_files = manifest.has_added_files() or manifest.has_existing_files()
+        if manifest.content == ManifestContent.DATA and has_files and (months is None or _may_have(manifest, months)):
+            found = (each.data_file for each in manifest.fetch_manifest_entry(table.io))
+            yield from (file for file in found if months is None or month(hour_of(file.partition[0])) in months)
+
+
+def _may_have(manifest: ManifestFile, months: Collection[str]) -> bool:
+    """Whether a manifest may have files of some months: it says its first partition and its last."""
+    for said in manifest.partitions or ():
+        if said.lower_bound is not None and said.upper_bound is not None:
+            first, last = (
+                month(hour_of(int(from_bytes(IntegerType(), bound)))) for bound in (said.lower_bound, said.upper_bound)
+            )
+            return any(first <= each <= last for each in months)
+    return True
 
 
 def has_deletions(table: Table, snapshot: Snapshot | None) -> bool:

@@ -13,8 +13,9 @@ from pyiceberg.typedef import EMPTY_DICT, Properties
 
 from fleet_pipeline.aws.clients import Aws
 from fleet_pipeline.aws.store import S3Store
+from fleet_pipeline.aws.store.transfers import GONE
 from fleet_pipeline.lake.reading import Remote
-from fleet_pipeline.model.errors import AwsUnavailable
+from fleet_pipeline.model.errors import AwsRefused, AwsUnavailable
 
 _NAMES = ("region", "account", "endpoint", "secret")
 
@@ -111,7 +112,15 @@ class _Object:
 
 class _Input(_Object, InputFile):
     def open(self, seekable: bool = True) -> Any:  # noqa: FBT001, FBT002, ARG002 (PyIceberg's)
-        return Remote(lambda start, stop: self._files.store(self._bucket).read(self._key, start, stop), len(self))
+        return Remote(self._read, len(self))
+
+    def _read(self, start: int, stop: int) -> bytes:
+        try:
+            return self._files.store(self._bucket).read(self._key, start, stop)
+        except AwsRefused as error:
+            if error.code in GONE:  # since its size was asked for
+                raise FileNotFoundError(self._location) from error
+            raise
 
 
 class _Output(_Object, OutputFile):

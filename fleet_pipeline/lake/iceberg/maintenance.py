@@ -14,7 +14,7 @@ from pyiceberg.utils.bin_packing import ListPacker
 
 from fleet_pipeline.aws.store import ObjectVersion
 from fleet_pipeline.lake.iceberg.files import place
-from fleet_pipeline.lake.iceberg.sync import GENERATION, changed, expire, generation_of
+from fleet_pipeline.lake.iceberg.sync import changed, expire, said_by
 from fleet_pipeline.lake.iceberg.tables import MANIFEST_BYTES, Tables
 from fleet_pipeline.model.rule import Rule
 
@@ -51,29 +51,31 @@ def maintain(tables: Tables, rule: Rule, now: datetime, unfinished: timedelta = 
     if before is None:
         return None
     tables.check_place(*place(_metadata_of(before)))
-    with tables.asking():
-        manifests = len(_manifests(before, before.current_snapshot()))
-        snapshots = len(before.snapshots())
+    manifests, snapshots = changed(
+        tables, rule, lambda table: (len(_manifests(table, table.current_snapshot())), len(table.snapshots()))
+    )
     changed(tables, rule, _merged)
     changed(
         tables, rule, partial(_expired, tables=tables, until=now - timedelta(days=tables.fleet.iceberg_snapshot_days))
     )
-    table = tables.made(rule)
-    with tables.asking():
-        left, gone = _sorted(_objects(tables, table), referred(table, table.snapshots()), now - unfinished)
-        tables.store.delete(gone)
-        merged = len(_manifests(table, table.current_snapshot()))
+    swept = changed(tables, rule, partial(_swept, tables=tables, before=now - unfinished))
     return Maintained(
-        ".".join(tables.identifier(rule)),
-        manifests,
-        merged,
-        snapshots,
-        len(table.snapshots()),
-        len(gone),
-        sum(version.size for version in gone),
-        len(left),
-        sum(version.size for version in left),
+        name=".".join(tables.identifier(rule)), manifests_before=manifests, snapshots_before=snapshots, **swept
     )
+
+
+def _swept(table: Table, tables: Tables, before: datetime) -> dict[str, int]:
+    """Remove the metadata that nothing refers to and that is older than an instant; return what is said of it."""
+    left, gone = _sorted(_objects(tables, table), referred(table, table.snapshots()), before)
+    tables.store.delete(gone)
+    return {
+        "manifests": len(_manifests(table, table.current_snapshot())),
+        "snapshots": len(table.snapshots()),
+        "removed": len(gone),
+        "removed_bytes": sum(version.size for version in gone),
+        "objects": len(left),
+        "bytes": sum(version.size for version in left),
+    }
 
 
 def referred(table: Table, snapshots: Iterable[Snapshot]) -> set[str]:
@@ -96,7 +98,7 @@ def _merged(table: Table) -> None:
     if not snapshot or all(len(each) == 1 for each in bins):
         return
     with table.transaction() as change:
-        producer = change.update_snapshot({GENERATION: str(generation_of(snapshot))}).merge_append()
+        producer = change.update_snapshot(said_by(snapshot)).merge_append()
         producer._min_count_to_merge = 2  # noqa: SLF001 (the table's own is for commits that add files)
         producer.commit()
 

@@ -9,7 +9,7 @@ from pyiceberg.table.snapshots import Snapshot
 from fleet_pipeline.lake.iceberg.data_files import entries
 from fleet_pipeline.lake.iceberg.files import place
 from fleet_pipeline.lake.iceberg.maintenance import referred
-from fleet_pipeline.lake.iceberg.sync import changed, expire
+from fleet_pipeline.lake.iceberg.sync import changed, check_left_behind, expire
 from fleet_pipeline.lake.iceberg.tables import Tables
 from fleet_pipeline.model.errors import CatalogRefused, StillInTable
 from fleet_pipeline.model.plain import plain
@@ -33,9 +33,19 @@ def check(tables: Tables, rule: Rule) -> None:
 
     For whoever is about to delete what a table leads to. Raises NotOurTable, CatalogRefused, CatalogUnavailable.
     """
-    table = tables.find(rule)
-    if table is None:
+    while (table := tables.find(rule)) is not None:
+        try:
+            addresses = _read(tables, table)
+        except FileNotFoundError as error:
+            check_left_behind(tables, rule, table, error)
+            continue
+        for address in sorted(addresses):
+            tables.check_place(*place(address))
         return
+
+
+def _read(tables: Tables, table: Table) -> set[str]:
+    """Return the addresses of what all snapshots say of their files, once all of it was read."""
     with tables.asking():
         try:
             addresses = {snapshot.manifest_list for snapshot in table.snapshots()}
@@ -44,12 +54,11 @@ def check(tables: Tables, rule: Rule) -> None:
             }
             for manifest in manifests.values():
                 manifest.fetch_manifest_entry(table.io)
-        except (EOFError, FileNotFoundError, ValueError) as error:
+        except (EOFError, ValueError) as error:
             said = f"({type(error).__name__}: {plain(error, 200)})"
             why = f"what {'.'.join(table.name())} says of its files cannot be read {said}"
             raise CatalogRefused(tables.fleet.iceberg_catalog, why) from error
-    for address in sorted({*addresses, *manifests}):
-        tables.check_place(*place(address))
+        return {*addresses, *manifests}
 
 
 def forget(tables: Tables, rule: Rule, keys: Collection[str]) -> Forgotten:

@@ -5,11 +5,13 @@ that it has and the lake has not is one that the lake has no longer, and never o
 race looks at both again.
 """
 
+import json
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from hashlib import blake2b
 from typing import TypeVar
 
 from pyiceberg.exceptions import CommitFailedException, ValidationException
@@ -19,8 +21,8 @@ from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.table.update import AssertCurrentSchemaId
 
 from fleet_pipeline.lake.iceberg.columns import described, updates, wanted_schema
-from fleet_pipeline.lake.iceberg.data_files import entries, entry, partition
-from fleet_pipeline.lake.iceberg.tables import Tables
+from fleet_pipeline.lake.iceberg.data_files import entries, entry, hour_of, month, partition
+from fleet_pipeline.lake.iceberg.tables import Tables, leads_nowhere
 from fleet_pipeline.lake.layout import Lake, LakePart
 from fleet_pipeline.model.errors import CatalogRefused, CatalogUnavailable, PartDamaged
 from fleet_pipeline.model.hour import Hour
@@ -38,6 +40,11 @@ LONGEST_PAUSE_S = 3.0
 
 GENERATION = "fleet-pipeline.generation"
 """Of a snapshot: which generation of the lake it is of."""
+
+MONTHS = "fleet-pipeline.months"
+"""Of a snapshot: the months of which it has every part and no other, each with a digest of their names and sizes. What
+it says of a month's files is read again only where the lake has others.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,18 +99,30 @@ def replace_hour(
 
 def changed(tables: Tables, rule: Rule, change: Callable[[Table], T], sleep: Callable[[float], None] = time.sleep) -> T:
     """Return what a change of a table returns, once it was not beside another: whoever loses looks again at a table
-    that is there, or is made.
+    that is there, or is made. So does whoever finds metadata gone that another has just forgotten. Raises
+    CatalogRefused where the table still leads to it.
     """
     for attempt in range(ATTEMPTS):
         table = tables.made(rule)
         try:
             with tables.asking():
                 return change(table)
+        except FileNotFoundError as error:
+            check_left_behind(tables, rule, table, error)
         except (CommitFailedException, ValidationException):
             sleep(random.uniform(0, 2) * min(LONGEST_PAUSE_S, PAUSE_S * 2**attempt))  # noqa: S311 (jitter)
     raise CatalogUnavailable(
         tables.fleet.iceberg_catalog, f"others changed {'.'.join(tables.identifier(rule))} {ATTEMPTS} times meanwhile"
     )
+
+
+def check_left_behind(tables: Tables, rule: Rule, seen: Table, error: Exception) -> None:
+    """Return where a table is another than the one that was seen, so that what it led to may be gone. Raises
+    CatalogRefused where it leads there still.
+    """
+    now = tables.find(rule)
+    if now is not None and now.metadata_location == seen.metadata_location:
+        raise CatalogRefused(tables.fleet.iceberg_catalog, leads_nowhere(seen.name(), error)) from error
 
 
 def expire(tables: Tables, table: Table, snapshots: Sequence[int]) -> None:
@@ -120,23 +139,32 @@ def expire(tables: Tables, table: Table, snapshots: Sequence[int]) -> None:
 
 
 def _brought(tables: Tables, rule: Rule, table: Table) -> tuple[Synced, list[PartDamaged]]:
-    has = {file.file_path: file for file in entries(table, table.current_snapshot())}
-    lake = tables.lake()
-    parts = {key: (part, hour) for hour, found in lake.all_parts(rule).items() for part in found for key in [part.key]}
-    difference = _difference(tables, has, parts)
-    _commit(table, lake, rule, difference)
+    before, lake = table.current_snapshot(), tables.lake()
+    parts = {part.key: (part, hour) for hour, found in lake.all_parts(rule).items() for part in found}
+    now, known = months_of(parts), recorded(before)
+    other = {month for month in now.keys() | known.keys() if now.get(month) != known.get(month)}
+    # Who has not recorded its months may have files of any.
+    asked = other if known else None
+    has = {file.file_path: file for file in entries(table, before, asked)}
+    wanted = {key: found for key, found in parts.items() if month(found[1]) in other}
+    difference = _difference(tables, has, wanted)
+    held_up = {month(hour_of(number)) for number in difference.damaged}
+    said = {name: digest for name, digest in now.items() if name not in held_up}
+    _commit(table, lake, rule, difference, said)
     return _synced(tables, rule, table, lake, difference), [*difference.damaged.values()]
 
 
 def _hour_replaced(
     tables: Tables, rule: Rule, table: Table, hour: Hour, wanted: Mapping[str, tuple[LakePart, Hour]]
 ) -> int:
-    number = partition(hour)
-    has = {file.file_path: file for file in entries(table, table.current_snapshot()) if file.partition[0] == number}
+    number, before = partition(hour), table.current_snapshot()
+    found = entries(table, before, {month(hour)})
+    has = {file.file_path: file for file in found if file.partition[0] == number}
     difference = _difference(tables, has, wanted)
     for damaged in difference.damaged.values():
         raise damaged
-    _commit(table, tables.lake(), rule, difference)
+    said = {name: digest for name, digest in recorded(before).items() if name != month(hour)}
+    _commit(table, tables.lake(), rule, difference, said)
     snapshot = table.current_snapshot()
     return snapshot.snapshot_id if snapshot else 0
 
@@ -171,8 +199,10 @@ def _difference(tables: Tables, has: Mapping[str, DataFile], parts: Mapping[str,
     )
 
 
-def _commit(table: Table, lake: Lake, rule: Rule, difference: _Difference) -> None:
-    """Have the table's columns be the contract's, and its files differ so: both at once, or neither."""
+def _commit(table: Table, lake: Lake, rule: Rule, difference: _Difference, months: Mapping[str, str]) -> None:
+    """Have the table's columns be the contract's, and its files differ so: both at once, or neither. The snapshot
+    records the months of which it has what was seen of them.
+    """
     schema = wanted_schema(lake.contract(rule), lake.generation)
     with table.transaction() as change:
         if made := updates(table, schema):
@@ -180,7 +210,7 @@ def _commit(table: Table, lake: Lake, rule: Rule, difference: _Difference) -> No
             # PyIceberg's own ways to change columns give them numbers of its choice.
             change._apply(made, (seen,))  # noqa: SLF001
         if difference.added or difference.removed:
-            _snapshot(change, difference, {GENERATION: str(lake.generation)})
+            _snapshot(change, difference, {GENERATION: str(lake.generation), MONTHS: json.dumps(months)})
 
 
 def _snapshot(change: Transaction, difference: _Difference, said: dict[str, str]) -> None:
@@ -243,6 +273,26 @@ def _made(snapshot: Snapshot) -> Made:
 def _totals(snapshot: Snapshot | None) -> dict[str, int]:
     said = snapshot.summary.additional_properties if snapshot and snapshot.summary else {}
     return {name: int(said.get(name, 0)) for name in ("total-data-files", "total-records", "total-files-size")}
+
+
+def months_of(parts: Mapping[str, tuple[LakePart, Hour]]) -> dict[str, str]:
+    """Return what the lake has of each month: a digest of its parts' names and sizes."""
+    found: dict[str, list[str]] = {}
+    for key, (part, hour) in parts.items():
+        found.setdefault(month(hour), []).append(f"{key} {part.size}")
+    return {name: blake2b("\n".join(sorted(said)).encode(), digest_size=8).hexdigest() for name, said in found.items()}
+
+
+def recorded(snapshot: Snapshot | None) -> dict[str, str]:
+    """Return the months that a snapshot of ours says to be whole; none where somebody else made it."""
+    said = snapshot.summary.get(MONTHS, "") if snapshot and snapshot.summary else ""
+    found: dict[str, str] = json.loads(said or "{}")
+    return found
+
+
+def said_by(snapshot: Snapshot) -> dict[str, str]:
+    """Return what a snapshot says of itself in our words, for one of the same files."""
+    return {GENERATION: str(generation_of(snapshot)), MONTHS: json.dumps(recorded(snapshot))}
 
 
 def generation_of(snapshot: Snapshot | None) -> int:

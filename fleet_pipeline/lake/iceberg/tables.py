@@ -41,7 +41,7 @@ KEPT_METADATA = 20
 MERGED = 24
 """Manifests from which they are merged as files are added: a day of hours, each of which adds one."""
 
-MANIFEST_BYTES = 1024 * 1024
+MANIFEST_BYTES = 256 * 1024
 """Bytes of a merged manifest. Smaller ones are more to open, larger ones more to read for a day of a year."""
 
 _FIXED = {
@@ -109,8 +109,7 @@ class Tables:
             except exceptions.NoSuchTableError:
                 return None
             except FileNotFoundError as error:
-                why = f"{'.'.join(name)} leads to {error}, which is gone: drop the table, and sync makes it anew"
-                raise CatalogRefused(self.fleet.iceberg_catalog, why) from error
+                raise CatalogRefused(self.fleet.iceberg_catalog, leads_nowhere(name, error)) from error
             except (exceptions.NoSuchPropertyException, ValueError) as error:  # of Glue's table of something else
                 raise NotOurTable(".".join(name), f"it is no Iceberg table ({plain(error, 200)})") from error
         if (owner := found.properties.get(OWNER)) != self._owner(rule):
@@ -191,6 +190,11 @@ def asking(kind: str, uri: str) -> Iterator[None]:
         raise CatalogUnavailable(kind, _said(error, uri)) from error
     except _REFUSED as error:
         raise CatalogRefused(kind, _said(error, uri)) from error
+
+
+def leads_nowhere(name: tuple[str, ...], error: Exception) -> str:
+    """Return what is wrong with a table of which metadata are gone, and what to do."""
+    return f"{'.'.join(name)} leads to {error}, which is gone: drop the table, and sync makes it anew"
 
 
 def _said(error: Exception, uri: str) -> str:

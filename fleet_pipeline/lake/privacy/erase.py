@@ -73,8 +73,8 @@ def erase(  # noqa: PLR0913 (all that it works on comes in by the front door)
     """Return once nothing of a vehicle is left that was received before an instant, with a certificate in the lake.
 
     `by` is who did it. Other vehicles' rows are as they were. A second run finds nothing and writes another
-    certificate. Killed, the next run goes on. Readers of plain Parquet may, while an hour is switched, see its other
-    rows twice; readers of the Iceberg tables do not.
+    certificate. Killed, the next run goes on. Readers of plain Parquet may, until the old parts are gone, see an hour's
+    other rows twice; readers of the Iceberg tables do not.
     """
     whom, begun = Whom(Naming.of(places.fleet), name, _millis(before)), datetime.now(UTC)
     asked = places.requests
@@ -84,10 +84,13 @@ def erase(  # noqa: PLR0913 (all that it works on comes in by the front door)
     for _ in range(ROUNDS):
         work = _work(places, hours)
         doubtful = frozenset(searched.theirs)
+        kept = {rule.key for rule in places.fleet.rules if places.history.keeps(rule)}
         for number, (rule, hour) in enumerate(work):
             on_progress("hours erased", number, len(work))
             _erase_hour(places, (rule, hour), whom, journal, doubtful)
-        _forget_parts(places, hours, journal)
+            if rule.key not in kept:  # at once: whoever reads the folders sees others' rows twice until then
+                _forget_parts(places, [rule], [hour], journal)
+        _forget_parts(places, places.fleet.rules, hours, journal)
         _erase_reports(places, whom, journal)
         _erase_derived(places, hours, whom, journal)
         searched = search(places, hours, whom, on_progress)
@@ -326,20 +329,28 @@ def _moved(places: Places, rule: Rule, found: _Found) -> dict[Identity, Moved]:
     return moved
 
 
-def _forget_parts(places: Places, hours: Sequence[Hour], journal: Journal) -> None:
+def _forget_parts(places: Places, rules: Sequence[Rule], hours: Sequence[Hour], journal: Journal) -> None:
     """Remove the parts that were replaced, once no table leads to them."""
-    for rule in places.fleet.rules:
-        gone: list[ObjectVersion] = []
-        for hour in hours:
-            replaced = [each for lake in places.lake.generations() for each in lake.replaced(rule, hour)]
-            if replaced:
-                places.history.replaced(rule, hour, places.lake.parts(rule, hour))
-            gone += replaced
+    going = {rule: _replaced(places, rule, hours) for rule in rules}
+    if any(going.values()):
+        places.history.let_readers_end()
+    for rule, gone in going.items():
         parts = sorted({version.key for version in gone if version.key.endswith(".parquet")})
         journal.note(parts=journal.sizes(gone))
         snapshots = places.history.forget(rule, parts) if parts else 0
         journal.note(snapshots={uuid4().hex: snapshots} if snapshots else {})
         places.store.delete(gone)
+
+
+def _replaced(places: Places, rule: Rule, hours: Sequence[Hour]) -> list[ObjectVersion]:
+    """Return the parts that were replaced, once the current snapshot has none of them."""
+    gone: list[ObjectVersion] = []
+    for hour in hours:
+        replaced = [each for lake in places.lake.generations() for each in lake.replaced(rule, hour)]
+        if replaced:
+            places.history.replaced(rule, hour, places.lake.parts(rule, hour))
+        gone += replaced
+    return gone
 
 
 def _erase_reports(places: Places, whom: Whom, journal: Journal) -> None:

@@ -25,8 +25,15 @@ class History(Protocol):
     def replaced(self, rule: Rule, hour: Hour, parts: Sequence[LakePart]) -> None:
         """Have the current snapshot hold exactly these parts of an hour."""
 
+    def keeps(self, rule: Rule) -> bool:
+        """Whether there is anything that may lead to parts of a rule."""
+        ...
+
     def synced(self, rule: Rule) -> None:
         """Have the current snapshot hold exactly the parts that the lake has."""
+
+    def let_readers_end(self) -> None:
+        """Return once whoever began to read before the last replacement has had time to end."""
 
     def forget(self, rule: Rule, keys: Sequence[str]) -> int:
         """Have no snapshot lead to these parts; return how many snapshots went."""
@@ -38,7 +45,14 @@ class NoHistory:
     def replaced(self, rule: Rule, hour: Hour, parts: Sequence[LakePart]) -> None:
         """Do nothing."""
 
+    def keeps(self, rule: Rule) -> bool:  # noqa: ARG002 (the protocol's)
+        """Say that there is none."""
+        return False
+
     def synced(self, rule: Rule) -> None:
+        """Do nothing."""
+
+    def let_readers_end(self) -> None:
         """Do nothing."""
 
     def forget(self, rule: Rule, keys: Sequence[str]) -> int:  # noqa: ARG002 (the protocol's)

@@ -191,6 +191,7 @@ class _Run:
         parts = sorted({each.key for each in found if each.key.endswith(".parquet")})
         if parts:
             self.places.history.synced(rule)
+            self.places.history.let_readers_end()
             self.gone.snapshots += self.places.history.forget(rule, parts)
         self.gone.part_bytes += sum(each.size for each in found)
         self.places.store.delete(found)
