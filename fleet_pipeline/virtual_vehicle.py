@@ -9,7 +9,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -22,9 +22,11 @@ from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.cloud.claims.certificates import read_claim
 from fleet_pipeline.cloud.documents.iam import VIRTUAL
 from fleet_pipeline.cloud.enrolment import allow_list, enrolled
+from fleet_pipeline.cloud.hook_trial import asked
 from fleet_pipeline.model.errors import ConnectionFailed, FleetError, PublishRefused, RegistrationRefused
 from fleet_pipeline.model.fleet import LONGEST_SERIAL, Fleet
 from fleet_pipeline.model.rule import RawName, Rule
+from fleet_pipeline.model.thing import SERIAL
 from fleet_pipeline.vehicle.connection import connected
 from fleet_pipeline.vehicle.identity import Identity, VehicleFolder
 from fleet_pipeline.vehicle.registration import register
@@ -42,17 +44,29 @@ SPREADING = timedelta(minutes=8)
 Source: AWS IoT Core Developer Guide, iot-policies ("between 6 and 8 minutes").
 """
 
+OWN_CHECK = "the company's check"
+"""What the hook's reason begins with where a check of the company's own (FLEET_HOOK_FILE) has refused."""
+
 MAY_NOT_ASK = ("AccessDeniedException", "ForbiddenException", "UnauthorizedException")
 """What AWS answers to rights that were printed before the virtual vehicle asked for policies."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One thing that was tried: what must be so, whether it is, and what was said."""
+    """One thing that was tried: what must be so, whether it is, and what was said.
+
+    What could not be tried is not `tried`; it is not taken for wrong.
+    """
 
     what: str
     so: bool
     said: str
+    tried: bool = True
+
+    @property
+    def outcome(self) -> str:
+        """What came of it, in words."""
+        return "not tried" if not self.tried else "as it should be" if self.so else "wrong"
 
 
 def tried(fleet: Fleet, account: Account) -> list[Trial]:
@@ -130,9 +144,16 @@ class _Trials:
             wrong = ((each.name, f"{each.form.example(0)}!"),)
             yield self._refused(
                 f"a malformed parameter {each.name} is refused",
-                partial(self._register, identity, self.serial, "malformed", wrong=wrong),
+                partial(self._register, identity, self.serial, "malformed", sent=wrong),
             )
-        registers = self._succeeds("an allowed serial registers", lambda: self._register(identity, self.serial, "own"))
+        said = self.fleet.made_up_parameters(secrets.randbelow(10**9) + 1)
+        registers = self._succeeds(
+            "an allowed serial registers",
+            lambda: self._register(identity, self.serial, "own", sent=tuple(said.items())),
+        )
+        if not registers.so and (refusal := self._own_refusal(said)):
+            yield replace(registers, so=True, tried=False, said=refusal)
+            return
         yield registers
         if registers.so:
             yield self._refused(
@@ -147,6 +168,18 @@ class _Trials:
             )
             yield self._refused("a foreign topic is refused", self._publishes_elsewhere)
             yield self._succeeds("and the vehicle can still connect", self._connects)
+
+    def _own_refusal(self, said: Mapping[str, str]) -> str:
+        """Return in words why the company's own check keeps the virtual vehicle out, if it is that which does."""
+        if not self.fleet.hook_file:
+            return ""
+        answer = asked(self.fleet, self.account.aws, {"parameters": {SERIAL: self.serial, **said}})
+        if answer.allowed or not answer.reason.startswith(OWN_CHECK):
+            return ""
+        return (
+            f"{answer.reason}. Nothing behind it was tried either. For a trial, let serials with {VIRTUAL} in there, "
+            "and say parameters that it knows as `examples` of [parameters.…]"
+        )
 
     def clean_up(self) -> None:
         """Leave nothing behind, whatever succeeded that should not have."""
@@ -163,9 +196,9 @@ class _Trials:
         folder: str,
         *,
         own_key: bool = False,
-        wrong: tuple[tuple[str, str], ...] = (),
+        sent: tuple[tuple[str, str], ...] = (),
     ) -> None:
-        said = {**self.fleet.made_up_parameters(secrets.randbelow(10**9)), **dict(wrong)}
+        said = {**self.fleet.made_up_parameters(secrets.randbelow(10**9) + 1), **dict(sent)}
         register(self.fleet, self.account.broker, claim, serial, self.home / folder, own_key=own_key, parameters=said)
 
     def _connects(self) -> None:

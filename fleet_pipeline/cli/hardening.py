@@ -41,11 +41,9 @@ def tried_by_a_virtual_vehicle(fleet: Fleet, account: Account) -> bool:
 
     trials = tried(fleet, account)
     for trial in trials:
-        console.print(
-            styled(
-                ("as it should be", "green") if trial.so else ("wrong", "red"),
-                f": {trial.what}",
-                "" if trial.so else f" ({trial.said})",
-            )
-        )
+        told = "" if trial.so and trial.tried else f" ({trial.said})"
+        console.print(styled((trial.outcome, _COLOURS[trial.outcome]), f": {trial.what}{told}"), soft_wrap=True)
     return all(trial.so for trial in trials)
+
+
+_COLOURS = {"as it should be": "green", "not tried": "yellow", "wrong": "red"}

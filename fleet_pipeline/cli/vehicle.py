@@ -1,7 +1,7 @@
 """`fleet vehicle`: vehicles with the real AWS IoT SDK."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +31,15 @@ vehicle.add_command(export)
 vehicle.add_command(erase)
 
 
+def _saying(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the option that says what vehicles send as they register."""
+    said = (
+        "What a vehicle says of itself beside its serial as it registers, as Vin=…. One that is required and not given "
+        "is made up. Several of one name: each vehicle sends the next."
+    )
+    return click.option("--parameter", "parameters", multiple=True, metavar="NAME=TEXT", help=said)(command)
+
+
 @vehicle.command("register")
 @click.option("--serial", required=True, help="Serial number, such as 297468000001.")
 @click.option(
@@ -41,24 +50,33 @@ vehicle.add_command(erase)
 @click.option(
     "--own-key", is_flag=True, help="The vehicle makes its key itself and never shows it; AWS IoT certifies it."
 )
-@click.option(
-    "--parameter",
-    "parameters",
-    multiple=True,
-    metavar="NAME=TEXT",
-    help=(
-        "What the vehicle says of itself beside its serial, as Vin=…; may be given several times. One that is required "
-        "and not given is made up."
-    ),
-)
+@_saying
 @click.pass_obj
 def register_one(fleet: Fleet, serial: str, claim: Path | None, parameters: tuple[str, ...], *, own_key: bool) -> None:
     """Register a vehicle with the claim certificate and save its own certificate."""
-    said = dict(_named(each) for each in parameters)
-    for registered in register_all(fleet, Account.of(fleet), [serial], claim, own_key=own_key, said=said):
-        console.print(
-            f"registered {registered.thing_name}, certificate {registered.certificate_id}, kept in {registered.folder}"
-        )
+    for registered in register_all(fleet, Account.of(fleet), [serial], claim, own_key=own_key, said=_said(parameters)):
+        if registered.anew:
+            console.print(
+                f"registered {registered.thing_name}, certificate {registered.certificate_id}, kept in "
+                f"{registered.folder}"
+            )
+        else:
+            console.print(_as_it_was(registered, parameters, own_key=own_key), soft_wrap=True)
+
+
+def _as_it_was(registered: "Registered", parameters: Sequence[str], *, own_key: bool) -> str:
+    """Return what is to be said of a vehicle that was registered before, and of what was asked in vain."""
+    unsent = [*parameters, *(["--own-key"] if own_key else [])]
+    vain = (
+        f". Nothing was sent, so {', '.join(unsent)} changed nothing: to register it anew, run `fleet vehicle allow "
+        f"--replace --serial {registered.serial}` and remove {registered.folder}"
+        if unsent
+        else ""
+    )
+    return (
+        f"{registered.thing_name} is registered already, certificate {registered.certificate_id}, kept in "
+        f"{registered.folder}{vain}"
+    )
 
 
 @vehicle.command()
@@ -72,17 +90,24 @@ def register_one(fleet: Fleet, serial: str, claim: Path | None, parameters: tupl
 @click.option(
     "--messages", type=click.IntRange(1), default=60, show_default=True, help="How many messages each one publishes."
 )
+@click.option(
+    "--serial", "named", multiple=True, help="Let this vehicle drive, not made-up ones; may be given several times."
+)
+@_saying
 @click.pass_obj
-def drive(fleet: Fleet, vehicles: int, messages: int) -> None:
-    """Let vehicles drive and publish telemetry to all rules by Basic Ingest."""
+def drive(fleet: Fleet, vehicles: int, messages: int, named: tuple[str, ...], parameters: tuple[str, ...]) -> None:
+    """Let vehicles drive and publish telemetry to all rules by Basic Ingest.
+
+    What a rule's WHERE leaves out is published all the same, and lies nowhere.
+    """
     from fleet_pipeline.vehicle.driving import drive as drive_vehicles
     from fleet_pipeline.vehicle.driving import made_up_serials
 
     account = Account.of(fleet)
-    serials = made_up_serials(fleet, vehicles)
-    register_all(fleet, account, serials)
+    serials = [fleet.serial(each) for each in named] or made_up_serials(fleet, vehicles)
+    register_all(fleet, account, serials, said=_said(parameters))
     with progress() as bar:
-        task = bar.add_task("messages acknowledged", total=vehicles * messages)
+        task = bar.add_task("messages acknowledged", total=len(serials) * messages)
         driven = drive_vehicles(
             fleet,
             account.broker,
@@ -92,7 +117,9 @@ def drive(fleet: Fleet, vehicles: int, messages: int) -> None:
             on_acknowledged=lambda count: bar.advance(task, count),
         )
     for key, ids in driven.acknowledged.items():
-        console.print(f"{fleet.rule(key).topic}: {len(ids)} messages")
+        rule = fleet.rule(key)
+        left_out = "" if rule.keeps_payloads else " published, of which the lake has what its SQL selects"
+        console.print(f"{rule.topic}: {len(ids)} messages{left_out}", highlight=False)
 
 
 @vehicle.command()
@@ -148,6 +175,14 @@ def allowed(fleet: Fleet) -> None:
         sys.exit(1)
 
 
+def _said(parameters: Sequence[str]) -> dict[str, list[str]]:
+    """Return what was said for each parameter, in its order."""
+    said: dict[str, list[str]] = {}
+    for name, text in map(_named, parameters):
+        said.setdefault(name, []).append(text)
+    return said
+
+
 def _named(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
@@ -162,10 +197,10 @@ def register_all(  # noqa: PLR0913 (all that it works on comes in by the front d
     claim_folder: Path | None = None,
     *,
     own_key: bool = False,
-    said: Mapping[str, str] | None = None,
+    said: Mapping[str, Sequence[str]] | None = None,
 ) -> "list[Registered]":
     """Register vehicles with the claim certificate, or the one in a folder, those that have a certificate of their own
-    already excepted; show how far it is.
+    already excepted; show how far it is. Of what is said for a parameter each vehicle sends the next.
     """
     from fleet_pipeline.vehicle.registration import register
 
@@ -179,7 +214,10 @@ def register_all(  # noqa: PLR0913 (all that it works on comes in by the front d
                 serial,
                 account.home,
                 own_key=own_key,
-                parameters={**fleet.made_up_parameters(number), **(said or {})},
+                parameters={
+                    **fleet.made_up_parameters(number),
+                    **{name: texts[(number - 1) % len(texts)] for name, texts in (said or {}).items()},
+                },
             )
             for number, serial in enumerate(bar.track(serials, description="vehicles registered"), 1)
         ]

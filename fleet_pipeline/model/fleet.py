@@ -154,7 +154,7 @@ class Fleet(Names):
     parameters: tuple[Parameter, ...] = _setting(
         (),
         "What vehicles say as they register beside the serial: a table `[parameters.Vin]` for each, with "
-        "`pattern`, `required` and `default` (docs/things.md).",
+        "`pattern`, `required`, `default` and `examples` (docs/things.md).",
         "Any other parameter is refused.",
     )
     rule_keys: tuple[str, ...] = _setting(
@@ -935,7 +935,7 @@ class Fleet(Names):
 
     def made_up_parameters(self, number: int) -> dict[str, str]:
         """Return what a made-up vehicle says beside its serial, always the same for a number."""
-        return {each.name: each.form.example(number) for each in self.parameters if each.required}
+        return {each.name: each.made_up(number) for each in self.parameters if each.is_made_up}
 
     def serial(self, text: str) -> str:
         """Return a serial that the hook would take, or raise InvalidName."""

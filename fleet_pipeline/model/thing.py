@@ -64,6 +64,11 @@ class Parameter:
         "What is taken for it where a vehicle does not send it; only for one that is not required, and then it "
         "must be said.",
     )
+    examples: tuple[str, ...] = _said(
+        (),
+        "What virtual and made-up vehicles send for it, one after another; left out: texts of the pattern's form. "
+        "For a check of your own that lets in what it knows alone.",
+    )
 
     def __post_init__(self) -> None:
         """Refuse what the template could not declare, or the hook not check in time."""
@@ -88,10 +93,23 @@ class Parameter:
                 "say what is taken for it, of the pattern's form: the template leaves no attribute out",
             )
 
+        for number, example in enumerate(self.examples):
+            if not form.takes(example):
+                raise InvalidSetting(f"examples[{number}]", example, "it is not of the pattern's form")
+
     @property
     def form(self) -> Pattern:
         """The expression that its value must match."""
         return Pattern(self.pattern)
+
+    @property
+    def is_made_up(self) -> bool:
+        """Whether a made-up vehicle sends it."""
+        return self.required or bool(self.examples)
+
+    def made_up(self, number: int) -> str:
+        """Return what the vehicle of this number sends for it, always the same."""
+        return self.examples[(number - 1) % len(self.examples)] if self.examples else self.form.example(number)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ Sources: AWS IoT Core Developer Guide, provision-wo-cert and fleet-provision-api
 import uuid
 from collections.abc import Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -49,6 +49,8 @@ class Registered:
     thing_name: str
     certificate_id: str
     folder: Path
+    anew: bool = field(default=True, compare=False)
+    """Whether it was registered now; otherwise it had its certificate already, and nothing was sent."""
 
 
 def register(  # noqa: PLR0913 (all that it works on comes in by the front door)
@@ -78,8 +80,9 @@ def register(  # noqa: PLR0913 (all that it works on comes in by the front door)
     thing_name = fleet.thing_name(serial)
     folder = VehicleFolder.of(home, thing_name)
     said = {SERIAL: serial, **(parameters or {})}
-    identity = _kept(broker, folder, thing_name) or _provisioned(fleet, broker, claim, said, folder, own_key=own_key)
-    return Registered(serial, thing_name, identity.certificate_id, folder.path)
+    kept = _kept(broker, folder, thing_name)
+    identity = kept or _provisioned(fleet, broker, claim, said, folder, own_key=own_key)
+    return Registered(serial, thing_name, identity.certificate_id, folder.path, anew=kept is None)
 
 
 def _kept(broker: Broker, folder: VehicleFolder, thing_name: str) -> Identity | None:

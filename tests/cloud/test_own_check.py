@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import subprocess
 import sys
 import zipfile
 from dataclasses import replace
@@ -38,6 +39,7 @@ from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.thing import Parameter, ThingTable
 from fleet_pipeline.vehicle.identity import Identity
 from fleet_pipeline.vehicle.registration import register
+from fleet_pipeline.virtual_vehicle import tried
 
 SOURCE = """
 import os
@@ -270,6 +272,36 @@ def test_the_command_shows_the_answer_and_exits_with_it(account, tmp_path, monke
     assert "installed in" in CliRunner().invoke(fleet_command, ["hook", "vendor"], env=env).output
 
 
+KNOWS_ITS_CARS = """
+def verify(serial, parameters, context):
+    return parameters["Vin"] in {"WVWZZZ1JZXW000001", "WVWZZZ1JZXW000002"} or "no car of this VIN was built"
+"""
+
+
+def test_a_check_that_lets_no_made_up_vehicle_in_is_not_taken_for_a_fault_and_examples_let_it_be_tried(
+    make_fleet, tmp_path
+):
+    (tmp_path / "checks.py").write_text(KNOWS_ITS_CARS)
+    vin = Parameter(name="Vin", pattern="[A-HJ-NPR-Z0-9]{17}")
+    fleet = make_fleet(hook_file=str(tmp_path / "checks.py"), parameters=(vin,), rule_keys=("rule1",))
+    made = Account.of(fleet)
+    with Lock(made.aws, fleet.bucket, "a test") as lock:
+        list(apply_all(fleet, made.aws, lock))
+    [foreign, malformed, registers] = tried(fleet, made)
+    assert [foreign.outcome, malformed.outcome, registers.outcome] == [
+        "as it should be",
+        "as it should be",
+        "not tried",
+    ]
+    assert "the company's check says: 'no car of this VIN was built'" in registers.said
+    assert "`examples` of [parameters" in registers.said
+    known = replace(fleet, parameters=(replace(vin, examples=("WVWZZZ1JZXW000001", "WVWZZZ1JZXW000002")),))
+    assert {each.outcome for each in tried(known, made)} == {"as it should be"}
+    made.aws.functions.delete_function(FunctionName=fleet.hook_name)
+    [*_, registers] = tried(known, made)
+    assert registers.outcome == "wrong", "a hook that is gone is no check of the company's"
+
+
 REFUSED = {
     "no file": ({"hook_file": "nowhere.py"}, "FLEET_HOOK_FILE", "cannot be read"),
     "no Python": ({"source": "def verify(:\n"}, "FLEET_HOOK_FILE", "Python cannot read it"),
@@ -407,3 +439,43 @@ def test_the_trial_needs_no_function_in_aws(local_aws, make_fleet, tmp_path):
         {"parameters": {"SerialNumber": "297468000009", "Vin": VIN}},
     )
     assert answer == HookAnswer(False, "the request does not name its claimCertificateId")
+
+
+def unpacked(zip_of_code, folder):
+    with zipfile.ZipFile(io.BytesIO(zip_of_code)) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+def hooks_tests_on(folder, *chosen):
+    """Run the hook's tests on the modules of a folder; return pytest's exit code and what it said."""
+    tests = Path(__file__).parent
+    paths = " ".join(map(str, (tests.parents[1], folder, tests.parent / "helpers", tests)))
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+        "-o",
+        f"pythonpath={paths}",
+    ]
+    done = subprocess.run(
+        [*command, *chosen], capture_output=True, text=True, check=False, timeout=300, cwd=tests.parents[1]
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_the_hooks_tests_pass_on_the_very_zip_that_would_be_uploaded(tmp_path):
+    fleet = with_check(Fleet(home=str(tmp_path / "home")), tmp_path)
+    own_check.vendor(fleet)
+    folder = unpacked(blueprint(fleet)["hook"].resource.code, tmp_path / "zip")
+    code, said = hooks_tests_on(folder, str(Path(__file__).with_name("test_hook.py")))
+    assert code == 0, said
+    (folder / "lambda_function.py").write_text("raise ImportError('the unpacked one')")
+    code, said = hooks_tests_on(folder, str(Path(__file__).with_name("test_hook.py")))
+    assert code != 0
+    assert "the unpacked one" in said

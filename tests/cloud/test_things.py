@@ -1,17 +1,20 @@
 """What a vehicle's thing is: its name, type, groups and attributes, from what the vehicle says of itself as it registers."""
 
 import json
+import os
 from dataclasses import replace
 from datetime import date
 
 import lambda_function as hook
 import pytest
+from click.testing import CliRunner
 from iam_documents import documents
 from test_hook import CLAIM, EXPECTED, FakeThings, request
 from test_iam import acting_as, as_the_emulator_checks, at_once, listed
 
 from fleet_pipeline.account import Account
 from fleet_pipeline.aws.clients import Aws
+from fleet_pipeline.cli.main import fleet_command
 from fleet_pipeline.cloud.blueprint import blueprint, resources
 from fleet_pipeline.cloud.claims.certificates import read_claim
 from fleet_pipeline.cloud.documents.filled import bulk_template, jitp_template, provisioning_template
@@ -397,6 +400,85 @@ def test_file_variables_and_attributes_say_the_same_fleet(tmp_path):
         "parameters": [{"name": "Vin", "pattern": "[0-9]{3}"}],
     }
     assert settings.of_attributes(attributes, tmp_path).thing.type == "car"
+
+
+def test_made_up_vehicles_send_the_examples_one_after_another_where_the_settings_have_some():
+    vins = ("WVWZZZ1JZXW000001", "WVWZZZ1JZXW000002")
+    fleet = replace(
+        FLEET,
+        parameters=(
+            Parameter(name="Vin", pattern="[A-HJ-NPR-Z0-9]{17}", examples=vins),
+            Parameter(name="Model", pattern="[a-z]{2,12}", required=False, default="unknown", examples=("golf",)),
+        ),
+    )
+    assert [fleet.made_up_parameters(number) for number in (1, 2, 3)] == [
+        {"Vin": vins[0], "Model": "golf"},
+        {"Vin": vins[1], "Model": "golf"},
+        {"Vin": vins[0], "Model": "golf"},
+    ]
+    with pytest.raises(InvalidSetting, match=r"examples\[1\]"):
+        Parameter(name="Vin", pattern="[0-9]{3}", examples=("123", "12"))
+
+
+def test_a_vehicle_that_is_registered_already_is_named_as_such_and_so_is_what_was_not_sent(
+    account, tmp_path, monkeypatch
+):
+    fleet, _ = account
+    monkeypatch.chdir(tmp_path)
+    env = {**os.environ, **dict(settings.values(fleet)), "COLUMNS": "200"}
+
+    def run(*parameters):
+        wanted = ["vehicle", "register", "--serial", "CAR-0777", *(f"--parameter={each}" for each in parameters)]
+        result = CliRunner().invoke(fleet_command, wanted, env=env)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    assert "registered acme:CAR-0777, certificate" in run(f"Vin={VIN}")
+    assert "is registered already" in run()
+    assert "Nothing was sent" not in run()
+    again = run("Vin=WVWZZZ1JZXW000002")
+    assert "Nothing was sent, so Vin=WVWZZZ1JZXW000002 changed nothing" in again
+    assert "fleet vehicle allow --replace --serial CAR-0777" in again
+
+
+def test_vehicles_that_drive_send_what_is_said_each_the_next(account, tmp_path, monkeypatch):
+    fleet, made = account
+    monkeypatch.chdir(tmp_path)
+    env = {**os.environ, **dict(settings.values(fleet)), "COLUMNS": "200"}
+    vins = ("WVWZZZ1JZXW000011", "WVWZZZ1JZXW000012")
+    wanted = ["vehicle", "drive", "--messages", "1", "--serial", "CAR-0801", "--serial", "CAR-0802"]
+    result = CliRunner().invoke(fleet_command, [*wanted, *(f"--parameter=Vin={vin}" for vin in vins)], env=env)
+    assert result.exit_code == 0, result.output
+    things = [made.aws.iot.describe_thing(thingName=f"acme:CAR-080{number}") for number in (1, 2)]
+    assert [each["attributes"]["vin"] for each in things] == [*vins]
+
+
+def test_a_second_fleet_of_the_account_with_the_same_name_of_things_takes_no_vehicle_over(
+    account, make_fleet, tmp_path
+):
+    fleet, made = account
+    registered(account, "CAR-0900", tmp_path / "first", Vin=VIN)
+    second = replace(
+        fleet,
+        environment="other",
+        bucket=f"{fleet.bucket}-2",
+        lake_bucket="",
+        raw_prefix="second",
+        thing=ThingTable(name=fleet.thing.name),
+    )
+    apply(second, made.aws)
+    try:
+        before = made.aws.iot.describe_thing(thingName="acme:CAR-0900")["version"]
+        principals = made.aws.iot.list_thing_principals(thingName="acme:CAR-0900")["principals"]
+        with pytest.raises(RegistrationRefused):
+            registered((second, made), "CAR-0900", tmp_path / "second", Vin=VIN)
+        assert decisions(second, made.aws, "CAR-0900")[-1].reason.startswith("a thing of this serial exists")
+        assert made.aws.iot.describe_thing(thingName="acme:CAR-0900")["version"] == before
+        assert made.aws.iot.list_thing_principals(thingName="acme:CAR-0900")["principals"] == principals
+        list(destroy(second, made.aws, confirmed=second.bucket, sleep=at_once))
+        assert made.aws.iot.list_thing_principals(thingName="acme:CAR-0900")["principals"] == principals
+    finally:
+        list(destroy(second, made.aws, confirmed=second.bucket, with_data=True, sleep=at_once))
 
 
 def test_made_up_vehicles_are_of_the_form_and_each_is_another():

@@ -97,7 +97,7 @@ def _virtual_vehicle(scope: Scope) -> dg.AssetChecksDefinition:
             trials = tried(scope.fleet, scope.account(context.resources).opened)
         return dg.AssetCheckResult(
             passed=all(trial.so for trial in trials),
-            description=_wrong(trials) or "As it should be.",
+            description="\n".join(filter(None, (_wrong(trials), _not_tried(trials)))) or "As it should be.",
             metadata=_table(trials),
         )
 
@@ -114,9 +114,12 @@ def _wrong(trials: Sequence[Trial]) -> str:
     )
 
 
+def _not_tried(trials: Sequence[Trial]) -> str:
+    return "\n".join(f"- not tried: {trial.what} ({in_markdown(trial.said)})" for trial in trials if not trial.tried)
+
+
 def _table(trials: Sequence[Trial]) -> dict[str, Any]:
     rows = [
-        dg.TableRecord({"trial": trial.what, "as it should be": trial.so, "said": plain(trial.said)})
-        for trial in trials
+        dg.TableRecord({"trial": trial.what, "outcome": trial.outcome, "said": plain(trial.said)}) for trial in trials
     ]
     return {"trials": dg.MetadataValue.table(rows)}
