@@ -52,7 +52,7 @@ class PartFile:
     """
 
     def __init__(self, store: Store, part: LakePart, columns: pa.Schema) -> None:
-        self.key = part.key
+        self.part, self.key = part, part.key
         with _whole(part.key):
             self._file = pq.ParquetFile(Remote(partial(store.read, part.key), part.size), buffer_size=READ_BYTES)
             self.facts: dict[str, Any] = self._facts(columns)

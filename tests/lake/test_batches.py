@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pytest
 
-from fleet_pipeline.assets.lake.late_data import look
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.operations.compact import forecast_hour
 from fleet_pipeline.lake.operations.compact_hour import compact_hour
+from fleet_pipeline.lake.operations.look import look
 from fleet_pipeline.lake.operations.rewrite import learnt, rewrite_hour
 from fleet_pipeline.lake.operations.verify import purge_hour, verify_hour
 from fleet_pipeline.lake.reading import opened

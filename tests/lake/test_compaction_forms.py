@@ -17,10 +17,10 @@ from test_compaction import HOUR, RULE, compact, key, rows
 from test_compaction_rivals import Met, table
 
 from fleet_pipeline.assets.lake.inspection import inspect
-from fleet_pipeline.assets.lake.late_data import look
 from fleet_pipeline.cli.demo import first_rows
 from fleet_pipeline.lake.contract import Column, Contract
 from fleet_pipeline.lake.layout import Lake, LakePart
+from fleet_pipeline.lake.operations.look import look
 from fleet_pipeline.lake.operations.rewrite import rewrite_hour
 from fleet_pipeline.lake.operations.verify import purge_hour, verify_hour
 from fleet_pipeline.lake.payload import ELEMENTS, FIELDS

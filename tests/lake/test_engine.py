@@ -20,6 +20,7 @@ from fleet_pipeline.lake.listing import spans
 from fleet_pipeline.lake.operations import engine
 from fleet_pipeline.lake.operations.compact import Compaction, compact_hours
 from fleet_pipeline.lake.operations.compact_hour import Compacted, Unit
+from fleet_pipeline.lake.operations.look import look, look_at_hours
 from fleet_pipeline.model.errors import EngineDiffers, EngineUnreachable, PartsMissing
 from fleet_pipeline.model.hour import Hour, Span
 
@@ -61,6 +62,12 @@ def rows(s3):
 def port():
     with scheduler(number := free_port()):
         yield number
+
+
+@pytest.fixture
+def two_workers(port):
+    with worker(port), worker(port):
+        yield
 
 
 def test_hours_are_compacted_by_a_cluster_and_one_that_fails_holds_up_no_other(s3, compaction, port):
@@ -184,6 +191,53 @@ def test_a_unit_that_is_done_leaves_no_connection_behind(s3, compaction):
     finally:
         gc.enable()
     assert there == []
+
+
+@pytest.mark.parametrize("where", ["processes", "cluster"])
+def test_a_long_hour_is_looked_at_in_spans_and_what_is_seen_is_what_one_process_sees(s3, compaction, where, request):
+    many, compaction = 5_000, replace(compaction, span_versions=1_000)
+    fill(s3, many, [HOUR], each_ms=700)
+    s3.buckets["raw"].put(key(3_600_000), b"{}")
+    raw, lake = compaction.raw, compaction.lake
+    if where == "processes":
+        there = {"processes": 2}
+    else:
+        request.getfixturevalue("two_workers")
+        there = {"on": on(request.getfixturevalue("port"))}
+
+    def seen():
+        if where == "processes" and len(s3.buckets["raw"].objects) >= many:  # to start them takes its time: at the end
+            return look(raw, lake, RULE, HOUR)
+        found = dict(look_at_hours(compaction, [HOUR, HOUR.next], **there))
+        assert list(found) == [HOUR.next, HOUR]  # the long one last
+        assert found == {hour: look(raw, lake, RULE, hour) for hour in found}
+        return found[HOUR]
+
+    assert (seen().uncompacted, seen().held) == (many, 0)
+    assert compaction(Unit(HOUR.next), lambda _: None).complete
+    assert all(each.complete for each in dict(compact_hours(compaction, [HOUR], processes=1)).values())
+    assert (seen().uncompacted, seen().held, seen().versions) == (0, many, many)
+    for number in range(3):
+        s3.buckets["raw"].put(key(number * 1_000_000 + 7), b'{"late": 1}')
+    s3.buckets["raw"].put(f"{RULE.raw_prefix}{HOUR.start_ms}-not-ours", b"")
+    assert (seen().uncompacted, seen().held, len(seen().foreign)) == (3, many, 1)
+    gone = [name for name in s3.buckets["raw"].objects if RULE.parse_raw_key(name)][:2_000]
+    for name in gone:
+        del s3.buckets["raw"].objects[name]
+    assert (seen().uncompacted, seen().held, seen().versions) == (3, many, many - 1_997)
+
+
+def test_a_look_of_which_nothing_is_long_starts_no_engine_and_asks_no_more_than_before(s3, compaction, monkeypatch):
+    monkeypatch.setattr("fleet_pipeline.lake.operations.look.engine", None)
+    fill(s3, 100)
+    assert all(each.complete for each in dict(compact_hours(compaction, HOURS, processes=1)).values())
+    asked = [len(door.requests) for door in s3.doors]
+    assert all(each.uncompacted == 0 for each in dict(look_at_hours(compaction, HOURS)).values())
+    assert sum(len(door.requests) for door in s3.doors) - sum(asked) <= 5 * len(HOURS) + 2
+    part = "lake/v1/rule=rule1/date=2026-11-23/hour=11/part-00000.parquet"
+    s3.buckets["lake"].put(part, b"no Parquet")
+    found = dict(look_at_hours(compaction, HOURS))
+    assert [found[hour].uncompacted for hour in HOURS] == [0, 100, 0]
 
 
 def test_a_unit_is_its_text():

@@ -16,11 +16,11 @@ import pytest
 from dict_store import DictStore
 
 from fleet_pipeline.assets.lake.inspection import inspect
-from fleet_pipeline.assets.lake.late_data import look
 from fleet_pipeline.lake.contract import COLUMNS
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.learning import Evidence
 from fleet_pipeline.lake.operations.compact_hour import compact_hour
+from fleet_pipeline.lake.operations.look import look
 from fleet_pipeline.lake.operations.rewrite import learnt, rewrite_hour
 from fleet_pipeline.lake.operations.verify import purge_hour, verify_hour
 from fleet_pipeline.model.fleet import Fleet

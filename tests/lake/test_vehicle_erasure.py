@@ -14,11 +14,11 @@ import pytest
 from batches import batch_key, packed, record
 from dict_store import DictStore
 
-from fleet_pipeline.assets.lake.late_data import look
 from fleet_pipeline.lake.analytics.vehicles import rolled_up, seen
 from fleet_pipeline.lake.commit import Appending
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.operations.compact_hour import compact_hour
+from fleet_pipeline.lake.operations.look import look
 from fleet_pipeline.lake.operations.rewrite import rewrite_hour
 from fleet_pipeline.lake.operations.verify import purge_hour, verify_hour
 from fleet_pipeline.lake.privacy.erase import erase, plan

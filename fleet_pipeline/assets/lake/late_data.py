@@ -7,7 +7,6 @@ hours.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,18 +17,10 @@ from fleet_pipeline.assets.lake.partitions import closed_hours
 from fleet_pipeline.assets.lake.verdicts import ERROR, WARN, Criterion, result
 from fleet_pipeline.assets.shared.failures import named, reported
 from fleet_pipeline.assets.shared.scope import Scope
-from fleet_pipeline.aws.store import Store
-from fleet_pipeline.lake.batches import BatchHour
-from fleet_pipeline.lake.containment import contained
-from fleet_pipeline.lake.fetching import EXAMPLES, RawHour, fetched
-from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.ledger import UNCOMPACTED, Fault, Verdict
-from fleet_pipeline.lake.operations.compact_hour import remaining
-from fleet_pipeline.lake.reading import Identities, PartFile, opened
-from fleet_pipeline.lake.rows import identity
-from fleet_pipeline.lake.tombstones import Tombstones
-from fleet_pipeline.lake.workplace import workplace
-from fleet_pipeline.model.errors import CompactionError, FleetError
+from fleet_pipeline.lake.operations.compact import Compaction
+from fleet_pipeline.lake.operations.look import Seen, look_at_hours
+from fleet_pipeline.model.errors import FleetError
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.plain import plain
@@ -63,77 +54,6 @@ class Look(dg.Config):
     """How far back to look; 0 hours means FLEET_LOOK_BACK_HOURS."""
 
     hours: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """An hour's raw objects beside its rows."""
-
-    versions: int
-    bytes: int
-    held: int
-    """Versions of which there is a row."""
-    rows: int
-    uncompacted: int
-    """Versions that have no row."""
-    foreign: tuple[str, ...]
-    """Some keys that no rule would have written."""
-
-
-def look(raw_store: Store, target: Lake, rule: Rule, hour: Hour) -> Seen:
-    """Return what an hour has of raw objects and of rows. Of an hour whose parts are not whole no row counts.
-
-    The sums of both sides' identities tell whether they are the same. Where they are not, because messages came late or
-    raw objects were purged, each version is looked up among the rows.
-    """
-    listed, fingerprint = RawHour(raw_store, rule, hour), 0
-    for versions in listed.blocks():
-        fingerprint += sum(int(identity(version), 16) for version in versions)
-    batches = BatchHour(raw_store, target, rule, hour, writes=True)
-    try:
-        parts = target.parts(rule, hour)
-        files = [opened(target.store, part) for part in parts]
-        equal = not listed.versions or sum(file.fingerprint or 0 for file in files) == fingerprint
-        uncompacted = 0 if equal else _missing(raw_store, target, rule, hour, files)
-        uncompacted += _missing_of_batches(batches, files, parts[-1].number if parts else -1)
-        messages = batches.noted_messages or batches.messages
-    except CompactionError:
-        files, uncompacted, messages = [], listed.versions, 0
-    held, rows = (sum(getattr(file, name) for file in files) for name in ("versions", "rows"))
-    foreign = (*listed.foreign_examples, *batches.foreign)[:EXAMPLES]
-    size = listed.bytes + batches.bytes
-    return Seen(listed.versions + messages, size, held, rows, uncompacted, foreign)
-
-
-def _missing_of_batches(batches: BatchHour, files: list[PartFile], part: int) -> int:
-    """Return how many messages of the hour have no row, in batches that nobody has read for it; where none has none,
-    it is noted.
-    """
-    if not (unread := batches.unread):
-        return 0
-    known, erased = Identities(), Tombstones.of(batches.lake.store, batches.lake.prefix)
-    for file in files:
-        known.add(file)
-    with workplace() as folder:
-        missing = sum(int(erased.of_rows(known.without(rows)).num_rows) for rows in batches.tables(unread, folder))
-    if not missing:
-        repeated = batches.messages if batches.is_repeated else 0
-        batches.note(unread, batches.messages - repeated, batches.doubled + repeated, part)
-    return missing
-
-
-def _missing(raw_store: Store, target: Lake, rule: Rule, hour: Hour, files: list[PartFile]) -> int:
-    """Return how many versions have no row, without those of erased vehicles: to tell these, where there are any, costs
-    a GET for each version without a row.
-    """
-    known, erased = Identities(), Tombstones.of(target.store, target.prefix)
-    for file in files:
-        known.add(file)
-    missing = (known.missing(block) for block in RawHour(raw_store, rule, hour).blocks())
-    if not erased:
-        return sum(map(len, missing))
-    messages = fetched(raw_store, (block for block in missing if block))
-    return sum(len(remaining(erased, rule, versions, payloads)) for versions, payloads in messages)
 
 
 def late_data_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
@@ -182,8 +102,9 @@ def _checks(scope: Scope, rule: Rule) -> dg.AssetChecksDefinition:
         wanted = closed_hours(fleet, now, config.hours or fleet.look_back_hours)
         account = scope.account(context.resources)
         with reported():
-            raw_store, target = parquet.stores(fleet, account, rule)
-            seen, failed = _seen(raw_store, target, rule, wanted)
+            looked = dict(look_at_hours(Compaction.of(fleet, account.aws, rule), wanted, on=fleet.engine))
+            seen = {hour: found for hour, found in sorted(looked.items()) if isinstance(found, Seen)}
+            failed = {hour: error for hour, error in sorted(looked.items()) if isinstance(error, FleetError)}
             faults = parquet.ledger(fleet, account, rule).judge(
                 now, {hour: _verdicts(found) for hour, found in seen.items()}
             )
@@ -206,20 +127,6 @@ def _checks(scope: Scope, rule: Rule) -> dg.AssetChecksDefinition:
         _raise(failed, len(wanted))
 
     return look_at_rule
-
-
-def _seen(
-    raw_store: Store, target: Lake, rule: Rule, hours: Sequence[Hour]
-) -> tuple[dict[Hour, Seen], dict[Hour, FleetError]]:
-    """Return what each hour has, and why others could not be looked at: these hold up no other."""
-    seen, failed = {}, {}
-    for hour in hours:
-        try:
-            with contained(f"{rule.key} {hour.partition_key}"):
-                seen[hour] = look(raw_store, target, rule, hour)
-        except FleetError as error:
-            failed[hour] = error
-    return seen, failed
 
 
 def _raise(failed: Mapping[Hour, FleetError], hours: int) -> None:

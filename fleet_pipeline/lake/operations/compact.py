@@ -2,12 +2,8 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from itertools import chain, islice
-from typing import Any
 
 from fleet_pipeline.aws.clients import Aws
 from fleet_pipeline.aws.store import S3Store, Store
@@ -17,17 +13,15 @@ from fleet_pipeline.lake.fetching import EXAMPLES, RawHour
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.listing import SPAN_VERSIONS, spans
 from fleet_pipeline.lake.operations.compact_hour import Compacted, Progress, Unit, compact_hour
-from fleet_pipeline.lake.operations.engine import Engine, Lost, engine
+from fleet_pipeline.lake.operations.engine import engine
+from fleet_pipeline.lake.operations.hours import Hours, Spans
 from fleet_pipeline.lake.reading import Identities, opened
 from fleet_pipeline.lake.records import PIECE
-from fleet_pipeline.model.errors import FleetError, ProcessLost
+from fleet_pipeline.model.errors import FleetError
 from fleet_pipeline.model.fleet import NEW_COLUMN_MESSAGES, Fleet
 from fleet_pipeline.model.form import Form
-from fleet_pipeline.model.hour import Hour, Span
+from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.rule import Rule
-
-TELL_EVERY = 0.5
-"""Seconds between two looks at how far the processes are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +85,6 @@ def forecast_hour(raw: Store, lake: Lake, rule: Rule, hour: Hour) -> Forecast:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Spans:
-    """An hour is so long that spans of it are compacted one by one."""
-
-    spans: list[Span]
-
-
 @dataclass(frozen=True)
 class Compaction:
     """The compaction of one rule's hours, as a process of its own can be given it."""
@@ -135,6 +122,12 @@ class Compaction:
         """The generation of the table that readers use, in a bucket that overwrites nothing unasked."""
         return self._lake(S3Store(self.aws, self.lake_bucket))
 
+    @contextmanager
+    def opened(self) -> Iterator[tuple[Store, Lake]]:
+        """Lend both, and close their connections at the end."""
+        with closing(S3Store(self.aws, self.bucket)) as raw, closing(S3Store(self.aws, self.lake_bucket)) as store:
+            yield raw, self._lake(store)
+
     def _lake(self, store: S3Store) -> Lake:
         store.prove()
         return Lake.current(store, self.prefix, self.form, self.new_column_messages)
@@ -146,16 +139,15 @@ class Compaction:
         return outcome_of(f"{self.rule.key} {unit}", lambda: self._done(unit, tell))
 
     def _done(self, unit: Unit, tell: Callable[[Progress], None]) -> Compacted | Spans:
-        with closing(S3Store(self.aws, self.bucket)) as raw, closing(S3Store(self.aws, self.lake_bucket)) as store:
+        with self.opened() as (raw, lake):
             if not unit.span and (cut := spans(raw, self.rule, unit.hour, self.span_versions)):
                 return Spans(cut)
-            return compact_hour(raw, self._lake(store), self.rule, unit.hour, span=unit.span, on_progress=tell)
+            return compact_hour(raw, lake, self.rule, unit.hour, span=unit.span, on_progress=tell)
 
     def joined(self, hour: Hour, of_spans: Sequence[Compacted]) -> Compacted:
         """Return what the lake holds of an hour whose spans were compacted one by one, and what all of them took."""
-        with closing(S3Store(self.aws, self.lake_bucket)) as store:
-            lake = self._lake(store)
-            files = [opened(store, part) for part in lake.parts(self.rule, hour)]
+        with self.opened() as (_, lake):
+            files = [opened(lake.store, part) for part in lake.parts(self.rule, hour)]
             schema = lake.contract(self.rule).schema
         rows, added = sum(file.rows for file in files), sum(each.rows_added for each in of_spans)
         totals = {
@@ -198,85 +190,4 @@ def compact_hours(
     # A fresh copy: a session that was used cannot be sent to another process.
     job = replace(compaction, aws=replace(compaction.aws))
     with engine(job, on, processes) as doing:
-        yield from _Hours(compaction, doing, on_progress).of(hours)
-
-
-class _Hours:
-    """Hours under way on an engine, some of them as spans."""
-
-    def __init__(
-        self,
-        compaction: Compaction,
-        doing: "Engine[Compacted | Spans | FleetError]",
-        on_progress: Callable[[Hour, Progress], None],
-    ) -> None:
-        self._compaction, self._doing, self._on_progress = compaction, doing, on_progress
-        self._asked: dict[Future[Any], Unit] = {}
-        self._cut: dict[Hour, dict[Unit, Compacted | FleetError | None]] = {}
-        """What came of each span of hours that were cut; None for each that is to come."""
-        self._far: dict[Unit, Progress] = {}
-
-    def of(self, hours: Iterable[Hour]) -> Iterator[tuple[Hour, Compacted | FleetError]]:
-        waiting: Iterator[Unit] = (Unit(hour) for hour in hours)
-        try:
-            while True:
-                for unit in islice(waiting, max(0, self._doing.ahead - len(self._asked))):
-                    self._ask(unit)
-                if not self._asked:
-                    return
-                done, _ = wait(self._asked, TELL_EVERY, FIRST_COMPLETED)
-                self._tell()
-                if not done:
-                    self._doing.check()
-                for each in done:
-                    unit = self._asked.pop(each)
-                    try:
-                        outcome = self._doing.result(each)
-                    except Lost:
-                        self._ask(unit)
-                        continue
-                    if isinstance(outcome, Spans):
-                        cut = [Unit(unit.hour, span) for span in outcome.spans]
-                        self._cut[unit.hour] = dict.fromkeys(cut)
-                        waiting = chain(cut, waiting)
-                    elif (finished := self._finished(unit, outcome)) is not None:
-                        yield unit.hour, finished
-        except BrokenProcessPool as error:
-            raise ProcessLost(tuple(sorted({unit.hour.partition_key for unit in self._asked.values()}))) from error
-
-    def _ask(self, unit: Unit) -> None:
-        self._asked[self._doing.submit(unit)] = unit
-
-    def _tell(self) -> None:
-        underway = set(self._asked.values())
-        for unit, progress in self._doing.heard():
-            if unit in underway:  # and not done meanwhile
-                self._far[unit] = progress
-                self._on_progress(unit.hour, self._of_hour(unit))
-
-    def _of_hour(self, unit: Unit) -> Progress:
-        """Return how far the hour of a unit is, all of its spans together."""
-        if unit.span is None:
-            return self._far[unit]
-        of_hour = [far for each, far in self._far.items() if each.hour == unit.hour]
-        share = sum(far.share for far in of_hour) / len(self._cut[unit.hour])
-        return Progress(sum(far.objects for far in of_hour), max(far.seconds for far in of_hour), share)
-
-    def _finished(self, unit: Unit, outcome: Compacted | FleetError) -> Compacted | FleetError | None:
-        """Return what came of the hour of a unit that is done; None while other spans of it are under way."""
-        if unit.span is None:
-            self._far.pop(unit, None)
-            return outcome
-        found = self._cut[unit.hour]
-        found[unit] = outcome
-        done = [each for each in found.values() if each is not None]
-        if len(done) < len(found):
-            return None
-        del self._cut[unit.hour]
-        self._far = {each: far for each, far in self._far.items() if each.hour != unit.hour}
-        for each in done:
-            if isinstance(each, FleetError):
-                return each
-        of_spans = [each for each in done if isinstance(each, Compacted)]
-        what = f"{self._compaction.rule.key} {unit.hour.partition_key}"
-        return outcome_of(what, lambda: self._compaction.joined(unit.hour, of_spans))
+        yield from Hours(compaction.rule.key, doing, compaction.joined, on_progress).of(hours)
