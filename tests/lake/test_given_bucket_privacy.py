@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from dict_store import DictStore
 
-from fleet_pipeline.assets.lake.late_data import look
 from fleet_pipeline.lake.analytics.vehicles import seen
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.operations.compact_hour import compact_hour
+from fleet_pipeline.lake.operations.look import look
 from fleet_pipeline.lake.operations.verify import verify_hour
 from fleet_pipeline.lake.privacy.erase import erase, plan
 from fleet_pipeline.lake.privacy.export import export

@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 import pytest
 
-from fleet_pipeline.assets.lake.late_data import look
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.listing import pages
 from fleet_pipeline.lake.operations.compact import forecast_hour
 from fleet_pipeline.lake.operations.compact_hour import compact_hour
+from fleet_pipeline.lake.operations.look import look
 from fleet_pipeline.lake.operations.rewrite import rewrite_hour
 from fleet_pipeline.lake.operations.verify import purge_hour, verify_hour
 from fleet_pipeline.lake.reading import opened
