@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 from rich.table import Table
 
+from fleet_pipeline.cli.adoption import adopt_bucket
 from fleet_pipeline.cli.bulk import bulk
 from fleet_pipeline.cli.ca import ca
 from fleet_pipeline.cli.claim import claim
@@ -105,6 +106,7 @@ for _command in (
     plan,
     apply,
     adopt,
+    adopt_bucket,
     iam,
     hook,
     export,

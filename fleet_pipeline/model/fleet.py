@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from itertools import takewhile
 from typing import Any, Literal, get_args
 
 from fleet_pipeline.model import company
@@ -789,8 +790,9 @@ class Fleet(Names):
             if begins.startswith(prefix) or prefix.startswith(begins):
                 why = f"objects below {prefix} of this bucket belong to {owner}: say a layout of other keys"
                 raise InvalidSetting(f"{place}.layout", rule.layout.text if rule.layout else begins, why)
-        for other in self.rules:
-            if other.bucket == rule.bucket and other.key != rule.key and _overlap(rule, other):
+        before = takewhile(lambda other: other.key != rule.key, self.given_rules)
+        for other in before:
+            if other.bucket == rule.bucket and _overlap(rule, other):
                 why = f"{other.key} reads some of its keys, too: a message would be a row of both rules"
                 raise InvalidSetting(f"{place}.layout", rule.layout.text if rule.layout else begins, why)
 

@@ -204,7 +204,8 @@ class RuleTable:
         if self.layout and "{" not in self.layout and self.layout not in {CDK, *READY}:
             why = f"write a pattern with placeholders, or one of {', '.join((CDK, *READY))}"
             raise InvalidSetting("layout", self.layout, why)
-        if self.objects == "lines" and self.key_layout is None:
+        is_cdks = self.key_layout is None  # which raises for what is no layout
+        if self.objects == "lines" and is_cdks:
             why = "what the CDK app writes is a message an object: leave it out, or say a layout"
             raise InvalidSetting("objects", self.objects, why)
 

@@ -88,9 +88,10 @@ TRIED_COMMANDS = {
     "iceberg maintain": [],
     "iceberg show": ["--snapshots"],
     "retention": ["--dry-run"],
+    "adopt-bucket": ["s3://{bucket}/"],
     "query": ["SELECT serial, _payload, _extra FROM rule1"],
 }
-WITH_THE_TEXT = {"errors", "vehicle why", "query"}
+WITH_THE_TEXT = {"errors", "vehicle why", "query", "adopt-bucket"}
 
 SILENT_JOBS = {"maintain_iceberg": COUNTS, "export_vehicle": COUNTS, "erase_vehicle": COUNTS} | dict.fromkeys(
     [
@@ -261,7 +262,7 @@ def test_every_command_job_and_group_is_tried_or_has_a_reason_not_to_be():
 def test_no_command_prints_it_but_as_a_text(hostile, command, monkeypatch):
     monkeypatch.setenv("FLEET_ALLOW_LIST", "s3")
     for name, options in TRIED_COMMANDS.items():
-        _, printed = command(hostile, *name.split(), *options)
+        _, printed = command(hostile, *name.split(), *(each.replace("{bucket}", hostile.bucket) for each in options))
         for line in printed.split("\n"):
             assert line.isprintable(), (name, line)
             assert not line.startswith("ERROR forged"), (name, line)

@@ -67,6 +67,7 @@ COMMANDS = [
     ("errors", "replay"),
     ("replay", "replay"),
     ("cost", "compaction"),
+    ("adopt-bucket", "compaction", "s3://{bucket}/old"),
 ]
 """Commands in an order in which each has something to do, and whose rights each needs."""
 
@@ -93,7 +94,7 @@ def recorded(make_fleet, local_aws, tmp_path_factory):
         patch.chdir(tmp_path_factory.mktemp("here"))
         for command, _, *further in COMMANDS:
             seen.made.clear()
-            code, said = run(*command.split(), *further)
+            code, said = run(*command.split(), *(each.format(bucket=fleet.bucket) for each in further))
             assert code == 0, (command, said)
             calls[command] = seen.made - {"sts:GetCallerIdentity"}
             if command.startswith("apply"):
@@ -120,6 +121,7 @@ def put_messages(fleet, aws):
     aws.s3.put_object(Bucket=fleet.bucket, Key=rule.raw_key(RawName(HOUR.start_ms, str(uuid.uuid4()))), Body=body)
     payload = base64.b64encode(body).decode()
     report = {"ruleName": rule.aws_name, "topic": rule.topic, "base64OriginalPayload": payload, "failures": []}
+    aws.s3.put_object(Bucket=fleet.bucket, Key="old/2026/11/23/10/one.json", Body=body)
     key = f"{fleet.report_prefix(rule)}{HOUR.start_ms}-{uuid.uuid4()}"
     aws.s3.put_object(Bucket=fleet.bucket, Key=key, Body=json.dumps(report).encode())
 

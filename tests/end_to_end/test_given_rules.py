@@ -33,6 +33,11 @@ raw_prefix = "stream"
 UUID = "00000000-0000-4000-8000-{:012d}"
 
 
+def closed_hour():
+    """An hour of which nothing is under way any more."""
+    return Hour.of(datetime.now(UTC)).before.before
+
+
 @pytest.fixture
 def world(make_fleet, tmp_path):
     bare = make_fleet()
@@ -56,7 +61,7 @@ def world(make_fleet, tmp_path):
 
 def test_the_rows_of_a_bucket_that_exists_are_asked_for_like_any_others(world):
     _, aws, bucket, run = world
-    hour = Hour.of(datetime.now(UTC)).before
+    hour = closed_hour()
     for number in range(6):
         key = f"raw/car {number % 2}/{hour.start:%Y/%m/%d/%H}/{UUID.format(number)}.json"
         aws.s3.put_object(Bucket=bucket, Key=key, Body=json.dumps({"n": number}).encode())
@@ -93,7 +98,7 @@ def test_no_resource_and_no_right_of_a_vehicle_comes_of_it(world):
 
 def test_dagster_compacts_it_looks_at_it_and_has_no_errors_of_it(world):
     fleet, aws, bucket, _ = world
-    hour = Hour.of(datetime.now(UTC)).before
+    hour = closed_hour()
     aws.s3.put_object(
         Bucket=bucket, Key=f"stream/{hour.start:%Y/%m/%d/%H}/one", Body=b'{"serial": "1", "n": 1}\n{"serial": "2"}'
     )
@@ -126,3 +131,31 @@ def test_dagster_compacts_it_looks_at_it_and_has_no_errors_of_it(world):
         if each.check_name == "nothing_is_uncompacted"
     ]
     assert uncompacted == [False, True]
+
+
+def test_a_bucket_is_looked_at_and_its_rule_is_written_into_the_file(world, monkeypatch):
+    _, aws, bucket, run = world
+    hour = closed_hour()
+    for number in range(6):
+        key = f"more/car-{number % 2}/{hour.start:%Y/%m/%d/%H}/{UUID.format(number)}.json"
+        aws.s3.put_object(Bucket=bucket, Key=key, Body=json.dumps({"n": number}).encode())
+    address = f"s3://{bucket}/more"
+    said = run("adopt-bucket", address)
+    for each in (
+        "6 of 6 (100.0%)",
+        "more/{device}/{yyyy}/{MM}/{dd}/{HH}/{uuid}.json",
+        "in each of 2 folders",
+        'key = "more"',
+    ):
+        assert each in said
+    assert "rule key 'more'" in run("schema", "show", "--rule", "more", exit_code=1)
+    assert "`fleet compact` reads it from now on" in run("adopt-bucket", address, "--write")
+    span = ["--from", hour.partition_key, "--through", hour.partition_key, "--rule", "more", "--processes", "1"]
+    assert "6" in run("compact", *span)
+    again = run("adopt-bucket", address, "--key", "again", "--write", exit_code=1)
+    assert "more reads some of its keys, too" in again
+    assert "It cannot be written as it is" in run("adopt-bucket", address, "--key", "again")
+    assert "there is no object below it" in run("adopt-bucket", f"s3://{bucket}/none", exit_code=1)
+    assert "write it as s3://bucket/prefix" in run("adopt-bucket", bucket, exit_code=1)
+    monkeypatch.setenv("FLEET_RULES", "[]")
+    assert "this variable wins over" in run("adopt-bucket", address, "--key", "again", "--write", exit_code=1)

@@ -96,6 +96,7 @@ TABLES = {
     "a delivery": ({**GIVEN, "delivery": "firehose"}, "makes nothing in AWS IoT"),
     "an action": ({**GIVEN, "actions": ({"sqs": {}},)}, "makes nothing in AWS IoT"),
     "a name of no layout": ({**GIVEN, "layout": "kinesis"}, "one of cdk, firehose, iot-analytics, fleetwise"),
+    "a layout that is none": ({**GIVEN, "layout": "x/{day}"}, "{day} is no placeholder"),
     "lines of the CDK app": ({**GIVEN, "layout": "cdk", "objects": "lines"}, "a message an object"),
 }
 

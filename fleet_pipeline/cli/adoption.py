@@ -1,0 +1,126 @@
+"""`fleet adopt-bucket`: how the keys of a bucket that exists are built, what a rule would read there, and the rule."""
+
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import click
+from rich.table import Table
+
+from fleet_pipeline.account import Account
+from fleet_pipeline.aws.store import S3Store
+from fleet_pipeline.cli.shown import console
+from fleet_pipeline.lake.operations.adoption import Found, NoKeys, as_toml, looked_at
+from fleet_pipeline.model import settings
+from fleet_pipeline.model.errors import InvalidName, InvalidSetting
+from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.plain import plain
+
+_ADDRESS = re.compile(r"s3://([a-z0-9.-]{3,63})(?:/(.*))?", re.DOTALL)
+
+
+@click.command("adopt-bucket")
+@click.argument("address", metavar="s3://BUCKET/PREFIX")
+@click.option("--layout", default="", help="How the keys are built, instead of a guess (docs/layouts.md).")
+@click.option("--key", default="", help="The rule's key; without it one that is made of the address.")
+@click.option("--write", is_flag=True, help="Write the rule into fleet.toml.")
+@click.pass_obj
+def adopt_bucket(fleet: Fleet, address: str, layout: str, key: str, *, write: bool) -> None:
+    """Look at a bucket that exists: how its keys are built, what a rule would read there, what does not fit, and what
+    it costs. Up to 100,000 keys are listed; nothing is written to the bucket, ever.
+
+    Exit code 1 where no key fits.
+    """
+    named = _ADDRESS.fullmatch(address)
+    if not named:
+        raise InvalidName("address", address, "write it as s3://bucket/prefix")
+    bucket, prefix = named[1], named[2] or ""
+    prefix = f"{prefix.rstrip('/')}/" if prefix.strip("/") else ""
+    key = key or _key(fleet, bucket, prefix)
+    try:
+        found = looked_at(S3Store(Account.of(fleet).aws, bucket), bucket, prefix, key, layout=layout)
+    except NoKeys as error:
+        raise InvalidName("address", address, "there is no object below it") from error
+    _show(fleet, found)
+    wanted = _fitting(fleet, found, write=write)
+    if wanted and write:
+        _write(found)
+
+
+def _key(fleet: Fleet, bucket: str, prefix: str) -> str:
+    """Return a key that no rule has."""
+    said = re.sub(r"[^a-zA-Z0-9_]", "_", prefix.rstrip("/").rpartition("/")[2] or bucket)[:50]
+    said = said if re.match("[a-zA-Z]", said) else f"old_{said}"
+    taken = {rule.key.casefold() for rule in fleet.rules}
+    names = (said, *(f"{said}_{number}" for number in range(2, 1000)))
+    return next(name for name in names if name.casefold() not in taken)
+
+
+def _show(fleet: Fleet, found: Found) -> None:
+    rule = found.table
+    layout = rule.key_layout
+    least = "" if found.whole else "at least "
+    table = Table("", title=f"s3://{rule.bucket}")
+    table.add_column("", overflow="fold")
+    usd = fleet.requests_usd(found.get_requests, found.list_requests)
+    rows = {
+        "layout": f"{rule.layout if rule.layout and '{' not in rule.layout else 'none of a name'}"
+        + (f": {layout.text}" if layout else f": {rule.raw_prefix}/ and the keys of the CDK app"),
+        "an object is": "lines, a message each" if rule.has_lines else "a message",
+        "keys that fit": f"{found.fitting:,} of {least}{found.keys:,} ({found.fitting / found.keys:.1%})",
+        "bytes": f"{least}{found.bytes:,}",
+        "hours": f"{least}{found.hours:,}"
+        + (f", {found.first.partition_key} to {found.last.partition_key}" if found.first and found.last else ""),
+        "devices": f"{least}{found.devices:,}" if found.devices else "the keys name none",
+        "a listing for an hour": _listing(found),
+        "to compact all of it": (
+            f"{least}{found.get_requests:,} GET and {found.list_requests:,} LIST requests, {usd:.4f} USD"
+        ),
+        "looked into": "; ".join(found.kinds) or "no object",
+        **({"do not fit": "\n".join(plain(each, 200) for each in found.others)} if found.others else {}),
+    }
+    for name, text in rows.items():
+        table.add_row(name, plain(text, 2000) if name != "do not fit" else text)
+    console.print(table)
+    if not found.whole:
+        console.print("There are more keys than were listed: the counts are those of a part.")
+    console.print(as_toml(rule), soft_wrap=True)
+
+
+def _listing(found: Found) -> str:
+    layout = found.table.key_layout
+    extent = layout.extent if layout else "hour"
+    of_time = {"hour": "its own keys", "all": "all keys, whatever their hour"}.get(extent, f"the keys of its {extent}")
+    return of_time + (f", in each of {found.folders:,} folders" if found.folders else "")
+
+
+def _fitting(fleet: Fleet, found: Found, *, write: bool) -> bool:
+    """Say whether the fleet can have the rule. Raises InvalidSetting where it is to be written and cannot."""
+    try:
+        replace(fleet, rule_tables=(*fleet.rule_tables, found.table))
+    except InvalidSetting as error:
+        if write:
+            raise
+        console.print(plain(f"It cannot be written as it is: {error}"), soft_wrap=True)
+        return False
+    return True
+
+
+def _write(found: Found) -> None:
+    file = settings.find_file(os.environ, Path.cwd(), Path.home())
+    if os.environ.get("FLEET_RULES"):
+        raise InvalidSetting(
+            "FLEET_RULES", None, f"this variable wins over {file}: add the rule to it, or take it away"
+        )
+    before = file.read_text(encoding="utf-8") if file.is_file() else ""
+    coming = file.with_name(f".{file.name}.coming")
+    coming.write_text(
+        f"{before}{'' if before.endswith(chr(10)) or not before else chr(10)}\n{as_toml(found.table)}", "utf-8"
+    )
+    try:
+        settings.read_fleet(os.environ, coming)
+        coming.replace(file)
+    finally:
+        coming.unlink(missing_ok=True)
+    console.print(f"{found.table.key} is in {file}: `fleet compact` reads it from now on", soft_wrap=True)

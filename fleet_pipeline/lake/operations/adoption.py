@@ -1,0 +1,318 @@
+"""A bucket that exists, looked at: how its keys are built, what a rule would read there, and what that costs.
+
+Lists some of it and reads the beginning of a few objects; writes nothing.
+"""
+
+import json
+import re
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from fleet_pipeline.aws.store import ObjectVersion, Store
+from fleet_pipeline.lake.records import PIECE
+from fleet_pipeline.lake.rows import LARGEST
+from fleet_pipeline.model.errors import InvalidSetting
+from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.key_layout import CDK, READY
+from fleet_pipeline.model.rule import Rule
+from fleet_pipeline.model.rule_table import RAW_PREFIX, RuleTable
+
+LISTED = 100
+"""Pages that are listed: 100,000 keys, $0.0005."""
+
+FOLDERS = 20
+"""Folders of which a page each is listed where there are more keys."""
+
+TEMPLATES = 2_000
+"""Keys of which a layout is made up."""
+
+OBJECTS, BEGINNING = 5, 65_536
+"""Objects that are looked into, and how many bytes of each."""
+
+EXAMPLES = 5
+"""Keys that do not fit and are named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a rule would read in a bucket."""
+
+    table: RuleTable
+    """The rule as it can be written into the settings."""
+    keys: int
+    """Versions that were listed."""
+    whole: bool
+    """Whether these are all there are."""
+    fitting: int
+    bytes: int
+    """Of those that fit."""
+    hours: int
+    first: Hour | None
+    last: Hour | None
+    devices: int
+    folders: int
+    """Folders into which each listing goes."""
+    others: tuple[str, ...]
+    """Keys that do not fit."""
+    kinds: tuple[str, ...]
+    """What some of the objects are, in words."""
+    get_requests: int
+    """To read all that fit once."""
+    list_requests: int
+    """To find all that fit once, hour by hour."""
+
+
+class NoKeys(Exception):
+    """There is nothing below the prefix."""
+
+
+def looked_at(store: Store, bucket: str, prefix: str, key: str, *, layout: str = "") -> Found:
+    """Return what a rule of a key would read below a prefix of a bucket: by a layout that is said, or else by the one
+    that fits most of the keys. Raises NoKeys; InvalidSetting for what is no layout, or one that fits no key.
+    """
+    versions, whole = _listed(store, prefix)
+    if not versions:
+        raise NoKeys(prefix)
+    keys = [version.key for version in versions]
+    said = [RuleTable(key=key, bucket=bucket, layout=layout, raw_prefix="")] if layout else []
+    tables = said or [*_ready(key, bucket, prefix), *_made_up(key, bucket, prefix, keys)]
+    best = max(tables, key=lambda table: _count(table, versions), default=None)
+    if best is None or not _count(best, versions):
+        why = f"no key fits, of {len(keys)} below s3://{bucket}/{prefix} that were listed, such as {keys[0]!r}"
+        raise InvalidSetting("layout", layout or None, f"{why}; say one that does by --layout (docs/layouts.md)")
+    fitting = [version for version in versions if _rule(best).raw_name(version.key, version.modified)]
+    kinds = _kinds(store, fitting)
+    return _counted(_with_objects(best, kinds, fitting), versions, fitting, kinds, whole=whole)
+
+
+def as_toml(table: RuleTable) -> str:
+    """Return a rule as a table of fleet.toml."""
+    names = ("key", "bucket", "layout", "raw_prefix", "objects")
+    said = ((name, getattr(table, name)) for name in names)
+    return "[[rules]]\n" + "".join(f"{name} = {json.dumps(value)}\n" for name, value in said if value)
+
+
+def _listed(store: Store, prefix: str) -> tuple[list[ObjectVersion], bool]:
+    """Return versions below a prefix, and whether these are all."""
+    pages = store.versions(prefix)
+    found = [version for page in islice(pages, LISTED) for version in page]
+    if next(pages, None) is None:
+        return found, True
+    every = list(store.folders(prefix))
+    some = every[:: max(1, len(every) // FOLDERS)][:FOLDERS]
+    known = {(version.key, version.id) for version in found}
+    more = [version for folder in some for version in next(store.versions(folder), [])]
+    return found + [version for version in more if (version.key, version.id) not in known], False
+
+
+def _rule(table: RuleTable) -> Rule:
+    return Rule("adopted", table.key, table)
+
+
+def _count(table: RuleTable, versions: Sequence[ObjectVersion]) -> int:
+    rule = _rule(table)
+    return sum(rule.raw_name(version.key, version.modified) is not None for version in versions)
+
+
+def _ready(key: str, bucket: str, prefix: str) -> Iterator[RuleTable]:
+    """Yield the layouts that have a name, below a prefix."""
+    root = prefix.rstrip("/")
+    if root and not RAW_PREFIX.fullmatch(root):
+        return
+    for name in (*([CDK] if root else []), *READY):
+        yield RuleTable(key=key, bucket=bucket, layout=name, raw_prefix=root)
+
+
+def _made_up(key: str, bucket: str, prefix: str, keys: Sequence[str]) -> Iterator[RuleTable]:
+    """Yield a layout that is made of the keys themselves, if one can be."""
+    some = keys[:: max(1, len(keys) // TEMPLATES)]
+    depth = Counter(each.count("/") for each in some).most_common(1)[0][0]
+    levels = [each.removeprefix(prefix).split("/") for each in some if each.count("/") == depth]
+    templates = [_templates(each) for each in levels]
+    merged = [_merged(list(each), is_last=False) for each in zip(*(each[:-1] for each in templates), strict=True)]
+    merged.append(_merged([each[-1] for each in templates], is_last=True))
+    if "{" not in "".join(merged):
+        merged[-1] = "{*}" + _extension(merged[-1])
+    with suppress(InvalidSetting):  # such as keys with braces
+        yield RuleTable(key=key, bucket=bucket, layout=prefix + "/".join(_devices(merged)))
+
+
+_STAMP = r"(?:19|20)[0-9]{2}-[0-9]{2}-[0-9]{2}(?:[T _-][0-9]{2}(?:[-:.]?[0-9]{2}){2})?"
+_PACKED = r"(?:19|20)[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])(?:T?[0-9]{6}|T?[0-9]{4}|T?[0-9]{2})?"
+_KNOWN = re.compile(
+    r"(?P<uuid>[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})"
+    rf"|(?<![0-9])(?:(?P<stamp>{_STAMP}|{_PACKED})|(?P<millis>1[0-9]{{12}})|(?P<seconds>1[0-9]{{9}}))(?![0-9])"
+)
+_YEAR = re.compile(r"((?:[A-Za-z_]+=)?)((?:19|20)[0-9]{2})")
+_TWO = re.compile(r"((?:[A-Za-z_]+=)?)([0-9]{2})")
+_PARTS = ("yyyy", "MM", "dd", "HH", "mm", "ss")
+
+
+def _templates(levels: Sequence[str]) -> list[str]:
+    """Return the levels of a key, with placeholders for what is known by its form."""
+    said = list[str]()
+    return [_template(level, said) for level in levels]
+
+
+def _template(level: str, said: list[str]) -> str:
+    following = next((part for part in _PARTS if part not in said), "")
+    whole = _YEAR.fullmatch(level) if following == "yyyy" else _TWO.fullmatch(level) if following else None
+    if whole and following != "yyyy" and "yyyy" not in said:
+        whole = None
+    if whole:
+        said.append(following)
+        return f"{whole[1]}{{{following}}}"
+    return _KNOWN.sub(lambda found: _placeholder(found, said), level)
+
+
+def _placeholder(found: re.Match[str], said: list[str]) -> str:
+    name = found.lastgroup or ""
+    if name != "stamp":
+        clashes = name in said or (name in {"millis", "seconds"} and {"millis", "seconds"} & {*said})
+        said.append(name)
+        return "{*}" if clashes else f"{{{name}}}"
+    if "yyyy" in said:
+        return "{*}"
+    text, place = "", 0
+    for part in _PARTS:
+        while place < len(found[0]) and not found[0][place].isdigit():
+            text, place = text + found[0][place], place + 1
+        if place < len(found[0]):
+            said.append(part)
+            text, place = f"{text}{{{part}}}", place + (4 if part == "yyyy" else 2)
+    return text
+
+
+def _merged(templates: Sequence[str], *, is_last: bool) -> str:
+    """Return one template for a level of many keys."""
+    if len({*templates}) == 1:
+        return templates[0]
+    if not is_last and not any("{" in each for each in templates):
+        return "{*}"
+    begins = re.sub(r"(?<=[-_.}])[^-_.{}]*$|^[^-_.{}]*$|\{[^{}]*$", "", _common(templates))
+    ends = _common([each[::-1] for each in templates])[::-1]
+    return re.sub(r"(\{\*\})+", "{*}", begins + "{*}" + _extension(ends))
+
+
+def _common(texts: Sequence[str]) -> str:
+    """Return what texts begin with alike."""
+    first, last = min(texts), max(texts)
+    return first[
+        : next(
+            (place for place, (one, other) in enumerate(zip(first, last, strict=False)) if one != other),
+            min(len(first), len(last)),
+        )
+    ]
+
+
+def _extension(text: str) -> str:
+    found = re.search(r"(\.[A-Za-z0-9]+){1,3}$", text)
+    return found[0] if found else ""
+
+
+def _devices(levels: Sequence[str]) -> list[str]:
+    """Return levels of which the first that differs whole from key to key is the device's."""
+    place = next((place for place, level in enumerate(levels[:-1]) if level == "{*}"), None)
+    return ["{device}" if number == place else level for number, level in enumerate(levels)]
+
+
+PARQUET, LINES, ONE, NO_JSON = "Parquet, which is not read", "lines of JSON", "one JSON value", "no JSON"
+
+
+def _kinds(store: Store, versions: Sequence[ObjectVersion]) -> tuple[str, ...]:
+    """Return what some objects are, by how they begin."""
+    some = [version for version in versions if version.size][:: max(1, len(versions) // OBJECTS)][:OBJECTS]
+    spans = [(version, 0, min(version.size, BEGINNING)) for version in some]
+    return tuple(_kind(body, whole=len(body) == some[place].size) for place, body in store.spans(iter(spans)))
+
+
+def _kind(body: bytes, *, whole: bool) -> str:
+    if body.startswith(b"PAR1"):
+        return PARQUET
+    packed = body.startswith(b"\x1f\x8b")
+    if packed:
+        unpack = zlib.decompressobj(31)
+        try:
+            body = unpack.decompress(body, BEGINNING)
+        except zlib.error:
+            return "gzip that cannot be unpacked"
+        whole = unpack.eof
+    lines = [line for line in body.split(b"\n") if line.strip()]
+    found = LINES if _are_json(lines[:2] if whole else lines[: min(2, len(lines) - 1)]) and len(lines) > 1 else ONE
+    found = found if found == LINES or not whole or _are_json([body]) else NO_JSON
+    return f"{found}, gzip" if packed else found
+
+
+def _are_json(texts: Sequence[bytes]) -> bool:
+    try:
+        return bool(texts) and all(json.loads(text) is not NO_JSON for text in texts)
+    except (RecursionError, ValueError):
+        return False
+
+
+def _with_objects(table: RuleTable, kinds: Sequence[str], fitting: Sequence[ObjectVersion]) -> RuleTable:
+    if table.key_layout is None:
+        return table
+    are_lines = any(LINES in kind or "gzip" in kind for kind in kinds)
+    are_large = any(version.size > LARGEST for version in fitting)
+    if (are_lines or are_large) == table.has_lines:
+        return table
+    return replace(table, objects="message" if table.has_lines else "lines")
+
+
+def _counted(
+    table: RuleTable,
+    versions: Sequence[ObjectVersion],
+    fitting: Sequence[ObjectVersion],
+    kinds: tuple[str, ...],
+    *,
+    whole: bool,
+) -> Found:
+    rule = _rule(table)
+    names = [name for version in fitting if (name := rule.raw_name(version.key, version.modified))]
+    hours = Counter(Hour.of_millis(name.millis) for name in names)
+    folders = _folders(rule, fitting)
+    fits = {version.key for version in fitting}
+    return Found(
+        table=table,
+        keys=len(versions),
+        whole=whole,
+        fitting=len(fitting),
+        bytes=sum(version.size for version in fitting),
+        hours=len(hours),
+        first=min(hours, default=None),
+        last=max(hours, default=None),
+        devices=len({name.client_id for name in names if name.client_id}),
+        folders=folders,
+        others=tuple(dict.fromkeys(version.key for version in versions if version.key not in fits))[:EXAMPLES],
+        kinds=kinds,
+        get_requests=sum(-(-version.size // PIECE) for version in fitting) if table.has_lines else len(fitting),
+        list_requests=_list_requests(rule, hours, len(versions), folders),
+    )
+
+
+def _folders(rule: Rule, fitting: Sequence[ObjectVersion]) -> int:
+    """Return into how many folders a listing goes."""
+    layout = rule.layout
+    if layout is None or not layout.by_folders:
+        return 0
+    tokens = layout.tokens
+    deepest = max(place for place in range(len(tokens)) if layout.is_folder(place))
+    level = "".join(text for _, text in tokens[:deepest]).count("/") + 1
+    return len({tuple(version.key.split("/")[:level]) for version in fitting})
+
+
+def _list_requests(rule: Rule, hours: Counter[Hour], keys: int, folders: int) -> int:
+    extent = rule.layout.extent if rule.layout else "hour"
+    forms = {"hour": "%Y%m%d%H", "day": "%Y%m%d", "month": "%Y%m", "year": "%Y", "all": ""}
+    held = Counter[str]()
+    for hour, count in hours.items():
+        held[hour.start.strftime(forms[extent])] += count
+    if extent == "all":
+        held[""] = keys
+    each = (max(folders, held[hour.start.strftime(forms[extent])] // 1000 + 1) for hour in hours)
+    return sum(each) + len(hours) * bool(folders)
