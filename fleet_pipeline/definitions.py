@@ -20,6 +20,7 @@ from fleet_pipeline.assets.lake.errors import error_assets
 from fleet_pipeline.assets.lake.jobs import replay_job
 from fleet_pipeline.assets.lake.late_data import late_data_checks
 from fleet_pipeline.assets.lake.parquet import lake_assets
+from fleet_pipeline.assets.lake.partitions import days, hours
 from fleet_pipeline.assets.lake.raw import raw_assets
 from fleet_pipeline.assets.lake.schedules import lake_schedules
 from fleet_pipeline.assets.lake.sensors import lake_sensors
@@ -105,6 +106,20 @@ def build_definitions(
         sensors=[*lake_sensors(scope, own), table_sensor(scope, tables), *alert_sensors(scope, own)],
         resources=scope.resources,
     )
+
+
+def hour_partitions(fleet: Fleet) -> dg.HourlyPartitionsDefinition:
+    """Return the partitions of a fleet's hourly assets, for assets of yours: an hour (UTC) each, from the fleet's start
+    to the hour that is running now.
+    """
+    return hours(fleet)
+
+
+def day_partitions(fleet: Fleet) -> dg.DailyPartitionsDefinition:
+    """Return the partitions of a fleet's daily assets, for assets of yours: a day (UTC) each, from the fleet's start to
+    the day that is running now. One of them stands on hours by the mapping `hours_of_the_day()`.
+    """
+    return days(fleet)
 
 
 def _only(assets: Sequence[dg.AssetsDefinition]) -> dg.AssetSelection:

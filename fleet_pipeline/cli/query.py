@@ -13,7 +13,7 @@ from rich.table import Table
 from fleet_pipeline.account import Account
 from fleet_pipeline.cli.iceberg import opened
 from fleet_pipeline.cli.shown import console, errors, styled
-from fleet_pipeline.cli.snippets import ENGINES, snippet
+from fleet_pipeline.cli.snippets import ENGINES, needed, snippet
 from fleet_pipeline.model.errors import FleetError, InvalidName, MissingExtra, QueryRefused
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.plain import plain
@@ -174,12 +174,14 @@ def _answer(database: "duckdb.DuckDBPyConnection", statement: str) -> None:
 @click.argument("engine", type=click.Choice([*ENGINES], case_sensitive=False), required=False)
 @click.pass_obj
 def connect(fleet: Fleet, engine: str | None) -> None:
-    """Print what DuckDB, pandas, Polars, Spark or Athena is given to read this fleet's lake, with its true address."""
+    """Print what DuckDB, pandas, Polars, Spark, Athena, PyIceberg or boto3 is given to read this fleet's lake, with its
+    true address.
+    """
     account = Account.of(fleet)
     for name in [engine.lower()] if engine else ENGINES:
         if not engine:
             console.print(styled((f"# {name}", "bold")))
-        click.echo(snippet(name, fleet, account.aws))
+        click.echo(needed(name) + snippet(name, fleet, account.aws))
 
 
 def _scans(fleet: Fleet, at: datetime | None) -> "dict[str, Scan]":

@@ -4,6 +4,7 @@ Secrets are never printed. On AWS each engine finds its credentials as AWS's too
 that holds the secret.
 """
 
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -158,6 +159,26 @@ day = messages.scan(row_filter="_ts >= '{day}T00:00:00+00:00'").to_arrow()
 before = messages.scan(snapshot_id=messages.history()[0].snapshot_id).to_arrow()
 """
 
+_BOTO3_AWS = """\
+import boto3
+
+aws = boto3.Session(region_name="{region}")
+s3 = aws.client("s3")
+"""
+
+_BOTO3_HERE = """\
+from pathlib import Path
+
+import boto3
+
+aws = boto3.Session("{account}", Path("{secret}").read_text(), region_name="{region}")
+s3 = aws.client("s3", endpoint_url="http://{address}")  # and so any other: sqs, sns, dynamodb, iot
+"""
+
+_BOTO3 = """\
+parts = s3.list_objects_v2(Bucket="{lake_bucket}", Prefix="{prefix}")
+"""
+
 ENGINES = {
     "duckdb": (_DUCKDB_AWS, _DUCKDB_HERE, _DUCKDB),
     "pandas": (_PANDAS_AWS, _PANDAS_HERE, _PANDAS),
@@ -165,8 +186,19 @@ ENGINES = {
     "spark": (_SPARK_AWS, _SPARK_HERE, _SPARK),
     "athena": (_ATHENA_AWS, _ATHENA_HERE, ""),
     "pyiceberg": (_PYICEBERG_AWS, _PYICEBERG_HERE, _PYICEBERG),
+    "boto3": (_BOTO3_AWS, _BOTO3_HERE, _BOTO3),
 }
 """The opening of each engine on AWS, the one on this machine, and what follows either."""
+
+
+PACKAGES = {"pandas": "pandas", "polars": "polars", "spark": "pyspark", "pyiceberg": "pyiceberg"}
+"""What an engine needs that no extra for asking brings: whoever wants it installs it."""
+
+
+def needed(engine: str) -> str:
+    """Return a line that says what is to be installed for an engine, if it is not there; or nothing."""
+    package = PACKAGES.get(engine, "")
+    return f"# pip install {package}\n" if package and find_spec(package) is None else ""
 
 
 def snippet(engine: str, fleet: Fleet, aws: Aws) -> str:
@@ -190,6 +222,8 @@ def opening(engine: str, fleet: Fleet, root: str, endpoint: str | None, day: str
         address=urlsplit(endpoint or "").netloc,
         secret=ServerFolder.of(Path(fleet.home)).secret,
         root=f"{fleet.lake_bucket}/{root}",
+        lake_bucket=fleet.lake_bucket,
+        prefix=root,
         rules=", ".join(f'"{rule.key}"' for rule in fleet.rules),
         rule=fleet.rules[0].key.lower(),
         database=fleet.database,

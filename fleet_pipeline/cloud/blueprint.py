@@ -11,7 +11,7 @@ from graphlib import TopologicalSorter
 from fleet_pipeline.cloud import lifecycle_rules, own_check
 from fleet_pipeline.cloud.claims.certificates import Claims
 from fleet_pipeline.cloud.documents import filled
-from fleet_pipeline.cloud.documents.actions import action_rights, completed
+from fleet_pipeline.cloud.documents.actions import action_rights, completed, role_wanted
 from fleet_pipeline.cloud.documents.device import device_policies, device_policy_names, with_device_policies
 from fleet_pipeline.cloud.encryption import ALGORITHM
 from fleet_pipeline.cloud.enrolment.allow_list import AllowListTable
@@ -418,7 +418,7 @@ def _check_actions(fleet: Fleet) -> None:
             {"error_action": rule.error_action} if rule.error_action else {}
         )
         for name, action in said.items():
-            refuse_unknown(f"rules[{number}].{name}", completed(fleet, action))
+            refuse_unknown(f"rules[{number}].{name}", completed(fleet, action), role_wanted(action))
             if action.get("s3", {}).get("bucketName") == fleet.bucket:
                 raise InvalidSetting(
                     f"rules[{number}].{name}.s3.bucketName",

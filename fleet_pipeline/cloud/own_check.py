@@ -174,4 +174,5 @@ def _read(setting: str, file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise InvalidSetting(setting, str(file), f"it cannot be read: {error.strerror}") from error
+        where = f"looked for at {file.absolute()}; a relative name counts from the folder of fleet.toml"
+        raise InvalidSetting(setting, str(file), f"it cannot be read: {error.strerror} ({where})") from error

@@ -101,6 +101,17 @@ def fleet_of(**said: Any) -> Fleet:
     return of_attributes({_known(name, said_as): value for name, value in said.items()}, Path.cwd())
 
 
+def fleet_of_file(file: str | Path) -> Fleet:
+    """Return the fleet that a file spelled as fleet.toml describes: the one that commands mean with FLEET_FILE set to
+    it.
+
+    A relative `home`, `hook_file` or `hook_requirements` counts from the file's folder. The environment is not asked.
+    Raises InvalidSetting, naming the setting, or where there is no such file.
+    """
+    found = Path(file).absolute()
+    return read_fleet({}, find_file({NAMED: str(found)}, found.parent, found.parent))
+
+
 def of_attributes(said: Mapping[str, Any], folder: Path) -> Fleet:
     """Return the fleet that the attributes of a component describe, of which one that was left out has its default.
 
@@ -253,7 +264,51 @@ def _from_file(file: Path) -> dict[str, Any]:
         raise InvalidSetting(
             str(file), None, f"it cannot be read as TOML: {error} (a text stands in quotation marks)"
         ) from error
-    return {name: _typed(name, value) for key, value in found.items() for name in [_known(key, said_as)]}
+    known = {_known(key, said_as): value for key, value in found.items()}
+    for name, value in known.items():
+        _refuse_misplaced(said_as(name), value, _fields_of(name), found)
+    return {name: _typed(name, value) for name, value in known.items()}
+
+
+_FREE = "free"
+"""Stands for the names of a table that may have any."""
+
+_TAGS_TOO = frozenset({"environment", "service", "application"})
+"""Names of settings that companies give to tags, too."""
+
+
+def _fields_of(name: str) -> Any:
+    """Return the names that may stand in a setting's table, in a structure as the tables within it; nothing for what is
+    no table.
+    """
+    if name in _TEXTS:
+        return _FREE
+    kind = _TABLES.get(name)
+    kind = get_args(kind)[0] if get_origin(kind) is tuple else kind
+    return {each.name for each in fields(kind)} if isinstance(kind, type) and is_dataclass(kind) else None
+
+
+def _refuse_misplaced(place: str, value: Any, allowed: Any, file: Mapping[str, Any]) -> None:
+    """Refuse a setting that landed in a table because it stands below the table's head, or warn of one that may have:
+    in TOML each line below a `[table]` belongs to it.
+    """
+    if allowed is None:
+        return
+    for number, table in enumerate(value if isinstance(value, list) else []):
+        _refuse_misplaced(f"{place}[{number}]", table, allowed, file)
+    if place == "parameters" and isinstance(value, dict):
+        for key, table in value.items():
+            _refuse_misplaced(f"{place}.{key}", table, allowed, file)
+        return
+    for key, said in value.items() if isinstance(value, dict) else ():
+        landed = f"it stands below [{place}], and so is part of it: move the line above the file's first [table]"
+        if key not in _SAID.values() or (allowed != _FREE and key in allowed):
+            continue
+        if allowed != _FREE or not isinstance(said, str):
+            raise InvalidSetting(f"{place}.{key}", None, f"{landed}, if the setting {key} is meant")
+        if key not in file and key not in _TAGS_TOO and (where := f"{place}.{key}") not in _warned:
+            _warned.add(where)
+            _log.warning("%s: %s, if the setting %s is meant", where, landed, key)
 
 
 def _typed(name: str, value: Any) -> Any:

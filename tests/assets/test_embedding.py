@@ -11,13 +11,21 @@ from in_dagster import sensor_of, ticked
 from test_clockwork import webhook
 
 import fleet_pipeline
-from fleet_pipeline import Fleet, build_definitions
+from fleet_pipeline import (
+    Fleet,
+    build_definitions,
+    day_partitions,
+    fleet_of_file,
+    hour_partitions,
+    hours_of_the_day,
+)
 from fleet_pipeline.account import Account
 from fleet_pipeline.assets.lake import parquet, raw
 from fleet_pipeline.assets.lake.late_data import FRESH
 from fleet_pipeline.assets.shared.scope import Scope
 from fleet_pipeline.instance import own_process
-from fleet_pipeline.model.errors import InvalidName
+from fleet_pipeline.model import settings
+from fleet_pipeline.model.errors import InvalidName, InvalidSetting
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.rule import RawName
 
@@ -251,3 +259,47 @@ def test_a_fleet_is_told_of_its_own_failures_alone_and_ends_its_own_lost_runs_al
     assert "another's reason" not in runs
     assert "dev/raw/rule1" in checks.replace("`", "")
     assert "prod" not in checks
+
+
+def test_assets_of_others_take_the_fleets_partitions(tmp_path):
+    fleet = Fleet(start="2026-11-01", rule_keys=("rule1",))
+
+    @dg.asset(deps=[dg.AssetKey(["dev", "lake", "rule1"])], partitions_def=hour_partitions(fleet))
+    def of_an_hour(): ...
+
+    @dg.asset(
+        deps=[dg.AssetDep(dg.AssetKey(["dev", "lake", "rule1"]), partition_mapping=hours_of_the_day())],
+        partitions_def=day_partitions(fleet),
+    )
+    def of_a_day(): ...
+
+    merged = dg.Definitions.merge(
+        build_definitions(fleet, key_prefix="dev"), dg.Definitions(assets=[of_an_hour, of_a_day])
+    )
+    graph = merged.resolve_asset_graph()
+    lake = graph.get(dg.AssetKey(["dev", "lake", "rule1"]))
+    assert graph.get(of_an_hour.key).partitions_def == lake.partitions_def
+    assert lake.partitions_def.get_first_partition_key() == "2026-11-01-00:00"
+    assert graph.get(of_a_day.key).partitions_def.get_first_partition_key() == "2026-11-01"
+
+
+def test_one_file_is_the_same_fleet_for_commands_and_for_dagster(tmp_path, monkeypatch):
+    (tmp_path / "fleets").mkdir()
+    file = tmp_path / "fleets" / "dev.toml"
+    file.write_text('environment = "one"\nhome = "here"\nhook_file = "checks.py"\n[tags]\nteam = "cars"\n')
+    monkeypatch.setenv("FLEET_ENVIRONMENT", "another")
+    fleet = fleet_of_file(file)
+    assert (fleet.environment, fleet.home) == ("one", str(tmp_path / "fleets" / "here"))
+    assert fleet.hook_file == str(tmp_path / "fleets" / "checks.py")
+    monkeypatch.delenv("FLEET_ENVIRONMENT")
+    monkeypatch.chdir(tmp_path)
+    assert (
+        settings.read_fleet(
+            {"FLEET_FILE": str(file)}, settings.find_file({"FLEET_FILE": str(file)}, tmp_path, tmp_path)
+        )
+        == fleet
+    )
+    monkeypatch.chdir(tmp_path / "fleets")
+    assert fleet_of_file("dev.toml").home in {"here", fleet.home}
+    with pytest.raises(InvalidSetting, match="no such file"):
+        fleet_of_file(tmp_path / "none.toml")

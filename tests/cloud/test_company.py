@@ -21,6 +21,7 @@ from fleet_pipeline.cloud.reconcile import Action, look, reconcile
 from fleet_pipeline.cloud.tags import spelled
 from fleet_pipeline.model.errors import CannotChange, NotOurs
 from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.names import log_of
 
 TAGS = (("cost-centre", "42 / A+B=C"), ("team", "cars"))
 
@@ -204,7 +205,9 @@ def test_adopting_gives_the_companys_tags_with_ours_and_nothing_else(aws, compan
 
 def test_destroying_removes_the_log_and_leaves_the_bucket_of_logs_and_the_queue(aws, company):
     apply(company, aws)
-    list(destroy(company, aws, confirmed=company.bucket, with_data=True))
+    aws.logs.put_retention_policy(logGroupName=log_of(company.hook_name), retentionInDays=7)  # it is there
+    gone = [(each.what, each.action) for each in destroy(company, aws, confirmed=company.bucket, with_data=True)]
+    assert [action for what, action in gone if what.startswith("log group")] == ["delete"]
     assert aws.logs.describe_log_groups()["logGroups"] == []
     assert [bucket["Name"] for bucket in aws.s3.list_buckets()["Buckets"]] == [company.access_log_bucket]
     assert len(aws.session.client("sqs", endpoint_url=aws.endpoint_url).list_queues()["QueueUrls"]) == 1

@@ -165,7 +165,7 @@ WRONG = {
     "a parameter missing": ({"sqs": {}}, "actions[0]", "queueUrl"),
     "a parameter of another type": ({"sqs": {"queueUrl": 7}}, "actions[0]", "queueUrl"),
     "a role that must be said": ({"iotEvents": {"inputName": "i"}}, "actions[0]", "roleArn"),
-    "a queue that has no ARN": ({"sqs": {"queueUrl": "q"}}, "actions[0]", "roleArn"),
+    "a queue that has no ARN": ({"sqs": {"queueUrl": "q"}}, "actions[0]", "say roleArn, or write its queueUrl"),
     "our own raw bucket": (
         {"s3": {"bucketName": "cdk-s3-test-bucket", "key": "k"}},
         "actions[0].s3.bucketName",
@@ -186,6 +186,7 @@ def test_what_is_wrong_with_an_action_is_named_before_any_call(action, place, wh
     assert caught.value.setting == f"rules[0].{place}"
     assert why in str(caught.value)
     assert "class" not in str(caught.value)
+    assert '"roleArn"' not in str(caught.value), "that no role is named is said in words of our own, or not at all"
 
 
 @pytest.mark.parametrize("command", ["settings", "plan"])

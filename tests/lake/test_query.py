@@ -237,6 +237,12 @@ def test_connect_prints_no_secret_and_the_true_address(engine, account, fleet, c
     assert fleet.lake_bucket in said or engine == "athena"
 
 
+def test_what_boto3_is_given_reaches_aws_on_this_machine(account, fleet, command):
+    found = {}
+    exec(command(fleet, "connect", "boto3")[1], found)
+    assert [each["Key"].split("/")[2] for each in found["parts"]["Contents"]] == ["rule=rule1"] * 2
+
+
 def test_a_rule_that_is_called_messages_keeps_its_name(account, fleet):
     named = replace(fleet, rule_keys=("rule1", "messages"))
     assert answer(account, named, "SELECT count(*) AS n FROM messages") == [{"n": 0}]

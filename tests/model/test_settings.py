@@ -416,3 +416,34 @@ def test_one_of_some_words_is_told_with_the_words(tmp_path):
     (tmp_path / "fleet.toml").write_text("several_objects = true")
     with pytest.raises(InvalidSetting, match='"off" or "on"'):
         settings.read_fleet({}, tmp_path / "fleet.toml")
+
+
+MISPLACED = {
+    "a list below tags": ('[tags]\nteam = "cars"\nrule_keys = ["a"]\n', "tags.rule_keys", "[tags]"),
+    "a number below tags": ("[tags]\nsweep_days = 3\n", "tags.sweep_days", "[tags]"),
+    "a text below thing": ('[thing]\ntype = "car"\nbucket = "acme"\n', "thing.bucket", "[thing]"),
+    "below a rule": ('[[rules]]\nkey = "a"\n[[rules]]\nkey = "b"\nhome = "acme"\n', "rules[1].home", "[rules[1]]"),
+    "below a parameter": (
+        '[parameters.Vin]\npattern = "[0-9]{3}"\nbucket = "acme"\n',
+        "parameters.Vin.bucket",
+        "[parameters.Vin]",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "place", "table"), MISPLACED.values(), ids=MISPLACED)
+def test_a_setting_that_landed_in_a_table_is_named_with_the_table(text, place, table, tmp_path):
+    (tmp_path / "fleet.toml").write_text(text)
+    with pytest.raises(InvalidSetting) as refused:
+        settings.read_fleet({}, tmp_path / "fleet.toml")
+    assert refused.value.setting == place
+    assert f"it stands below {table}" in str(refused.value)
+
+
+def test_a_tag_that_may_be_a_misplaced_setting_is_warned_of_and_one_that_is_usual_is_not(tmp_path, caplog):
+    (tmp_path / "fleet.toml").write_text(
+        'start = "2026-11-01"\n[tags]\nhome = "there"\nenvironment = "dev"\nstart = "x"\n'
+    )
+    assert dict(settings.read_fleet({}, tmp_path / "fleet.toml").tags)["home"] == "there"
+    [said] = [each.getMessage() for each in caplog.records]
+    assert said.startswith("tags.home: it stands below [tags], and so is part of it")

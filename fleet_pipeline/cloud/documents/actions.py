@@ -27,11 +27,19 @@ _ITEM = {"INSERT": "PutItem", "UPDATE": "UpdateItem", "DELETE": "DeleteItem"}
 def completed(fleet: Fleet, action: Mapping[str, Any]) -> dict[str, Any]:
     """Return an action with the fleet's own role, where it names none and the right to it is known."""
     [(kind, spec)] = action.items()
-    return (
-        {kind: {"roleArn": fleet.role_arn(fleet.rule_actions_role_name), **spec}}
-        if _rights(fleet, action)
-        else {kind: spec}
-    )
+    own = {"roleArn": fleet.role_arn(fleet.rule_actions_role_name)}
+    return {kind: {**own, **spec}} if _rights(fleet, action) else {kind: spec}
+
+
+def role_wanted(action: Mapping[str, Any]) -> str:
+    """Return in words why an action must name a role itself; nothing where it need not, or does."""
+    [(kind, spec)] = action.items()
+    if "roleArn" in spec or kind in WITHOUT_A_ROLE:
+        return ""
+    if kind in RIGHTS:
+        told = {"sqs": "its queueUrl", "openSearch": "its endpoint", "elasticsearch": "its endpoint"}.get(kind, "it")
+        return f"say roleArn, or write {told} as AWS does: the fleet's own role gets the right to what {told} names"
+    return "say roleArn, a role of yours that AWS IoT may take on: which right this kind needs the fleet cannot tell"
 
 
 def action_rights(fleet: Fleet) -> list[Document]:
@@ -107,6 +115,9 @@ def _looked_at_by(fleet: Fleet, kind: str, spec: Mapping[str, Any]) -> tuple[str
         return "", ""
     return (verb, arn) if arn and "${" not in arn else ("", "")
 
+
+WITHOUT_A_ROLE = frozenset({"lambda", "kafka", "http", "salesforce"})
+"""Kinds that AWS IoT takes without a role."""
 
 LOOKED_AT_BY: Mapping[str, tuple[str, Callable[[Fleet, Mapping[str, Any]], str]]] = {
     "cloudwatchLogs": (

@@ -127,15 +127,22 @@ def stream_action(role_arn: str, stream: str) -> dict[str, Any]:
     return {"firehose": {"roleArn": role_arn, "deliveryStreamName": stream, "separator": "\n"}}
 
 
-def refuse_unknown(place: str, action: Mapping[str, Any]) -> None:
+def refuse_unknown(place: str, action: Mapping[str, Any], role_wanted: str = "") -> None:
     """Raise InvalidSetting, which names the place, unless this is an action as AWS IoT takes it: by botocore's own
     model of the service. Calls nobody.
+
+    That it names no role is said in the words of `role_wanted`, and only where nothing else is wrong.
     """
     model = _model()
     found = ParamValidator().validate(action, model.shape_for("Action"))
     if found.has_errors():
-        report = re.sub(r"<class '([a-z]+)'>", r"\1", found.generate_report().replace("\n", "; "))
-        raise InvalidSetting(place, None, f"AWS IoT does not take it: {report}")
+        report = re.sub(r"<class '([a-z]+)'>", r"\1", found.generate_report())
+        problems = [line for line in report.splitlines() if not (role_wanted and _NO_ROLE.search(line))]
+        why = f"AWS IoT does not take it: {'; '.join(problems)}" if problems else role_wanted
+        raise InvalidSetting(place, None, why)
+
+
+_NO_ROLE = re.compile(r'Missing required parameter .*"roleArn"')
 
 
 @cache

@@ -146,7 +146,7 @@ def _removed(fleet: Fleet, aws: Aws, resource: Resource, name: str, sleep: Sleep
     else:
         step = remove(resource, aws, sleep=sleep)
     yield Gone(step.title, step.action, name)
-    yield from _traces(aws, resource)
+    yield from _traces(fleet, aws, resource, name)
 
 
 def _without_contents(fleet: Fleet, aws: Aws, resource: Resource, sleep: Sleep) -> Iterator[Gone]:
@@ -186,11 +186,11 @@ def _freed(certificate: ClaimCertificate, aws: Aws) -> Iterator[Gone]:
                 yield Gone(f"IoT policy {policy!r} from the claim certificate", "detached")
 
 
-def _traces(aws: Aws, resource: Resource) -> Iterator[Gone]:
-    """Remove what a resource leaves behind: versions of keys, a log."""
+def _traces(fleet: Fleet, aws: Aws, resource: Resource, name: str) -> Iterator[Gone]:
+    """Remove what a resource leaves behind: versions of keys, a log that is no part of its own."""
     if isinstance(resource, ClaimCertificate):
         _forget_keys(resource, aws)
-    if isinstance(resource, Function):
+    if isinstance(resource, Function) and not (name and fleet.makes_logs):
         yield from _log(aws, log_of(resource.name))
 
 
