@@ -90,7 +90,7 @@ lock: $(DEV) ## write the lock files anew from pyproject.toml
 	  --no-header --no-annotate --extra ui --extra local --extra analytics --extra iceberg --constraint requirements.lock \
 	  pyproject.toml requirements-demo.in -o requirements-demo.lock
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-strip-extras --universal --python-version 3.11 \
-	  --no-header --no-annotate --extra ui --extra analytics --extra iceberg --extra production --extra scale --constraint requirements.lock \
+	  --no-header --no-annotate --extra ui --extra analytics --extra iceberg --extra production --extra scale --extra encodings --constraint requirements.lock \
 	  pyproject.toml deploy/build.in -o deploy/requirements.lock
 
 # Tools that look at what is shipped have an environment of their own: none of them is part of it.

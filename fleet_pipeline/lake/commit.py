@@ -107,7 +107,7 @@ class Appending:
     def erased(self) -> Tombstones:
         """The vehicles of which nothing may be added, as they are when this is asked first."""
         if self._erased is None:
-            self._erased = Tombstones.of(self.lake.store, self.lake.prefix)
+            self._erased = Tombstones.of(self.lake.store, self.lake.prefix, self.rule.encoding)
         return self._erased
 
     def add(self, block: Block) -> None:

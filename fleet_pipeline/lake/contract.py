@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from fleet_pipeline.lake.structs import Path, folded_types
 from fleet_pipeline.model.errors import ContractBroken
-from fleet_pipeline.model.form import Form
+from fleet_pipeline.model.form import JSON, Encoding, Form
 from fleet_pipeline.model.personal import PrivateField
 
 COLUMNS = 1000
@@ -93,6 +93,8 @@ class Contract:
     form: Form = Form()
     private: tuple[PrivateField, ...] = ()
     """Fields that leave each message before. By the settings of today, and not recorded."""
+    encoding: Encoding = JSON
+    """What the bytes of messages are. By the settings of today, and not recorded."""
 
     @property
     def structs(self) -> bool:

@@ -19,7 +19,7 @@ from fleet_pipeline.lake.contract import KINDS, Contract
 from fleet_pipeline.lake.learning import Evidence
 from fleet_pipeline.model.errors import InvalidName, PartDamaged, PartsMissing, RecordDamaged
 from fleet_pipeline.model.fleet import NEW_COLUMN_MESSAGES, Fleet
-from fleet_pipeline.model.form import Form
+from fleet_pipeline.model.form import JSON, Form
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.plain import plain
 from fleet_pipeline.model.rule import Rule
@@ -251,7 +251,9 @@ class Lake:
         """
         found = self._last_record(rule, until)
         found = found or replace(Contract(form=rule.form(self.form)).saying(rule.columns), number=-1)
-        return replace(found, private=rule.private) if rule.private else found
+        if not rule.private and rule.encoding == JSON:
+            return found
+        return replace(found, private=rule.private, encoding=rule.encoding)
 
     def _last_record(self, rule: Rule, until: int | None) -> Contract | None:
         records = self._records(rule)

@@ -12,6 +12,8 @@ from threading import Lock
 
 import pyarrow as pa
 
+from fleet_pipeline.lake.encodings import GZIP, unpacked_bytes
+
 PARSED_BYTES = 96 * 1024 * 1024
 """Bytes that the parsed messages of one block may take."""
 
@@ -26,6 +28,9 @@ OBJECT_BYTES, ARRAY_BYTES, FIELD_BYTES, ITEM_BYTES = 192, 88, 110, 40
 They are only counted: one within a string counts, too.
 """
 
+_TEXT = frozenset(b'{["-0123456789tfnNI \t\r\n')
+"""How JSON texts begin."""
+
 GIVE_BACK_EVERY = 16 * 1024 * 1024
 """Bytes of messages after which unused memory is given back. To get a page anew costs 0.1 µs a KB."""
 
@@ -36,13 +41,15 @@ def blocks_of(payloads: Sequence[bytes | None]) -> Iterator[slice]:
     """Yield where to cut some messages, in their order, so that each piece takes at most `PARSED_BYTES` once it is
     parsed, or is one message.
     """
-    whole = b"".join(filter(None, payloads))
-    if (
-        GROWTH * len(whole) <= PARSED_BYTES or parsed_bytes(whole) <= PARSED_BYTES
-    ):  # message by message it takes more than twice as long
-        yield slice(0, len(payloads))
-        return
-    del whole
+    said = list(filter(None, payloads))
+    if all(payload[0] in _TEXT for payload in said):
+        whole = b"".join(said)
+        if (
+            GROWTH * len(whole) <= PARSED_BYTES or parsed_bytes(whole) <= PARSED_BYTES
+        ):  # message by message it takes more than twice as long
+            yield slice(0, len(payloads))
+            return
+        del whole
     start = parsed = 0
     for place, payload in enumerate(payloads):
         size = parsed_bytes(payload) if payload else 0
@@ -54,7 +61,11 @@ def blocks_of(payloads: Sequence[bytes | None]) -> Iterator[slice]:
 
 
 def parsed_bytes(payload: bytes) -> int:
-    """Return about how many bytes a message takes once it is parsed, rather too many than too few."""
+    """Return about how many bytes a message takes once it is parsed, rather too many than too few; of one that is no
+    text, the most that so many bytes can take.
+    """
+    if payload[0] not in _TEXT:
+        return GROWTH * (unpacked_bytes(payload) if payload.startswith(GZIP) else len(payload))
     objects, arrays, fields, items = (payload.count(mark) for mark in (b"{", b"[", b":", b","))
     return 2 * len(payload) + OBJECT_BYTES * objects + ARRAY_BYTES * arrays + FIELD_BYTES * fields + ITEM_BYTES * items
 

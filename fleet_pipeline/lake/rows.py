@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from fleet_pipeline.aws.store import NULL_VERSION, ObjectVersion
 from fleet_pipeline.lake.columns import Sheet, filled, fits, put, spread
 from fleet_pipeline.lake.contract import DECIMAL, KINDS, Column, Contract
+from fleet_pipeline.lake.encodings import reader
 from fleet_pipeline.lake.learning import Evidence
 from fleet_pipeline.lake.payload import ELEMENTS, Judged, Status, alone, judged, judged_elements, written_as
 from fleet_pipeline.lake.personal import Hider
@@ -161,14 +162,18 @@ def _messages(
 ) -> Iterator[tuple[Callable[[], Iterable[Judged]], _Rows | None]]:
     """Yield what payloads say, a message each; by blocks of rows, where one may have several."""
     form, hider = contract.form, Hider(contract.private)
-    lenient = form.lenient_numbers == "on"
+    lenient, read = form.lenient_numbers == "on", reader(contract.encoding)
     if form.arrays == "whole" and form.several_objects == "off":
-        judge = partial(judged, lenient=lenient)
+        judge = _reading(read, partial(judged, lenient=lenient), lambda says: says)
         one = (lambda payload: hider.message(judge(payload))) if contract.private else judge
         yield lambda: _judgements(payloads, one, lambda says: says), None
         return
-    each = partial(
-        judged_elements, arrays=form.arrays == "elements", several=form.several_objects == "on", lenient=lenient
+    each = _reading(
+        read,
+        partial(
+            judged_elements, arrays=form.arrays == "elements", several=form.several_objects == "on", lenient=lenient
+        ),
+        alone,
     )
     statuses, messages, rows = list[Status](), list[dict[str, Any]](), _Rows([], [])
     many = (lambda payload: hider.elements(each(payload))) if contract.private else each
@@ -180,6 +185,20 @@ def _messages(
         if len(messages) >= BLOCK_ROWS or place == len(payloads) - 1:
             yield partial(zip, statuses, messages), rows
             statuses, messages, rows = [], [], _Rows([], [])
+
+
+def _reading(
+    read: Callable[[bytes], bytes | Status] | None, judge: Callable[[bytes], _Says], only: Callable[[Judged], _Says]
+) -> Callable[[bytes], _Says]:
+    """Return what judges messages of an encoding."""
+    if read is None:
+        return judge
+
+    def judge_text(payload: bytes) -> _Says:
+        text = read(payload)
+        return only((text, {})) if isinstance(text, Status) else judge(text)
+
+    return judge_text
 
 
 def _judgements(

@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from fleet_pipeline.aws.store import Store
 from fleet_pipeline.lake.whose import Naming
+from fleet_pipeline.model.form import JSON, Encoding
 
 FOLDER = "_erasures"
 """Below the prefix of the table; readers of tables pass over names that begin with `_`."""
@@ -39,13 +40,15 @@ class Tombstones:
     """Hashes of names that were asked for."""
 
     @classmethod
-    def of(cls, store: Store, prefix: str) -> Self:
-        """Return those of a lake: at one request where nobody was ever erased."""
+    def of(cls, store: Store, prefix: str, encoding: Encoding = JSON) -> Self:
+        """Return those of a lake, for messages of an encoding: at one request where nobody was ever erased."""
         names = listed(store, prefix)
         if not names:
             return cls()
         digests = {name.split("-")[1] for name in names}
-        return cls(names, key_of(store, prefix), {each: _naming(store, prefix, each) for each in digests})
+        return cls(
+            names, key_of(store, prefix), {each: _naming(store, prefix, each).reading(encoding) for each in digests}
+        )
 
     def __bool__(self) -> bool:
         """Whether anybody was erased."""

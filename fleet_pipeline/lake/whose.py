@@ -5,14 +5,16 @@ became no columns, or in one of several objects of an array.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Self
 
 import msgspec
 
 from fleet_pipeline.lake.contract import EXACT
+from fleet_pipeline.lake.encodings import text_of
 from fleet_pipeline.lake.payload import DEPTH, with_numbers
 from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.form import JSON, Encoding
 
 NOBODY = "n/a"
 """The client id of a message that did not come by MQTT."""
@@ -48,6 +50,12 @@ class Naming:
     """The names on the way to the field that names the vehicle."""
     thing_prefix: str = ""
     """What stands before the vehicle's name in a client id."""
+    encoding: Encoding = field(default=JSON, compare=False)
+    """What the bytes of messages are."""
+
+    def reading(self, encoding: Encoding) -> Self:
+        """Return the same for messages of an encoding."""
+        return self if encoding == self.encoding else replace(self, encoding=encoding)
 
     @classmethod
     def of(cls, fleet: Fleet) -> Self:
@@ -63,17 +71,22 @@ class Naming:
         """
         if client_id is not None and client_id != NOBODY:
             return [client_id.removeprefix(self.thing_prefix)]
-        return [self._said(_value(each)) for each in _leaves(payload or b"")] or [None]
+        text = text_of(self.encoding, payload or b"") or b""
+        return [self._said(_value(each)) for each in _leaves(text)] or [None]
 
     def apart(self, client_id: str | None, payload: bytes | None, is_theirs: Callable[[str], bool]) -> Apart:
-        """Return what of a message is theirs, and what stays: other vehicles' objects, and what is nobody's."""
+        """Return what of a message is theirs, and what stays: other vehicles' objects, and what is nobody's.
+
+        What is taken apart is JSON, whatever the encoding: a message that begins as JSON does is read as JSON.
+        """
         if client_id is not None and client_id != NOBODY:
             name = client_id.removeprefix(self.thing_prefix)
             return Apart(payload, None, True, False) if is_theirs(name) else Apart(None, payload, False, True)
-        own, rest = self._apart(payload or b"", is_theirs)
+        text = text_of(self.encoding, payload or b"")
+        own, rest = self._apart(text, is_theirs) if text is not None else (None, payload)
         if own is None:
             return Apart(None, payload, False, True)
-        return Apart(own, rest, True, rest is not None)
+        return Apart(payload if rest is None else own, rest, True, rest is not None)
 
     def without(
         self, client_id: str | None, payload: bytes | None, is_theirs: Callable[[str], bool]
@@ -86,9 +99,11 @@ class Naming:
 
     def unread(self, client_id: str | None, payload: bytes | None, name: str) -> bool:
         """Whether a name stands in what of a message cannot be read, and so is nobody's, whatever it says."""
-        if (client_id is not None and client_id != NOBODY) or name.encode() not in (payload or b""):
+        text = text_of(self.encoding, payload or b"")
+        said = (payload or b"") if text is None else text
+        if (client_id is not None and client_id != NOBODY) or name.encode() not in said:
             return False
-        return any(name.encode() in each and _is_unread(each) for each in _leaves(payload or b""))
+        return text is None or any(name.encode() in each and _is_unread(each) for each in _leaves(text))
 
     def _apart(self, payload: bytes, is_theirs: Callable[[str], bool]) -> tuple[bytes | None, bytes | None]:
         try:
@@ -198,11 +213,11 @@ def _value(raw: bytes) -> Any:
 
 def _joined(message: Any, name: str) -> Iterator[Any]:
     """Yield the values of fields whose path, joined by `_`, is a name: as the table's column may hold any of them."""
-    for field, value in message.items() if isinstance(message, dict) else ():
-        if field == name:
+    for said, value in message.items() if isinstance(message, dict) else ():
+        if said == name:
             yield value
-        elif name.startswith(f"{field}_"):
-            yield from _joined(value, name[len(field) + 1 :])
+        elif name.startswith(f"{said}_"):
+            yield from _joined(value, name[len(said) + 1 :])
 
 
 def _as_text(value: Any) -> str | None:

@@ -8,6 +8,21 @@ Arrays = Literal["whole", "elements"]
 SeveralObjects = Literal["off", "on"]
 LenientNumbers = Literal["off", "on"]
 Numbers = Literal["double", "exact"]
+EncodingKind = Literal["json", "gzip", "cbor", "msgpack", "protobuf"]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """What the bytes of a rule's messages are."""
+
+    kind: EncodingKind = "json"
+    descriptor: str = ""
+    """Of protobuf: the file that describes its messages."""
+    message: str = ""
+    """Of protobuf: the full name of the message."""
+
+
+JSON = Encoding()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from fleet_pipeline.model.errors import InvalidName
-from fleet_pipeline.model.form import Form
+from fleet_pipeline.model.form import JSON, Encoding, Form
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.key_layout import KeyLayout
 from fleet_pipeline.model.personal import PrivateField
@@ -220,6 +220,13 @@ class Rule:
         `${topic()}/`.
         """
         return self.topic if self.raw_prefix == f"{self.topic}/" else None
+
+    @property
+    def encoding(self) -> Encoding:
+        """What the bytes of its messages are."""
+        if self.table is None or not self.table.encoding:
+            return JSON
+        return Encoding(self.table.encoding, self.table.protobuf_descriptor, self.table.protobuf_message)
 
     def form(self, fleets: Form) -> Form:
         """Return how the rule's messages become rows: the fleet's way, but for what the rule's table says."""

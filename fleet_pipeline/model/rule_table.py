@@ -124,6 +124,17 @@ class RuleTable:
             )
         },
     )
+    encoding: Literal["", "json", "gzip", "cbor", "msgpack", "protobuf"] = _said(
+        "",
+        "What the bytes of its messages are (docs/layouts.md); left out: `json`. A message that begins with `{` or `[` "
+        "is read as JSON whatever is said.",
+    )
+    protobuf_descriptor: str = _said(
+        "",
+        "Of `protobuf`: the file, by `protoc --include_imports --descriptor_set_out=…`, that describes its messages; "
+        "from the folder of fleet.toml on.",
+    )
+    protobuf_message: str = _said("", "Of `protobuf`: the full name of the message, `acme.Telemetry`.")
     columns: dict[str, str] = field(
         default_factory=dict,
         hash=False,
@@ -150,6 +161,7 @@ class RuleTable:
                 "key", self.key, "use 1 to 64 of a-z, A-Z, 0-9 and _ (AWS IoT allows no others in a rule's name)"
             )
         self._check_given()
+        self._check_encoding()
         self._check_sql()
         if self.topic:
             check_filter("topic", self.topic)
@@ -208,6 +220,17 @@ class RuleTable:
         if self.objects == "lines" and is_cdks:
             why = "what the CDK app writes is a message an object: leave it out, or say a layout"
             raise InvalidSetting("objects", self.objects, why)
+
+    def _check_encoding(self) -> None:
+        names = ("protobuf_descriptor", "protobuf_message")
+        lacking = [name for name in names if not getattr(self, name)]
+        if self.encoding == "protobuf" and lacking:
+            raise InvalidSetting(lacking[0], None, "protobuf messages are read by a file that describes them: say both")
+        if self.encoding != "protobuf" and len(lacking) < len(names):
+            said = next(name for name in names if name not in lacking)
+            raise InvalidSetting(said, getattr(self, said), 'it is for messages of encoding = "protobuf"')
+        if self.encoding not in {"", "json"} and self.has_lines:
+            raise InvalidSetting("encoding", self.encoding, "lines are JSON; a gzip of lines needs no encoding")
 
     def _check_sql(self) -> None:
         if not self.sql:

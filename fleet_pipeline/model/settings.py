@@ -9,7 +9,7 @@ import logging
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import Field, fields, is_dataclass
+from dataclasses import Field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -17,6 +17,7 @@ from fleet_pipeline.model import first_day, tables
 from fleet_pipeline.model.company import Texts
 from fleet_pipeline.model.errors import InvalidSetting
 from fleet_pipeline.model.fleet import CHOICES, Fleet
+from fleet_pipeline.model.rule_table import RuleTable
 
 FILE = "fleet.toml"
 PREFIX = "FLEET_"
@@ -85,7 +86,7 @@ def read_fleet(environ: Mapping[str, str], file: Path) -> Fleet:
     """
     chosen = {**_from_file(file), **_from_environment(environ)}
     _check_account(chosen)
-    chosen = {"rule_keys": rule_keys(), **chosen, **_home(chosen, file.parent)}
+    chosen = {"rule_keys": rule_keys(), **chosen, **_home(chosen, file.parent), **_descriptors(chosen, file.parent)}
     if Path(chosen.get("home") or _HOME).is_file():
         raise InvalidSetting("FLEET_HOME", chosen.get("home", _HOME), "it is a file; name a folder")
     return Fleet(**{**chosen, **_start(chosen)})
@@ -127,7 +128,7 @@ def of_attributes(said: Mapping[str, Any], folder: Path) -> Fleet:
         }
         given = {name: value for name, value in chosen.items() if value != _DEFAULTS[name]}
         _check_account(given)
-        given |= _home(given, folder)
+        given |= _home(given, folder) | _descriptors(given, folder)
         return Fleet(**{**chosen, **given, **_start(given)})
     except InvalidSetting as error:
         raise InvalidSetting(_attribute(error.setting), error.value, _attribute(error.why)) from None
@@ -151,6 +152,22 @@ def _check_account(chosen: Mapping[str, Any]) -> None:
             None,
             "with FLEET_PROFILE=aws, name the account that is meant, so that a wrong one is noticed",
         )
+
+
+def _descriptors(chosen: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the rules with the files that describe their messages, as they are found from wherever a command runs."""
+    tables: tuple[RuleTable, ...] = chosen.get("rule_tables", ())
+    if not any(table.protobuf_descriptor for table in tables):
+        return {}
+    return {"rule_tables": tuple(_described(table, folder.absolute()) for table in tables)}
+
+
+def _described(table: RuleTable, folder: Path) -> RuleTable:
+    return (
+        replace(table, protobuf_descriptor=str(folder / table.protobuf_descriptor))
+        if table.protobuf_descriptor
+        else table
+    )
 
 
 def _home(chosen: Mapping[str, Any], folder: Path) -> dict[str, str]:

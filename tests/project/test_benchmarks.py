@@ -68,3 +68,12 @@ def test_the_race_on_batches_can_be_run_and_ours_is_complete_on_dirty_data():
     done = subprocess.run([*command, "--only", "fleet_pipeline"], capture_output=True, text=True, check=True)
     [run] = [json.loads(line) for line in done.stdout.splitlines()]
     assert (run["contender"], run["data"], run["complete"]) == ("fleet_pipeline", "dirty", True)
+
+
+def test_what_the_encodings_cost_can_be_measured():
+    arguments = [sys.executable, str(BENCHMARKS / "encodings.py"), "--messages", "200", "--rounds", "1"]
+    said = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout
+    rows = [line.split("|")[1:4] for line in said.splitlines()[2:]]
+    sizes = {kind.strip(): int(size) for kind, size, _ in rows}
+    assert sizes["protobuf"] < sizes["msgpack"] < sizes["json"]
+    assert all(float(seconds) > 0 for _, _, seconds in rows)

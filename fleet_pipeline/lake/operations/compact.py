@@ -9,6 +9,7 @@ from fleet_pipeline.aws.clients import Aws
 from fleet_pipeline.aws.store import S3Store, Store
 from fleet_pipeline.lake.batches import BatchHour
 from fleet_pipeline.lake.containment import outcome_of
+from fleet_pipeline.lake.encodings import reader
 from fleet_pipeline.lake.fetching import EXAMPLES, RawHour
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.listing import SPAN_VERSIONS, spans
@@ -101,7 +102,11 @@ class Compaction:
 
     @classmethod
     def of(cls, fleet: Fleet, aws: Aws, rule: Rule) -> "Compaction":
-        """Return the compaction of one of a fleet's rules."""
+        """Return the compaction of one of a fleet's rules.
+
+        Raises MissingExtra, and InvalidSetting for a file of descriptors, where its messages cannot be read at all.
+        """
+        reader(rule.encoding)
         return cls(
             aws,
             fleet.bucket_of(rule),

@@ -205,7 +205,7 @@ def _missing(raw: Store, lake: Lake, rule: Rule, hour: Hour | Span, files: Seque
     """Return how many versions have no row, without those of erased vehicles: to tell these, where there are any, costs
     a GET for each version without a row.
     """
-    known, erased = Identities(), Tombstones.of(lake.store, lake.prefix)
+    known, erased = Identities(), Tombstones.of(lake.store, lake.prefix, rule.encoding)
     for file in files:
         known.add(file)
     missing = (known.missing(block) for block in RawHour(raw, rule, hour).blocks())
@@ -221,7 +221,7 @@ def _missing_of_batches(batches: BatchHour, files: Sequence[PartFile]) -> int:
     """
     if not (unread := batches.unread):
         return 0
-    known, erased = Identities(), Tombstones.of(batches.lake.store, batches.lake.prefix)
+    known, erased = Identities(), Tombstones.of(batches.lake.store, batches.lake.prefix, batches.rule.encoding)
     for file in files:
         known.add(file)
     with workplace() as folder:

@@ -72,7 +72,7 @@ def verify_hour(
 
     `proven` is told of each version whose bytes are those of its row, and of those of erased vehicles.
     """
-    held, erased = _held(lake, rule, hour), Tombstones.of(lake.store, lake.prefix)
+    held, erased = _held(lake, rule, hour), Tombstones.of(lake.store, lake.prefix, rule.encoding)
     found: Counter[str] = Counter()
     examples: list[str] = []
     for versions, payloads in fetched(raw, RawHour(raw, rule, hour).blocks()):
@@ -169,7 +169,8 @@ def proven_batches(raw: Store, lake: Lake, place: tuple[Rule, Hour], own: Sequen
 
 def _unproven(look: BatchHour, own: Sequence[Batch], folder: Path) -> set[str]:
     """Return the keys of messages of an hour, in some batches, of which no row has the bytes."""
-    held, erased = _held(look.lake, look.rule, look.hour), Tombstones.of(look.lake.store, look.lake.prefix)
+    held, lake = _held(look.lake, look.rule, look.hour), look.lake
+    erased = Tombstones.of(lake.store, lake.prefix, look.rule.encoding)
     return {
         key
         for block in look.tables(own, folder)

@@ -33,6 +33,7 @@ class Theirs:
 
 def theirs_in(raw: Store, rule: Rule, batches: Sequence[Batch], whom: Whom) -> list[Theirs]:
     """Return those of some batches that have messages of the vehicle. Reads each of them."""
+    whom = whom.of(rule)
     found = []
     for batch in batches:
         each = Theirs(batch, whom)
@@ -85,6 +86,7 @@ def take_out(places: Places, rule: Rule, found: Sequence[Theirs]) -> list[Object
 
 def named_in(raw: Store, rule: Rule, batch: Batch, whom: Whom) -> tuple[bool, bool]:
     """Return whether a batch has messages of the vehicle, and whether its name stands in what is others'."""
+    whom = whom.of(rule)
     theirs, name, is_named, has_lines = Marked(), whom.name.encode(), False, False
     for _, records in records_of(raw, rule, [batch]):
         for envelope in records.good:
@@ -103,6 +105,7 @@ def named_in(raw: Store, rule: Rule, batch: Batch, whom: Whom) -> tuple[bool, bo
 
 def taken_apart(rule: Rule, record: bytes, whom: Whom) -> tuple[bytes | None, bytes | None]:
     """Return what of a record's message is the vehicle's, and the record without it: None for nothing."""
+    whom = whom.of(rule)
     read = read_lines(rule, [record.strip()]).good
     if len(read) != 1:
         return None, record

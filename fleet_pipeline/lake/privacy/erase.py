@@ -192,6 +192,7 @@ def _found(places: Places, rule: Rule, hour: Hour, whom: Whom, doubtful: frozens
     current one speaks for, and of doubtful ones, by their bytes: a late message of several vehicles has a row without
     this one's part.
     """
+    whom = whom.of(rule)
     found = _Found()
     for lake in places.lake.generations():
         found.marked.add(marked([opened(lake.store, part) for part in lake.parts(rule, hour)], whom))

@@ -116,6 +116,7 @@ def _within(hour: Hour, start: Hour | None, end: Hour | None) -> bool:
 
 def _one_hour(files: "_Files", done: Exported, held: Held, place: tuple[Rule, Hour], whom: Whom) -> None:
     rule, hour = place
+    whom = whom.of(rule)
     for part in held.lake.parts(rule, hour):
         file = opened(held.lake.store, part)
         found = marked([file], whom)

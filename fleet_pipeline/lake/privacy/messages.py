@@ -4,8 +4,8 @@ that have no row.
 
 import re
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -35,6 +35,10 @@ class Whom:
     naming: Naming
     name: str
     before_ms: int
+
+    def of(self, rule: Rule) -> Self:
+        """Return the same for the messages of a rule."""
+        return replace(self, naming=self.naming.reading(rule.encoding))
 
     def is_it(self, name: str) -> bool:
         """Whether a name is this vehicle's."""
@@ -119,6 +123,7 @@ class Uncompacted:
 
 def uncompacted(raw: Store, lake: Lake, rule: Rule, hour: Hour, whom: Whom) -> Uncompacted:
     """Return what of an hour is not in the lake and is a vehicle's, at one GET for each version that has no row."""
+    whom = whom.of(rule)
     known = Identities()
     for part in lake.parts(rule, hour):
         known.add(opened(lake.store, part))
@@ -135,6 +140,7 @@ def foreign(raw: Store, rule: Rule, hour: Hour, whom: Whom) -> Uncompacted:
     """Return what lies among an hour's raw objects under keys that the rule would never have written, and is a
     vehicle's: no compaction reads it, so it never has a row. Reads all of it but what is larger than a message can be.
     """
+    whom = whom.of(rule)
     found, form = Uncompacted(), rule.raw_key_form
     if rule.layout is not None:
         return found  # of a bucket that exists, what is no message of the rule is not the fleet's

@@ -36,6 +36,7 @@ class ReportedRecords:
 
 def records_reported_of(fleet: Fleet, raw: Store, rule: Rule, whom: Whom) -> Iterator[ReportedRecords]:
     """Yield what a rule's stream reported of a vehicle's messages. Reads every report once."""
+    whom = whom.of(rule)
     listed = [
         version
         for page in raw.versions(fleet.report_prefix(rule))
@@ -57,6 +58,7 @@ def reports_of(fleet: Fleet, raw: Store, rule: Rule, whom: Whom) -> Iterator[Rep
 
     Reads every report once: there are few, or something is wrong.
     """
+    whom = whom.of(rule)
     listed = [version for page in raw.versions(fleet.report_prefix(rule)) for version in page]
     for place, body in raw.bodies(listed):
         report = parsed(fleet, rule, listed[place].key, body)

@@ -46,6 +46,7 @@ def search(places: Places, hours: Sequence[Hour], whom: Whom, on_progress: Progr
 
 
 def _search_raw(places: Places, rule: Rule, hour: Hour, whom: Whom, found: Searched) -> None:
+    whom = whom.of(rule)
     name = whom.name.encode()
     for page in pages(places.raw, rule, hour):
         readable = [version for version in page if version.size <= LARGEST]
@@ -72,6 +73,7 @@ def _search_batches(places: Places, rule: Rule, hour: Hour, whom: Whom, found: S
 
 
 def _search_parts(lake: Lake, rule: Rule, hour: Hour, whom: Whom, found: Searched) -> None:
+    whom = whom.of(rule)
     for part in lake.parts(rule, hour):
         file = opened(lake.store, part)
         found.note("parts", part.size)
