@@ -533,6 +533,9 @@ def main():
         truth.erased = {vehicle for vehicle, _ in place.noted("erasures")}
         reads, commits, wrong = judged(truth, place)
         wrong += ended_right(place, bucket, truth)
+        wrong += [f"a reader ended: {name}" for name in READERS if not reads[name]]
+        if (through := sum(sum(reads[name].values()) for name in THROUGH)) < given.reads:
+            wrong.append(f"{through} reads are fewer than were asked for")
         stopped = place.noted("stopped")
         wrong += [f"{name} stopped: {why}" for name, retryable, why in stopped if not retryable]
         figures |= {

@@ -14,7 +14,7 @@ from pyiceberg.utils.bin_packing import ListPacker
 
 from fleet_pipeline.aws.store import ObjectVersion
 from fleet_pipeline.lake.iceberg.files import place
-from fleet_pipeline.lake.iceberg.sync import changed, expire, said_by
+from fleet_pipeline.lake.iceberg.sync import GENERATION, changed, expire, generation_of, record, recorded
 from fleet_pipeline.lake.iceberg.tables import MANIFEST_BYTES, Tables
 from fleet_pipeline.model.rule import Rule
 
@@ -98,9 +98,10 @@ def _merged(table: Table) -> None:
     if not snapshot or all(len(each) == 1 for each in bins):
         return
     with table.transaction() as change:
-        producer = change.update_snapshot(said_by(snapshot)).merge_append()
+        producer = change.update_snapshot({GENERATION: str(generation_of(snapshot))}).merge_append()
         producer._min_count_to_merge = 2  # noqa: SLF001 (the table's own is for commits that add files)
         producer.commit()
+        record(change, producer.snapshot_id, recorded(table))
 
 
 def _expired(table: Table, tables: Tables, until: datetime) -> None:

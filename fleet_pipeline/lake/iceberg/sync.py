@@ -42,9 +42,12 @@ GENERATION = "fleet-pipeline.generation"
 """Of a snapshot: which generation of the lake it is of."""
 
 MONTHS = "fleet-pipeline.months"
-"""Of a snapshot: the months of which it has every part and no other, each with a digest of their names and sizes. What
-it says of a month's files is read again only where the lake has others.
+"""Of a table: the months of which a snapshot has every part and no other, each with a digest of their names and sizes.
+What the table says of a month's files is read again only where the lake has others.
 """
+
+MONTHS_OF = "fleet-pipeline.months-of"
+"""Of a table: which snapshot that is. Of one that somebody else made nothing is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +144,7 @@ def expire(tables: Tables, table: Table, snapshots: Sequence[int]) -> None:
 def _brought(tables: Tables, rule: Rule, table: Table) -> tuple[Synced, list[PartDamaged]]:
     before, lake = table.current_snapshot(), tables.lake()
     parts = {part.key: (part, hour) for hour, found in lake.all_parts(rule).items() for part in found}
-    now, known = months_of(parts), recorded(before)
+    now, known = months_of(parts), recorded(table)
     other = {month for month in now.keys() | known.keys() if now.get(month) != known.get(month)}
     # Who has not recorded its months may have files of any.
     asked = other if known else None
@@ -163,7 +166,7 @@ def _hour_replaced(
     difference = _difference(tables, has, wanted)
     for damaged in difference.damaged.values():
         raise damaged
-    said = {name: digest for name, digest in recorded(before).items() if name != month(hour)}
+    said = {name: digest for name, digest in recorded(table).items() if name != month(hour)}
     _commit(table, tables.lake(), rule, difference, said)
     snapshot = table.current_snapshot()
     return snapshot.snapshot_id if snapshot else 0
@@ -200,8 +203,8 @@ def _difference(tables: Tables, has: Mapping[str, DataFile], parts: Mapping[str,
 
 
 def _commit(table: Table, lake: Lake, rule: Rule, difference: _Difference, months: Mapping[str, str]) -> None:
-    """Have the table's columns be the contract's, and its files differ so: both at once, or neither. The snapshot
-    records the months of which it has what was seen of them.
+    """Have the table's columns be the contract's, and its files differ so: both at once, or neither. With it goes of
+    which months it has what was seen of them.
     """
     schema = wanted_schema(lake.contract(rule), lake.generation)
     with table.transaction() as change:
@@ -209,11 +212,22 @@ def _commit(table: Table, lake: Lake, rule: Rule, difference: _Difference, month
             seen = AssertCurrentSchemaId.model_validate({"current-schema-id": table.schema().schema_id})
             # PyIceberg's own ways to change columns give them numbers of its choice.
             change._apply(made, (seen,))  # noqa: SLF001
+        before = table.current_snapshot()
+        number = before.snapshot_id if before else None
         if difference.added or difference.removed:
-            _snapshot(change, difference, {GENERATION: str(lake.generation), MONTHS: json.dumps(months)})
+            number = _snapshot(change, difference, {GENERATION: str(lake.generation)})
+        record(change, number, months)
 
 
-def _snapshot(change: Transaction, difference: _Difference, said: dict[str, str]) -> None:
+def record(change: Transaction, snapshot: int | None, months: Mapping[str, str]) -> None:
+    """Have a table say of which months a snapshot has every part and no other."""
+    said = {MONTHS: json.dumps(months, sort_keys=True), MONTHS_OF: str(snapshot)}
+    if snapshot is not None and not said.items() <= change.table_metadata.properties.items():
+        change.set_properties(said)
+
+
+def _snapshot(change: Transaction, difference: _Difference, said: dict[str, str]) -> int:
+    """Change a table's files; return the snapshot's number."""
     update = change.update_snapshot(snapshot_properties=said)
     producer = update.overwrite() if difference.removed else update.merge_append()
     for file in difference.added:
@@ -221,6 +235,7 @@ def _snapshot(change: Transaction, difference: _Difference, said: dict[str, str]
     for file in difference.removed:
         producer.delete_data_file(file)
     producer.commit()
+    return producer.snapshot_id
 
 
 def _synced(tables: Tables, rule: Rule, table: Table, lake: Lake, difference: _Difference) -> Synced:
@@ -283,16 +298,12 @@ def months_of(parts: Mapping[str, tuple[LakePart, Hour]]) -> dict[str, str]:
     return {name: blake2b("\n".join(sorted(said)).encode(), digest_size=8).hexdigest() for name, said in found.items()}
 
 
-def recorded(snapshot: Snapshot | None) -> dict[str, str]:
-    """Return the months that a snapshot of ours says to be whole; none where somebody else made it."""
-    said = snapshot.summary.get(MONTHS, "") if snapshot and snapshot.summary else ""
-    found: dict[str, str] = json.loads(said or "{}")
+def recorded(table: Table) -> dict[str, str]:
+    """Return the months that are known to be whole in a table's current snapshot; none where somebody else made it."""
+    snapshot, said = table.current_snapshot(), table.properties
+    is_of_it = snapshot is not None and said.get(MONTHS_OF) == str(snapshot.snapshot_id)
+    found: dict[str, str] = json.loads(said.get(MONTHS, "{}")) if is_of_it else {}
     return found
-
-
-def said_by(snapshot: Snapshot) -> dict[str, str]:
-    """Return what a snapshot says of itself in our words, for one of the same files."""
-    return {GENERATION: str(generation_of(snapshot)), MONTHS: json.dumps(recorded(snapshot))}
 
 
 def generation_of(snapshot: Snapshot | None) -> int:
