@@ -26,7 +26,7 @@ import sys
 import tempfile
 import threading
 import time
-from bisect import bisect_right, insort
+from bisect import bisect_right
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -43,7 +43,7 @@ from pyiceberg.table.metadata import TableMetadataUtil
 _ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(_ROOT)]
 
-from benchmarks.s3_server import Bucket, Server
+from benchmarks.s3_server import Kept, Server
 from fleet_pipeline.aws.clients import Aws
 from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.lake import query
@@ -74,34 +74,6 @@ SLOW_S = 4.0
 """How long the slowest queries have a snapshot before they read its files."""
 KEPT = timedelta(seconds=20)
 """How old snapshots may become here, and metadata that nothing refers to, in place of days."""
-
-
-class Kept(Bucket):
-    """Objects, when each came and went, and all that there ever were."""
-
-    def __init__(self):
-        super().__init__({})
-        self.ever, self.came, self.log = {}, {}, []
-
-    def put(self, path, body):
-        if path in self.objects:
-            return False
-        insort(self.keys, path)
-        self.objects[path] = self.ever[path] = body
-        self.came[path] = time.time()
-        self.log.append((self.came[path], path, True))
-        return True
-
-    def delete(self, path):
-        if path in self.objects:
-            super().delete(path)
-            self.log.append((time.time(), path, False))
-
-    def _entry(self, root, path, *, versions):
-        came = datetime.fromtimestamp(self.came[path], UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
-        text = super()._entry(root, path, versions=versions)
-        before, _, rest = text.partition("<LastModified>")
-        return f"{before}<LastModified>{came}{rest[rest.index('</LastModified>') :]}"
 
 
 class Place:

@@ -107,6 +107,64 @@ def hostile_table(costs):
     return "\n".join(lines) + "\n"
 
 
+def write_iceberg(deed, figures):
+    """Renew what a year or a thousand commits of Iceberg tables cost, and its table in docs/iceberg.md."""
+    results = json.loads(RESULTS.read_text())
+    results["iceberg"] = results.get("iceberg", {}) | {deed: figures}
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    begin, end = f"<!-- {deed}: written by benchmarks/iceberg.py -->", f"<!-- end of {deed} -->"
+    _replace(begin, ICEBERG_TABLES[deed](figures), end, DOCS / "iceberg.md")
+
+
+def year_table(figures):
+    """The costs of a run and of readers at a year of hours, as Markdown."""
+    versions = ", ".join(f"{name} {of}" for name, of in figures["versions"].items())
+    lines = [f"{figures['date']}, {figures['parts']:,} parts of three rules; {versions}.", ""]
+    lines += ["| all three tables | s | CPU s | LIST | GET | PUT | bytes written |", "|---|--:|--:|--:|--:|--:|--:|"]
+    names = ("the first run", "a run with nothing to do", "a run with a new part of each rule", "a check of every file")
+    for name in names:
+        cost = figures[name]
+        counts = (f"{round(cost.get(kind, 0)):,}" for kind in ("LIST", "GET", "PUT", "bytes written"))
+        lines.append(f"| {name} | {cost['s']:.2f} | {cost['CPU s']:.2f} | {' | '.join(counts)} |")
+    first, last = figures["metadata after it"], figures["metadata after maintenance"]
+    lines += [
+        "",
+        (
+            f"Metadata: {first['bytes']:,} bytes in {first['objects']} objects after the first run, {last['bytes']:,} "
+            f"in {last['objects']} with {last['manifests']} manifests after those with new parts and maintenance."
+        ),
+        "",
+        "| reader | question | rows | planning, s | answer, s | answer, CPU s | requests |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for each in figures["readers"]:
+        planned, answered = each["planned"], each["answered"]
+        requests = sum(answered.get(kind, 0) for kind in ("LIST", "GET", "HEAD"))
+        lines.append(
+            f"| {each['reader']} | {each['question']} | {each['rows']} | {planned['s']:.3f} | {answered['s']:.3f} | "
+            f"{answered['CPU s']:.3f} | {requests:,.0f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def growth_table(figures):
+    """How metadata grow with commits, as Markdown."""
+    lines = [f"{figures['date']}, {figures['commits']:,} commits of one table.", ""]
+    lines += ["| after commits | objects | bytes | manifests | snapshots |", "|--:|--:|--:|--:|--:|"]
+    for each in figures["after maintenance"][4::5]:
+        lines.append(
+            f"| {each['commits']} | {each['objects']} | {each['bytes']:,} | {each['manifests']} | {each['snapshots']} |"
+        )
+    lines += ["", "| a run, p50 | s | CPU s | LIST | GET | PUT | bytes written |", "|---|--:|--:|--:|--:|--:|--:|"]
+    for each in figures["a run"]:
+        counts = (f"{round(each.get(kind, 0)):,}" for kind in ("LIST", "GET", "PUT", "bytes written"))
+        lines.append(f"| commits {each['commits']} | {each['s']:.2f} | {each['CPU s']:.2f} | {' | '.join(counts)} |")
+    return "\n".join(lines) + "\n"
+
+
+ICEBERG_TABLES = {"year": year_table, "growth": growth_table}
+
+
 def memory_table(peaks):
     """The peaks as Markdown: a row for each hour, a column for each action."""
     actions = list(dict.fromkeys(peak["action"] for peak in peaks))
@@ -125,9 +183,9 @@ def _peak(peak):
     return f"{peak['peak_mb']:,}" if peak["right"] else "failed"
 
 
-def _replace(begin, text, end):
-    before, rest = PAGE.read_text().split(begin)
-    PAGE.write_text(before + begin + "\n" + text + end + rest.split(end)[1])
+def _replace(begin, text, end, page=PAGE):
+    before, rest = page.read_text().split(begin)
+    page.write_text(before + begin + "\n" + text + end + rest.split(end)[1])
 
 
 def table(results):

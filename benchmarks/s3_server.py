@@ -15,7 +15,8 @@ import select
 import socket
 import sys
 import time
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left, bisect_right, insort
+from datetime import UTC, datetime
 from functools import lru_cache
 from heapq import heappop, heappush
 from itertools import chain
@@ -97,6 +98,34 @@ class Bucket:
         digest = hashlib.blake2b(path.encode(), digest_size=16).hexdigest()
         version = f"<VersionId>{digest}</VersionId><IsLatest>true</IsLatest>"
         return f"<Version><Key>{escape(key)}</Key>{version}{shared}<Owner><ID>{'0' * 64}</ID></Owner></Version>"
+
+
+class Kept(Bucket):
+    """Objects, when each came and went, and all that there ever were."""
+
+    def __init__(self):
+        super().__init__({})
+        self.ever, self.came, self.log = {}, {}, []
+
+    def put(self, path, body):
+        if path in self.objects:
+            return False
+        insort(self.keys, path)
+        self.objects[path] = self.ever[path] = body
+        self.came[path] = time.time()
+        self.log.append((self.came[path], path, True))
+        return True
+
+    def delete(self, path):
+        if path in self.objects:
+            super().delete(path)
+            self.log.append((time.time(), path, False))
+
+    def _entry(self, root, path, *, versions):
+        came = datetime.fromtimestamp(self.came[path], UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+        text = super()._entry(root, path, versions=versions)
+        before, _, rest = text.partition("<LastModified>")
+        return f"{before}<LastModified>{came}{rest[rest.index('</LastModified>') :]}"
 
 
 def _etag(body):
