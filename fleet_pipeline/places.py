@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fleet_pipeline.account import Account
 from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.lake import iceberg
-from fleet_pipeline.lake.layout import Lake, LakePart
+from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.privacy.places import Elsewhere, History, NoHistory, Places
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.hour import Hour
@@ -66,12 +66,12 @@ class Snapshots:
         for rule in rules:
             check(self.tables, rule)
 
-    def replaced(self, rule: Rule, hour: Hour, parts: Sequence[LakePart]) -> None:
-        """Have the current snapshot hold exactly these parts of an hour."""
+    def replaced(self, rule: Rule, hour: Hour) -> None:
+        """Have the current snapshot hold exactly the parts that the lake has of an hour."""
         from fleet_pipeline.lake.iceberg.sync import replace_hour  # noqa: PLC0415
 
         if self.keeps(rule):
-            replace_hour(self.tables, rule, hour, parts)
+            replace_hour(self.tables, rule, hour)
 
     def keeps(self, rule: Rule) -> bool:
         """Whether a rule has a table."""

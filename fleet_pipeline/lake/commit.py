@@ -3,6 +3,7 @@ meanwhile.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -13,7 +14,7 @@ from fleet_pipeline.lake.field_ids import field_ids, numbered
 from fleet_pipeline.lake.layout import Lake, LakePart
 from fleet_pipeline.lake.learning import Evidence
 from fleet_pipeline.lake.parts import Spool, write
-from fleet_pipeline.lake.reading import Identities, opened
+from fleet_pipeline.lake.reading import Identities, PartFile, opened
 from fleet_pipeline.lake.rows import Block, conformed, row_schema
 from fleet_pipeline.lake.tombstones import Tombstones, listed
 from fleet_pipeline.model.hour import Hour
@@ -34,6 +35,18 @@ class ErasureBegun(Exception):
 
 REPLACES = "replaces"
 """Of a part's footer: the number before which all parts are replaced by it."""
+
+
+def announced(parts: Sequence[LakePart], files: Sequence[PartFile]) -> list[PartFile]:
+    """Return which of an hour's parts stand: all but one that is to replace those before it and is not yet said to.
+    Until then these have its rows.
+    """
+    first = parts[0].number if parts else 0
+    return [
+        file
+        for part, file in zip(parts, files, strict=True)
+        if part.number == first or file.facts.get(REPLACES) != part.number
+    ]
 
 
 class Slots(Protocol):

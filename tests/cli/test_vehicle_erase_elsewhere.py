@@ -1,12 +1,18 @@
 """What an erasure does beside the buckets: Dagster's event log and the functions' logs, and the certificate that names both."""
 
 import json
+import shutil
+import tempfile
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import dagster as dg
+import psycopg2
 import pytest
 from click.testing import CliRunner
+from postgres import needs_postgres, postgres
 from test_vehicle_erase import TEN, UUID, A, B, driven  # noqa: F401 (a fixture)
 
 from fleet_pipeline.account import Account
@@ -60,19 +66,47 @@ def shown(instance):
 
 
 def held_by(home, text):
+    """Which files have a text in them; of PostgreSQL those of its tables, once it has swept what was overwritten."""
+    if port := (home / "port").read_text() if (home / "port").exists() else "":
+        database = psycopg2.connect(host="127.0.0.1", port=port, user="dagster", dbname="postgres")
+        database.autocommit = True
+        database.cursor().execute("VACUUM FULL")
+        database.cursor().execute("CHECKPOINT")
+        database.close()
+        home = home / "postgres" / "data" / "base"
     return [path for path in home.rglob("*") if path.is_file() and text.encode() in path.read_bytes()]
 
 
-@pytest.fixture(params=["one database", "one for each run"])
+@pytest.fixture(params=["one database", "one for each run", pytest.param("PostgreSQL", marks=needs_postgres)])
 def stored(request, tmp_path):
-    """An instance as Postgres keeps it, and as SQLite does."""
+    """An instance as it is kept in SQLite, in one database and in one for each run, and in PostgreSQL."""
     home = tmp_path / "dagster-home"
     home.mkdir()
+    if request.param == "PostgreSQL":
+        with in_postgres(home) as instance:
+            yield instance, home
+        return
     module, name = "dagster._core.storage.event_log", "ConsolidatedSqliteEventLogStorage"
     events = {"event_log_storage": {"module": module, "class": name, "config": {"base_dir": str(home / "events")}}}
     overrides = events if request.param == "one database" else {}
     with dg.instance_for_test(overrides, temp_dir=str(home)) as instance:
         yield instance, home
+
+
+@contextmanager
+def in_postgres(home):
+    place = Path(tempfile.mkdtemp(prefix="fleet-postgres-"))  # which its server's user may enter
+    place.chmod(0o755)
+    try:
+        (home / "postgres").symlink_to(place / "server")
+        with postgres(place / "server") as port:
+            (home / "port").write_text(str(port))
+            where = f"postgresql+psycopg2://dagster@127.0.0.1:{port}/postgres"
+            kept = {"storage": {"postgres": {"postgres_url": where}}}
+            with dg.instance_for_test(kept, temp_dir=str(home)) as instance:
+                yield instance
+    finally:
+        shutil.rmtree(place)
 
 
 def test_what_dagster_shows_of_the_hours_goes_and_its_events_and_other_hours_stay(driven, aws, stored):  # noqa: F811

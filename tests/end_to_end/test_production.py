@@ -4,11 +4,9 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -17,6 +15,7 @@ import pytest
 import yaml
 from dagster._config import Shape, process_config
 from dagster._core.instance.config import dagster_instance_config_schema
+from postgres import free_port, needs_postgres, postgres
 from webserver import Webserver
 
 from fleet_pipeline.aws.clients import Aws
@@ -24,13 +23,6 @@ from fleet_pipeline.local import daemon
 from fleet_pipeline.model.fleet import Fleet
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
-SERVERS = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-UNPRIVILEGED = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
-"""PostgreSQL refuses to run as root."""
-
-needs_postgres = pytest.mark.skipif(
-    not SERVERS, reason="PostgreSQL's server is not installed (apt-get install postgresql)"
-)
 
 
 def configuration(name):
@@ -88,44 +80,6 @@ def production():
         aws = Aws(fleet.region, fleet.account, local.url, local.secret)
         aws.s3.create_bucket(Bucket="compute-logs", CreateBucketConfiguration={"LocationConstraint": fleet.region})
         yield stack.enter_context(dagster(home, port, aws)), port, aws
-
-
-@contextmanager
-def postgres(folder):
-    folder.mkdir()
-    if UNPRIVILEGED:
-        shutil.chown(folder, "postgres", "postgres")
-    subprocess.run(
-        [SERVERS[-1] / "initdb", "--auth=trust", "--username=dagster", "-D", folder / "data"],
-        check=True,
-        capture_output=True,
-        cwd=folder,
-        **UNPRIVILEGED,
-    )
-    port = free_port()
-    command = [
-        SERVERS[-1] / "postgres",
-        "-D",
-        folder / "data",
-        "-h",
-        "127.0.0.1",
-        "-p",
-        str(port),
-        "-k",
-        folder,
-        "-c",
-        "fsync=off",
-    ]
-    with (folder.parent / "postgres.log").open("w") as log:
-        server = subprocess.Popen(
-            command, stdout=log, stderr=subprocess.STDOUT, cwd=folder, start_new_session=True, **UNPRIVILEGED
-        )
-        try:
-            wait_for(lambda: connected(port), server, Path(log.name))
-            yield port
-        finally:
-            server.send_signal(signal.SIGINT)  # "fast": ends the connections there are
-            server.wait(30)
 
 
 @contextmanager
@@ -191,30 +145,6 @@ def started(command, environment, home, log):
     finally:
         process.terminate()
         process.wait(60)
-
-
-def connected(port):
-    try:
-        psycopg2.connect(host="127.0.0.1", port=port, user="dagster", dbname="postgres").close()
-    except psycopg2.OperationalError:
-        return False
-    return True
-
-
-def wait_for(ready, process, log):
-    give_up = time.monotonic() + 60
-    while time.monotonic() < give_up:
-        assert process.poll() is None, log.read_text()
-        if ready():
-            return
-        time.sleep(0.2)
-    raise AssertionError(log.read_text())
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 @needs_postgres

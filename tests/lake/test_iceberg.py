@@ -19,6 +19,8 @@ from fleet_pipeline.lake.iceberg.data_files import entries
 from fleet_pipeline.lake.iceberg.maintenance import maintain
 from fleet_pipeline.lake.iceberg.sync import replace_hour, sync
 from fleet_pipeline.lake.iceberg.tables import Tables
+from fleet_pipeline.lake.layout import Lake
+from fleet_pipeline.lake.privacy.rewriting import without
 from fleet_pipeline.model.errors import CatalogRefused, CatalogUnavailable, NotOurTable, PartDamaged
 from fleet_pipeline.model.hour import Hour
 
@@ -152,12 +154,54 @@ def test_the_files_of_an_hour_are_replaced_in_one_snapshot_and_no_others(filled)
         filled.add(hour, *speeds(3))
         filled.add(hour, *speeds(4))
     filled.sync()
-    [kept, _] = filled.lake.parts(filled.rule, HOURS[0])
-    first = replace_hour(filled.tables, filled.rule, HOURS[0], [kept])
-    assert replace_hour(filled.tables, filled.rule, HOURS[0], [kept]) == first
+    for hour in HOURS:
+        without(filled.lake, filled.rule, hour, [], fence=True)  # two parts become one
+    first = replace_hour(filled.tables, filled.rule, HOURS[0])
+    assert replace_hour(filled.tables, filled.rule, HOURS[0]) == first
     table = filled.tables.find(filled.rule)
     assert len(table.snapshots()) == 2
-    assert sorted(file.record_count for file in entries(table, table.current_snapshot())) == [3, 3, 4]
+    assert sorted(file.record_count for file in entries(table, table.current_snapshot())) == [3, 4, 7]
+
+
+def test_a_part_that_replaces_others_counts_from_the_moment_at_which_that_is_said(filled, monkeypatch):
+    for _ in range(2):
+        filled.add(HOURS[0], *speeds(3))
+    filled.sync()
+    with monkeypatch.context() as dying:
+        dying.setattr(Lake, "replace_before", lambda *_: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            without(filled.lake, filled.rule, HOURS[0], [], fence=True)
+    assert len(filled.lake.parts(filled.rule, HOURS[0])) == 3
+    filled.add(HOURS[0], *speeds(2))
+    assert (filled.sync().rows, filled.rows().num_rows) == (8, 8)
+    filled.generation()
+    assert (filled.sync().rows, filled.rows().num_rows) == (8, 8)
+    filled.tables.catalog.drop_table(filled.tables.identifier(filled.rule))
+    assert (filled.sync().rows, filled.rows().num_rows) == (8, 8)
+
+
+def test_an_hour_that_is_replaced_after_a_switch_brings_all_of_the_new_generation(filled):
+    for hour in HOURS:
+        filled.add(hour, *speeds(3))
+    filled.sync()
+    filled.generation()
+    replace_hour(filled.tables, filled.rule, HOURS[0])
+    assert sorted(filled.rows()["speed_kmh"].to_pylist()) == [0, 0, 1, 1, 2, 2]
+    assert not filled.sync().changed
+
+
+def test_a_damaged_part_of_a_new_generation_leaves_the_table_with_the_one_that_it_has(filled):
+    for hour in HOURS:
+        filled.add(hour, *speeds(3))
+    filled.sync()
+    filled.generation()
+    [part] = filled.lake.parts(filled.rule, HOURS[0])
+    place = {"Bucket": filled.fleet.lake_bucket, "Key": part.key}
+    filled.aws.s3.put_object(**place, Body=b"x" * part.size)
+    for _ in range(2):
+        with pytest.raises(PartDamaged, match="hour=09"):
+            sync(replace(filled.tables, store=S3Store(filled.aws, filled.fleet.lake_bucket)), filled.rule)
+    assert sorted(filled.rows()["speed_kmh"].to_pylist()) == [0, 0, 1, 1, 2, 2]
 
 
 MONTHS = [Hour.parse(f"2026-{month:02d}-23-09:00") for month in range(6, 11)]
@@ -176,8 +220,11 @@ def test_of_a_table_that_has_what_the_lake_has_no_manifest_is_read_and_else_thos
     assert (sync(tables, rule).added, NotedFiles.manifests()) == (0, 0)
     filled.add(MONTHS[0], *speeds(2))  # late
     assert (sync(tables, rule).added, NotedFiles.manifests()) == (1, 2)  # that of all months and that of June
-    replace_hour(filled.tables, rule, MONTHS[1], [])
-    assert (sync(tables, rule).added, NotedFiles.manifests()) == (1, 1)  # what is in the lake comes back
+    without(filled.lake, rule, MONTHS[1], [], fence=True)
+    replace_hour(filled.tables, rule, MONTHS[1])
+    NotedFiles.manifests()
+    assert (sync(tables, rule).changed, NotedFiles.manifests()) == (False, 2)  # what was replaced is looked at once
+    assert (sync(tables, rule).changed, NotedFiles.manifests()) == (False, 0)
     assert filled.rows().num_rows == 23
     assert compare(filled.tables, rule).same
 

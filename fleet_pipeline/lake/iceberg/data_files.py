@@ -12,10 +12,9 @@ from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.typedef import Record
 from pyiceberg.types import IntegerType, TimestamptzType
 
-from fleet_pipeline.aws.store import Store
 from fleet_pipeline.lake.iceberg.columns import TS
 from fleet_pipeline.lake.layout import LakePart
-from fleet_pipeline.lake.reading import opened
+from fleet_pipeline.lake.reading import PartFile
 from fleet_pipeline.lake.rows import HEAD
 from fleet_pipeline.model.hour import Hour
 
@@ -38,14 +37,13 @@ def month(hour: Hour) -> str:
     return f"{hour.start:%Y-%m}"
 
 
-def entry(store: Store, address: str, part: LakePart, hour: Hour) -> DataFile:
-    """Return a part as a table lists it: its rows and its first and last instant, out of its footer. Raises
-    PartDamaged.
+def entry(file: PartFile, address: str, part: LakePart, hour: Hour) -> DataFile:
+    """Return a part as a table lists it: its rows and its first and last instant, out of its footer.
 
     No other column's bounds are said: a manifest would hold values of messages, and what is erased from the lake would
     stay there. Who asks for a range of another column has the statistics in the file itself.
     """
-    footer = opened(store, part).footer
+    footer = file.footer
     groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
     said: dict[str, Any] = {"value_counts": {TS: footer.num_rows}, "null_value_counts": {TS: 0}}
     said |= _bounds([group.column(_TS_COLUMN).statistics for group in groups])

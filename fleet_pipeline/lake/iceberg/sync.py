@@ -8,7 +8,7 @@ race looks at both again.
 import json
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -20,10 +20,12 @@ from pyiceberg.table import Table, Transaction
 from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.table.update import AssertCurrentSchemaId
 
+from fleet_pipeline.lake.commit import REPLACES
 from fleet_pipeline.lake.iceberg.columns import described, updates, wanted_schema
 from fleet_pipeline.lake.iceberg.data_files import entries, entry, hour_of, month, partition
 from fleet_pipeline.lake.iceberg.tables import Tables, leads_nowhere
 from fleet_pipeline.lake.layout import Lake, LakePart
+from fleet_pipeline.lake.reading import opened
 from fleet_pipeline.model.errors import CatalogRefused, CatalogUnavailable, PartDamaged
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.rule import Rule
@@ -87,17 +89,14 @@ def sync(tables: Tables, rule: Rule, *, sleep: Callable[[float], None] = time.sl
     return done
 
 
-def replace_hour(
-    tables: Tables, rule: Rule, hour: Hour, parts: Iterable[LakePart], *, sleep: Callable[[float], None] = time.sleep
-) -> int:
-    """Return the snapshot in which the table has exactly these parts of an hour, of whatever generation it had others;
-    of other hours nothing changes.
+def replace_hour(tables: Tables, rule: Rule, hour: Hour, *, sleep: Callable[[float], None] = time.sleep) -> int:
+    """Return the snapshot in which the table has exactly the parts that the lake has of an hour; of other hours nothing
+    changes, unless readers of the lake have switched to a generation that the table does not have: then all follow.
 
     For whoever writes an hour anew: readers of the table see the hour before or after, never both and never neither. A
     second time changes nothing.
     """
-    wanted = {part.key: (part, hour) for part in parts}
-    return changed(tables, rule, lambda table: _hour_replaced(tables, rule, table, hour, wanted), sleep)
+    return changed(tables, rule, lambda table: _hour_replaced(tables, rule, table, hour), sleep)
 
 
 def changed(tables: Tables, rule: Rule, change: Callable[[Table], T], sleep: Callable[[float], None] = time.sleep) -> T:
@@ -151,23 +150,30 @@ def _brought(tables: Tables, rule: Rule, table: Table) -> tuple[Synced, list[Par
     has = {file.file_path: file for file in entries(table, before, asked)}
     wanted = {key: found for key, found in parts.items() if month(found[1]) in other}
     difference = _difference(tables, has, wanted)
-    held_up = {month(hour_of(number)) for number in difference.damaged}
+    if difference.damaged and before and generation_of(before) != lake.generation:
+        # What it would keep of an hour is of another generation, whose columns have other numbers.
+        return shown(tables, rule, table), [*difference.damaged.values()]
+    held_up = {month(hour_of(number)) for number in (*difference.damaged, *difference.coming)}
     said = {name: digest for name, digest in now.items() if name not in held_up}
     _commit(table, lake, rule, difference, said)
     return _synced(tables, rule, table, lake, difference), [*difference.damaged.values()]
 
 
-def _hour_replaced(
-    tables: Tables, rule: Rule, table: Table, hour: Hour, wanted: Mapping[str, tuple[LakePart, Hour]]
-) -> int:
-    number, before = partition(hour), table.current_snapshot()
+def _hour_replaced(tables: Tables, rule: Rule, table: Table, hour: Hour) -> int:
+    number, before, lake = partition(hour), table.current_snapshot(), tables.lake()
+    if before and generation_of(before) != lake.generation:
+        done, damaged = _brought(tables, rule, table)
+        for each in damaged:
+            raise each
+        return done.snapshot_id or 0
+    wanted = {part.key: (part, hour) for part in lake.parts(rule, hour)}
     found = entries(table, before, {month(hour)})
     has = {file.file_path: file for file in found if file.partition[0] == number}
     difference = _difference(tables, has, wanted)
-    for damaged in difference.damaged.values():
-        raise damaged
+    for each in difference.damaged.values():
+        raise each
     said = {name: digest for name, digest in recorded(table).items() if name != month(hour)}
-    _commit(table, tables.lake(), rule, difference, said)
+    _commit(table, lake, rule, difference, said)
     snapshot = table.current_snapshot()
     return snapshot.snapshot_id if snapshot else 0
 
@@ -178,6 +184,8 @@ class _Difference:
     removed: list[DataFile]
     damaged: dict[int, PartDamaged]
     """Hours, by their partition, of which nothing is added or removed because a part cannot be read."""
+    coming: set[int]
+    """Hours of which a part is left out that is to replace those before it, and is not yet said to."""
 
 
 def _difference(tables: Tables, has: Mapping[str, DataFile], parts: Mapping[str, tuple[LakePart, Hour]]) -> _Difference:
@@ -188,17 +196,27 @@ def _difference(tables: Tables, has: Mapping[str, DataFile], parts: Mapping[str,
     }
     added: list[DataFile] = []
     damaged: dict[int, PartDamaged] = {}
+    coming: set[int] = set()
+    first: dict[Hour, int] = {}
+    for part, hour in wanted.values():
+        first[hour] = min(part.number, first.get(hour, part.number))
     for path, (part, hour) in wanted.items():
         if path not in same:
             try:
-                added.append(entry(tables.store, path, part, hour))
+                found = opened(tables.store, part)
             except PartDamaged as error:
                 damaged.setdefault(partition(hour), error)
+                continue
+            if part.number > first[hour] and found.facts.get(REPLACES) == part.number:
+                coming.add(partition(hour))
+            else:
+                added.append(entry(found, path, part, hour))
     removed = [file for path, file in has.items() if path not in same]
     return _Difference(
         [file for file in added if file.partition[0] not in damaged],
         [file for file in removed if file.partition[0] not in damaged],
         damaged,
+        coming,
     )
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from fleet_pipeline.lake.commit import Appending, ErasureBegun
+from fleet_pipeline.lake.commit import Appending, ErasureBegun, announced
 from fleet_pipeline.lake.contract import Contract
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.learning import Evidence
@@ -82,7 +82,7 @@ def rewrite_hour(old: Lake, new: Lake, rule: Rule, hour: Hour) -> Rewritten:
 def _rewritten(old: Lake, new: Lake, rule: Rule, hour: Hour, folder: Path) -> Rewritten:
     into = Appending(new, rule, hour, folder, new.contract(rule))
     before, erased, parts = into.known.rows, 0, old.parts(rule, hour)
-    files = [opened(old.store, part) for part in parts]
+    files = announced(parts, [opened(old.store, part) for part in parts])
     for block in _versions(files):
         if (lacking := into.known.without(block)).num_rows:
             staying = into.erased.of_rows(lacking)
@@ -109,7 +109,8 @@ def has_grown(old: Lake, rule: Rule, hour: Hour, done: Rewritten) -> bool:
 
 
 def _files(lake: Lake, rule: Rule, hour: Hour) -> list[PartFile]:
-    return [opened(lake.store, part) for part in lake.parts(rule, hour)]
+    parts = lake.parts(rule, hour)
+    return announced(parts, [opened(lake.store, part) for part in parts])
 
 
 def _versions(files: Sequence[PartFile]) -> Iterator[pa.Table]:

@@ -349,7 +349,7 @@ def _replaced(places: Places, rule: Rule, hours: Sequence[Hour]) -> list[ObjectV
     for hour in hours:
         replaced = [each for lake in places.lake.generations() for each in lake.replaced(rule, hour)]
         if replaced:
-            places.history.replaced(rule, hour, places.lake.parts(rule, hour))
+            places.history.replaced(rule, hour)
         gone += replaced
     return gone
 

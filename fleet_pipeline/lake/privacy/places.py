@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from fleet_pipeline.aws.store import ObjectVersion, Purgeable, Store
-from fleet_pipeline.lake.layout import Lake, LakePart
+from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.tombstones import FOLDER
 from fleet_pipeline.model.errors import OnlyRead
 from fleet_pipeline.model.fleet import Fleet
@@ -22,8 +22,8 @@ Progress = Callable[[str, int, int], None]
 class History(Protocol):
     """What keeps parts beyond the lake: the snapshots of Iceberg tables."""
 
-    def replaced(self, rule: Rule, hour: Hour, parts: Sequence[LakePart]) -> None:
-        """Have the current snapshot hold exactly these parts of an hour."""
+    def replaced(self, rule: Rule, hour: Hour) -> None:
+        """Have the current snapshot hold exactly the parts that the lake has of an hour."""
 
     def keeps(self, rule: Rule) -> bool:
         """Whether there is anything that may lead to parts of a rule."""
@@ -42,7 +42,7 @@ class History(Protocol):
 class NoHistory:
     """There are no such tables."""
 
-    def replaced(self, rule: Rule, hour: Hour, parts: Sequence[LakePart]) -> None:
+    def replaced(self, rule: Rule, hour: Hour) -> None:
         """Do nothing."""
 
     def keeps(self, rule: Rule) -> bool:  # noqa: ARG002 (the protocol's)
