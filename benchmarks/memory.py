@@ -27,6 +27,7 @@ from fleet_pipeline.lake.contract import COLUMNS
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.operations.compact import forecast_hour
 from fleet_pipeline.lake.operations.compact_hour import compact_hour
+from fleet_pipeline.lake.operations.look import look
 from fleet_pipeline.lake.operations.rewrite import learnt, rewrite_hour
 from fleet_pipeline.lake.operations.verify import purge_hour, verify_hour
 from fleet_pipeline.model.rule import RawName
@@ -65,10 +66,6 @@ class Work:
         return forecast_hour(self.raw, self.lake, RULE, HOUR).missing == 0
 
     def look(self):
-        from fleet_pipeline.assets.lake.late_data import (
-            look,
-        )  # with it comes Dagster, which the other actions do without
-
         return look(self.raw, self.lake, RULE, HOUR).uncompacted == 0
 
     def verification(self):

@@ -3,7 +3,7 @@
 import json
 import shutil
 import tempfile
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -65,15 +65,20 @@ def shown(instance):
     return found
 
 
+def _rows_with(cursor, table, text):
+    cursor.execute(f'SELECT count(*) FROM "{table}" AS t WHERE strpos(t::text, %s) > 0', (text,))
+    return cursor.fetchone()[0]
+
+
 def held_by(home, text):
-    """Which files have a text in them; of PostgreSQL those of its tables, once it has swept what was overwritten."""
-    if port := (home / "port").read_text() if (home / "port").exists() else "":
-        database = psycopg2.connect(host="127.0.0.1", port=port, user="dagster", dbname="postgres")
-        database.autocommit = True
-        database.cursor().execute("VACUUM FULL")
-        database.cursor().execute("CHECKPOINT")
-        database.close()
-        home = home / "postgres" / "data" / "base"
+    """Which files have a text in them; of PostgreSQL, which compresses what is long, which tables."""
+    if (home / "port").exists():
+        with closing(
+            psycopg2.connect(host="127.0.0.1", port=(home / "port").read_text(), user="dagster", dbname="postgres")
+        ) as database:
+            cursor = database.cursor()
+            cursor.execute("SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'")
+            return [name for (name,) in cursor.fetchall() if _rows_with(cursor, name, text)]
     return [path for path in home.rglob("*") if path.is_file() and text.encode() in path.read_bytes()]
 
 
