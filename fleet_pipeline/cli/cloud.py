@@ -168,7 +168,7 @@ def _show_given(given: Looked) -> None:
     for missing in given.missing:
         console.print(styled(("missing:", "red"), f" {missing}"), soft_wrap=True)
     for note in given.notes:
-        console.print(styled(("not looked at:", "yellow"), f" {note}"), soft_wrap=True)
+        console.print(styled(("note:", "yellow"), f" {note}"), soft_wrap=True)
 
 
 def _show_steps(steps: Sequence[Step], found: Sequence[ForeignFinding]) -> None:

@@ -203,6 +203,8 @@ def needed(engine: str) -> str:
 
 def snippet(engine: str, fleet: Fleet, aws: Aws) -> str:
     """Return what an engine is given to read this fleet's lake. It holds no secret."""
+    if engine == "boto3":  # also before there is a lake: by it somebody makes what a fleet is given
+        return opening(engine, fleet, f"{fleet.parquet_prefix}/", aws.endpoint_url, fleet.start)
     lake = Lake.current(S3Store(aws, fleet.lake_bucket), fleet.parquet_prefix)
     hours = [hours[-1] for rule in fleet.rules if (hours := lake.hours(rule))]
     day = max(hours).start.date() if hours else fleet.start

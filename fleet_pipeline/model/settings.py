@@ -6,6 +6,7 @@ Pure: callers hand over the environment.
 import difflib
 import json
 import logging
+import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -178,7 +179,7 @@ def _home(chosen: Mapping[str, Any], folder: Path) -> dict[str, str]:
         "home": chosen.get("home", _HOME),
         **{name: chosen.get(name, "") for name in ("hook_file", "hook_requirements")},
     }
-    return {name: str(folder.absolute() / path) for name, path in named.items() if path}
+    return {name: os.path.normpath(folder.absolute() / path) for name, path in named.items() if path}
 
 
 def _start(chosen: Mapping[str, Any]) -> dict[str, str]:

@@ -18,6 +18,7 @@ from fleet_pipeline.cloud.claims.certificates import stored_certificate_id
 from fleet_pipeline.cloud.lock import KEY, Lock
 from fleet_pipeline.cloud.operations.foreign import findings
 from fleet_pipeline.cloud.reconcile import reconcile
+from fleet_pipeline.model.fleet import Fleet
 
 ANYTHING = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:*", "Resource": "*"}]})
 
@@ -102,7 +103,7 @@ def test_a_changed_resource_is_red_with_what_differs_and_whom_to_ask_and_what_st
     for each in found:
         assert each.description.startswith("Someone changed it outside this fleet")
         assert '-  "added": {' in each.description.split("```diff\n")[1]
-        assert "cloudtrail" in each.metadata["who"].value
+        assert not {"who", "console"} & {*each.metadata}, "there is no console on this machine"
         assert [row.data["field"] for row in each.metadata["plan"].records] == ["inline"]
     assert len(dagster.materializations("rule_role")) == before + 1
     assert dagster.stale() == {"rule_role", *(f"topic_rule_{key}" for key in fleet.rule_keys)}
@@ -264,3 +265,10 @@ def test_the_job_and_the_asset_take_a_right_from_vehicles_only_once_that_is_conf
     assert not run(confirm="another").success
     assert run(confirm=fleet.bucket).success
     assert run().success
+
+
+def test_links_lead_to_the_console_of_an_account_and_to_none_on_this_machine():
+    path = "s3/buckets/b"
+    [(name, link)] = infrastructure.console(Fleet(profile="aws"), "console", path).items()
+    assert (name, link.url) == ("console", f"https://eu-central-1.console.aws.amazon.com/{path}")
+    assert infrastructure.console(Fleet(), "console", path) == {}

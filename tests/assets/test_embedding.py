@@ -4,6 +4,7 @@ import socket
 import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -291,6 +292,9 @@ def test_one_file_is_the_same_fleet_for_commands_and_for_dagster(tmp_path, monke
     fleet = fleet_of_file(file)
     assert (fleet.environment, fleet.home) == ("one", str(tmp_path / "fleets" / "here"))
     assert fleet.hook_file == str(tmp_path / "fleets" / "checks.py")
+    file.write_text(file.read_text().replace('"here"', '"../here"'))
+    fleet = fleet_of_file(file)
+    assert fleet.home == str(tmp_path / "here")
     monkeypatch.delenv("FLEET_ENVIRONMENT")
     monkeypatch.chdir(tmp_path)
     assert (
@@ -300,6 +304,25 @@ def test_one_file_is_the_same_fleet_for_commands_and_for_dagster(tmp_path, monke
         == fleet
     )
     monkeypatch.chdir(tmp_path / "fleets")
-    assert fleet_of_file("dev.toml").home in {"here", fleet.home}
+    assert Path(fleet_of_file("dev.toml").home).resolve() == Path(fleet.home)
     with pytest.raises(InvalidSetting, match="no such file"):
         fleet_of_file(tmp_path / "none.toml")
+
+
+def test_an_eager_asset_of_others_gets_a_run_of_its_own_for_an_hour_that_was_compacted():
+    fleet = Fleet(start=f"{datetime.now(UTC):%Y-%m-%d}", rule_keys=("rule1",))
+    lake = dg.AssetKey(["dev", "lake", "rule1"])
+
+    @dg.asset(deps=[lake], partitions_def=hour_partitions(fleet), automation_condition=dg.AutomationCondition.eager())
+    def of_an_hour(): ...
+
+    merged = dg.Definitions.merge(build_definitions(fleet, key_prefix="dev"), dg.Definitions(assets=[of_an_hour]))
+    instance = dg.DagsterInstance.ephemeral()
+    mine = dg.AssetSelection.assets(of_an_hour)
+    before = dg.evaluate_automation_conditions(merged, instance, asset_selection=mine)
+    assert before.total_requested == 0
+    hour = Hour.of(datetime.now(UTC)).partition_key
+    instance.report_runless_asset_event(dg.AssetMaterialization(lake, partition=hour))
+    after = dg.evaluate_automation_conditions(merged, instance, asset_selection=mine, cursor=before.cursor)
+    assert after.total_requested == 1
+    assert after.get_requested_partitions(of_an_hour.key) == {hour}

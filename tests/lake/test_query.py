@@ -243,6 +243,11 @@ def test_what_boto3_is_given_reaches_aws_on_this_machine(account, fleet, command
     assert [each["Key"].split("/")[2] for each in found["parts"]["Contents"]] == ["rule=rule1"] * 2
 
 
+def test_boto3_is_shown_the_way_before_there_is_a_lake(make_fleet, command):
+    code, said = command(make_fleet(), "connect", "boto3")
+    assert (code, "boto3.Session(" in said) == (0, True)
+
+
 def test_a_rule_that_is_called_messages_keeps_its_name(account, fleet):
     named = replace(fleet, rule_keys=("rule1", "messages"))
     assert answer(account, named, "SELECT count(*) AS n FROM messages") == [{"n": 0}]

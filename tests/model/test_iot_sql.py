@@ -97,6 +97,15 @@ def test_what_the_outline_tells_to_be_wrong_is_refused_as_the_settings_are_read(
         RuleTable(key="k", sql=sql)
 
 
+@pytest.mark.parametrize(
+    ("sql", "hint"),
+    [(WRONG["FROM misspelt"], "did you mean FROM[?]"), (WRONG["WHERE misspelt"], "did you mean WHERE[?]")],
+)
+def test_a_misspelt_clause_is_named(sql, hint):
+    with pytest.raises(ValueError, match=hint):
+        check(sql)
+
+
 @given(st.text(alphabet="SELCTFROMWHA *'\"()[]{},.<>=+-@;:/ab1 \\\n", max_size=60))
 def test_whatever_stands_there_is_taken_or_refused_in_words(text):
     with suppress(ValueError):

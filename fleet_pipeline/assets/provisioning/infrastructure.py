@@ -115,8 +115,10 @@ def _metadata(step: Step, live: Resource, fleet: Fleet) -> dict[str, Any]:
 
 
 def console(fleet: Fleet, what: str, path: str) -> dict[str, dg.MetadataValue[Any]]:
-    """Return a link to a page of AWS's console, or nothing where AWS publishes no address of one."""
-    url = fleet.console_url(path)
+    """Return a link to a page of AWS's console; nothing on this machine, which has none, nor where AWS publishes no
+    address of one.
+    """
+    url = fleet.console_url(path) if fleet.profile == "aws" else None
     return {what: dg.MetadataValue.url(url)} if url else {}
 
 
