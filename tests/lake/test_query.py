@@ -240,7 +240,9 @@ def test_connect_prints_no_secret_and_the_true_address(engine, account, fleet, c
 def test_what_boto3_is_given_reaches_aws_on_this_machine(account, fleet, command):
     found = {}
     exec(command(fleet, "connect", "boto3")[1], found)
-    assert [each["Key"].split("/")[2] for each in found["parts"]["Contents"]] == ["rule=rule1"] * 2
+    assert {key.split("/")[2] for key in (each["Key"] for each in found["parts"]["Contents"]) if "part-" in key} == {
+        "rule=rule1"
+    }
 
 
 def test_boto3_is_shown_the_way_before_there_is_a_lake(make_fleet, command):
