@@ -44,14 +44,18 @@ Page = list[ObjectVersion]
 def pages(store: Store, rule: Rule, hour: Hour | Span) -> Iterator[Page]:
     """Yield all versions between the hour's first key and its last, in the order of their keys, newest first.
 
-    Costs a request for each thousand versions, and in a long hour one more for each range. Of a bucket that exists
-    those are yielded, too, that are listed to find the hour's: of its day, of each device, or all.
+    Each version of a rule is in one hour, whatever its key adds to the digits. Costs a request for each thousand
+    versions, and in a long hour one more for each range. Of a bucket that exists those are yielded, too, that are
+    listed to find the hour's: of its day, of each device, or all.
     """
     if rule.layout is not None:
         at = hour if isinstance(hour, Hour) else Hour.of_millis(hour.start_ms)
         yield from _side_by_side(_listings(store, rule.layout.filled(at), hour, rule.layout))
         return
-    whole = store.versions(rule.raw_prefix, _before(rule, hour.start_ms), f"{rule.raw_prefix}{hour.end_ms}")
+    whole = _from(
+        f"{rule.raw_prefix}{hour.start_ms}",
+        store.versions(rule.raw_prefix, _before(rule, hour.start_ms), f"{rule.raw_prefix}{hour.end_ms}"),
+    )
     page: Page = []
     for page in islice(whole, PROBE):
         yield page
@@ -171,10 +175,16 @@ _EPOCH_MS = {"millis": 1, "seconds": 1000}
 
 
 def _before(rule: Rule, millis: int) -> str:
-    """Return what follows every key of the millisecond before, whatever it adds to it:
-    "." follows "-" and precedes the digits.
+    """Return what follows every key of the millisecond before that a rule writes: "." follows "-" and precedes the
+    digits.
     """
     return f"{rule.raw_prefix}{millis - 1}."
+
+
+def _from(first: str, pages: Iterator[Page]) -> Iterator[Page]:
+    """Yield pages without what precedes a key: foreign keys of the millisecond before, which sort behind its own."""
+    for page in pages:
+        yield page if not page or page[0].key >= first else [version for version in page if version.key >= first]
 
 
 def _up_to(pages: Iterator[Page], last: str) -> Iterator[Page]:

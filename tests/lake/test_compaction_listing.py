@@ -2,6 +2,7 @@
 
 import threading
 import time
+from datetime import timedelta
 from itertools import islice
 from unittest import mock
 
@@ -13,6 +14,7 @@ from test_compaction import HOUR, RULE, key
 
 from fleet_pipeline.lake import listing
 from fleet_pipeline.lake.listing import LISTERS, PAGES, PROBE, pages
+from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.rule import RawName
 
 LENGTH_MS = HOUR.end_ms - HOUR.start_ms
@@ -32,8 +34,9 @@ def listed(store):
 
 def in_one(store):
     """What a single listing says."""
-    whole = store.versions(RULE.raw_prefix, f"{RULE.raw_prefix}{HOUR.start_ms - 1}.", f"{RULE.raw_prefix}{HOUR.end_ms}")
-    return [version for page in whole for version in page]
+    first, end = f"{RULE.raw_prefix}{HOUR.start_ms}", f"{RULE.raw_prefix}{HOUR.end_ms}"
+    whole = store.versions(RULE.raw_prefix, f"{RULE.raw_prefix}{HOUR.start_ms - 1}.", end)
+    return [version for page in whole for version in page if version.key >= first]
 
 
 @pytest.mark.parametrize("page", range(1, 6))
@@ -48,6 +51,17 @@ def test_a_seam_loses_and_doubles_nothing_wherever_it_falls(page, range_pages):
             store.put(f"{RULE.raw_prefix}{HOUR.start_ms + offset}{foreign}", b"{}")
     with mock.patch.object(listing, "PAGES", range_pages):
         assert listed(store) == in_one(store)
+
+
+@pytest.mark.parametrize("page", [1, 3, 1000])
+def test_each_version_of_a_rule_is_in_one_hour_whatever_its_key_adds_to_the_digits(page):
+    store, hours = DictStore(page=page), [Hour(HOUR.start + timedelta(hours=number)) for number in (-1, 0, 1)]
+    for offset in [-1, 0, LENGTH_MS - 1, LENGTH_MS]:
+        for added in [*FOREIGN, ".json", "\N{LATIN SMALL LETTER U WITH DIAERESIS}"]:
+            store.put(f"{RULE.raw_prefix}{HOUR.start_ms + offset}{added}", b"{}")
+    assert sorted(version.key for hour in hours for page in pages(store, RULE, hour) for version in page) == sorted(
+        store.objects
+    )
 
 
 @settings(max_examples=60, deadline=None)
