@@ -24,8 +24,8 @@ from fleet_pipeline.model.rule import Rule
 
 RULE, HOUR = Rule("test-rule", "rule1"), Hour.parse("2026-11-23-10:00")
 LATER = HOUR.end + timedelta(days=1)
-LOOK = "fleet_pipeline.assets.lake.late_data"
-"""What a look is in; it brings Dagster along, three seconds that other actions do without."""
+LOOK = "fleet_pipeline.lake.operations.look"
+"""What a look is in; other actions do without it."""
 
 
 AGAIN = 75
