@@ -33,7 +33,7 @@ UNPACKED = 8 * 1024 * 1024
 DENSEST = 1032
 """Bytes that a byte of a gzip may unpack to. Source: zlib, technical details."""
 
-GZIP, _GZIP_BITS = b"\x1f\x8b", 31
+GZIP, GZIP_BITS = b"\x1f\x8b", 31
 """How a gzip begins, and what tells zlib to expect one."""
 
 _TAGS = (0, 1, 4, 5, 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261, 1004, 43000, 55799)
@@ -72,7 +72,7 @@ def _gzip(_: Encoding) -> Callable[[bytes], Text]:
         said = int.from_bytes(payload[-4:], "little")
         if said > UNPACKED:  # or these bytes are no size, as half of it is missing
             return Status.TOO_LARGE if said <= DENSEST * len(payload) else Status.MALFORMED
-        unpack = zlib.decompressobj(_GZIP_BITS)
+        unpack = zlib.decompressobj(GZIP_BITS)
         try:
             text = unpack.decompress(payload, said + 1)
         except zlib.error:

@@ -63,42 +63,30 @@ class RawHour:
     def _own(self) -> Iterator[ObjectVersion]:
         if self.rule.has_lines:
             return  # its objects are batches
-        form, last = self.rule.raw_key_form, ""
+        last = ""
         for page in pages(self.store, self.rule, self.hour):
-            if self.rule.layout is not None:
-                own, foreign = sorted_out(self.rule, self.hour, page)
-                self._note_foreign(foreign)
-                if own:
-                    self._count(own, last)
-                    last = own[-1].key
-                    yield from own
-                continue
-            own = [version for version in page if form.fullmatch(version.key)]
-            if len(own) < len(page):
-                self._note_foreign(version.key for version in page if not form.fullmatch(version.key))
+            own, foreign = sorted_out(self.rule, self.hour, page)
+            self.foreign += len(foreign)
+            self.foreign_examples += foreign[: EXAMPLES - len(self.foreign_examples)]
             if own:
-                self._count(own, last)
+                self.versions += len(own)
+                self.bytes += sum([version.size for version in own])
+                self.collisions += len(own) - len({version.key for version in own}) + (own[0].key == last)
                 last = own[-1].key
                 yield from own
 
-    def _count(self, own: list[ObjectVersion], last: str) -> None:
-        self.versions += len(own)
-        self.bytes += sum([version.size for version in own])
-        self.collisions += len(own) - len({version.key for version in own}) + (own[0].key == last)
-
-    def _note_foreign(self, keys: Iterable[str]) -> None:
-        for key in keys:
-            self.foreign += 1
-            if len(self.foreign_examples) < EXAMPLES:
-                self.foreign_examples.append(key)
-
 
 def sorted_out(rule: Rule, hour: Hour | Span, page: Sequence[ObjectVersion]) -> tuple[list[ObjectVersion], list[str]]:
-    """Return those versions of a page that are an hour's, where keys are of a layout, and the keys of another form that
-    S3 took in the hour: each is foreign in one hour alone.
+    """Return those versions of a page that are an hour's, and the keys of another form. Of a layout, a key of another
+    form is of the hour in which S3 took it: each is foreign in one hour alone.
     """
+    if rule.layout is None:
+        form = rule.raw_key_form
+        own = [version for version in page if form.fullmatch(version.key)]
+        others = page if len(own) < len(page) else ()
+        return own, [version.key for version in others if not form.fullmatch(version.key)]
     at = hour if isinstance(hour, Hour) else Hour.of_millis(hour.start_ms)
-    own, foreign, window = list[ObjectVersion](), list[str](), rule.layout.window(at) if rule.layout else (0, 0)
+    own, foreign, window = list[ObjectVersion](), list[str](), rule.layout.window(at)
     for version in page:
         name = rule.raw_name(version.key, version.modified)
         if name is None:

@@ -174,6 +174,19 @@ class Identities:
         self.rows = self.versions = 0
         """How many rows they hold, and of how many versions."""
 
+    @classmethod
+    def of(
+        cls,
+        files: Iterable[PartFile],
+        columns: Sequence[str] = IDENTITY_COLUMNS,
+        note: Callable[[pa.Table], pa.Table] = lambda table: table,
+    ) -> "Identities":
+        """Return the rows of some parts."""
+        found = cls(columns, note)
+        for file in files:
+            found.add(file)
+        return found
+
     @property
     def doubled(self) -> int:
         """How many of them are there once more than once."""

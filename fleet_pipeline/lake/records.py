@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fleet_pipeline.aws.store import ObjectVersion, Store
+from fleet_pipeline.lake.encodings import GZIP, GZIP_BITS
 from fleet_pipeline.lake.memory import Used
 from fleet_pipeline.lake.reading import merged
 from fleet_pipeline.lake.rows import HEAD, IDENTITY, LARGEST, NO_RECORD, ORIGINS, identity
@@ -48,9 +49,6 @@ _UUID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}
 _UUIDS = f"^{_UUID.pattern}$"
 _FIRST_MS, _LAST_MS = 10**12, 10**13
 """Instants of 13 digits, as in every raw key."""
-
-_GZIP, _GZIP_BITS = b"\x1f\x8b", 31
-"""How a gzip begins, and what tells zlib to expect one."""
 
 
 class Envelope(msgspec.Struct, gc=False):
@@ -249,7 +247,7 @@ def _fetched(store: Store, batches: Sequence[Batch]) -> Iterator[tuple[Batch, It
 def _unpacked(pieces: Iterator[bytes]) -> Iterator[bytes]:
     """Yield an object's text by chunks. Raises Damaged."""
     first = next(pieces, b"")
-    if first.startswith(_GZIP):
+    if first.startswith(GZIP):
         yield from _gunzipped(chain([first], pieces))
         return
     for piece in chain([first], pieces):
@@ -257,11 +255,11 @@ def _unpacked(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _gunzipped(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    unpack = zlib.decompressobj(_GZIP_BITS)
+    unpack = zlib.decompressobj(GZIP_BITS)
     for left in pieces:
         while left:
             if unpack.eof:  # one gzip after another is a gzip
-                unpack = zlib.decompressobj(_GZIP_BITS)
+                unpack = zlib.decompressobj(GZIP_BITS)
             try:
                 text = unpack.decompress(left, CHUNK)
             except zlib.error as error:

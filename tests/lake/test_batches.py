@@ -26,16 +26,6 @@ HOUR = Hour.parse("2026-11-23-10:00")
 START = HOUR.start_ms
 
 
-@pytest.fixture
-def raw():
-    return DictStore()
-
-
-@pytest.fixture
-def lake():
-    return Lake(DictStore(), "lake")
-
-
 def rows(lake, hour=HOUR):
     files = [opened(lake.store, part) for part in lake.parts(RULE, hour)]
     return [row for file in files for row in file.read().to_pylist()]

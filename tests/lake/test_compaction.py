@@ -33,16 +33,6 @@ def key(offset_ms, *, client=None, bare=False):
     return RULE.raw_key(RawName(HOUR.start_ms + offset_ms, None if bare else str(uuid.uuid4()), client))
 
 
-@pytest.fixture
-def raw():
-    return DictStore()
-
-
-@pytest.fixture
-def lake():
-    return Lake(DictStore(), "lake")
-
-
 def compact(raw, lake, **options):
     return compact_hour(raw, lake, RULE, HOUR, **options)
 

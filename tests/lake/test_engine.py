@@ -21,7 +21,7 @@ from fleet_pipeline.lake.operations import engine
 from fleet_pipeline.lake.operations.compact import Compaction, compact_hours
 from fleet_pipeline.lake.operations.compact_hour import Compacted, Unit
 from fleet_pipeline.lake.operations.look import look, look_at_hours
-from fleet_pipeline.model.errors import EngineDiffers, EngineUnreachable, PartsMissing
+from fleet_pipeline.model.errors import EngineDiffers, EngineUnreachable, FleetError, PartsMissing
 from fleet_pipeline.model.hour import Hour, Span
 
 pytestmark = pytest.mark.whole  # it starts processes
@@ -129,6 +129,7 @@ def test_workers_are_killed_and_others_join_and_every_message_is_one_row(s3, com
             done.append(next(running))
             second.send_signal(signal.SIGKILL)
             done += running
+    assert [str(outcome) for _, outcome in done if isinstance(outcome, FleetError)] == []
     assert {hour: outcome.held for hour, outcome in done} == dict.fromkeys(hours, 400)
     found = rows(s3)
     assert (len(found), set(found.values())) == (400 * len(hours), {1})

@@ -20,7 +20,6 @@ from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.key_layout import READY, KeyLayout
 from fleet_pipeline.model.rule import Rule
 from fleet_pipeline.model.rule_table import RuleTable
-from tests.helpers.dict_store import DictStore
 
 HOUR = Hour.parse("2026-11-23-10:00")
 PATTERNS = [
@@ -68,16 +67,6 @@ def some(store, layout, instants):
 def rows(lake, of, hour=HOUR):
     files = [opened(lake.store, part) for part in lake.parts(of, hour)]
     return [row for file in files for row in file.read().to_pylist()]
-
-
-@pytest.fixture
-def raw():
-    return DictStore()
-
-
-@pytest.fixture
-def lake():
-    return Lake(DictStore(), "lake")
 
 
 SPREAD = [at(minutes=-61), at(minutes=-1), at(), at(minutes=1), at(minutes=59, seconds=59), at(hours=1), at(days=1)]

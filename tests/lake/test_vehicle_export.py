@@ -29,16 +29,6 @@ UUID = "00000000-0000-4000-8000-{:012d}"
 NAMING = Naming(("serial",), "test-thing-")
 
 
-@pytest.fixture
-def raw():
-    return DictStore()
-
-
-@pytest.fixture
-def lake():
-    return Lake(DictStore(), "lake")
-
-
 def send(raw, hour, place, body, client=None):
     name = RULE.raw_key(RawName(hour.start_ms + place, UUID.format(place), client))
     return raw.put(name, body if isinstance(body, bytes) else json.dumps(body).encode())

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from fleet_pipeline.aws.store import ObjectVersion, Store
+from fleet_pipeline.lake.encodings import GZIP, GZIP_BITS
 from fleet_pipeline.lake.records import PIECE
 from fleet_pipeline.lake.rows import LARGEST
 from fleet_pipeline.model.errors import InvalidSetting
@@ -233,9 +234,9 @@ def _kinds(store: Store, versions: Sequence[ObjectVersion]) -> tuple[str, ...]:
 def _kind(body: bytes, *, whole: bool) -> str:
     if body.startswith(b"PAR1"):
         return PARQUET
-    packed = body.startswith(b"\x1f\x8b")
+    packed = body.startswith(GZIP)
     if packed:
-        unpack = zlib.decompressobj(31)
+        unpack = zlib.decompressobj(GZIP_BITS)
         try:
             body = unpack.decompress(body, BEGINNING)
         except zlib.error:

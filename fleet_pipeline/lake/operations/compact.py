@@ -62,9 +62,7 @@ def forecast_hour(raw: Store, lake: Lake, rule: Rule, hour: Hour) -> Forecast:
     Lists the raw objects and reads the identities that the lake holds, and no message.
     """
     asked = raw.requests["LIST"] + lake.store.requests["LIST"]
-    known = Identities()
-    for part in lake.parts(rule, hour):
-        known.add(opened(lake.store, part))
+    known = Identities.of(opened(lake.store, part) for part in lake.parts(rule, hour))
     listed = RawHour(raw, rule, hour)
     missing = missing_bytes = 0
     for versions in listed.blocks():
@@ -116,6 +114,11 @@ class Compaction:
             fleet.form,
             fleet.new_column_messages,
         )
+
+    @property
+    def unused(self) -> "Compaction":
+        """The same, as it can be sent to another process: a session that was used cannot be."""
+        return replace(self, aws=replace(self.aws))
 
     @property
     def raw(self) -> Store:
@@ -192,7 +195,5 @@ def compact_hours(
     other is begun. Raises ProcessLost when one of the processes was killed, and EngineUnreachable when there is no
     cluster for a minute. Processes end by themselves when this one does.
     """
-    # A fresh copy: a session that was used cannot be sent to another process.
-    job = replace(compaction, aws=replace(compaction.aws))
-    with engine(job, on, processes) as doing:
+    with engine(compaction.unused, on, processes) as doing:
         yield from Hours(compaction.rule.key, doing, compaction.joined, on_progress).of(hours)

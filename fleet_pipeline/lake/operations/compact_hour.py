@@ -234,10 +234,7 @@ class _Run:
         return [version for version, _ in found], [payload for _, payload in found]
 
     def _held_by(self, other: Lake) -> Identities:
-        known = Identities()
-        for part in other.parts(self.rule, self.hour):
-            known.add(opened(other.store, part))
-        return known
+        return Identities.of(opened(other.store, part) for part in other.parts(self.rule, self.hour))
 
     def report(self) -> Compacted:
         asked = self.raw.requests + self.lake.store.requests

@@ -149,7 +149,7 @@ def _listed_on_engine(
     """Yield long hours as they are listed; those whose sum is not that of the rows come last, looked up."""
     if not hours:
         return
-    work, rule, differing = _Listing(replace(compaction, aws=replace(compaction.aws))), compaction.rule, list[Hour]()
+    work, rule, differing = _Listing(compaction.unused), compaction.rule, list[Hour]()
     with engine(work, on, processes) as doing:
         for hour, listed in Hours(rule.key, doing, _joined).of(hours):
             if isinstance(listed, FleetError) or _is_all(listed, _files(lake, rule, hour)):
@@ -205,9 +205,7 @@ def _missing(raw: Store, lake: Lake, rule: Rule, hour: Hour | Span, files: Seque
     """Return how many versions have no row, without those of erased vehicles: to tell these, where there are any, costs
     a GET for each version without a row.
     """
-    known, erased = Identities(), Tombstones.of(lake.store, lake.prefix, rule.encoding)
-    for file in files:
-        known.add(file)
+    known, erased = Identities.of(files), Tombstones.of(lake.store, lake.prefix, rule.encoding)
     missing = (known.missing(block) for block in RawHour(raw, rule, hour).blocks())
     if not erased:
         return sum(map(len, missing))
@@ -221,9 +219,8 @@ def _missing_of_batches(batches: BatchHour, files: Sequence[PartFile]) -> int:
     """
     if not (unread := batches.unread):
         return 0
-    known, erased = Identities(), Tombstones.of(batches.lake.store, batches.lake.prefix, batches.rule.encoding)
-    for file in files:
-        known.add(file)
+    known, lake = Identities.of(files), batches.lake
+    erased = Tombstones.of(lake.store, lake.prefix, batches.rule.encoding)
     with workplace() as folder:
         missing = sum(int(erased.of_rows(known.without(rows)).num_rows) for rows in batches.tables(unread, folder))
     if not missing:

@@ -26,6 +26,7 @@ from uuid import NAMESPACE_OID, uuid5
 from fleet_pipeline.aws.clients import Aws, doing
 from fleet_pipeline.aws.objects import BATCH, delete_objects
 from fleet_pipeline.aws.store import S3Store, Store
+from fleet_pipeline.lake.encodings import GZIP
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.rule import BatchName, RawName, Rule, parse_stream_name
@@ -180,7 +181,7 @@ def failed_records(fleet: Fleet, rule: Rule, key: str, body: bytes) -> FailedRec
     if named is None or not key.startswith(fleet.report_prefix(rule)):
         return None
     try:
-        text = gzip.decompress(body) if body.startswith(b"\x1f\x8b") else body
+        text = gzip.decompress(body) if body.startswith(GZIP) else body
         said: list[Any] = [json.loads(line) for line in text.splitlines() if line.strip()]
         records = tuple(base64.b64decode(each["rawData"], validate=True) for each in said)
         reasons = tuple(_VARYING.sub("…", f"Firehose: {_message(each)}") for each in said)

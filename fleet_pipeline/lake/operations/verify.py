@@ -204,10 +204,8 @@ class _Proven:
 
 def _held(lake: Lake, rule: Rule, hour: Hour) -> Identities:
     """Return the hour's rows, each with the SHA-256 of its payload."""
-    held = Identities([*IDENTITY_COLUMNS, "_payload"], _digests)
-    for part in lake.parts(rule, hour):
-        held.add(opened(lake.store, part))
-    return held
+    files = (opened(lake.store, part) for part in lake.parts(rule, hour))
+    return Identities.of(files, [*IDENTITY_COLUMNS, "_payload"], _digests)
 
 
 def _digests(rows: pa.Table) -> pa.Table:

@@ -199,9 +199,7 @@ def _found(places: Places, rule: Rule, hour: Hour, whom: Whom, doubtful: frozens
     found.in_rows = found.marked.identities
     if rule.bucket:
         return found  # it is only read: what lies there stays, and the tombstone keeps it out of the lake
-    known = Identities()
-    for part in places.lake.parts(rule, hour):
-        known.add(opened(places.lake.store, part))
+    known = Identities.of(opened(places.lake.store, part) for part in places.lake.parts(rule, hour))
     listed = RawHour(places.raw, rule, hour)
     for versions in listed.blocks():
         found.raw += [each for each in versions if (each.key, identity(each)) in found.in_rows]

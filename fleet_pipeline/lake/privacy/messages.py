@@ -124,9 +124,7 @@ class Uncompacted:
 def uncompacted(raw: Store, lake: Lake, rule: Rule, hour: Hour, whom: Whom) -> Uncompacted:
     """Return what of an hour is not in the lake and is a vehicle's, at one GET for each version that has no row."""
     whom = whom.of(rule)
-    known = Identities()
-    for part in lake.parts(rule, hour):
-        known.add(opened(lake.store, part))
+    known = Identities.of(opened(lake.store, part) for part in lake.parts(rule, hour))
     found = Uncompacted()
     missing = (known.missing(versions) for versions in RawHour(raw, rule, hour).blocks())
     for versions, payloads in fetched(raw, (versions for versions in missing if versions)):
