@@ -85,6 +85,7 @@ class BatchHour:
     def __post_init__(self) -> None:
         """List them: one request for a thousand, and one for what is noted of the hour."""
         self._noted = Noted(self.lake, self.rule, self.hour)
+        self._noted_strays: set[tuple[str, str]] = set()
         if self.looks and self.rule.has_lines:
             self._list_by_layout()
         elif self.looks and self.rule.layout is None:
@@ -214,7 +215,7 @@ class BatchHour:
             millis = rows["_ts"].cast(pa.int64())
             extent = pc.min_max(millis).as_py()
             read.first_ms, read.last_ms = min(read.first_ms, extent["min"]), max(read.last_ms, extent["max"])
-            read.hours |= _hours(millis)
+            read.hours.update(_hours(millis))
             if extent["min"] < self.hour.start_ms or extent["max"] >= self.hour.end_ms:
                 inside = pc.and_(pc.greater_equal(millis, self.hour.start_ms), pc.less(millis, self.hour.end_ms))
                 self._note_strays(batch, millis.filter(pc.invert(inside)))
@@ -226,11 +227,13 @@ class BatchHour:
             yield no_records(self.rule, batch, lost, read.no_records)
 
     def _note_strays(self, batch: Batch, millis: pa.ChunkedArray) -> None:
-        for hour in map(Hour.parse, sorted(_hours(millis))):
+        for key, messages in sorted(_hours(millis).items()):
+            hour = Hour.parse(key)
             if not _begins_near(batch, hour):
-                if self.writes and hour.partition_key not in self.strays:
+                if self.writes and (batch.id, key) not in self._noted_strays:
                     Noted(self.lake, self.rule, hour).add_stray(batch)
-                self.strays[hour.partition_key] += 1
+                    self._noted_strays.add((batch.id, key))
+                self.strays[key] += messages
 
     def _each_once(self, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
         last = ("", "")
@@ -253,10 +256,11 @@ _FOLDER = timedelta(hours=1)
 """What is listed beyond an hour's own folders: nobody says that a folder's hour is that of the name."""
 
 
-def _hours(millis: pa.ChunkedArray) -> set[str]:
-    """Return the hours of some instants."""
+def _hours(millis: pa.ChunkedArray) -> dict[str, int]:
+    """Return the hours of some instants, and how many of them lie in each."""
     return {
-        Hour.of_millis(each * _HOUR_MS).partition_key for each in pc.unique(pc.divide(millis, _HOUR_MS)).to_pylist()
+        Hour.of_millis(each["values"] * _HOUR_MS).partition_key: each["counts"]
+        for each in pc.value_counts(pc.divide(millis, _HOUR_MS)).to_pylist()
     }
 
 

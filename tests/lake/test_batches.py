@@ -168,6 +168,16 @@ def test_a_record_of_an_hour_far_from_its_batch_is_noted_there_and_becomes_a_row
     assert compact(raw, lake, far).rows_added == 0
 
 
+def test_of_each_batch_that_has_messages_of_an_hour_far_from_it_that_hour_is_told(raw, lake):
+    far = Hour.of_millis(START - 7_200_000)
+    for number in range(3):
+        sent = [record(far.start_ms + each, b'{"speed": 9}', number=100 * number + each) for each in range(1, 3)]
+        raw.put(batch_key(RULE, START + number, number), packed([*some(2, first=1000 + 10 * number), *sent]))
+    assert compact(raw, lake).strays == {far.partition_key: 6}
+    there = compact(raw, lake, far)
+    assert (there.rows, there.complete) == (6, True)
+
+
 def test_a_batch_that_comes_late_is_late_data(raw, lake):
     raw.put(batch_key(RULE, START, 1), packed(some(3)))
     compact(raw, lake)
