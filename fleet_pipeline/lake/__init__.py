@@ -6,7 +6,7 @@ Reading batch objects    `batches` which may hold messages of an hour, `records`
 Making rows              `rows` blocks of rows, `columns` their typed columns, `structs` nested ones, `contract` which
 columns a rule has
 Keeping them             `layout` where all lies in the lake, `parts` a Parquet file, `commit` the next free part,
-`reading` parts read back
+`reading` parts read back, `checksums` of a whole part
 Keeping to bounds        `containment` one hour's failure ends that hour alone, `memory` blocks that stay small,
 `workplace` its temporary folder
 Remembering              `ledger` what is wrong with which hours, since when

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from fleet_pipeline.lake.checksums import add_checksums
 from fleet_pipeline.lake.contract import Column
 from fleet_pipeline.lake.memory import give_back
 from fleet_pipeline.lake.reading import FOOTER, Identities
@@ -105,6 +106,7 @@ def write(path: Path, tables: Iterable[pa.Table], schema: pa.Schema, facts: dict
         "use_dictionary": [name for name in columns if name not in _RANDOM],
         "write_statistics": [name for name in columns if name not in _UNSORTABLE],
         "write_page_index": True,
+        "write_page_checksum": True,
         "sorting_columns": [pq.SortingColumn(schema.get_field_index("_ts"))],
     }
     digest, written = sha256(), Written()
@@ -120,6 +122,7 @@ def write(path: Path, tables: Iterable[pa.Table], schema: pa.Schema, facts: dict
             "fingerprint": written.fingerprint,
         }
         writer.add_key_value_metadata({FOOTER: json.dumps(facts)})
+    add_checksums(path)
     return written
 
 

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fleet_pipeline.aws.store import ObjectVersion, Store
+from fleet_pipeline.lake.checksums import Ending
 from fleet_pipeline.lake.layout import LakePart
 from fleet_pipeline.lake.memory import Used
 from fleet_pipeline.lake.rows import HEAD, identity, of_versions
@@ -54,7 +55,10 @@ class PartFile:
     def __init__(self, store: Store, part: LakePart, columns: pa.Schema) -> None:
         self.part, self.key = part, part.key
         with _whole(part.key):
-            self._file = pq.ParquetFile(Remote(partial(store.read, part.key), part.size), buffer_size=READ_BYTES)
+            self._ending = Ending(part.key, part.size, partial(store.read, part.key))
+            self._file = pq.ParquetFile(
+                Remote(self._ending.read, part.size), buffer_size=READ_BYTES, page_checksum_verification=True
+            )
             self.facts: dict[str, Any] = self._facts(columns)
 
     @property
@@ -105,6 +109,18 @@ class PartFile:
                 yield batch
                 used.note(batch.nbytes)
                 del batch  # before the next is read
+
+    def prove(self) -> None:
+        """Read all of the file and compare it with its checksums. Raises PartDamaged.
+
+        Of a part of an earlier version of this package, which has none, every page is read.
+        """
+        if self._ending.checked:
+            self._ending.prove()
+            return
+        for column in self.schema.names:
+            for _ in self.batches([column]):
+                pass
 
     def _of_group(self, group: int, columns: Sequence[str], rows: int, size: int) -> Iterator[pa.Table]:
         """Yield the batches of a row group by its own mean size of a row: in another, messages may be a thousand times

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fleet_pipeline.aws.store import Store
+from fleet_pipeline.lake.checksums import add_checksums
 from fleet_pipeline.lake.layout import LakePart
 from fleet_pipeline.lake.reading import FOOTER, opened
 
@@ -147,7 +148,8 @@ class DerivedTable:
         with TemporaryDirectory(prefix="fleet-") as folder:
             file = Path(folder, "revision.parquet")
             facts = {FOOTER: json.dumps({"table": self.name, "version": self.version, **said})}
-            pq.write_table(rows.replace_schema_metadata(facts), file, compression="zstd")
+            pq.write_table(rows.replace_schema_metadata(facts), file, compression="zstd", write_page_checksum=True)
+            add_checksums(file)
             return self.store.put_new(key, file)
 
 

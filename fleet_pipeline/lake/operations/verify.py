@@ -203,8 +203,10 @@ class _Proven:
 
 
 def _held(lake: Lake, rule: Rule, hour: Hour) -> Identities:
-    """Return the hour's rows, each with the SHA-256 of its payload."""
-    files = (opened(lake.store, part) for part in lake.parts(rule, hour))
+    """Return the hour's rows, each with the SHA-256 of its payload, once no page of their parts is damaged."""
+    files = [opened(lake.store, part) for part in lake.parts(rule, hour)]
+    for file in files:
+        file.prove()
     return Identities.of(files, [*IDENTITY_COLUMNS, "_payload"], _digests)
 
 
