@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 
 from fleet_pipeline.aws.store import Store
 from fleet_pipeline.lake.fetching import sorted_out
-from fleet_pipeline.lake.layout import Lake
+from fleet_pipeline.lake.layout import Lake, LakePart
 from fleet_pipeline.lake.listing import pages
 from fleet_pipeline.lake.records import Batch, Records, Runs, no_records, records_of, table
 from fleet_pipeline.lake.rows import BLOCK_ROWS
@@ -170,6 +170,14 @@ class BatchHour:
         """
         return bool(self._said) and all(said.batches.keys() <= self._ids for said in self._said)
 
+    def noted_later(self, parts: Sequence[LakePart]) -> list[LakePart]:
+        """Return the parts of the hour that came after all that is noted: whoever wrote a message's row there was
+        stopped before it could note its batch, or has yet to. The first part after an erasure has what was noted.
+        """
+        first = parts[0].number if parts and parts[0].number else -1
+        last = max([first, *(said.part for said in self._said)])
+        return [part for part in parts if part.number > last]
+
     @property
     def _said(self) -> "list[Said]":
         return self._noted.said if self.listed else []
@@ -204,7 +212,10 @@ class BatchHour:
             yield from ((batch, rows) for rows in self._of_hour(batch, records))
 
     def note(self, batches: Sequence[Batch], messages: int, doubled: int, part: int) -> None:
-        """Have it known that all of the hour's messages in some batches are rows, while the hour has part `part`."""
+        """Have it known that all of the hour's messages in some batches are rows, while the hour has part `part`.
+
+        What others noted since these were looked for is not said twice.
+        """
         if batches:
             self._noted.add({each.id: self.read.get(each.id, Read()) for each in batches}, messages, doubled, part)
 
@@ -277,11 +288,23 @@ def _begins_near(batch: Batch, hour: Hour) -> bool:
 class Said:
     """What is noted of some batches that were read together."""
 
+    part: int
+    """The hour's last part then."""
     messages: int
     doubled: int
     batches: dict[str, Read]
     erased: int = 0
     """Messages that are no rows any more, though their batch stands in a bucket that is only read."""
+
+
+def _without(said: Said, others: Iterable[Said]) -> Said:
+    """Return what is left to say of some batches after others have spoken of some of them."""
+    batches, messages, doubled = dict(said.batches), said.messages, said.doubled
+    for other in others:
+        if other.batches.keys() <= said.batches.keys():
+            messages, doubled = messages - other.messages, doubled - other.doubled
+        batches = {name: read for name, read in batches.items() if name not in other.batches}
+    return Said(said.part, max(messages, 0), max(doubled, 0), batches)
 
 
 class Noted:
@@ -291,7 +314,7 @@ class Noted:
         self._lake, self._rule, self._hour = lake, rule, hour
         self._folder = f"{lake.prefix}/_batches/v{lake.generation}/{rule.path(hour)}/"
         self._strays = f"{lake.prefix}/_batches/strays/{rule.path(hour)}/"
-        self._found: list[Said] | None = None
+        self._found: dict[str, Said] | None = None
         self._next = 0
 
     @property
@@ -302,40 +325,54 @@ class Noted:
     @property
     def said(self) -> list[Said]:
         """What is noted, as long as the parts are there that were then."""
+        return list(self._by_name.values())
+
+    @property
+    def _by_name(self) -> dict[str, Said]:
         if self._found is None:
-            self._found = []
+            self._found = {}
             live = [each for page in self._lake.store.versions(self._folder) for each in page if each.latest]
-            self._next = len(live)
+            names = {version.key.removeprefix(self._folder).removesuffix(".json"): version for version in live}
+            self._next = max((int(name) for name in names if name.isdecimal()), default=-1) + 1
             parts = self._lake.parts(self._rule, self._hour) if live else []
             last = parts[-1].number if parts else -1
-            for version in live:
+            for name, version in names.items():
                 said = json.loads(self._lake.store.read(version.key, 0, version.size))
                 if said["part"] <= last:
-                    extents = {name: Read(*extent) for name, extent in said["batches"].items()}
-                    self._found.append(Said(said["messages"], said["doubled"], extents, said.get("erased", 0)))
+                    extents = {batch: Read(*extent) for batch, extent in said["batches"].items()}
+                    self._found[name] = Said(
+                        said["part"], said["messages"], said["doubled"], extents, said.get("erased", 0)
+                    )
         return self._found
 
     def add(self, batches: dict[str, Read], messages: int, doubled: int, part: int) -> None:
-        """Note some that were read. Others may be noting, too."""
-        said = {
-            "part": part,
-            "messages": messages,
-            "doubled": doubled,
-            "batches": {name: [read.first_ms, read.last_ms] for name, read in batches.items()},
-        }
-        noted = self.said  # which also tells the next number
-        while not self._lake.store.put_new(f"{self._folder}{self._next:05d}.json", json.dumps(said).encode()):
-            self._next += 1
-        noted.append(Said(messages, doubled, batches))
+        """Note some that were read. What others noted meanwhile, who took a number first, is not said once more."""
+        before, mine = {*self._by_name}, Said(part, messages, doubled, batches)
+        while not self._put(self._next, mine):
+            self._found = None
+            since = [said for name, said in self._by_name.items() if name not in before]
+            mine = _without(Said(part, messages, doubled, batches), since)
+            if not mine.batches:
+                return
+        self._by_name[f"{self._next:05d}"] = mine
         self._next += 1
+
+    def _put(self, number: int, said: Said) -> bool:
+        body = {
+            "part": said.part,
+            "messages": said.messages,
+            "doubled": said.doubled,
+            "batches": {name: [read.first_ms, read.last_ms] for name, read in said.batches.items()},
+        }
+        return self._lake.store.put_new(f"{self._folder}{number:05d}.json", json.dumps(body).encode())
 
     def add_erased(self, name: str, messages: int) -> None:
         """Note that so many messages that were rows are none any more: once under a name."""
-        if said := self.said:
+        if self.said:
             parts = self._lake.parts(self._rule, self._hour)
             body = {"part": parts[-1].number, "messages": 0, "doubled": 0, "batches": {}, "erased": messages}
             if self._lake.store.put_new(f"{self._folder}{name}.json", json.dumps(body).encode()):
-                said.append(Said(0, 0, {}, messages))
+                self._by_name[name] = Said(parts[-1].number, 0, 0, {}, messages)
 
     def add_stray(self, batch: Batch) -> None:
         """Note a batch that has messages of the hour and begins elsewhere."""

@@ -138,6 +138,11 @@ class Appending:
         self._spool = Spool(self.folder / "spool")
 
     @property
+    def seen(self) -> list[LakePart]:
+        """The parts that were seen or added so far."""
+        return [*self._seen]
+
+    @property
     def last(self) -> int:
         """The number of the last part that was seen or added; -1 where there is none."""
         return self._next - 1

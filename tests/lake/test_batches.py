@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pytest
 
+from fleet_pipeline.lake.batches import BatchHour, Noted, Read
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.operations.compact import forecast_hour
 from fleet_pipeline.lake.operations.compact_hour import compact_hour
@@ -185,6 +186,83 @@ def test_a_batch_that_comes_late_is_late_data(raw, lake):
     gets = raw.requests["GET"]
     done = compact(raw, lake)
     assert (done.rows_added, done.rows, raw.requests["GET"] - gets) == (2, 5, 1)
+
+
+class Interrupted(DictStore):
+    """A lake in which something happens just before batches are noted; with `stops` the notes are never written."""
+
+    happens, stops = None, False
+
+    def put_new(self, key, body):
+        if "/_batches/v1/" in key:
+            happens, self.happens = self.happens, None
+            if happens:
+                happens()
+            if self.stops:
+                raise KeyboardInterrupt
+        return super().put_new(key, body)
+
+
+def told(raw, lake):
+    """What a further run says of the hour, which a look confirms."""
+    done, seen = compact(raw, lake), look(raw, lake, RULE, HOUR)
+    assert (seen.versions, seen.held, seen.uncompacted) == (done.raw_versions, done.held, 0)
+    return done.raw_versions, done.rows, done.doubled, done.complete
+
+
+@pytest.mark.parametrize("further", ["nothing", "a batch", "a batch of doubles"])
+@pytest.mark.parametrize("other", [compact, lambda raw, lake: look(raw, lake, RULE, HOUR)], ids=["compaction", "look"])
+def test_two_that_read_a_batch_at_once_count_its_messages_once(raw, further, other):
+    lake = Lake(Interrupted(), "lake")
+    first = some(5)
+    raw.put(batch_key(RULE, START, 1), packed(first))
+    compact(raw, lake)
+    raw.put(batch_key(RULE, START + 60_000, 2), packed([first[1], *some(3, at=START + 70_000, first=50)]))
+
+    def happens():
+        if further == "a batch":
+            raw.put(batch_key(RULE, START + 90_000, 3), packed(some(2, at=START + 95_000, first=70)))
+        if further == "a batch of doubles":
+            raw.put(batch_key(RULE, START + 90_000, 3), packed([first[2], first[3]]))
+        other(raw, lake)
+
+    lake.store.happens = happens
+    compact(raw, lake)
+    rows, doubled = 8 + 2 * (further == "a batch"), 1 + 2 * (further == "a batch of doubles")
+    assert told(raw, lake) == (rows, rows, doubled, True)
+
+
+def test_one_that_saw_a_batch_more_than_the_other_notes_that_one_alone(raw):
+    lake = Lake(Interrupted(), "lake")
+    raw.put(batch_key(RULE, START, 1), packed(some(5)))
+
+    def happens():
+        raw.put(batch_key(RULE, START + 60_000, 2), packed([some(5)[1], *some(3, at=START + 70_000, first=50)]))
+        lake.store.happens = slower
+        compact(raw, lake)
+
+    def slower():
+        """The one that saw less comes first, after all."""
+        Noted(lake, RULE, HOUR).add({BatchHour(raw, lake, RULE, HOUR).listed[0].id: Read(START, START + 4000)}, 5, 0, 0)
+
+    lake.store.happens = happens
+    compact(raw, lake)
+    assert told(raw, lake) == (8, 8, 1, True)
+
+
+@pytest.mark.parametrize("noted", [False, True])
+def test_messages_that_a_stopped_run_made_rows_are_no_doubles(raw, noted):
+    lake = Lake(Interrupted(), "lake")
+    if noted:
+        raw.put(batch_key(RULE, START, 1), packed(some(5)))
+        compact(raw, lake)
+    raw.put(batch_key(RULE, START + 60_000, 2), packed(some(3, at=START + 70_000, first=50)))
+    lake.store.stops = True
+    with pytest.raises(KeyboardInterrupt):
+        compact(raw, lake)
+    lake.store.stops = False
+    rows = 8 if noted else 3
+    assert told(raw, lake) == (rows, rows, 0, True)
 
 
 def test_rows_of_a_part_that_somebody_removed_come_back(raw, lake):

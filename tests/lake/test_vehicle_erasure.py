@@ -794,6 +794,15 @@ def test_messages_of_batches_that_are_no_rows_yet_go_too_and_come_back_in_no_com
     assert sum(f"x{B}x" in row for row in batched.rows()) == 35
 
 
+def test_a_look_at_a_batch_that_comes_after_the_erasure_misses_nothing_of_the_vehicle_from_then_on(batched):
+    assert batched.erase().clean
+    sent = [record(TEN.start_ms + 900_000, json.dumps({"serial": A}).encode(), number=900, client="n/a")]
+    batched.raw.put(batch_key(RULE, TEN.start_ms + 900_000, 9), packed(sent))
+    assert look(batched.raw, batched.lake, RULE, TEN).uncompacted == 0
+    done = compact_hour(batched.raw, batched.lake, RULE, TEN)
+    assert (done.raw_versions, done.complete) == (done.held, True)
+
+
 @pytest.mark.whole
 @pytest.mark.parametrize("at", range(2, 18, 2))
 def test_an_erasure_of_batches_that_is_killed_at_any_request_goes_on_and_ends_alike(at):

@@ -184,7 +184,9 @@ class _Run:
         looks = self.span is None or self.span.start_ms == self.hour.start_ms
         self.batches = BatchHour(self.raw, self.lake, self.rule, self.hour, writes=True, looks=looks)
         self.unread = self.batches.unread
-        self.known_before = self.erased_of_batches = 0
+        self.repeated = self.erased_of_batches = 0
+        later = self.batches.noted_later(self.into.seen) if self.unread and self.batches.is_repeated else []
+        self.not_noted = Identities.of(opened(self.lake.store, part) for part in later)
 
     def compact(self, on_progress: Callable[[Progress], None]) -> None:
         read = 0
@@ -205,7 +207,7 @@ class _Run:
         for block in self.batches.tables(self.unread, self.folder):
             messages += block.num_rows
             rows = self.into.known.without(_held_rows(there, block))
-            self.known_before += block.num_rows - rows.num_rows
+            self.repeated += self.not_noted.without(block).num_rows - rows.num_rows
             staying = self.into.erased.of_rows(rows)
             self.erased_of_batches += rows.num_rows - staying.num_rows
             payloads = staying["_payload"].to_pylist()
@@ -219,7 +221,7 @@ class _Run:
 
     def note_batches(self) -> None:
         """Have it known which batches need not be read again for this hour."""
-        repeated = self.known_before if self.batches.is_repeated else 0  # else a run was stopped before it could note
+        repeated = self.repeated if self.batches.is_repeated else 0  # else a run was stopped before it could note
         doubled, messages = self.batches.doubled + repeated, self.batches.messages - repeated - self.erased_of_batches
         self.batches.note(self.unread, messages, doubled, self.into.last)
 

@@ -220,11 +220,18 @@ def _missing_of_batches(batches: BatchHour, files: Sequence[PartFile]) -> int:
     if not (unread := batches.unread):
         return 0
     known, lake = Identities.of(files), batches.lake
+    parts = {each.number for each in batches.noted_later([file.part for file in files])}
+    not_noted = Identities.of(file for file in files if file.part.number in parts)
+    missing = repeated = gone = 0
     erased = Tombstones.of(lake.store, lake.prefix, batches.rule.encoding)
     with workplace() as folder:
-        missing = sum(int(erased.of_rows(known.without(rows)).num_rows) for rows in batches.tables(unread, folder))
+        for rows in batches.tables(unread, folder):
+            lacking = known.without(rows)
+            staying = erased.of_rows(lacking).num_rows
+            missing, gone = missing + staying, gone + lacking.num_rows - staying
+            repeated += not_noted.without(rows).num_rows - lacking.num_rows
     if not missing:
-        repeated = batches.messages if batches.is_repeated else 0
+        repeated = repeated if batches.is_repeated else 0
         last = files[-1].part.number if files else -1
-        batches.note(unread, batches.messages - repeated, batches.doubled + repeated, last)
+        batches.note(unread, batches.messages - repeated - gone, batches.doubled + repeated, last)
     return missing
