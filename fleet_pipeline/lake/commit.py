@@ -37,6 +37,15 @@ REPLACES = "replaces"
 """Of a part's footer: the number before which all parts are replaced by it."""
 
 
+FIRST_RECORD = "first_contract"
+"""Of such a part's footer: the record that the hour's first part named, by which it is told what the hour may bring."""
+
+
+def first_record(first: PartFile) -> int | None:
+    """Return the record of the columns of an hour's first part, as it was before anything was erased."""
+    return first.facts.get(FIRST_RECORD, first.facts.get("contract"))
+
+
 def announced(parts: Sequence[LakePart], files: Sequence[PartFile]) -> list[PartFile]:
     """Return which of an hour's parts stand: all but one that is to replace those before it and is not yet said to.
     Until then these have its rows.
@@ -208,7 +217,7 @@ class Appending:
             self.known.add(file)
             is_new = is_new or file.facts.get(REPLACES) == part.number
             if self._most is None and part is parts[0]:
-                self._first_record = file.facts.get("contract")
+                self._first_record = first_record(file)
         self._seen = parts
         self._spool.drop(self.known)
         if is_new and self._has_looked and self.pending:

@@ -794,6 +794,24 @@ def test_messages_of_batches_that_are_no_rows_yet_go_too_and_come_back_in_no_com
     assert sum(f"x{B}x" in row for row in batched.rows()) == 35
 
 
+def test_a_part_that_an_erasure_wrote_names_the_record_of_its_columns_and_its_hour_brings_no_more_for_it(fleets):
+    for _ in range(3):
+        fleets.send(TEN, {"serial": A} | {f"first{number}": 1 for number in range(600)})
+        fleets.send(ELEVEN, {"serial": B, "later": 1})
+    fleets.compact(TEN, ELEVEN)
+    assert fleets.erase().clean
+    for hour in (TEN, ELEVEN):
+        [file] = [opened(fleets.store, part) for part in fleets.lake.parts(RULE, hour)]
+        columns = fleets.lake.contract(RULE, file.facts["contract"]).columns
+        assert {name for name in file.read().column_names if not name.startswith("_")} == {*columns}
+    for _ in range(3):
+        fleets.send(TEN, {"serial": B} | {f"second{number}": 1 for number in range(600)})
+    before = fleets.lake.contract(RULE).columns
+    fleets.compact(TEN)
+    assert len(before) > 400
+    assert fleets.lake.contract(RULE).columns == before
+
+
 def test_a_look_at_a_batch_that_comes_after_the_erasure_misses_nothing_of_the_vehicle_from_then_on(batched):
     assert batched.erase().clean
     sent = [record(TEN.start_ms + 900_000, json.dumps({"serial": A}).encode(), number=900, client="n/a")]

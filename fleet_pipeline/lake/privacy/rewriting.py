@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fleet_pipeline import __version__
-from fleet_pipeline.lake.commit import REPLACES
+from fleet_pipeline.lake.commit import FIRST_RECORD, REPLACES, first_record
 from fleet_pipeline.lake.contract import Contract
 from fleet_pipeline.lake.field_ids import field_ids, numbered
 from fleet_pipeline.lake.layout import Lake, LakePart
@@ -141,7 +141,8 @@ def _put(  # noqa: PLR0913, PLR0917
         "writer": f"fleet-pipeline {__version__}",
         "rule": rule.key,
         "hour": hour.partition_key,
-        "contract": _first_contract(files, contract),
+        "contract": contract.number,
+        FIRST_RECORD: first_record(files[0]) if files else contract.number,
         REPLACES: number,
     }
     added = [aligned(block, schema) for block in _in_their_place(files, change, contract)]
@@ -185,11 +186,6 @@ def _in_their_place(files: Sequence[PartFile], change: _Change, contract: Contra
 
 _BY_NOBODY = {"_client_id": None}
 """The key of what was put apart names no client."""
-
-
-def _first_contract(files: Sequence[PartFile], contract: Contract) -> int:
-    """Return the record that the hour's first part named: it says how many columns the hour could still bring."""
-    return int(files[0].facts.get("contract", contract.number)) if files else contract.number
 
 
 class _Digest:
