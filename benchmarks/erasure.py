@@ -69,6 +69,12 @@ class SortedStore(DictStore):
                 found = []
         yield found
 
+    def folders(self, prefix):
+        self.requests["LIST"] += 1
+        start, end = (bisect_left(self.keys, each) for each in (prefix, prefix + "\U0010ffff"))
+        below = {key[len(prefix) :] for key in self.keys[start:end]}
+        yield from sorted({prefix + rest.partition("/")[0] + "/" for rest in below if "/" in rest})
+
 
 def fill(raw, vehicles, hours, seen_in):
     for hour in range(hours):

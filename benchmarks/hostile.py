@@ -179,6 +179,10 @@ class Kept:
         for start in range(0, max(1, len(keys)), 1000):
             yield [self.listed[key] for key in keys[start : start + 1000]]
 
+    def folders(self, prefix):
+        below = {key[len(prefix) :] for key in self.objects if key.startswith(prefix)}
+        yield from sorted({prefix + rest.partition("/")[0] + "/" for rest in below if "/" in rest})
+
     def bodies(self, versions):
         for place, version in enumerate(version for version in versions if version):
             yield place, self.objects[version.key]

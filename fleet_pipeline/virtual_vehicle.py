@@ -23,9 +23,11 @@ from fleet_pipeline.cloud.claims.certificates import read_claim
 from fleet_pipeline.cloud.documents.iam import VIRTUAL
 from fleet_pipeline.cloud.enrolment import allow_list, enrolled
 from fleet_pipeline.cloud.hook_trial import asked
+from fleet_pipeline.lake.listing import pages
 from fleet_pipeline.model.errors import ConnectionFailed, FleetError, PublishRefused, RegistrationRefused
 from fleet_pipeline.model.fleet import LONGEST_SERIAL, Fleet
-from fleet_pipeline.model.rule import RawName, Rule
+from fleet_pipeline.model.hour import Span
+from fleet_pipeline.model.rule import Rule
 from fleet_pipeline.model.thing import SERIAL
 from fleet_pipeline.vehicle.connection import connected
 from fleet_pipeline.vehicle.identity import Identity, VehicleFolder
@@ -257,7 +259,7 @@ def _deleted(aws: Aws, bucket: str, rule: Rule, since: int, payload: bytes) -> b
     store = S3Store(aws, bucket)
     listed = [
         each
-        for page in store.versions(rule.raw_prefix, after=rule.raw_key(RawName(since)))
+        for page in pages(store, rule, Span(since, since + 3 * CLOCKS_MS))
         for each in page
         if each.size == len(payload)
     ]

@@ -115,11 +115,13 @@ def _dollars(amount: float) -> str:
 
 
 def _advise(workload: Workload, prices: Prices, fleet: Fleet, wait: float) -> None:
+    fewest = min(rule.shards for rule in fleet.made_rules)
+    whose = "a shard's" if fewest > 1 else "a rule's"
     for each in DELIVERIES:
-        if (rate := each.puts_s(workload, len(fleet.made_rules))) > PREFIX_PUTS_S:
+        if (rate := each.puts_s(workload, len(fleet.made_rules)) / fewest) > PREFIX_PUTS_S:
             console.print(
-                f"{each.name}: {rate:,.0f} PUT a second under each rule's prefix. S3 takes {PREFIX_PUTS_S:,} "
-                "before it has split the prefix."
+                f"{each.name}: {rate:,.0f} PUT a second under {whose} prefix. S3 takes {PREFIX_PUTS_S:,} before it has "
+                "split the prefix; a rule's `shards` spread them (docs/layouts.md)."
             )
     best = cheapest(workload, prices, fleet, wait)
     if best is None:

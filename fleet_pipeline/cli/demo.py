@@ -28,12 +28,13 @@ from fleet_pipeline.definitions import build_definitions
 from fleet_pipeline.lake import iceberg
 from fleet_pipeline.lake.batches import BatchHour
 from fleet_pipeline.lake.layout import Lake
+from fleet_pipeline.lake.listing import pages
 from fleet_pipeline.lake.workplace import workplace
 from fleet_pipeline.model.errors import DemoStopped, RegistrationRefused
 from fleet_pipeline.model.fleet import Fleet
-from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.hour import Hour, Span
 from fleet_pipeline.model.plain import plain
-from fleet_pipeline.model.rule import RawName, Rule
+from fleet_pipeline.model.rule import Rule
 from fleet_pipeline.vehicle.driving import drive, made_up_serials
 from fleet_pipeline.vehicle.past import write_hours, write_visit
 
@@ -318,11 +319,9 @@ def _raw_objects(fleet: Fleet, account: Account, rule: Rule, begun: datetime) ->
     """Return how many messages lie in the bucket since the demo began, each counted once."""
     if rule.delivery == "firehose":
         return _batched(fleet, account, rule, begun)
-    after = rule.raw_key(RawName(int(begun.timestamp() * 1000) - 1))
-    pages = account.aws.s3.get_paginator("list_objects_v2").paginate(
-        Bucket=fleet.bucket, Prefix=rule.raw_prefix, StartAfter=after
-    )
-    return sum(rule.parse_raw_key(entry["Key"]) is not None for page in pages for entry in page.get("Contents", ()))
+    since = Span(int(begun.timestamp() * 1000), Hour.of(datetime.now(UTC)).next.end_ms)
+    keys = {each.key for page in pages(S3Store(account.aws, fleet.bucket), rule, since) for each in page}
+    return sum(rule.parse_raw_key(key) is not None for key in keys)
 
 
 def _batched(fleet: Fleet, account: Account, rule: Rule, begun: datetime) -> int:

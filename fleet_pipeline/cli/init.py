@@ -65,6 +65,7 @@ _RULE = """
 # [[rules]]
 # key = "fast"
 # sql = "SELECT *, topic(2) AS vehicle FROM 'vehicles/+/status' WHERE speed_kmh > 130"
+# shards = 16  # for more than some 3,000 messages a second: raw objects in as many folders (docs/layouts.md)
 #
 # [[rules.actions]]
 # kinesis = { streamName = "fast-vehicles", partitionKey = "${topic(2)}" }

@@ -1,11 +1,12 @@
 """The raw objects of one hour: which of them are its own, fetched ahead of whoever decodes them."""
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from fleet_pipeline.aws.store import ObjectVersion, Store
-from fleet_pipeline.lake.listing import pages
+from fleet_pipeline.lake.listing import pages, starts_of
 from fleet_pipeline.lake.memory import Used, blocks_of
 from fleet_pipeline.lake.rows import BLOCK_ROWS, LARGEST
 from fleet_pipeline.model.hour import Hour, Span
@@ -29,6 +30,8 @@ class RawHour:
     store: Store
     rule: Rule
     hour: Hour | Span
+    starts: Sequence[str] = ()
+    """What keys begin with before the time, where that is known: `listing.starts_of`."""
     versions: int = 0
     bytes: int = 0
     collisions: int = 0
@@ -58,13 +61,15 @@ class RawHour:
         if self.rule.layout is not None and self.rule.layout.extent != "hour":
             return 0.0  # keys do not go with the time
         name = self.rule.raw_name(version.key, version.modified)
-        return (name.millis + 1 - self.hour.start_ms) / (self.hour.end_ms - self.hour.start_ms) if name else 0.0
+        within = (name.millis + 1 - self.hour.start_ms) / (self.hour.end_ms - self.hour.start_ms) if name else 0.0
+        before = bisect_right(self.starts, version.key) - 1  # shards come one after the other
+        return (before + within) / len(self.starts)
 
     def _own(self) -> Iterator[ObjectVersion]:
         if self.rule.has_lines:
             return  # its objects are batches
-        last = ""
-        for page in pages(self.store, self.rule, self.hour):
+        last, self.starts = "", self.starts or starts_of(self.store, self.rule, self.hour)
+        for page in pages(self.store, self.rule, self.hour, self.starts):
             own, foreign = sorted_out(self.rule, self.hour, page)
             self.foreign += len(foreign)
             self.foreign_examples += foreign[: EXAMPLES - len(self.foreign_examples)]

@@ -2,12 +2,13 @@
 takes 0.1 s and more for each page.
 
 Keys begin with milliseconds of a fixed number of digits, so any range of time is a range of keys that can be listed
-by itself.
+by itself. Where a rule has shards, that is so within each.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from itertools import chain, islice
 
 from fleet_pipeline.aws.store import ObjectVersion, Store
@@ -38,24 +39,56 @@ SPAN_VERSIONS = 500_000
 SAMPLES = 8
 """Places of an hour at which a page says how full it is there."""
 
+SHARD_SAMPLES = 4
+"""Parts of an hour that say how full all shards are, each by one of these: messages are put into them at random."""
+
+NO_DIGIT = ":"
+"""What follows every digit: behind it are no raw keys of a time, but shards and batches."""
+
 Page = list[ObjectVersion]
 
 
-def pages(store: Store, rule: Rule, hour: Hour | Span) -> Iterator[Page]:
-    """Yield all versions between the hour's first key and its last, in the order of their keys, newest first.
+def pages(store: Store, rule: Rule, hour: Hour | Span, starts: Sequence[str] = ()) -> Iterator[Page]:
+    """Yield all versions between the hour's first key and its last, in the order of their keys, newest first: those in
+    no shard, and those in each shard that there is, whatever the rule's setting.
 
     Each version of a rule is in one hour, whatever its key adds to the digits. Costs a request for each thousand
-    versions, and in a long hour one more for each range. Of a bucket that exists those are yielded, too, that are
-    listed to find the hour's: of its day, of each device, or all.
+    versions, in a long hour one more for each range, one for each shard, and one that tells the shards unless
+    `starts` does. Of a bucket that exists those are yielded, too, that are listed to find the hour's: of its day, of
+    each device, or all.
     """
     if rule.layout is not None:
         at = hour if isinstance(hour, Hour) else Hour.of_millis(hour.start_ms)
         yield from _side_by_side(_listings(store, rule.layout.filled(at), hour, rule.layout))
         return
-    whole = _from(
-        f"{rule.raw_prefix}{hour.start_ms}",
-        store.versions(rule.raw_prefix, _before(rule, hour.start_ms), f"{rule.raw_prefix}{hour.end_ms}"),
-    )
+    starts = starts or starts_of(store, rule, hour)
+    if rule.raw_prefix in starts:
+        yield from _in_no_shard(store, rule, hour)
+    yield from _side_by_side(_within(store, start, hour) for start in starts if start != rule.raw_prefix)
+
+
+def shard_starts(store: Store, rule: Rule) -> list[str]:
+    """Return what a rule's raw keys begin with before the time, in the order of keys: the raw prefix, and the prefix of
+    each shard of which objects are there. Costs one request; none for a layout.
+    """
+    folders = store.folders(rule.shards_prefix) if rule.layout is None else ()
+    return [rule.raw_prefix, *(folder for folder in folders if rule.parse_shard(folder))]
+
+
+def starts_of(store: Store, rule: Rule, hour: Hour | Span) -> list[str]:
+    """Return the same of an hour, or of a span: of its shards where it names some, which costs nothing."""
+    named = hour.shards if isinstance(hour, Span) else ()
+    return [*map(rule.shard_prefix, named)] or shard_starts(store, rule)
+
+
+def _within(store: Store, start: str, hour: Hour | Span) -> Iterator[Page]:
+    """Yield an hour's versions of what begins with a text, the time coming next."""
+    first = f"{start}{hour.start_ms}"
+    return _from(first, store.versions(start, _before(start, hour.start_ms), f"{start}{hour.end_ms}"))
+
+
+def _in_no_shard(store: Store, rule: Rule, hour: Hour | Span) -> Iterator[Page]:
+    whole = _within(store, rule.raw_prefix, hour)
     page: Page = []
     for page in islice(whole, PROBE):
         yield page
@@ -68,30 +101,75 @@ def pages(store: Store, rule: Rule, hour: Hour | Span) -> Iterator[Page]:
     yield from _side_by_side(_Stretches(store, rule, hour, start).of(rest) if start < hour.end_ms else [rest])
 
 
-def spans(store: Store, rule: Rule, hour: Hour, versions: int = SPAN_VERSIONS) -> list[Span]:
+def spans(
+    store: Store, rule: Rule, hour: Hour, versions: int = SPAN_VERSIONS, starts: Sequence[str] = ()
+) -> list[Span]:
     """Return spans that make up an hour and hold about so many versions each; none for an hour that has fewer than
-    twice as many, as far as some pages tell, and none where keys do not begin with the time.
+    twice as many, as far as some pages tell, and none where keys do not begin with the time. The first has what lies
+    in no shard, or its beginning.
 
-    Costs one request for an hour of one page, and ten at most.
+    Costs one request for an hour of one page, and ten at most; where there are shards, eight more for each of their
+    kinds, 16 and 256. One that tells the shards is left out where `starts` does.
     """
     if rule.layout is not None:
         return []
-    whole = store.versions(rule.raw_prefix, _before(rule, hour.start_ms), f"{rule.raw_prefix}{hour.end_ms}")
+    shards = [shard for start in starts or shard_starts(store, rule) if (shard := rule.parse_shard(start))]
+    alone = _spans_in_no_shard(store, rule, hour, versions)
+    if not shards:
+        return alone
+    kinds = [kind for digits in (1, 2) if (kind := [shard for shard in shards if len(shard) == digits])]
+    counts = [_counts_of_each(store, rule, hour, kind) for kind in kinds]
+    if not alone and sum(sum(each) * len(kind) for each, kind in zip(counts, kinds, strict=True)) < 2 * versions:
+        return []
+    first = [replace(span, shards=("",)) for span in alone or [Span(hour.start_ms, hour.end_ms)]]
+    cut = [_spans_of_shards(hour, kind, each, versions) for kind, each in zip(kinds, counts, strict=True)]
+    return [*first, *chain.from_iterable(cut)]
+
+
+def _counts_of_each(store: Store, rule: Rule, hour: Hour, shards: Sequence[str]) -> list[int]:
+    """Return about how many versions each of some shards has in the parts of an hour, each part by another shard."""
+    return [
+        _estimate(store, rule, rule.shard_prefix(shards[len(shards) * number // SHARD_SAMPLES]), part)
+        for number, part in enumerate(_even(hour, SHARD_SAMPLES))
+    ]
+
+
+def _spans_of_shards(hour: Hour, shards: Sequence[str], counts: list[int], versions: int) -> Iterator[Span]:
+    """Yield spans of shards that hold about so many versions each: some shards together, or stretches of each. Spans
+    that follow each other, and so are done at once, are of other shards: S3 limits the requests to each.
+    """
+    together = max(1, versions // max(1, sum(counts)))
+    for stretch in _cut(hour, counts, max(1, sum(counts) // versions)):
+        for place in range(0, len(shards), together):
+            yield replace(stretch, shards=tuple(shards[place : place + together]))
+
+
+def _spans_in_no_shard(store: Store, rule: Rule, hour: Hour, versions: int) -> list[Span]:
+    whole = _within(store, rule.raw_prefix, hour)
     if len(list(islice(whole, PROBE))) < PROBE:
         return []
-    step = (hour.end_ms - hour.start_ms) // SAMPLES
-    counts = [_estimate(store, rule, Span(start, start + step)) for start in range(hour.start_ms, hour.end_ms, step)]
+    counts = [_estimate(store, rule, rule.raw_prefix, part) for part in _even(hour, SAMPLES)]
     wanted = sum(counts) // versions
-    if wanted <= 1:
-        return []
+    return _cut(hour, counts, wanted) if wanted > 1 else []
+
+
+def _even(hour: Hour, pieces: int) -> list[Span]:
+    """Return the parts of an hour that are of the same length."""
+    step = (hour.end_ms - hour.start_ms) // pieces
+    return [Span(start, start + step) for start in range(hour.start_ms, hour.end_ms, step)]
+
+
+def _cut(hour: Hour, counts: list[int], wanted: int) -> list[Span]:
+    """Return so many stretches of an hour that hold the same each, by the counts of its even parts."""
+    step = (hour.end_ms - hour.start_ms) // len(counts)
     cuts = [_place(counts, sum(counts) * number / wanted) for number in range(wanted + 1)]
     millis = sorted({hour.start_ms + int(cut * step) for cut in cuts[1:-1]} - {hour.start_ms, hour.end_ms})
     return [Span(*pair) for pair in zip([hour.start_ms, *millis], [*millis, hour.end_ms], strict=True)]
 
 
-def _estimate(store: Store, rule: Rule, span: Span) -> int:
-    """Return about how many versions a span has, by its first page."""
-    found = store.versions(rule.raw_prefix, _before(rule, span.start_ms), f"{rule.raw_prefix}{span.end_ms}")
+def _estimate(store: Store, rule: Rule, start: str, span: Hour | Span) -> int:
+    """Return about how many versions a span has of what begins with a text, by its first page."""
+    found = _within(store, start, span)
     page = next(found, [])
     last = rule.parse_raw_key(page[-1].key) if page else None
     if last is None or next(found, None) is None:
@@ -124,12 +202,11 @@ class _Stretches:
         while self._start < self._end:
             stop = min(self._end, self._start + PAGES * self._page_ms)
             yield self._measured(
-                rest if stop == self._end else _up_to(rest, _before(self._rule, stop)), stop - self._start
+                rest if stop == self._end else _up_to(rest, _before(self._rule.raw_prefix, stop)), stop - self._start
             )
             self._start = stop
-            rest = self._store.versions(
-                self._rule.raw_prefix, _before(self._rule, stop), f"{self._rule.raw_prefix}{self._end}"
-            )
+            start = self._rule.raw_prefix
+            rest = self._store.versions(start, _before(start, stop), f"{start}{self._end}")
 
     def _measured(self, pages: Iterator[Page], millis: int) -> Iterator[Page]:
         count = 0
@@ -174,11 +251,11 @@ _EPOCH_MS = {"millis": 1, "seconds": 1000}
 """Instants in keys of which a range of time is a range of keys, and their unit in milliseconds."""
 
 
-def _before(rule: Rule, millis: int) -> str:
+def _before(start: str, millis: int) -> str:
     """Return what follows every key of the millisecond before that a rule writes: "." follows "-" and precedes the
     digits.
     """
-    return f"{rule.raw_prefix}{millis - 1}."
+    return f"{start}{millis - 1}."
 
 
 def _from(first: str, pages: Iterator[Page]) -> Iterator[Page]:

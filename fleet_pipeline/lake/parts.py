@@ -107,7 +107,8 @@ def write(path: Path, tables: Iterable[pa.Table], schema: pa.Schema, facts: dict
         "write_statistics": [name for name in columns if name not in _UNSORTABLE],
         "write_page_index": True,
         "write_page_checksum": True,
-        "sorting_columns": [pq.SortingColumn(schema.get_field_index("_ts"))],
+        # `_ts` goes with it only where keys begin with the time: not in shards, nor in every layout.
+        "sorting_columns": [pq.SortingColumn(schema.get_field_index("_key"))],
     }
     digest, written = sha256(), Written()
     with pq.ParquetWriter(path, schema, **options) as writer:

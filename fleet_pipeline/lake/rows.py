@@ -23,7 +23,7 @@ from fleet_pipeline.lake.personal import Hider
 from fleet_pipeline.lake.structs import Path, folded
 from fleet_pipeline.model.errors import FleetError
 from fleet_pipeline.model.plain import plain_traceback
-from fleet_pipeline.model.rule import CLIENT_ID_AT, MILLIS_DIGITS, Rule
+from fleet_pipeline.model.rule import CLIENT_ID_AT, MILLIS_DIGITS, WITHIN_SHARD, Rule
 
 _LOG = logging.getLogger(__name__)
 _Says = TypeVar("_Says")
@@ -496,16 +496,14 @@ def _origins(rule: Rule, versions: Sequence[ObjectVersion]) -> list[pa.Array]:
     if rule.layout is not None:
         return _origins_by_layout(rule, versions)
     keys = pa.array([version.key for version in versions], pa.string())
-    millis, client = (len(rule.raw_prefix) + place for place in (0, CLIENT_ID_AT))
+    names = pc.replace_substring_regex(pc.utf8_slice_codeunits(keys, len(rule.raw_prefix)), f"^{WITHIN_SHARD}", "")
     return [
         keys,
-        pc.cast(
-            pc.cast(pc.utf8_slice_codeunits(keys, millis, millis + MILLIS_DIGITS), pa.int64()), HEAD.field("_ts").type
-        ),
+        pc.cast(pc.cast(pc.utf8_slice_codeunits(names, 0, MILLIS_DIGITS), pa.int64()), HEAD.field("_ts").type),
         pa.repeat(pa.scalar(rule.known_topic, pa.string()), len(versions)),
         pc.if_else(
-            pc.greater(pc.utf8_length(keys), client),
-            pc.utf8_slice_codeunits(keys, client),
+            pc.greater(pc.utf8_length(names), CLIENT_ID_AT),
+            pc.utf8_slice_codeunits(names, CLIENT_ID_AT),
             pa.scalar(None, pa.string()),
         ),
         pa.array([identity(version) for version in versions], pa.string()),

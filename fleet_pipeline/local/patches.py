@@ -63,6 +63,7 @@ NAMES = {
         "_dispatch_rule_action",
         "_error_not_found",
         "_eval_select_expr",
+        "_eval_select_function",
         "_iot_role_usable",
         "_mtls_build_ssl_context",
         "_mtls_loop",
@@ -127,6 +128,7 @@ def apply_patches(mqtt: socket.socket, ca_path: Path, secret: str) -> Signatures
     s3, responses = modules["ministack.services.s3"], modules["ministack.core.responses"]
     streams = Deliveries(modules["ministack.services.firehose"], s3, responses, iot, modules["ministack.services.iam"])
     write_to_s3(iot, s3, responses, streams)
+    cut_texts(iot)
     listen(iot, mqtt, ca_path)
     require_certificates(iot)
     name_the_endpoint(iot)
@@ -246,6 +248,27 @@ def _failed(bucket: str, key: str, status: int, code: str, reason: str) -> S3Act
 def _element(answer: bytes, name: str) -> str:
     found = re.search(rf"<{name}>([^<]*)</{name}>".encode(), answer)
     return found[1].decode() if found else "Unknown"
+
+
+def cut_texts(iot: Any) -> None:
+    """Have the rules' SQL know `substring`, from a place and before another, both from 0.
+
+    Source: AWS IoT Core Developer Guide, iot-sql-functions.
+    """
+    known = iot._eval_select_function
+
+    def evaluate(  # noqa: PLR0913, PLR0917 (the emulator's own)
+        name: str, args: list[str], topic: str, payload: bytes, message: Any, client_id: str | None = None
+    ) -> Any:
+        if name != "substring":
+            return known(name, args, topic, payload, message, client_id)
+        text, *places = (iot._eval_select_expr(each, topic, payload, message, client_id) for each in args)
+        if not isinstance(text, str) or not places or not all(isinstance(place, int) for place in places):
+            return iot._MISSING
+        start, end = (*places, len(text))[:2]
+        return text[start:end] if 0 <= start <= end <= len(text) else iot._MISSING
+
+    iot._eval_select_function = evaluate
 
 
 def listen(iot: Any, mqtt: socket.socket, ca_path: Path) -> None:

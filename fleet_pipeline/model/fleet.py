@@ -758,6 +758,7 @@ class Fleet(Names):
         keys = {key.casefold(): key for key in self.rule_keys}
         for number, rule in enumerate(rules[len(self.rule_keys) :]):
             self._check_rule(f"rules[{number}]", rule, keys, {} if rule.bucket else taken)
+            self._check_shards(f"rules[{number}]", rule)
             keys[rule.key.casefold()] = rule.key
             taken |= {} if rule.bucket else {rule.raw_prefix[:-1]: rule.key}
         for number, rule in enumerate(rules[len(self.rule_keys) :]):
@@ -766,6 +767,12 @@ class Fleet(Names):
         self._check_topics(rules)
         for number, statement in enumerate(self.policy_statements):
             check_statement(f"policy_statements[{number}]", statement)
+
+    @staticmethod
+    def _check_shards(place: str, rule: Rule) -> None:
+        if rule.shards > 1 and rule.delivery == "firehose":
+            why = "a stream writes few objects, and FLEET_DELIVERY is firehose: leave it out"
+            raise InvalidSetting(f"{place}.shards", rule.shards, why)
 
     def _check_rule(self, place: str, rule: Rule, keys: Mapping[str, str], taken: Mapping[str, str]) -> None:
         if rule.key.casefold() in keys:

@@ -84,3 +84,9 @@ class Span:
     """The first millisecond, since 1970."""
     end_ms: int
     """The first millisecond after it, since 1970."""
+    shards: tuple[str, ...] = ()
+    """The shards of which it is; all of them where none is named."""
+
+    def is_first(self, hour: "Hour") -> bool:
+        """Whether it is the one of an hour's spans that has what is not cut."""
+        return self.start_ms == hour.start_ms and (not self.shards or "" in self.shards)

@@ -6,7 +6,7 @@ from hashlib import blake2b
 from fleet_pipeline.model.company import Texts
 from fleet_pipeline.model.partitions import AWS, PARTITIONS, Partition
 from fleet_pipeline.model.pattern import Pattern
-from fleet_pipeline.model.rule import RAW_NAME, RawKeyFormat, RawName, Rule, rule_prefix
+from fleet_pipeline.model.rule import RAW_NAME, SHARDS, RawKeyFormat, RawName, Rule, rule_prefix
 from fleet_pipeline.model.thing import ThingTable
 
 STREAM_NAME_LIMIT = 64
@@ -22,6 +22,18 @@ def log_of(function: str) -> str:
     Source: AWS Lambda Developer Guide, monitoring-cloudwatchlogs.
     """
     return f"/aws/lambda/{function}"
+
+
+_SHARD = {
+    1: "",
+    16: f"{SHARDS}${{substring(newuuid(), 0, 1)}}/",
+    256: f"{SHARDS}${{substring(newuuid(), 0, 2)}}/",
+}
+"""The folder of a raw object, as AWS IoT evaluates it: the first digits of a UUID, which are random. A client id's hash
+would put all of what did not come by MQTT, whose client id is `n/a`, and a busy vehicle's messages into one.
+
+Source: AWS IoT Core Developer Guide, iot-sql-functions (newuuid; substring: from a place, and before another).
+"""
 
 
 class Names:
@@ -309,11 +321,8 @@ class Names:
 
     def raw_key_expression_of(self, rule: Rule) -> str:
         """Return a rule's key expression: where the topic is not its raw prefix, the prefix stands there as it is."""
-        return (
-            self.raw_key_expression
-            if rule.known_topic
-            else self.raw_key_expression.replace("${topic()}/", rule.raw_prefix)
-        )
+        said = self.raw_key_expression.replace("${timestamp()}", f"{_SHARD[rule.shards]}${{timestamp()}}")
+        return said if rule.known_topic else said.replace("${topic()}/", rule.raw_prefix)
 
     def stream_name(self, rule: Rule) -> str:
         """Return the name of a rule's stream, of at most 64 characters: `cdk-test-dev-rule1`."""

@@ -26,6 +26,15 @@ For whoever reads many keys at once; see `parse_raw_key`.
 
 _UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _CLIENT_ID = "[a-zA-Z0-9:_-]{1,128}|n/a"  # clientid() is `n/a` for a message that did not come by MQTT
+SHARDS = "shards/"
+"""Where a rule's shards lie below its raw prefix, a folder each: behind the digits of all other raw keys, so that one
+listing of folders tells which there are, and what lies in them is in no range of times of the others.
+"""
+
+_SHARD = re.compile(rf"(?:{SHARDS}([0-9a-f]{{1,2}})/)?")
+WITHIN_SHARD = rf"(?:{SHARDS}[0-9a-f]{{1,2}}/)?"
+"""What stands between the raw prefix and a raw object's name."""
+
 BATCHES = "batches/"
 """Where a rule's batch objects lie below its raw prefix: behind the digits of all other raw keys."""
 
@@ -172,6 +181,27 @@ class Rule:
         return self.table is not None and self.table.has_lines
 
     @property
+    def shards(self) -> int:
+        """Into how many folders AWS IoT spreads its raw objects; 1 for none. Those of before are always read."""
+        return (self.table and self.table.shards) or 1
+
+    @property
+    def shards_prefix(self) -> str:
+        """Where the folders of its shards lie: `test-rule/rule1/shards/`."""
+        return f"{self.raw_prefix}{SHARDS}"
+
+    def shard_prefix(self, shard: str) -> str:
+        """Return what the raw keys of a shard begin with: `test-rule/rule1/shards/3f/`; `""` is those of none."""
+        return f"{self.shards_prefix}{shard}/" if shard else self.raw_prefix
+
+    def parse_shard(self, prefix: str) -> str | None:
+        """Return the shard whose raw keys begin with a prefix; None for what no rule has ever made. The inverse of
+        `shard_prefix`.
+        """
+        found = _SHARD.fullmatch(prefix.removeprefix(self.raw_prefix))
+        return (found[1] or "") if found and prefix.startswith(self.raw_prefix) else None
+
+    @property
     def contents(self) -> str:
         """What its raw objects are, in words: ``Every message of `test-rule/rule1` ``."""
         if self.bucket:
@@ -268,7 +298,7 @@ class Rule:
         return first + "".join((self.key if number else THING) + text for number, text in enumerate(further))
 
     def raw_key(self, name: RawName) -> str:
-        """Return the key that the rule gives a raw object; the inverse of `parse_raw_key`."""
+        """Return the key that the rule gives a raw object, without a shard; the inverse of `parse_raw_key`."""
         return self.raw_prefix + "-".join(part for part in (f"{name.millis:013d}", name.uuid, name.client_id) if part)
 
     def raw_name(self, key: str, modified: str) -> RawName | None:
@@ -282,7 +312,8 @@ class Rule:
         return RawName(said.millis, said.uuid, said.client_id) if said else None
 
     def parse_raw_key(self, key: str) -> RawName | None:
-        """Return what a key says, in any of the three forms; None for a key that this rule would never have written.
+        """Return what a key says, in any of the three forms, in a shard or in none; None for a key that this rule would
+        never have written.
 
         Messages of objects of lines have keys of this form, too: their rows' `_key`.
         """
@@ -292,7 +323,7 @@ class Rule:
     @property
     def raw_key_form(self) -> re.Pattern[str]:
         """What `parse_raw_key` takes, whole. For whoever looks at many keys and asks no more than that."""
-        return re.compile(re.escape(self.raw_prefix) + RAW_NAME.pattern)
+        return re.compile(re.escape(self.raw_prefix) + WITHIN_SHARD + RAW_NAME.pattern)
 
     @property
     def batch_prefix(self) -> str:

@@ -36,6 +36,9 @@ COLUMN_KINDS = ("bool", "int64", "double", "decimal(20,0)", "string", "json")
 A test compares them with those of the lake.
 """
 
+SHARDS = (1, 16, 256)
+"""How many shards a rule may have: none, one hexadecimal digit, or two."""
+
 _LEVEL = re.compile(r"[a-zA-Z0-9_.:@=,~;-]+")
 _KEY = re.compile(r"[a-zA-Z0-9_]{1,64}")
 BUCKET = re.compile(
@@ -100,6 +103,11 @@ class RuleTable:
         "What an object of that bucket is: a `message`, of up to 1 MB; or `lines`, a message each, of any size, plain "
         "or gzip. Left out: `lines` with the names but `cdk`, else `message`.",
     )
+    shards: int = _said(
+        0,
+        "Into how many folders its raw objects are spread at random: 16 or 256, so that S3 can take more than 3,500 in "
+        "a second (docs/layouts.md); left out or 1: none. Objects of before are read whatever it is.",
+    )
     publish: tuple[str, ...] | None = _said(
         None,
         "The topics to which vehicles publish, each within `topic`; `{thing}` is the vehicle's own name, and a "
@@ -162,6 +170,7 @@ class RuleTable:
             )
         self._check_given()
         self._check_encoding()
+        self._check_shards()
         self._check_sql()
         if self.topic:
             check_filter("topic", self.topic)
@@ -220,6 +229,14 @@ class RuleTable:
         if self.objects == "lines" and is_cdks:
             why = "what the CDK app writes is a message an object: leave it out, or say a layout"
             raise InvalidSetting("objects", self.objects, why)
+
+    def _check_shards(self) -> None:
+        if self.shards not in {0, *SHARDS}:
+            raise InvalidSetting("shards", self.shards, f"choose one of {', '.join(map(str, SHARDS))}")
+        if self.shards > 1 and self.delivery == "firehose":
+            raise InvalidSetting("shards", self.shards, "a stream writes few objects: leave it out")
+        if self.shards > 1 and self.bucket:
+            raise InvalidSetting("shards", self.shards, "the keys of a bucket that exists are as its layout says")
 
     def _check_encoding(self) -> None:
         names = ("protobuf_descriptor", "protobuf_message")

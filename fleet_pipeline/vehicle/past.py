@@ -61,11 +61,14 @@ def write_visit(fleet: Fleet, aws: Aws, serial: str, hour: Hour) -> None:
 
 
 def _has_objects(fleet: Fleet, aws: Aws, rule: Rule, hour: Hour) -> bool:
-    with doing(f"list {rule.raw_prefix} in bucket {fleet.bucket}"):
-        page = aws.s3.list_objects_v2(
-            Bucket=fleet.bucket, Prefix=rule.raw_prefix, StartAfter=rule.raw_key(RawName(hour.start_ms - 1)), MaxKeys=1
-        )
-    return any(entry["Key"] < rule.raw_key(RawName(hour.end_ms)) for entry in page.get("Contents", ()))
+    bucket, first, end = fleet.bucket, f"{hour.start_ms - 1}.", str(hour.end_ms)
+    with doing(f"list {rule.raw_prefix} in bucket {bucket}"):
+        folders = aws.s3.list_objects_v2(Bucket=bucket, Prefix=rule.shards_prefix, Delimiter="/")
+        for start in (rule.raw_prefix, *(each["Prefix"] for each in folders.get("CommonPrefixes", ()))):
+            page = aws.s3.list_objects_v2(Bucket=bucket, Prefix=start, StartAfter=start + first, MaxKeys=1)
+            if any(entry["Key"] < start + end for entry in page.get("Contents", ())):
+                return True
+    return False
 
 
 def _messages(

@@ -11,6 +11,7 @@ import pytest
 from fleet_pipeline.cloud.blueprint import blueprint
 from fleet_pipeline.cloud.operations.cloudformation import CERTIFICATE, cloudformation
 from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.rule_table import RuleTable
 
 pytestmark = pytest.mark.whole  # it starts processes
 
@@ -52,6 +53,12 @@ def test_what_must_exist_before_is_waited_for():
     assert "HookPermission" in resources["ProvisioningTemplate"]["DependsOn"]
     assert resources["ClaimAttachment"]["DependsOn"] == ["ClaimPolicy"]
     assert resources["LakeBucketPolicy"]["DependsOn"] == ["LakeBucket"]
+
+
+def test_a_rules_shards_are_in_the_template():
+    fleet = replace(FLEET, rule_keys=(), rule_tables=(RuleTable(key="x", shards=256),))
+    [action] = cloudformation(fleet)["Resources"]["TopicRuleX"]["Properties"]["TopicRulePayload"]["Actions"]
+    assert action["S3"]["Key"] == "${topic()}/shards/${substring(newuuid(), 0, 2)}/${timestamp()}-${newuuid()}"
 
 
 @pytest.mark.parametrize("part", ["Bucket", "LakeBucket", "AllowListTable"])

@@ -94,6 +94,17 @@ def test_more_than_one_prefix_takes_is_said(command):
     assert "S3 takes 3,500" not in " ".join(command(FLEET, "cost", "--vehicles", "100000")[1].split())
 
 
+def test_shards_of_every_rule_are_reckoned_with(command, tmp_path):
+    def said(*shards):
+        tables = [f'[[rules]]\nkey = "r{place}"\nshards = {number}\n' for place, number in enumerate(shards)]
+        (tmp_path / "fleet.toml").write_text("\n".join(["rule_keys = []", *tables]))
+        return " ".join(command(FLEET, "cost", "--vehicles", "2000000")[1].split())
+
+    assert "S3 takes 3,500" not in said(256, 256)
+    assert "6,250 PUT a second under a shard's prefix" in said(16, 256)
+    assert "100,000 PUT a second under a rule's prefix" in said(1, 256)
+
+
 def test_prices_of_ones_own_are_taken_and_wrong_ones_named(command, tmp_path):
     file = tmp_path / "prices.json"
     shown = json.loads(command(FLEET, "cost", "--show-prices")[1])

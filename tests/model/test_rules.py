@@ -182,6 +182,13 @@ WRONG = {
     "ten further actions": ({"key": "a", "actions": [{"sqs": {}}] * 10}, "rules[1].actions", "AWS IoT takes 9"),
     "a column of no kind": ({"key": "a", "columns": {"speed": "float"}}, "rules[1].columns.speed", "one of bool"),
     "a column of no field": ({"key": "a", "columns": {"a..b": "double"}}, "rules[1].columns.a..b", "dots between"),
+    "shards of no power of 16": ({"key": "a", "shards": 4}, "rules[1].shards", "one of 1, 16, 256"),
+    "shards of a stream": ({"key": "a", "shards": 16, "delivery": "firehose"}, "rules[1].shards", "few objects"),
+    "shards of a bucket that exists": (
+        {"key": "a", "shards": 16, "bucket": "others"},
+        "rules[1].shards",
+        "layout says",
+    ),
     "fewer than no messages": ({"key": "a", "new_column_messages": -1}, "rules[1].new_column_messages", "from 1"),
 }
 

@@ -77,3 +77,15 @@ def test_what_the_encodings_cost_can_be_measured():
     sizes = {kind.strip(): int(size) for kind, size, _ in rows}
     assert sizes["protobuf"] < sizes["msgpack"] < sizes["json"]
     assert all(float(seconds) > 0 for _, _, seconds in rows)
+
+
+def test_shards_can_be_measured_against_a_server_that_enforces_limits_by_prefix():
+    arguments = [*["--messages", "400", "--slower", "20", "--processes", "1", "--shards", "1", "16"]]
+    said = subprocess.run(
+        [sys.executable, BENCHMARKS / "shards.py", *arguments], capture_output=True, text=True, check=True
+    )
+    rows = [line.split("|")[1:5] for line in said.stdout.splitlines()[4:]]
+    assert [shards.strip() for shards, *_ in rows] == ["1", "16"]
+    written, refused = float(rows[0][1].replace(",", "")), rows[0][2]
+    assert written < 1.1 * 3500 / 20, "one prefix took more than the limit"
+    assert refused.strip().endswith("%")

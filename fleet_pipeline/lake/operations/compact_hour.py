@@ -34,17 +34,20 @@ class Unit:
     span: Span | None = None
 
     def __str__(self) -> str:
-        return (
-            f"{self.hour.partition_key} {self.span.start_ms} {self.span.end_ms}"
-            if self.span
-            else self.hour.partition_key
-        )
+        if self.span is None:
+            return self.hour.partition_key
+        shards = f" {','.join(each or '-' for each in self.span.shards)}" if self.span.shards else ""
+        return f"{self.hour.partition_key} {self.span.start_ms} {self.span.end_ms}{shards}"
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """Return the unit that a text names; the inverse of `str`."""
         hour, *span = text.split(" ")
-        return cls(Hour.parse(hour), Span(*map(int, span)) if span else None)
+        if not span:
+            return cls(Hour.parse(hour))
+        start, end, *shards = span
+        names = tuple(each.strip("-") for each in shards[0].split(",")) if shards else ()
+        return cls(Hour.parse(hour), Span(int(start), int(end), names))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +130,11 @@ def compact_hour(  # noqa: PLR0913 (what, where, and how much of it)
     hour: Hour,
     *,
     span: Span | None = None,
+    starts: Sequence[str] = (),
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Compacted:
     """Return once every version of the hour's raw objects is a row of the lake; with a span, every version within it.
+    Which shards there are is asked once less where `starts` says it (`listing.shard_starts`).
 
     A second run adds nothing and writes nothing. Messages that came late are added as one more part. Two runs at once
     add every row once. An empty hour writes nothing. Stopped at any moment, the lake is as it was or has whole parts
@@ -143,9 +148,9 @@ def compact_hour(  # noqa: PLR0913 (what, where, and how much of it)
         coming = lake.coming()
         if coming:
             # It does the same for those after it: each of them once.
-            compact_hour(raw, coming[0], rule, hour, span=span)
+            compact_hour(raw, coming[0], rule, hour, span=span, starts=starts)
         with suppress(GenerationBegun, ErasureBegun), workplace() as folder, garbage_seldom_sought:
-            run = _Run(raw, lake, rule, hour, folder, coming, span)
+            run = _Run(raw, lake, rule, hour, folder, coming, span, starts)
             run.compact(on_progress)
             run.note_batches()
             report = run.report()
@@ -169,11 +174,12 @@ class _Run:
     """
     span: Span | None = None
     """What of the hour is read; all of it without one."""
+    starts: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         self.started = time.monotonic()
         self.asked_before = self.raw.requests + self.lake.store.requests
-        self.listed = RawHour(self.raw, self.rule, self.span or self.hour)
+        self.listed = RawHour(self.raw, self.rule, self.span or self.hour, self.starts)
         contract = self.lake.contract(self.rule)
         self.into = Appending(
             self.lake, self.rule, self.hour, self.folder, contract, self.coming, beside=self.span is not None
@@ -181,7 +187,7 @@ class _Run:
         self.rows_before = self.into.known.rows
         self.erased = 0
         # Batches are not cut: who has the hour's first span has them all.
-        looks = self.span is None or self.span.start_ms == self.hour.start_ms
+        looks = self.span is None or self.span.is_first(self.hour)
         self.batches = BatchHour(self.raw, self.lake, self.rule, self.hour, writes=True, looks=looks)
         self.unread = self.batches.unread
         self.repeated = self.erased_of_batches = 0

@@ -9,7 +9,7 @@ from fleet_pipeline.lake.batches import BatchHour
 from fleet_pipeline.lake.containment import outcome_of
 from fleet_pipeline.lake.fetching import EXAMPLES, RawHour, fetched
 from fleet_pipeline.lake.layout import Lake
-from fleet_pipeline.lake.listing import spans
+from fleet_pipeline.lake.listing import shard_starts, spans
 from fleet_pipeline.lake.operations.compact import Compaction
 from fleet_pipeline.lake.operations.compact_hour import Progress, Unit, remaining
 from fleet_pipeline.lake.operations.engine import engine
@@ -59,8 +59,9 @@ def look_at_hours(
     """
     rule, long = compaction.rule, list[Hour]()
     with compaction.opened() as (raw, lake):
+        starts = shard_starts(raw, rule) if hours else []
         for hour in hours:
-            seen = outcome_of(_what(rule, hour), partial(_unless_long, raw, lake, compaction, hour))
+            seen = outcome_of(_what(rule, hour), partial(_unless_long, raw, lake, compaction, hour, starts))
             if seen is None:
                 long.append(hour)
             else:
@@ -77,14 +78,14 @@ def _what(rule: Rule, hour: Hour) -> str:
     return f"{rule.key} {hour.partition_key}"
 
 
-def _unless_long(raw: Store, lake: Lake, compaction: Compaction, hour: Hour) -> Seen | None:
+def _unless_long(raw: Store, lake: Lake, compaction: Compaction, hour: Hour, starts: Sequence[str]) -> Seen | None:
     """Return what an hour has, or None where it is so long that spans of it are to be listed one by one."""
     rule, many = compaction.rule, 2 * compaction.span_versions
     files = _files(lake, rule, hour)
     may_be_long = not files or sum(file.versions for file in files) >= many
-    if may_be_long and spans(raw, rule, hour, compaction.span_versions):
+    if may_be_long and spans(raw, rule, hour, compaction.span_versions, starts):
         return None
-    return _beside(_listed(raw, rule, hour), files, raw, lake, (rule, hour))
+    return _beside(_listed(raw, rule, hour, starts), files, raw, lake, (rule, hour))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +101,8 @@ class _Listed:
     """Versions that have no row, where they were looked up."""
 
 
-def _listed(raw: Store, rule: Rule, hour: Hour | Span) -> _Listed:
-    listed, fingerprint = RawHour(raw, rule, hour), 0
+def _listed(raw: Store, rule: Rule, hour: Hour | Span, starts: Sequence[str] = ()) -> _Listed:
+    listed, fingerprint = RawHour(raw, rule, hour, starts), 0
     for versions in listed.blocks():
         fingerprint += sum(int(identity(version), 16) for version in versions)
     return _Listed(listed.versions, listed.bytes, fingerprint, tuple(listed.foreign_examples))

@@ -20,7 +20,7 @@ from fleet_pipeline.lake.rows import IDENTITY, LARGEST, identity
 from fleet_pipeline.lake.whose import Naming
 from fleet_pipeline.lake.workplace import workplace
 from fleet_pipeline.model.hour import Hour
-from fleet_pipeline.model.rule import MILLIS_DIGITS, Rule
+from fleet_pipeline.model.rule import MILLIS_DIGITS, WITHIN_SHARD, Rule
 
 Identity = tuple[str, str]
 """Key and `_version` of a message."""
@@ -158,8 +158,8 @@ def received_ms(rule: Rule, hour: Hour, key: str) -> int:
     """Return when a raw object of an hour was received: by the 13 digits of its key, and where it has none as late as
     it may have been.
     """
-    digits = key.removeprefix(rule.raw_prefix)[:MILLIS_DIGITS]
-    return int(digits) if re.fullmatch(f"[0-9]{{{MILLIS_DIGITS}}}", digits) else hour.end_ms - 1
+    digits = re.match(f"{WITHIN_SHARD}([0-9]{{{MILLIS_DIGITS}}})", key.removeprefix(rule.raw_prefix))
+    return int(digits[1]) if digits else hour.end_ms - 1
 
 
 def _judge_batches(found: Uncompacted, batches: BatchHour, known: Identities, whom: Whom) -> None:

@@ -20,6 +20,7 @@ from fleet_pipeline.lake.batches import BatchHour
 from fleet_pipeline.lake.containment import contained
 from fleet_pipeline.lake.fetching import RawHour
 from fleet_pipeline.lake.layout import Lake
+from fleet_pipeline.lake.listing import NO_DIGIT, shard_starts
 from fleet_pipeline.lake.operations.verify import Purged, proven_batches, purge_hour, verify_hour
 from fleet_pipeline.lake.privacy.places import Places, Progress
 from fleet_pipeline.lake.workplace import workplace
@@ -257,7 +258,7 @@ def _raw_hours(places: Places, rule: Rule, *, before: Hour) -> Iterator[Hour]:
     batches begin.
     """
     ranges = (
-        (rule.raw_prefix, "", f"{rule.raw_prefix}{before.start_ms}"),
+        *((start, "", f"{start}{before.start_ms}") for start in shard_starts(places.raw, rule)),
         (rule.batch_prefix, "", f"{rule.batch_prefix}{before.start:%Y/%m/%d/%H}/"),
     )
     yield from (hour for each in ranges for hour in _hours_of(places, rule, *each))
@@ -265,8 +266,8 @@ def _raw_hours(places: Places, rule: Rule, *, before: Hour) -> Iterator[Hour]:
 
 def _first_hour_since(places: Places, rule: Rule, since: Hour) -> Hour | None:
     ranges = (
-        (rule.raw_prefix, f"{rule.raw_prefix}{since.start_ms - 1}."),
-        (rule.batch_prefix, f"{rule.batch_prefix}{since.start:%Y/%m/%d/%H}/"),
+        *((start, f"{start}{since.start_ms - 1}.", f"{start}{NO_DIGIT}") for start in shard_starts(places.raw, rule)),
+        (rule.batch_prefix, f"{rule.batch_prefix}{since.start:%Y/%m/%d/%H}/", ""),
     )
     first = [hour for each in ranges if (hour := next(_hours_of(places, rule, *each), None))]
     return min(first, default=None)
