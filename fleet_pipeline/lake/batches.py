@@ -130,11 +130,17 @@ class BatchHour:
 
     @property
     def holding(self) -> list[Batch]:
-        """The batches that may have messages of the hour: all but those of which it is known that they have none."""
+        """The batches that may have rows of the hour: those that begin in it, since what is no record of theirs is of
+        it, and of the others all but those of which it is known that they have no message of the hour.
+        """
         if not self.listed:
             return []
         known = self._noted.done | self._noted_near()
-        return [each for each in self.listed if each.id not in known or known[each.id].touches(self.hour)]
+        return [
+            each
+            for each in self.listed
+            if each.hour == self.hour or each.id not in known or known[each.id].touches(self.hour)
+        ]
 
     def _noted_near(self) -> dict[str, Read]:
         """Return what was read of batches for the hour before and the one after."""

@@ -309,6 +309,21 @@ def test_a_compaction_of_a_late_message_beside_it_loses_nothing(at):
     assert left(made) == []
 
 
+def test_an_hour_of_the_lake_stays_for_a_batch_that_cannot_be_unpacked_though_it_has_no_message():
+    made = Aging()
+    sent = [record(TEN.start_ms + 1000, b'{"serial": "%s"}' % B.encode(), number=1)]
+    made.raw.put(batch_key(RULE, TEN.start_ms + 1000, 1), packed(sent))
+    broken = bytearray(packed([record(TEN.start_ms + 2000, b"{}", number=2)]))
+    broken[-6] ^= 255
+    made.raw.put(batch_key(RULE, TEN.start_ms + 2000, 2), bytes(broken))
+    made.compact(TEN)
+    for _ in range(2):
+        done = made.age_out(TEN.end + 30 * DAY)
+        assert (len(raw_keys(made)), done.lake_hours) == (1, 0)
+        assert {each.what for each in done.in_the_way} >= {"raw objects", "lake"}
+        assert compact_hour(made.raw, made.lake, RULE, TEN).rows_added == 0
+
+
 def test_batches_go_by_the_hour_in_which_they_begin_and_an_hour_of_the_lake_after_all_that_may_hold_it():
     made = filled(raw_retention_days=10, lake_retention_days=10)
     seconds = (5, 6, 3598, 3601)
