@@ -11,7 +11,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui dev quick test coverage bench exact crash chart foreign-aws foreign-s3 check lock audit sbom clean
+.PHONY: help demo ui dev quick test coverage bench exact crash chart foreign-aws foreign-s3 wheel check lock audit sbom clean
 
 help: ## what can be done here
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ quick: $(DEV) ## what is proved in a minute; left out: AWS on this machine, furt
 
 test: $(DEV) check ## everything that is promised, proved
 	$(BIN)/python -m pytest $(SPREAD)
+
+wheel: $(STAMP) ## the wheel, in dist/, for projects that stand elsewhere
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 
 coverage: $(DEV) ## the same, and which lines and branches no test runs (half as much again)
 	$(BIN)/coverage erase

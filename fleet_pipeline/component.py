@@ -31,7 +31,11 @@ def _attributes() -> Iterator[tuple[str, Any]]:
     """Yield each setting as an attribute of its own type, with its default, described by its meaning."""
     for each in _settings():
         described = dg.Resolver.default(description=each.metadata["meaning"])
-        yield settings.said_as(each.name), (Annotated[_attribute_type(each.type), described], _default(each))
+        kind = _attribute_type(each.type)
+        if each.name in settings.BY_NAME:
+            below = _model(get_args(each.type)[0], without="name")
+            kind = kind | dict[str, below]  # type: ignore[valid-type]  # a type that is computed
+        yield settings.said_as(each.name), (Annotated[kind, described], _default(each))
 
 
 def _attribute_type(kind: Any) -> Any:
@@ -48,19 +52,24 @@ def _attribute_type(kind: Any) -> Any:
 
 
 @cache
-def _model(kind: Hashable) -> type[dg.Model]:
+def _model(kind: Hashable, without: str = "") -> type[dg.Model]:
+    """Return a model of a kind of table: without the field that says its name, where it stands below that name."""
     table: Any = kind
     described: dict[str, Any] = {
         each.name: (_attribute_type(each.type), Field(_default(each), description=each.metadata["meaning"]))
         for each in fields(table)
+        if each.name != without
     }
-    return create_model(str(table.__name__), __base__=dg.Model, __doc__=table.__doc__, **described)
+    named = f"{table.__name__}{'BelowItsName' if without else ''}"
+    return create_model(named, __base__=dg.Model, __doc__=table.__doc__, **described)
 
 
 def _plain(value: Any) -> Any:
     """Return what was said, without the models that took it."""
     if isinstance(value, list):
         return [_plain(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
     return value.model_dump(exclude_unset=True) if isinstance(value, dg.Model) else value
 
 

@@ -371,7 +371,7 @@ def _show(fleet: Fleet, account: Account, counts: Mapping[Rule, Counts]) -> None
         styled(
             "Now look at it: ",
             (command, "bold"),
-            ", then http://127.0.0.1:3000. Under Lineage all that Dagster makes is green.",
+            ", then http://127.0.0.1:3000. Under Lineage open its groups: all that Dagster makes is green.",
         )
     )
     console.print(

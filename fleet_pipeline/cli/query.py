@@ -26,8 +26,11 @@ if TYPE_CHECKING:
 _CELL = 80
 """Characters of a value in a table: a message's payload has up to 128 KB."""
 
-_ROWS = 100
-"""Rows that a table shows unless it is told otherwise."""
+_ROWS, _ROWS_ONE_BY_ONE = 100, 10
+"""Rows that are shown unless more are wanted: in a table, and one below the other where a table is too wide."""
+
+_NARROWEST = 8
+"""Characters that a column needs at least for anybody to read it."""
 
 _DAY = click.DateTime(["%Y-%m-%d"])
 
@@ -56,9 +59,8 @@ def _over_days(command: Callable[..., None]) -> Callable[..., None]:
     "--rows",
     "most",
     type=click.IntRange(min=1),
-    default=_ROWS,
-    show_default=True,
-    help="How many rows a table shows; csv and json show all.",
+    help=f"How many rows a table shows, {_ROWS} without it; {_ROWS_ONE_BY_ONE} where its columns are too many to fit "
+    "and each row is a list of its own. csv and json show all.",
 )
 @click.option(
     "--out",
@@ -82,7 +84,7 @@ def query(  # noqa: PLR0913
     through: bool,
     at: datetime | None,
     form: str,
-    most: int,
+    most: int | None,
     out: Path | None,
 ) -> None:
     """Ask the lake in DuckDB's SQL. Without a question: say which tables and columns there are.
@@ -106,7 +108,7 @@ def query(  # noqa: PLR0913
         write(answer, out)
         console.print(f"written: {out}")
     elif form == "table":
-        _show(answer, most)
+        _show(database, answer, most)
     else:
         {"csv": to_csv, "json": to_json}[form](answer, sys.stdout)
 
@@ -165,7 +167,7 @@ def _answer(database: "duckdb.DuckDBPyConnection", statement: str) -> None:
         elif (
             answer := ask(database, statement)
         ) is not None:  # an answer of no rows is false, and counting them asks once more
-            _show(answer, _ROWS)
+            _show(database, answer)
     except FleetError as error:
         console.print(styled(("error:", "red"), f" {error}"), soft_wrap=True)
 
@@ -227,12 +229,28 @@ def _show_tables(database: "duckdb.DuckDBPyConnection") -> None:
     console.print(table)
 
 
-def _show(answer: "duckdb.DuckDBPyRelation", most: int) -> None:
-    from fleet_pipeline.lake.query import as_text, rows
+def _show(database: "duckdb.DuckDBPyConnection", answer: "duckdb.DuckDBPyRelation", wanted: int | None = None) -> None:
+    """Show an answer's first rows: in a table, or each by itself where the columns are too many for the screen."""
+    from fleet_pipeline.lake.query import as_text, is_empty, names, rows
 
-    table, found = Table(*map(plain, answer.columns)), rows(answer)
-    for row in islice(found, most):
-        table.add_row(*(plain(as_text(value), _CELL) for value in row.values()))
-    console.print(table)
+    found, heads = rows(answer), [plain(name) for name in names(answer)]
+    wide = len(heads) * _NARROWEST > console.width
+    most = wanted or (_ROWS_ONE_BY_ONE if wide else _ROWS)
+    shown = [[plain(as_text(value), _CELL) for value in row.values()] for row in islice(found, most)]
+    if wide:
+        for number, row in enumerate(shown, 1):
+            table = Table(f"row {number}", "")
+            for name, text in zip(heads, row, strict=True):
+                table.add_row(name, text)
+            console.print(table)
+    if not (wide and shown):
+        table = Table(*heads)
+        for row in shown:
+            table.add_row(*row)
+        console.print(table)
     if next(found, None) is not None:
         console.print(f"the first {most} rows; --rows shows more, --out writes all of them to a file")
+    if not shown and is_empty(database):
+        errors.print(
+            "the lake has no row yet: `fleet compact` makes them of the raw objects of the hours that it is told"
+        )

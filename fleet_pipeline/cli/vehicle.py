@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from fleet_pipeline.cloud.enrolment import allow_list
 from fleet_pipeline.cloud.enrolment.hook_log import EVER, decisions
 from fleet_pipeline.model.errors import InvalidName
 from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.plain import plain
 
 if TYPE_CHECKING:
@@ -54,7 +56,8 @@ def _saying(command: Callable[..., None]) -> Callable[..., None]:
 @click.pass_obj
 def register_one(fleet: Fleet, serial: str, claim: Path | None, parameters: tuple[str, ...], *, own_key: bool) -> None:
     """Register a vehicle with the claim certificate and save its own certificate."""
-    for registered in register_all(fleet, Account.of(fleet), [serial], claim, own_key=own_key, said=_said(parameters)):
+    said = _said(fleet, parameters)
+    for registered in register_all(fleet, Account.of(fleet), [serial], claim, own_key=own_key, said=said):
         if registered.anew:
             console.print(
                 f"registered {registered.thing_name}, certificate {registered.certificate_id}, kept in "
@@ -105,7 +108,8 @@ def drive(fleet: Fleet, vehicles: int, messages: int, named: tuple[str, ...], pa
 
     account = Account.of(fleet)
     serials = [fleet.serial(each) for each in named] or made_up_serials(fleet, vehicles)
-    register_all(fleet, account, serials, said=_said(parameters))
+    register_all(fleet, account, serials, said=_said(fleet, parameters))
+    begun = Hour.of(datetime.now(UTC))
     with progress() as bar:
         task = bar.add_task("messages acknowledged", total=len(serials) * messages)
         driven = drive_vehicles(
@@ -120,6 +124,8 @@ def drive(fleet: Fleet, vehicles: int, messages: int, named: tuple[str, ...], pa
         rule = fleet.rule(key)
         left_out = "" if rule.keeps_payloads else " published, of which the lake has what its SQL selects"
         console.print(f"{rule.topic}: {len(ids)} messages{left_out}", highlight=False)
+    hours = f"--from {begun.partition_key} --through {Hour.of(datetime.now(UTC)).partition_key}"
+    console.print(f"They are raw objects in S3 now; `fleet compact {hours}` makes rows of them.", soft_wrap=True)
 
 
 @vehicle.command()
@@ -175,10 +181,15 @@ def allowed(fleet: Fleet) -> None:
         sys.exit(1)
 
 
-def _said(parameters: Sequence[str]) -> dict[str, list[str]]:
-    """Return what was said for each parameter, in its order."""
+def _said(fleet: Fleet, parameters: Sequence[str]) -> dict[str, list[str]]:
+    """Return what was said for each parameter, in its order. Raises InvalidName for an unknown one."""
     said: dict[str, list[str]] = {}
+    known = {each.name.casefold(): each.name for each in fleet.parameters}
     for name, text in map(_named, parameters):
+        if name not in known.values():
+            near = get_close_matches(name.casefold(), known, 1)
+            meant = f"did you mean {known[near[0]]}?" if near else f"there are {', '.join(known.values()) or 'none'}"
+            raise InvalidName("parameter", name, f"no [parameters.{name}] is declared in the settings; {meant}")
         said.setdefault(name, []).append(text)
     return said
 

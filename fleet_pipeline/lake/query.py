@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import date, datetime, timedelta
 from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -110,6 +111,12 @@ def former(database: duckdb.DuckDBPyConnection) -> list[str]:
     return [name for (name,) in found]
 
 
+def is_empty(database: duckdb.DuckDBPyConnection) -> bool:
+    """Say whether no rule has a message in the lake, in the days that were named."""
+    found = ask(database, f"SELECT 1 FROM {MESSAGES} LIMIT 1")
+    return found is None or found.fetchone() is None
+
+
 def ask(database: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyRelation | None:
     """Return the answer to a statement, not yet read; None for one that has none.
 
@@ -121,15 +128,25 @@ def ask(database: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyRelatio
         raise QueryRefused(str(error), tuple(sorted(tables(database)))) from error
 
 
+def names(answer: duckdb.DuckDBPyRelation) -> list[str]:
+    """Return the names of an answer's columns, the second `a` as `a_1`: `SELECT 1 a, 2 a` has two."""
+    named: list[str] = []
+    for name in answer.columns:
+        other = (f"{name}_{number}" for number in count(1))
+        named.append(name if name not in named else next(each for each in other if each not in answer.columns + named))
+    return named
+
+
 def rows(answer: duckdb.DuckDBPyRelation) -> Iterator[dict[str, object]]:
     """Yield the rows of an answer as they are read, instants as `datetime` in UTC.
 
     Raises QueryRefused when reading fails.
     """
+    named = names(answer)
     try:
         for batch in answer.to_arrow_reader(1000):
             columns = [column.to_pylist() for column in batch.columns]
-            yield from (dict(zip(answer.columns, values, strict=True)) for values in zip(*columns, strict=True))
+            yield from (dict(zip(named, values, strict=True)) for values in zip(*columns, strict=True))
     except duckdb.Error as error:
         raise QueryRefused(str(error), ()) from error
 
@@ -137,7 +154,7 @@ def rows(answer: duckdb.DuckDBPyRelation) -> Iterator[dict[str, object]]:
 def to_csv(answer: duckdb.DuckDBPyRelation, stream: TextIO) -> None:
     """Write an answer as CSV with a head; what has fields or elements as JSON."""
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(answer.columns)
+    writer.writerow(names(answer))
     writer.writerows(
         [_json(value) if isinstance(value, dict | list) else as_text(value) for value in row.values()]
         for row in rows(answer)

@@ -132,7 +132,8 @@ class AwsRefused(AwsError):
         self.action, self.code, self.message = action, code, message
 
     def __str__(self) -> str:
-        return f"AWS would not {self.action}: {self.message} ({self.code})"
+        then = "; `fleet apply` makes what the settings name" if self.code == "NoSuchBucket" else ""
+        return f"AWS would not {self.action}: {self.message} ({self.code}){then}"
 
 
 class AwsUnavailable(AwsRefused):

@@ -46,6 +46,8 @@ _TABLES: dict[str, Any] = {
     if not isinstance(each.default, str | int | float) and each.name not in {*_LISTS, *_TEXTS}
 }
 """Settings that are tables, lists or the like, with their types. A variable says them as JSON."""
+BY_NAME = ("parameters",)
+"""Settings that may be said as tables by name, `[parameters.Vin]`, beside an array of tables that each say it."""
 _WORDS = {
     name: kind
     for name, kind in _TABLES.items()
@@ -210,7 +212,7 @@ def _said(name: str, value: Any) -> Any:
 
 def _rows(name: str, value: Any) -> Any:
     """Return tables by name, `[parameters.Vin]`, as an array of them, each with its name."""
-    if name != "parameters" or not isinstance(value, dict):
+    if name not in BY_NAME or not isinstance(value, dict):
         return value
     return [{"name": key, **table} if isinstance(table, dict) else table for key, table in value.items()]
 
@@ -314,7 +316,7 @@ def _refuse_misplaced(place: str, value: Any, allowed: Any, file: Mapping[str, A
         return
     for number, table in enumerate(value if isinstance(value, list) else []):
         _refuse_misplaced(f"{place}[{number}]", table, allowed, file)
-    if place == "parameters" and isinstance(value, dict):
+    if place in BY_NAME and isinstance(value, dict):
         for key, table in value.items():
             _refuse_misplaced(f"{place}.{key}", table, allowed, file)
         return

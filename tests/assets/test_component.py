@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 from dagster.components.testing import create_defs_folder_sandbox
 
-from fleet_pipeline import Fleet, FleetComponent, build_definitions
+from fleet_pipeline import Fleet, FleetComponent, build_definitions, component
 from fleet_pipeline.model import settings
 from fleet_pipeline.model.rule_table import RuleTable
 
@@ -91,6 +91,17 @@ def test_a_rule_of_an_attribute_is_the_rule_of_the_file():
         "vehicles/+/status"
         in definitions.get_repository_def().asset_graph.get(dg.AssetKey(["raw", "status"])).description
     )
+
+
+def test_parameters_are_tables_by_name_as_in_the_file_or_tables_that_say_it(monkeypatch):
+    fleets = []
+    monkeypatch.setattr(
+        component, "build_definitions", lambda fleet, **how: fleets.append(fleet) or build_definitions(fleet, **how)
+    )
+    pattern = "[A-HJ-NPR-Z0-9]{17}"
+    loaded({"parameters": {"Vin": {"pattern": pattern}}})
+    loaded({"parameters": [{"name": "Vin", "pattern": pattern}]})
+    assert [[(each.name, each.pattern) for each in fleet.parameters] for fleet in fleets] == [[("Vin", pattern)]] * 2
 
 
 WRONG = {

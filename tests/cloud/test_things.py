@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from dataclasses import replace
 from datetime import date
 
@@ -15,6 +16,7 @@ from test_iam import acting_as, as_the_emulator_checks, at_once, listed
 from fleet_pipeline.account import Account
 from fleet_pipeline.aws.clients import Aws
 from fleet_pipeline.cli.main import fleet_command
+from fleet_pipeline.cli.vehicle import vehicle
 from fleet_pipeline.cloud.blueprint import blueprint, resources
 from fleet_pipeline.cloud.claims.certificates import read_claim
 from fleet_pipeline.cloud.documents.filled import bulk_template, jitp_template, provisioning_template
@@ -30,7 +32,7 @@ from fleet_pipeline.cloud.operations.destroy import destroy
 from fleet_pipeline.cloud.reconcile import STACK_TAG, Action, look, reconcile
 from fleet_pipeline.local import daemon
 from fleet_pipeline.model import settings
-from fleet_pipeline.model.errors import InvalidSetting, NotOurs, RegistrationRefused
+from fleet_pipeline.model.errors import InvalidName, InvalidSetting, NotOurs, RegistrationRefused
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.thing import Parameter, ThingTable
 from fleet_pipeline.vehicle.authority import VERIFICATION, Authority
@@ -127,6 +129,14 @@ def test_a_vehicle_that_says_something_else_is_refused_and_the_reason_is_shown(
         registered(account, serial, tmp_path, **parameters)
     assert [each.reason for each in decisions(fleet, made.aws, serial)] == [why]
     assert [each for each in made.aws.iot.list_things()["things"] if serial in each["thingName"]] == []
+
+
+@pytest.mark.parametrize(("said", "answer"), [("vin=W", "did you mean Vin?"), ("colour=red", "there are Vin, Model")])
+@pytest.mark.parametrize("verb", [("register", "--serial", "CAR-0001"), ("drive", "--vehicles", "1")])
+def test_a_parameter_that_no_setting_declares_is_refused_before_anything_is_sent(account, verb, said, answer):
+    fleet, _ = account
+    with pytest.raises(InvalidName, match=re.escape(answer)):
+        vehicle.main([*verb, "--parameter", said], standalone_mode=False, obj=fleet)
 
 
 def test_the_virtual_vehicle_tries_the_form_of_each_parameter_and_leaves_nothing(account):

@@ -188,6 +188,29 @@ def test_a_table_that_is_cut_says_so(account, fleet, command):
     assert "the first" not in command(fleet, "query", "--rows", "6", "SELECT serial FROM rule1")[1]
 
 
+def test_more_columns_than_the_screen_has_room_for_are_shown_row_by_row(account, fleet, command):
+    columns = ", ".join(f"{number} AS column_{number}" for number in range(30))  # the tests' screen has 200 characters
+    code, said = command(fleet, "query", f"SELECT {columns} FROM rule1")
+    assert code == 0
+    assert said.count("column_29") == 6
+    assert "row 6" in said
+    assert "the first 2 rows" in command(fleet, "query", "--rows", "2", f"SELECT {columns} FROM rule1")[1]
+    assert "the first 10 rows" in command(fleet, "query", f"SELECT {columns} FROM rule1, range(3)")[1]
+
+
+def test_two_columns_of_one_name_are_both_shown(account, fleet, command):
+    sql = "SELECT 1 AS a, 2 AS a, 3 AS a_1"
+    assert json.loads(command(fleet, "query", "--format", "json", sql)[1]) == {"a": 1, "a_2": 2, "a_1": 3}
+    assert command(fleet, "query", "--format", "csv", sql)[1] == "a,a_2,a_1\n1,2,3\n"
+    assert command(fleet, "query", sql)[0] == 0
+
+
+def test_no_row_in_the_answer_is_no_row_in_the_lake_only_where_there_is_none(account, fleet, command):
+    assert "`fleet compact`" not in command(fleet, "query", "SELECT 1 FROM rule1 WHERE false")[1]
+    nothing = ("query", "--from", "2026-11-01", "--through", "2026-11-01", "SELECT * FROM rule1")
+    assert "`fleet compact` makes them" in command(fleet, *nothing)[1].replace("\n", " ")
+
+
 def test_an_account_without_a_lake_says_what_makes_one(make_fleet, command):
     code, said = command(make_fleet(), "query", "SELECT 1")
     assert code == 1
