@@ -18,7 +18,7 @@ def check(fleet: Fleet) -> None:
 
     Exit code 1 if anything is wrong.
     """
-    from fleet_pipeline.cloud.hardening.review import reviewed
+    from fleet_pipeline.cloud.hardening.review import MISSING, reviewed
     from fleet_pipeline.cloud.operations.given import not_carried
 
     account = Account.of(fleet)
@@ -26,8 +26,11 @@ def check(fleet: Fleet) -> None:
     table = Table("where", "what", "why", "remedy")
     for where, each in found:
         table.add_row(where, each.what, each.why, each.fix)
-    passed = tried_by_a_virtual_vehicle(fleet, account)
+    missing = any(each.what == MISSING for _, each in found)
+    passed = not missing and tried_by_a_virtual_vehicle(fleet, account)
     console.print(table if found else "no setting invites trouble, and no policy allows an attack")
+    if missing:
+        console.print("No virtual vehicle was sent while something is missing: run `fleet apply`, and check again.")
     for note in not_carried(fleet):
         console.print(styled(("not tried:", "yellow"), f" {note}"), soft_wrap=True)
     sys.exit(1 if found or not passed else 0)

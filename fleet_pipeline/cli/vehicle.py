@@ -143,7 +143,13 @@ def why(fleet: Fleet, serial: str | None, client: str | None) -> None:
     decided = decisions(fleet, Account.of(fleet).aws, serial, client, since=since)
     for each in decided:
         asked = "" if serial is not None else f" (serial {each.serial}, client {each.client_id})"
-        console.print(plain(f"{'allowed' if each.allowed else 'refused'}: {each.reason}{asked}"), markup=False)
+        answer = f"{each.at:%Y-%m-%d %H:%M:%S} {'allowed' if each.allowed else 'refused'}: {each.reason}{asked}"
+        console.print(plain(answer), markup=False, soft_wrap=True)
+    if decided and "no replacement was allowed" in decided[-1].reason:
+        console.print(
+            "If it is the same vehicle with a new device, `fleet vehicle allow --replace --serial …` lets it register "
+            "once more."
+        )
     if not decided:
         console.print(
             "the hook was not asked about it, or its log is not yet stored"

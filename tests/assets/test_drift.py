@@ -267,6 +267,28 @@ def test_the_job_and_the_asset_take_a_right_from_vehicles_only_once_that_is_conf
     assert run().success
 
 
+def test_the_job_begins_with_another_bucket_only_once_that_is_confirmed(make_fleet, local_aws):
+    former = make_fleet(rule_keys=("rule1",))
+    aws = Aws(former.region, former.account, local_aws.url)
+    for part in blueprint(former).values():
+        reconcile(part.resource, aws)
+    fleet = replace(former, bucket=f"{former.bucket}-moved", lake_bucket="")
+    job = definitions_of(fleet).get_repository_def().get_job("provision")
+    done = job.execute_in_process(
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        raise_on_error=False,
+        instance=dg.DagsterInstance.ephemeral(),
+    )
+    failed = {
+        str(each.step_key): str(each.event_specific_data) for each in done.all_node_events if each.is_step_failure
+    }
+    assert "provisioning__bucket" in failed
+    assert f"would lose sight of the bucket {former.bucket}" in failed["provisioning__bucket"]
+    assert fleet.bucket not in {each["Name"] for each in aws.s3.list_buckets()["Buckets"]}
+    [action] = aws.iot.get_topic_rule(ruleName="test_rule_rule1")["rule"]["actions"]
+    assert action["s3"]["bucketName"] == former.bucket
+
+
 def test_links_lead_to_the_console_of_an_account_and_to_none_on_this_machine():
     path = "s3/buckets/b"
     [(name, link)] = infrastructure.console(Fleet(profile="aws"), "console", path).items()

@@ -13,6 +13,7 @@ from fleet_pipeline.cloud.blueprint import blueprint, resources
 from fleet_pipeline.cloud.lock import Lock
 from fleet_pipeline.cloud.operations.apply import apply_all, losses, plan_all
 from fleet_pipeline.cloud.operations.destroy import destroy
+from fleet_pipeline.cloud.operations.taken import may_take, refuse_to_take
 from fleet_pipeline.cloud.reconcile import STACK_TAG, Action, reconcile
 from fleet_pipeline.model.errors import WouldLose
 from fleet_pipeline.model.rule_table import RuleTable
@@ -135,3 +136,56 @@ def test_plan_names_what_apply_will_want_confirmed(changed, command, monkeypatch
     code, said = command(fleet, "apply", "--no-trial")
     assert code == 1
     assert "applying these settings would lose" in said
+
+
+@pytest.fixture
+def moved(changed):
+    """A fleet that was made with one bucket and is wanted with another, which is not there."""
+    fleet, aws = changed({}, {})
+    return fleet, replace(fleet, bucket=f"{fleet.bucket}-moved", lake_bucket=""), aws
+
+
+def test_another_bucket_is_planned_and_wants_to_be_confirmed(moved, command):
+    fleet, wanted, aws = moved
+    code, said = command(wanted, "plan")
+    assert (code, "NoSuchBucket" in said) == (2, False), said
+    assert f"sight of the bucket {fleet.bucket}" in said
+    assert "unless it is in vehicles, from a bucket that was the fleet's before, turn it off with" in said
+    before = json.dumps(aws.iot.get_topic_rule(ruleName="test_rule_rule1")["rule"]["actions"])
+    with pytest.raises(WouldLose, match=f"sight of the bucket {fleet.bucket}, .*`--confirm {wanted.bucket}`"):
+        apply(wanted, aws)
+    assert json.dumps(aws.iot.get_topic_rule(ruleName="test_rule_rule1")["rule"]["actions"]) == before
+    assert wanted.bucket not in {each["Name"] for each in aws.s3.list_buckets()["Buckets"]}
+    apply(wanted, aws, confirmed=wanted.bucket)
+    assert losses(wanted, plan_all(wanted, aws), aws) == ()
+    list(destroy(wanted, aws, confirmed=wanted.bucket))
+
+
+@pytest.mark.parametrize("asset", ["bucket", "rule_role", "claim_certificate", "topic_rule_rule1"])
+def test_in_dagster_too_the_first_step_to_another_bucket_wants_to_be_confirmed(moved, asset):
+    _, wanted, aws = moved
+    resource = blueprint(wanted)[asset].resource
+    assert may_take(wanted, resource)
+    with pytest.raises(WouldLose, match="materializing this would lose sight of the bucket"):
+        refuse_to_take(wanted, aws, confirmed="")
+    refuse_to_take(wanted, aws, confirmed=wanted.bucket)
+
+
+def test_one_rule_that_somebody_sent_elsewhere_is_repaired_unasked(changed):
+    fleet, aws = changed({"rule_keys": ("rule1", "rule2")}, {"rule_keys": ("rule1", "rule2")})
+    rule = aws.iot.get_topic_rule(ruleName="test_rule_rule1")["rule"]
+    rule["actions"][0]["s3"]["bucketName"] = "somebodys"
+    said = {name: rule[name] for name in ("sql", "description", "actions", "awsIotSqlVersion", "errorAction")}
+    aws.iot.replace_topic_rule(ruleName="test_rule_rule1", topicRulePayload=said)
+    assert Action.UPDATE in {step.action for step in plan_all(fleet, aws)}
+    assert losses(fleet, plan_all(fleet, aws), aws) == ()
+
+
+def test_a_check_names_what_is_missing_and_sends_no_vehicle_into_it(changed, command):
+    fleet, aws = changed({}, {})
+    aws.iot.delete_policy(policyName=fleet.device_policy_name)
+    code, said = command(fleet, "check")
+    assert code == 1
+    assert "it is not there" in said
+    assert "No virtual vehicle was sent" in said
+    assert "run `fleet apply`" in said

@@ -240,7 +240,7 @@ BROKEN = {
     "an import that fails": ("import nothing_of_this_name\ndef verify(serial, parameters, context):\n    return True\n", "cannot be loaded: ModuleNotFoundError"),
     "an end as it is loaded": ("import os\nos._exit(3)\ndef verify(serial, parameters, context):\n    return True\n", "ended without an answer"),
     "an answer that never comes": (
-        "import time\ndef verify(serial, parameters, context):\n    time.sleep(60)\n    return True\n", "AWS did not answer the hook within 3.5 s"
+        "import time\ndef verify(serial, parameters, context):\n    time.sleep(60)\n    return True\n", "AWS, or the company's check, did not answer the hook within 3.5 s"
     ),
     "a wish to change the hook": (
         "import things\ndef verify(serial, parameters, context):\n    things.IotThings.describe = None\n    return 'no'\n", "the company's check says: 'no'"

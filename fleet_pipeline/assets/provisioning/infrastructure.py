@@ -11,7 +11,7 @@ from fleet_pipeline.assets.shared.scope import Scope
 from fleet_pipeline.cloud.blueprint import BlueprintPart, shown
 from fleet_pipeline.cloud.difference import difference
 from fleet_pipeline.cloud.operations.given import refuse_missing
-from fleet_pipeline.cloud.operations.taken import is_device_policy, refuse_to_take
+from fleet_pipeline.cloud.operations.taken import may_take, refuse_to_take
 from fleet_pipeline.cloud.reconcile import Action, Resource, Step, declared, reconcile
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.plain import fence
@@ -19,8 +19,8 @@ from fleet_pipeline.model.plain import fence
 GROUP = "provisioning"
 
 _CONFIRM = (
-    "The name of the raw bucket, where a rule or a right has left the settings: vehicles can then no longer publish by "
-    "it. Without it such a change is refused."
+    "The name of the raw bucket, where a rule or a right has left the settings, so that vehicles can no longer publish "
+    "by it, or where the settings name another bucket than before. Without it such a change is refused."
 )
 
 _SERVICES = {
@@ -66,7 +66,7 @@ def fenced(text: str) -> str:
 
 def _asset(name: str, part: BlueprintPart, scope: Scope) -> dg.AssetsDefinition:
     resource = part.resource
-    takes = is_device_policy(scope.fleet, resource)
+    takes = may_take(scope.fleet, resource)
 
     @dg.asset(
         key=key(scope, name),

@@ -15,6 +15,13 @@ from fleet_pipeline.cloud.reconcile import look
 from fleet_pipeline.model.errors import CannotJudge
 from fleet_pipeline.model.fleet import Fleet
 
+MISSING = "it is not there"
+
+_REMEDY = (
+    "where `fleet plan` shows a difference, `fleet apply` puts back what the settings say; where it shows none, the "
+    "settings say it: policy_statements, device_rights or a rule's publish"
+)
+
 
 def reviewed(fleet: Fleet, aws: Aws, today: date) -> list[tuple[str, LintFinding]]:
     """Return what should be otherwise, with the resource that it is about. Reads only."""
@@ -55,7 +62,9 @@ def _whole(fleet: Fleet, aws: Aws, policy: IotPolicy) -> dict[str, Any]:
 def _reviewed(fleet: Fleet, aws: Aws, today: date) -> Iterator[tuple[str, LintFinding]]:
     for part in blueprint(fleet).values():
         step = look(part.resource, aws)
-        if step.live is not None:
+        if step.live is None:
+            yield step.title, LintFinding(MISSING, "the fleet does not work without it", "make it: `fleet apply`")
+        else:
             yield from ((step.title, each) for each in findings(step.live, fleet, today))
         if isinstance(step.live, IotPolicy):
             yield from ((step.title, each) for each in wrongly_judged(fleet, aws, step.live))
@@ -63,4 +72,4 @@ def _reviewed(fleet: Fleet, aws: Aws, today: date) -> Iterator[tuple[str, LintFi
 
 def _finding(case: AccessCase) -> LintFinding:
     said = "refuses what it is there for" if case.legitimate else "allows an attack"
-    return LintFinding(said, f"whoever has a certificate with it {case.title}", "put back the document of `fleet plan`")
+    return LintFinding(said, f"whoever has a certificate with it {case.title}", _REMEDY)

@@ -10,7 +10,7 @@ from fleet_pipeline.cloud.kinds.topic_rule import TopicRule
 from fleet_pipeline.cloud.lock import Lock
 from fleet_pipeline.cloud.operations.given import refuse_missing
 from fleet_pipeline.cloud.operations.leftovers import leftovers, lost_with
-from fleet_pipeline.cloud.operations.taken import rights_taken
+from fleet_pipeline.cloud.operations.taken import buckets_left, rights_taken
 from fleet_pipeline.cloud.reconcile import Action, Step, look, plan, reconcile, remove
 from fleet_pipeline.cloud.spreading import Sleep
 from fleet_pipeline.model.errors import WouldLose
@@ -34,7 +34,7 @@ def losses(fleet: Fleet, steps: Sequence[Step], aws: Aws) -> tuple[str, ...]:
     """
     going = [step for step in steps if step.action is Action.DELETE]
     rules = frozenset(step.wanted.name for step in going if isinstance(step.wanted, TopicRule))
-    return (*lost_with(going, aws), *rights_taken(fleet, steps, but=rules))
+    return (*lost_with(going, aws), *rights_taken(fleet, steps, but=rules), *buckets_left(steps))
 
 
 def apply_all(fleet: Fleet, aws: Aws, lock: Lock, *, confirmed: str = "", sleep: Sleep = time.sleep) -> Iterator[Step]:
@@ -42,7 +42,8 @@ def apply_all(fleet: Fleet, aws: Aws, lock: Lock, *, confirmed: str = "", sleep:
     taken.
 
     What carries the fleet's tag and is no longer in the settings is deleted last. Raises WouldLose, before anything is
-    changed, when vehicles may still use some of it, or lose a right, unless `confirmed` is the name of the raw bucket.
+    changed, when vehicles may still use some of it, or lose a right, or rules would write to another bucket, unless
+    `confirmed` is the name of the raw bucket.
 
     When nothing differs, no writing call is made and the lock is not taken. Run again after it was killed, it goes on.
     What is refused anywhere (NotOurs, CannotChange), or missing of what the settings name and somebody else makes

@@ -67,10 +67,11 @@ def _other_claim_certificates(fleet: Fleet, aws: Aws) -> Iterator[ForeignFinding
         if each.certificate_id not in ours:
             what = (
                 f"the certificate {each.certificate_id} is active, has the claim policy and was never given out by "
-                "this fleet: vehicles register with it"
+                f"this fleet from {fleet.bucket}: vehicles register with it"
             )
             stop = f"aws iot update-certificate --certificate-id {each.certificate_id} --new-status INACTIVE"
-            yield ForeignFinding("claim_certificate", what, f"turn it off with `{stop}`")
+            remedy = f"unless it is in vehicles, from a bucket that was the fleet's before, turn it off with `{stop}`"
+            yield ForeignFinding("claim_certificate", what, remedy)
 
 
 def _perhaps_left(fleet: Fleet, aws: Aws) -> Iterator[ForeignFinding]:
@@ -132,8 +133,10 @@ def _once_given_out(fleet: Fleet, aws: Aws, asked: Sequence[Held]) -> set[str]:
     """
     if not asked:
         return set()
-    pages = aws.s3.get_paginator("list_object_versions").paginate(Bucket=fleet.bucket, Prefix=CERTIFICATE)
-    versions = [version for page in pages for version in page.get("Versions", []) if not version["IsLatest"]]
+    versions: list[Any] = []
+    with absent("NoSuchBucket"):
+        pages = aws.s3.get_paginator("list_object_versions").paginate(Bucket=fleet.bucket, Prefix=CERTIFICATE)
+        versions += [version for page in pages for version in page.get("Versions", []) if not version["IsLatest"]]
     etags = {version["ETag"].strip('"') for version in versions}
     known = {
         each.certificate_id

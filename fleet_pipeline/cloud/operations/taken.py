@@ -1,7 +1,8 @@
-"""Rights that vehicles have and that the settings would take from them: what they publish by these is lost then.
+"""What settings would take away without deleting it: rights of vehicles, and the bucket that rules write to.
 
-Counted are the topics of rules, and the ready rights (`device_rights`). What else stands in a policy may be somebody's
-slip, which an apply repairs without asking.
+What vehicles publish by a right that is taken is lost. Counted are the topics of rules, and the ready rights
+(`device_rights`). What else stands in a policy may be somebody's slip, which an apply repairs without asking. So may
+one rule that writes elsewhere; that all do says that the settings name another bucket.
 """
 
 import re
@@ -14,7 +15,10 @@ from fleet_pipeline.cloud.blueprint import resources, shown
 from fleet_pipeline.cloud.documents.device import RIGHTS, ready_statements
 from fleet_pipeline.cloud.documents.filled import Document
 from fleet_pipeline.cloud.enrolment.further_policy import FurtherDevicePolicy
+from fleet_pipeline.cloud.kinds.claim_certificate import ClaimCertificate
+from fleet_pipeline.cloud.kinds.delivery_stream import DeliveryStream
 from fleet_pipeline.cloud.kinds.iot_policy import IotPolicy
+from fleet_pipeline.cloud.kinds.topic_rule import TopicRule
 from fleet_pipeline.cloud.reconcile import Action, Resource, Step, look
 from fleet_pipeline.model.errors import WouldLose
 from fleet_pipeline.model.fleet import Fleet
@@ -29,6 +33,36 @@ def is_device_policy(fleet: Fleet, resource: Resource) -> bool:
     )
 
 
+def may_take(fleet: Fleet, resource: Resource) -> bool:
+    """Say whether its change may take away what this module counts: to make the raw bucket is the first step to
+    another.
+    """
+    return (
+        is_device_policy(fleet, resource)
+        or isinstance(resource, TopicRule | DeliveryStream | ClaimCertificate)
+        or resource.name in {fleet.bucket, fleet.rule_role_name}
+    )
+
+
+def buckets_left(steps: Sequence[Step]) -> tuple[str, ...]:
+    """Return in words the buckets to which rules write in AWS, where none writes to one that the settings name."""
+    kept = [step for step in steps if step.action is not Action.DELETE]
+    wanted = {bucket for step in kept for bucket in _written_to(step.wanted)}
+    found = {bucket for step in kept if step.live for bucket in _written_to(step.live)}
+    return tuple(
+        f"sight of the bucket {bucket}, to which rules write until now: this fleet would no longer compact, watch or "
+        "remove what lies there, and its claim certificate, which new vehicles have, would not be the fleet's any more"
+        for bucket in sorted(found if wanted.isdisjoint(found) else ())
+    )
+
+
+def _written_to(resource: Any) -> Iterator[str]:
+    if isinstance(resource, DeliveryStream):
+        yield resource.bucket_arn.rpartition(":")[2]
+    if isinstance(resource, TopicRule) and "s3" in resource.action:
+        yield resource.action["s3"].get("bucketName", "")
+
+
 def rights_taken(fleet: Fleet, steps: Sequence[Step], *, but: frozenset[str] = frozenset()) -> tuple[str, ...]:
     """Return in words the rights that the device policies of these steps have in AWS and not in the settings.
 
@@ -41,12 +75,13 @@ def rights_taken(fleet: Fleet, steps: Sequence[Step], *, but: frozenset[str] = f
 
 
 def refuse_to_take(fleet: Fleet, aws: Aws, *, confirmed: str) -> None:
-    """Raise WouldLose if the device policies as they are in AWS would lose a right, unless `confirmed` is the name of
-    the raw bucket. Reads only.
+    """Raise WouldLose if vehicles would lose a right, or rules write to another bucket, unless `confirmed` is the name
+    of the raw bucket. Reads only.
     """
-    parts = [each for each in resources(shown(fleet)) if is_device_policy(fleet, each)]
-    taken = rights_taken(fleet, [look(each, aws) for each in parts]) if confirmed != fleet.bucket else ()
-    if taken:
+    if confirmed == fleet.bucket:
+        return
+    steps = [look(each, aws) for each in resources(shown(fleet)) if may_take(fleet, each)]
+    if taken := (*rights_taken(fleet, steps), *buckets_left(steps)):
         raise WouldLose(taken, fleet.bucket, "materializing this")
 
 
