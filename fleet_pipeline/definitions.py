@@ -55,7 +55,7 @@ def build_definitions(
     own. `key_prefix` stands before each asset key and each name; two fleets of one Dagster need two. `automation`
     switches all schedules and sensors on or off from the start; None leaves it to the setting `automation`. `executor`
     runs the steps of our jobs; without one all steps of a run share its process. Raises InvalidName for a prefix that
-    Dagster would not take.
+    Dagster would not take, InvalidSetting for an `automation` that is none of True, False and None.
     """
     scope = Scope(fleet, (key_prefix,) if isinstance(key_prefix, str) else tuple(key_prefix), automation, executor)
     provisioning, lake, looks = provisioning_assets(scope), lake_assets(scope), late_data_checks(scope)

@@ -309,20 +309,71 @@ def test_one_file_is_the_same_fleet_for_commands_and_for_dagster(tmp_path, monke
         fleet_of_file(tmp_path / "none.toml")
 
 
-def test_an_eager_asset_of_others_gets_a_run_of_its_own_for_an_hour_that_was_compacted():
-    fleet = Fleet(start=f"{datetime.now(UTC):%Y-%m-%d}", rule_keys=("rule1",))
-    lake = dg.AssetKey(["dev", "lake", "rule1"])
+AFTER_THE_LAKE = dg.AutomationCondition.eager().without(dg.AutomationCondition.in_latest_time_window())
+"""As docs/embedding.md says it."""
 
-    @dg.asset(deps=[lake], partitions_def=hour_partitions(fleet), automation_condition=dg.AutomationCondition.eager())
+
+@pytest.fixture
+def follower():
+    """A fleet's lake and, of somebody else, an asset of an hour and one of a day; both want to follow the lake."""
+    yesterday = Hour.of(datetime.now(UTC) - timedelta(days=1)).start.replace(hour=0)
+    fleet, lake = Fleet(start=f"{yesterday:%Y-%m-%d}", rule_keys=("rule1",)), dg.AssetKey(["dev", "lake", "rule1"])
+
+    @dg.asset(deps=[lake], partitions_def=hour_partitions(fleet), automation_condition=AFTER_THE_LAKE)
     def of_an_hour(): ...
 
-    merged = dg.Definitions.merge(build_definitions(fleet, key_prefix="dev"), dg.Definitions(assets=[of_an_hour]))
-    instance = dg.DagsterInstance.ephemeral()
-    mine = dg.AssetSelection.assets(of_an_hour)
-    before = dg.evaluate_automation_conditions(merged, instance, asset_selection=mine)
-    assert before.total_requested == 0
-    hour = Hour.of(datetime.now(UTC)).partition_key
-    instance.report_runless_asset_event(dg.AssetMaterialization(lake, partition=hour))
-    after = dg.evaluate_automation_conditions(merged, instance, asset_selection=mine, cursor=before.cursor)
-    assert after.total_requested == 1
-    assert after.get_requested_partitions(of_an_hour.key) == {hour}
+    @dg.asset(
+        deps=[dg.AssetDep(lake, partition_mapping=hours_of_the_day())],
+        partitions_def=day_partitions(fleet),
+        automation_condition=AFTER_THE_LAKE,
+    )
+    def of_a_day(): ...
+
+    @dg.asset(deps=[lake], partitions_def=hour_partitions(fleet), automation_condition=dg.AutomationCondition.eager())
+    def eager(): ...
+
+    mine = [of_an_hour, of_a_day, eager]
+    merged = dg.Definitions.merge(build_definitions(fleet, key_prefix="dev"), dg.Definitions(assets=mine))
+    instance, cursor = dg.DagsterInstance.ephemeral(), None
+
+    def asked(*compacted):
+        """Compact these hours, and return what the sensor of the conditions then starts."""
+        nonlocal cursor
+        for hour in compacted:
+            instance.report_runless_asset_event(dg.AssetMaterialization(lake, partition=hour.partition_key))
+        found = dg.evaluate_automation_conditions(
+            merged, instance, asset_selection=dg.AssetSelection.assets(*mine), cursor=cursor
+        )
+        cursor = found.cursor
+        return {each.key.path[-1]: found.get_requested_partitions(each.key) for each in mine}
+
+    return yesterday, asked
+
+
+def test_assets_of_others_get_a_run_of_their_own_for_each_hour_that_was_compacted_and_each_day_that_is_whole(follower):
+    yesterday, asked = follower
+    hours = [Hour.of(yesterday + timedelta(hours=hour)) for hour in range(24)]
+    assert asked() == {"of_an_hour": set(), "of_a_day": set(), "eager": set()}
+    assert asked(hours[0]) == {"of_an_hour": {hours[0].partition_key}, "of_a_day": set(), "eager": set()}
+    assert asked()["of_an_hour"] == set()
+    assert asked(*hours[1:]) == {
+        "of_an_hour": {hour.partition_key for hour in hours[1:]},
+        "of_a_day": {f"{yesterday:%Y-%m-%d}"},
+        "eager": set(),
+    }
+
+
+def test_two_fleets_of_one_prefix_are_refused_by_dagster_in_the_words_that_the_page_explains():
+    fleets = [build_definitions(Fleet(environment=name, bucket=f"acme-{name}")) for name in ("one", "two")]
+    with pytest.raises(dg.DagsterInvariantViolationError) as refused:
+        dg.Definitions.merge(*fleets)
+    page = (Path(__file__).parents[2] / "docs" / "embedding.md").read_text()
+    said = page.partition("`Definitions.merge` says `")[2].partition("`")[0]
+    assert said
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize("automation", ["off", "on", "", 0])
+def test_automation_in_python_is_true_or_false_and_no_text_counts_as_one(automation):
+    with pytest.raises(InvalidSetting, match="write True, False or None"):
+        build_definitions(Fleet(), automation=automation)

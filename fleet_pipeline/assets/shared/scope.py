@@ -11,7 +11,7 @@ import dagster as dg
 
 from fleet_pipeline.instance.internals import CodeLocationOrigin
 from fleet_pipeline.instance.own_process import is_of_location
-from fleet_pipeline.model.errors import InvalidName
+from fleet_pipeline.model.errors import InvalidName, InvalidSetting
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.resources.account import AccountResource
 from fleet_pipeline.resources.lock import LockResource
@@ -23,7 +23,8 @@ class Scope:
 
     The prefix stands before every asset key, and before the name of every job, schedule, sensor, group, pool, op and
     resource. Without one the names are those of the fleet that has a Dagster of its own. Raises InvalidName for a
-    prefix that Dagster would refuse in one of these places.
+    prefix that Dagster would refuse in one of these places, and InvalidSetting for an automation that is none of True,
+    False and None.
     """
 
     fleet: Fleet
@@ -36,7 +37,9 @@ class Scope:
     """How the steps of our jobs are run. Most take a tenth of a second, and a process of their own takes three."""
 
     def __post_init__(self) -> None:
-        """Refuse a prefix that is no name."""
+        """Refuse a prefix that is no name, and what would count as true or false without being it."""
+        if not isinstance(self.automation, bool | None):
+            raise InvalidSetting("automation", self.automation, "write True, False or None")
         for part in self.prefix:
             if not re.fullmatch(r"[A-Za-z0-9_]+", part):
                 raise InvalidName(
