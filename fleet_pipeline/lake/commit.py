@@ -58,6 +58,12 @@ def announced(parts: Sequence[LakePart], files: Sequence[PartFile]) -> list[Part
     ]
 
 
+def standing(lake: Lake, rule: Rule, hour: Hour) -> list[PartFile]:
+    """Return the parts of an hour that stand, opened: no row is in two of them. Raises PartsMissing, PartDamaged."""
+    parts = lake.parts(rule, hour)
+    return announced(parts, [opened(lake.store, part) for part in parts])
+
+
 class Slots(Protocol):
     """The parts of an hour, as `append` sees them."""
 

@@ -14,14 +14,16 @@ import pytest
 from batches import batch_key, packed, record
 from dict_store import DictStore
 
+from fleet_pipeline.assets.lake.inspection import inspect
 from fleet_pipeline.lake.analytics.vehicles import rolled_up, seen
-from fleet_pipeline.lake.commit import Appending
+from fleet_pipeline.lake.commit import Appending, standing
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.operations.compact_hour import compact_hour
 from fleet_pipeline.lake.operations.look import look
 from fleet_pipeline.lake.operations.rewrite import rewrite_hour
 from fleet_pipeline.lake.operations.verify import purge_hour, verify_hour
 from fleet_pipeline.lake.privacy.erase import erase, plan
+from fleet_pipeline.lake.privacy.export import export
 from fleet_pipeline.lake.privacy.places import Places
 from fleet_pipeline.lake.reading import opened
 from fleet_pipeline.model.fleet import Fleet
@@ -123,6 +125,32 @@ def test_without_iceberg_tables_the_old_parts_of_an_hour_go_before_the_next_hour
     fleets.store.put_new = noted
     fleets.erase()
     assert max(both) == 1
+
+
+def test_whoever_reads_between_a_replacing_part_and_the_word_that_it_replaces_has_no_row_twice(fleets, tmp_path):
+    put_new = fleets.store.put_new
+
+    class Killed(BaseException):
+        pass
+
+    def killed_before_the_word(key, body):
+        if "/_from-" in key:
+            raise Killed
+        return put_new(key, body)
+
+    fleets.store.put_new = killed_before_the_word
+    with pytest.raises(Killed):
+        fleets.erase()
+    fleets.store.put_new = put_new
+    assert len(standing(fleets.lake, RULE, TEN)) == len(fleets.lake.parts(RULE, TEN)) - 1
+    assert verify_hour(fleets.raw, fleets.lake, RULE, TEN).doubled == 0
+    found = look(fleets.raw, fleets.lake, RULE, TEN)
+    assert (found.rows, found.held, found.uncompacted) == (32, 32, 0)
+    inspected = inspect(FLEET, fleets.lake, RULE, TEN, fleets.lake.contract(RULE))
+    assert inspected.rows == inspected.identities == found.rows
+    tmp_path.joinpath("out").mkdir()
+    exported = export(FLEET, fleets.raw, fleets.lake, B, tmp_path / "out")
+    assert exported.rows[RULE.key] == exported.messages[RULE.key]
 
 
 def test_nothing_of_the_vehicle_is_left_and_every_row_of_others_is_as_it_was(fleets):

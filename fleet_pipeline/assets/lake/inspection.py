@@ -11,10 +11,11 @@ import pyarrow.compute as pc
 from fleet_pipeline.assets.shared.pictures import MOST_EAST, MOST_NORTH
 from fleet_pipeline.assets.shared.shown import or_none
 from fleet_pipeline.lake.analytics.fields import as_number, as_text, column_of, read, vehicles
+from fleet_pipeline.lake.commit import standing
 from fleet_pipeline.lake.contract import KINDS, Column, Contract
 from fleet_pipeline.lake.layout import Lake, LakePart
 from fleet_pipeline.lake.payload import Status
-from fleet_pipeline.lake.reading import PartFile, opened
+from fleet_pipeline.lake.reading import PartFile
 from fleet_pipeline.lake.rows import count_versions
 from fleet_pipeline.lake.structs import leaves
 from fleet_pipeline.model.fleet import Fleet
@@ -71,8 +72,7 @@ def inspect(fleet: Fleet, lake: Lake, rule: Rule, hour: Hour, contract: Contract
 
     Raises PartsMissing and PartDamaged as compaction does.
     """
-    parts = lake.parts(rule, hour)
-    files = [opened(lake.store, part) for part in parts]
+    files = standing(lake, rule, hour)
     wanted = _Wanted(
         column_of(contract, fleet.vehicle_path), *(_place(contract) if fleet.shows_previews else (None, None))
     )
@@ -80,7 +80,7 @@ def inspect(fleet: Fleet, lake: Lake, rule: Rule, hour: Hour, contract: Contract
     for rows in by_key([_rows(file, wanted, fleet.thing_prefix, max(1, BATCH_ROWS // len(files))) for file in files]):
         counted.add(rows)
     return Inspection(
-        parts=tuple(parts),
+        parts=tuple(file.part for file in files),
         rows=counted.rows,
         identities=counted.identities,
         versions=counted.versions,

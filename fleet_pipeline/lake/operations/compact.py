@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from fleet_pipeline.aws.clients import Aws
 from fleet_pipeline.aws.store import S3Store, Store
 from fleet_pipeline.lake.batches import BatchHour
+from fleet_pipeline.lake.commit import standing
 from fleet_pipeline.lake.containment import outcome_of
 from fleet_pipeline.lake.encodings import reader
 from fleet_pipeline.lake.fetching import EXAMPLES, RawHour
@@ -158,7 +159,7 @@ class Compaction:
     def joined(self, hour: Hour, of_spans: Sequence[Compacted]) -> Compacted:
         """Return what the lake holds of an hour whose spans were compacted one by one, and what all of them took."""
         with self.opened() as (_, lake):
-            files = [opened(lake.store, part) for part in lake.parts(self.rule, hour)]
+            files = standing(lake, self.rule, hour)
             schema = lake.contract(self.rule).schema
         rows, added = sum(file.rows for file in files), sum(each.rows_added for each in of_spans)
         totals = {

@@ -6,6 +6,7 @@ from functools import partial
 
 from fleet_pipeline.aws.store import Store
 from fleet_pipeline.lake.batches import BatchHour
+from fleet_pipeline.lake.commit import standing
 from fleet_pipeline.lake.containment import outcome_of
 from fleet_pipeline.lake.fetching import EXAMPLES, RawHour, fetched
 from fleet_pipeline.lake.layout import Lake
@@ -14,7 +15,7 @@ from fleet_pipeline.lake.operations.compact import Compaction
 from fleet_pipeline.lake.operations.compact_hour import Progress, Unit, remaining
 from fleet_pipeline.lake.operations.engine import engine
 from fleet_pipeline.lake.operations.hours import Hours, Spans
-from fleet_pipeline.lake.reading import Identities, PartFile, opened
+from fleet_pipeline.lake.reading import Identities, PartFile
 from fleet_pipeline.lake.rows import identity
 from fleet_pipeline.lake.tombstones import Tombstones
 from fleet_pipeline.lake.workplace import workplace
@@ -165,7 +166,7 @@ def _listed_on_engine(
 def _files(lake: Lake, rule: Rule, hour: Hour) -> list[PartFile] | None:
     """Return the hour's parts, or None where they are not whole."""
     try:
-        return [opened(lake.store, part) for part in lake.parts(rule, hour)]
+        return standing(lake, rule, hour)
     except CompactionError:
         return None
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from fleet_pipeline.lake.commit import Appending, ErasureBegun, announced
+from fleet_pipeline.lake.commit import Appending, ErasureBegun, announced, standing
 from fleet_pipeline.lake.contract import Contract
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.learning import Evidence
@@ -62,7 +62,7 @@ def learnt(old: Lake, contract: Contract, rule: Rule, hour: Hour) -> Evidence:
     """
     evidence = Evidence()
     with garbage_seldom_sought:
-        for block in _versions(_files(old, rule, hour)):
+        for block in _versions(standing(old, rule, hour)):
             evidence.add(taught(told(block["_version"], block["_payload"].to_pylist()), contract))
     return evidence
 
@@ -106,11 +106,6 @@ def _rewritten(old: Lake, new: Lake, rule: Rule, hour: Hour, folder: Path) -> Re
 def has_grown(old: Lake, rule: Rule, hour: Hour, done: Rewritten) -> bool:
     """Whether the old generation got parts of an hour since it was rewritten."""
     return any(part.number > done.last_before for part in old.parts(rule, hour))
-
-
-def _files(lake: Lake, rule: Rule, hour: Hour) -> list[PartFile]:
-    parts = lake.parts(rule, hour)
-    return announced(parts, [opened(lake.store, part) for part in parts])
 
 
 def _versions(files: Sequence[PartFile]) -> Iterator[pa.Table]:

@@ -16,10 +16,11 @@ import pyarrow as pa
 
 from fleet_pipeline.aws.store import NULL_VERSION, ObjectVersion, Purgeable, Store
 from fleet_pipeline.lake.batches import BatchHour
+from fleet_pipeline.lake.commit import standing
 from fleet_pipeline.lake.fetching import RawHour, fetched
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.operations.compact_hour import remaining
-from fleet_pipeline.lake.reading import IDENTITY_COLUMNS, Identities, opened
+from fleet_pipeline.lake.reading import IDENTITY_COLUMNS, Identities
 from fleet_pipeline.lake.records import Batch
 from fleet_pipeline.lake.rows import identity
 from fleet_pipeline.lake.tombstones import Tombstones
@@ -204,7 +205,7 @@ class _Proven:
 
 def _held(lake: Lake, rule: Rule, hour: Hour) -> Identities:
     """Return the hour's rows, each with the SHA-256 of its payload, once no page of their parts is damaged."""
-    files = [opened(lake.store, part) for part in lake.parts(rule, hour)]
+    files = standing(lake, rule, hour)
     for file in files:
         file.prove()
     return Identities.of(files, [*IDENTITY_COLUMNS, "_payload"], _digests)

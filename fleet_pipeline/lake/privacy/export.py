@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from fleet_pipeline.aws.store import Store
 from fleet_pipeline.lake.analytics.revisions import DerivedTable
 from fleet_pipeline.lake.analytics.vehicles import daily_table, hourly_table
+from fleet_pipeline.lake.commit import standing
 from fleet_pipeline.lake.contract import Contract
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.privacy.hours import Candidates, candidates, not_yet_rows
@@ -117,8 +118,7 @@ def _within(hour: Hour, start: Hour | None, end: Hour | None) -> bool:
 def _one_hour(files: "_Files", done: Exported, held: Held, place: tuple[Rule, Hour], whom: Whom) -> None:
     rule, hour = place
     whom = whom.of(rule)
-    for part in held.lake.parts(rule, hour):
-        file = opened(held.lake.store, part)
+    for file in standing(held.lake, rule, hour):
         found = marked([file], whom)
         _count(done, rule, found)
         files.add_raw(found)
