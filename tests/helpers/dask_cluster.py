@@ -1,4 +1,4 @@
-"""A Dask cluster on the loopback: a scheduler and workers, each a process of its own."""
+"""A Dask cluster on the loopback, or in namespaces: a scheduler and workers, each a process of its own."""
 
 import socket
 import subprocess
@@ -10,12 +10,18 @@ from distributed import LocalCluster
 
 
 @contextmanager
-def process(*command, ready):
+def process(*command, ready, within):
     """A process of Dask's, once its log says that it is ready."""
     running = subprocess.Popen(
-        [sys.executable, "-m", *command], stderr=subprocess.PIPE, text=True, start_new_session=True
+        [*(within.before if within else ()), sys.executable, "-m", *command],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     try:
+        if within:
+            within.join(running)
         lines = []
         for line in running.stderr:
             lines.append(line)
@@ -35,18 +41,22 @@ def free_port():
         return free.getsockname()[1]
 
 
-def scheduler(port):
+def scheduler(port, within=None):
+    host = within.address if within else "127.0.0.1"
     return process(
-        *("distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"),
+        *("distributed.cli.dask_scheduler", "--host", host, "--port", str(port), "--no-dashboard"),
         ready="Scheduler at",
+        within=within,
     )
 
 
-def worker(port):
+def worker(port, to="127.0.0.1", within=None):
+    host = within.address if within else "127.0.0.1"
     return process(
-        *("distributed.cli.dask_worker", f"tcp://127.0.0.1:{port}", "--host", "127.0.0.1", "--nthreads", "1"),
+        *("distributed.cli.dask_worker", f"tcp://{to}:{port}", "--host", host, "--nthreads", "1"),
         *("--no-nanny", "--no-dashboard", "--memory-limit", "0"),
         ready="Starting established connection to",
+        within=within,
     )
 
 

@@ -70,7 +70,8 @@ class Door:
 class FaultyS3:
     """Buckets by name behind some doors, served by a thread while the context lasts."""
 
-    def __init__(self, doors=1, *, obedient=True, **buckets: DictStore):
+    def __init__(self, doors=1, *, obedient=True, host="127.0.0.1", **buckets: DictStore):
+        self.host = host
         self.buckets, self.doors = buckets, [Door(seed=number) for number in range(doors)]
         self.obedient = obedient
         """Whether a write on the condition that its key is free is left undone where it is taken."""
@@ -81,7 +82,7 @@ class FaultyS3:
     def __enter__(self):
         for door in self.doors:
             server = self.loop.run_until_complete(
-                self.loop.create_server(lambda door=door: _Connection(self, door), "127.0.0.1", 0)
+                self.loop.create_server(lambda door=door: _Connection(self, door), self.host, 0)
             )
             door.port = server.sockets[0].getsockname()[1]
         self._thread.start()
@@ -100,7 +101,7 @@ class FaultyS3:
         return self._sorted[bucket][1]
 
     def url(self, door=0):
-        return f"http://127.0.0.1:{self.doors[door].port}"
+        return f"http://{self.host}:{self.doors[door].port}"
 
 
 class _Connection(asyncio.Protocol):
