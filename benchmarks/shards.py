@@ -1,9 +1,10 @@
 """What shards are worth: a loopback S3 that enforces requests a second by prefix, written to and compacted from.
 
-    python benchmarks/shards.py [--messages 20000] [--slower 20] [--shards 1 16 256] [--processes 4]
+    python benchmarks/shards.py [--messages 40000] [--slower 10] [--shards 1 16 256] [--processes 4]
 
 S3 takes 3,500 PUT and hands out 5,500 GET a second under one prefix; here both are divided by `--slower`, since this
-machine is none of the fleets that would need them. What lies in no shard is one prefix, each shard another, as when S3
+machine is none of the fleets that would need them, and an answer to a GET takes as many times longer: so as many
+are in flight at the limit as at S3's. What lies in no shard is one prefix, each shard another, as when S3
 has split them; when S3 does so is not modelled. What is too much is answered with 503 (SlowDown), and asked for again.
 Prints, for each number of shards, the objects written a second, the objects that a compaction got a second between its
 first GET and its last, how long it took, and the share of requests that were refused.
@@ -21,6 +22,7 @@ from bisect import bisect_left, insort
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from heapq import heappush
 from itertools import groupby
 from pathlib import Path
 from xml.sax.saxutils import escape
@@ -38,8 +40,8 @@ from fleet_pipeline.model.rule_table import RuleTable
 PUTS_S, GETS_S = 3_500, 5_500
 """Source: Amazon S3 User Guide, optimizing-performance."""
 
-ANSWER_S = 0.02
-"""How long each answer takes."""
+ANSWER_S = 0.03
+"""How long S3 takes to answer a GET, about."""
 
 BURST_S = 0.1
 """How much of a second's requests may come at once."""
@@ -79,18 +81,20 @@ class Limited(Server):
     """A server that refuses more PUT and GET a second under one prefix than it is told, and says what it did."""
 
     def __init__(self, port, slower):
-        super().__init__(Folders({}), port, ANSWER_S, ANSWER_S)
+        super().__init__(Folders({}), port, 0, ANSWER_S)
+        self.get_latency_s = ANSWER_S * slower
         self.rates = {b"PUT": PUTS_S / slower, b"GET": GETS_S / slower}
         self.left, self.said = {}, {}
         """What may come at once under a prefix, and since when; what was granted and refused, and when."""
 
     def _answer(self, fileno, head, body):
         method, target, _ = head.split(b" ", 2)
+        self.latency_s = 0 if method == b"PUT" else self.get_latency_s
         if target == b"/said":
             self._send(fileno, _response("200 OK", json.dumps(self.said).encode()))
             self.said = {}
         elif (prefix := PREFIX.match(target.decode())) and not self._grants(method, prefix[0]):
-            self._send(fileno, SLOW_DOWN)
+            heappush(self.delayed, (time.monotonic() + self.latency_s, fileno, SLOW_DOWN))
         else:
             super()._answer(fileno, head, body)
 
@@ -152,7 +156,7 @@ def measured(count, shards, slower, processes):
             list(pool.map(lambda place: write(port, found[place::WRITERS]), range(WRITERS)))
         puts = said(port)["PUT"]
         aws = Aws(REGION, ACCOUNT, f"http://127.0.0.1:{port}")
-        span = -(-count // (4 * processes))
+        span = -(-count // processes)
         work = replace(Compaction(aws, BUCKET, LAKE, "lake", rule), span_versions=span)
         begun = time.monotonic()
         ((_, done),) = compact_hours(work, [HOUR], processes=processes)
@@ -176,8 +180,8 @@ def measured(count, shards, slower, processes):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--messages", type=int, default=20_000)
-    parser.add_argument("--slower", type=float, default=20)
+    parser.add_argument("--messages", type=int, default=40_000)
+    parser.add_argument("--slower", type=float, default=10)
     parser.add_argument("--shards", type=int, nargs="*", default=[1, 16, 256])
     parser.add_argument("--processes", type=int, default=4)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
