@@ -47,6 +47,28 @@ LOOKS_AN_HOUR = 6
 """How often the closed hours are listed anew. Source: `schedules.LOOK_CRON`."""
 
 
+def slow_listings(fleet: Fleet) -> list[str]:
+    """Return a sentence on each rule of a bucket that exists whose hour is not found by its own keys: what is listed
+    for it, and what that costs a day, with all looks.
+    """
+    listings = 24 * (1 + LOOKS_AN_HOUR * fleet.look_back_hours + fleet.sweep_days)
+    usd = fleet.requests_usd(0, 1000 * listings)  # a million keys are a thousand pages; so is a page of 1,000 folders
+    found = []
+    for rule in fleet.given_rules:
+        extent = rule.layout.extent if rule.layout else "hour"
+        if rule.layout and rule.layout.by_folders:
+            listed, each = "goes into every folder, with one request at least for each", "1,000 folders"
+        elif extent == "all":
+            listed, each = "goes through all keys", "million keys"
+        elif extent != "hour":
+            listed, each = f"goes through the keys of its {extent}", f"million keys of a {extent}"
+        else:
+            continue
+        cost = f"with all looks ${usd:,.2f} a day for each {each}"
+        found.append(f"rule {rule.key}: a listing for an hour {listed}: {cost} (docs/layouts.md)")
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Prices:
     """US dollars, each for the unit in its name."""

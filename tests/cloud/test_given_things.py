@@ -85,6 +85,14 @@ def test_a_thing_for_which_the_credentials_may_not_ask_stops_nothing_and_is_name
     assert note.startswith("FLEET_ROLE_BOUNDARY: nobody looked")
 
 
+def test_a_plan_names_what_a_days_listings_of_a_layout_cost(command, aws, fleet, monkeypatch):
+    monkeypatch.setenv("FLEET_RULES", json.dumps([{"key": "old", "bucket": "others-bucket", "layout": "in/{*}"}]))
+    _, said = command(fleet, "plan")
+    assert "note: rule old: a listing for an hour goes through all keys" in said
+    [note] = json.loads(command(fleet, "plan", "--json")[1])["notes"]
+    assert note.startswith("rule old")
+
+
 def in_an_account(fleet, aws, **settings):
     """Return the fleet and the clients as in an account; AWS on this machine answers."""
     return replace(fleet, profile="aws", **settings), Aws(aws.region, aws.account, aws.endpoint_url)

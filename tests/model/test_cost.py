@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from fleet_pipeline.assets.lake.schedules import LOOK_CRON
-from fleet_pipeline.model.cost import DELIVERIES, LOOKS_AN_HOUR, Delivery, Prices, Workload, cheapest
+from fleet_pipeline.model.cost import DELIVERIES, LOOKS_AN_HOUR, Delivery, Prices, Workload, cheapest, slow_listings
 from fleet_pipeline.model.errors import InvalidName
 from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.rule_table import RuleTable
 
 FLEET = replace(Fleet(), price_get=0.0004, price_put=0.005)
 """S3's requests in us-east-1, like the other prices."""
@@ -161,3 +162,34 @@ def test_storage_is_reckoned_by_how_long_the_settings_keep_it_and_by_what_is_sai
     assert aging["S3: keep the lake"] == pytest.approx(plain["S3: keep the lake"] / 2)
     assert aging["S3: prove them before they go"] == plain["S3: read them once"]
     assert dollars("--raw-days", "30")["S3: keep raw objects"] == plain["S3: keep raw objects"]
+
+
+@pytest.mark.parametrize(
+    ("layout", "said"),
+    [
+        (
+            "raw/{device}/{yyyy}/{MM}/{dd}/{uuid}.json",
+            "goes into every folder, with one request at least for each: with",
+        ),
+        ("in/{uuid}.json", "goes through all keys: with all looks $6.12 a day for each million keys"),
+        (
+            "{yyyy}/{MM}/{dd}/{uuid}.json",
+            "goes through the keys of its day: with all looks $6.12 a day for each million",
+        ),
+        ("{yyyy}/{MM}/{dd}/{HH}/{*}", None),
+        ("{millis}-{*}", None),
+        ("cdk", None),
+    ],
+)
+def test_a_rule_whose_listings_cost_more_than_the_hour_is_named_with_what_a_day_of_them_costs(layout, said):
+    root = "test" if layout == "cdk" else ""
+    table = RuleTable(key="old", bucket="others-bucket", layout=layout, raw_prefix=root)
+    notes = slow_listings(replace(FLEET, rule_tables=(table,)))
+    assert [said in note for note in notes] == ([True] if said else [])
+
+
+def test_what_a_days_listings_cost_is_what_looks_and_compactions_list():
+    """24 hours, each listed once to be compacted, 6 times an hour for 6 hours, and by 14 sweeps: 1,224 of 1,000 pages."""
+    table = RuleTable(key="old", bucket="others-bucket", layout="in/{*}")
+    [note] = slow_listings(replace(FLEET, rule_tables=(table,), price_put=0.01))
+    assert f"${24 * (1 + 36 + 14) * 0.01:,.2f} a day" in note

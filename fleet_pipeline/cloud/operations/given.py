@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError
 from fleet_pipeline.aws.clients import Aws, doing, error_code
 from fleet_pipeline.cloud.blueprint import topic_rule_name
 from fleet_pipeline.cloud.documents.actions import Target, given_roles, targets
+from fleet_pipeline.model.cost import slow_listings
 from fleet_pipeline.model.errors import GivenThingMissing
 from fleet_pipeline.model.fleet import Fleet
 
@@ -68,7 +69,9 @@ class Looked:
 
 
 def looked_at(fleet: Fleet, aws: Aws, part: str | None = None) -> Looked:
-    """Look at whatever is given beside one part of the blueprint, or beside any. Reads only."""
+    """Look at whatever is given beside one part of the blueprint, or beside any; of all, notes also say which rules'
+    listings cost more than the hour. Reads only.
+    """
     missing, notes = [], []
     for each in _given(fleet, aws):
         if part in {each.part, None}:
@@ -78,7 +81,8 @@ def looked_at(fleet: Fleet, aws: Aws, part: str | None = None) -> Looked:
             if there is False:
                 missing.append(f"{each.setting}: there is no {each.what}: {each.remedy}")
     unseen = [_unseen(fleet, each) for each in targets(fleet) if part in {topic_rule_name(each.rule), None}]
-    return Looked(tuple(missing), (*notes, *filter(None, unseen)))
+    slow = slow_listings(fleet) if part is None else []
+    return Looked(tuple(missing), (*notes, *filter(None, unseen), *slow))
 
 
 def not_carried(fleet: Fleet) -> list[str]:
