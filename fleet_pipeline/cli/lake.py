@@ -290,6 +290,7 @@ def purge(fleet: Fleet, *, keys: tuple[str, ...], start: Hour, end: Hour, dry_ru
         )
     aws, lake = Account.of(fleet).aws, _lake(fleet)
     failed: list[str] = []
+    kept = 0
     table = Table("rule", "versions", "deleted")
     for rule in _rules(fleet, keys):
         if rule.bucket and not dry_run:
@@ -305,7 +306,14 @@ def purge(fleet: Fleet, *, keys: tuple[str, ...], start: Hour, end: Hour, dry_ru
                     counts = _verified(store, lake, rule, each) if dry_run else _purged(store, lake, rule, each)
                     versions, deleted = versions + counts[0], deleted + counts[1]
         table.add_row(rule.key, str(versions), str(deleted))
+        kept += 0 if dry_run else versions - deleted
     console.print(table)
+    if kept:
+        console.print(
+            f"{kept} raw versions stay: without an id of their own, too large to be rows with bytes, or batches of "
+            "which not every message was proven just now, also in other hours.",
+            soft_wrap=True,
+        )
     _end(failed)
 
 

@@ -12,6 +12,7 @@ from fleet_pipeline.cli.main import fleet_command
 from fleet_pipeline.cloud.blueprint import blueprint
 from fleet_pipeline.cloud.reconcile import reconcile
 from fleet_pipeline.lake.layout import Lake
+from fleet_pipeline.lake.rows import LARGEST
 from fleet_pipeline.model.errors import InvalidName
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.rule import RawName
@@ -165,6 +166,16 @@ def test_a_purge_deletes_only_what_is_proved_to_be_in_the_lake(run, fleet, aws):
     assert "Contents" in aws.s3.list_objects_v2(Bucket=fleet.bucket)
     assert rows_of(run("raw", "purge", *SPAN, "--rule", "rule1", "--yes"), "rule1") == ["2", "2"]
     assert "Contents" not in aws.s3.list_objects_v2(Bucket=fleet.bucket)
+
+
+def test_a_purge_counts_what_stays(run, fleet, aws):
+    key = fleet.rules[0].raw_key(RawName(HOUR.start_ms + 7, str(uuid.uuid4())))
+    aws.s3.put_object(Bucket=fleet.bucket, Key=key, Body=b"x" * (LARGEST + 1))
+    run("compact", *SPAN, "--rule", "rule1", "--processes", "1")
+    said = run("raw", "purge", *SPAN, "--rule", "rule1", "--yes")
+    assert rows_of(said, "rule1") == ["3", "2"]
+    assert "1 raw versions stay: without an id of their own, too large" in said
+    assert [each["Key"] for each in aws.s3.list_objects_v2(Bucket=fleet.bucket)["Contents"]] == [key]
 
 
 def test_a_rewrite_makes_a_generation_and_switches_to_it(run, fleet, aws):
