@@ -42,6 +42,10 @@ def test(fleet: Fleet, event: Path) -> None:
     """
     answer = asked(fleet, Account.of(fleet).aws, _event(event))
     console.print(plain(f"{'allowed' if answer.allowed else 'refused'}: {answer.reason}"), markup=False)
+    if answer.claim_made_up:
+        console.print(
+            "The fleet has no claim certificate yet (`fleet apply` makes it): one was made up for this answer."
+        )
     sys.exit(0 if answer.allowed else 1)
 
 

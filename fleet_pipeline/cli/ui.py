@@ -23,7 +23,7 @@ To start a run costs it some 5 CPU seconds, and within Dagster's own
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", default=3000, show_default=True, help="The port to listen on.")
+@click.option("--port", type=click.IntRange(1, 65_535), default=3000, show_default=True, help="The port to listen on.")
 @click.option(
     "--workspace", default="workspace.yaml", show_default=True, help="The file that names the code locations."
 )

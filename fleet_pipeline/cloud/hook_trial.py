@@ -10,7 +10,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fleet_pipeline.aws.clients import Aws, doing
@@ -22,11 +22,16 @@ from fleet_pipeline.model.fleet import Fleet
 LIMIT_S = 20
 """For the process: the hook's own deadline, and the start of Python on a busy machine."""
 
+MADE_UP_CLAIM = "f" * 64
+"""The id of a claim certificate in a fleet that has none yet."""
+
 _RUN = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 import things
 things.IotThings.create = things.IotThings.change = lambda *_: True  # a trial reserves nothing
+if sys.argv[2] == "no claim yet":
+    things.IotThings.certificate_status = lambda *_: "ACTIVE"
 import lambda_function
 json.dump(lambda_function.lambda_handler(json.load(sys.stdin), None), sys.stdout)
 """
@@ -38,12 +43,15 @@ class HookAnswer:
 
     allowed: bool
     reason: str
+    claim_made_up: bool = False
+    """Whether the fleet has no claim certificate yet, and the hook was told of one that there is not."""
 
 
 def asked(fleet: Fleet, aws: Aws, event: Mapping[str, Any]) -> HookAnswer:
     """Return the answer to an event as AWS IoT sends it.
 
-    What it leaves out is filled in: our template, the claim certificate, a certificate's id.
+    What it leaves out is filled in: our template, the claim certificate, a certificate's id. Before the first apply
+    there is no claim certificate: then one is made up, and taken for active.
 
     The reservation of the thing is left out. Whoever asks needs the hook's rights to read. An end without an answer is
     a refusal, as AWS IoT takes it.
@@ -51,8 +59,9 @@ def asked(fleet: Fleet, aws: Aws, event: Mapping[str, Any]) -> HookAnswer:
     hook: Any = blueprint(fleet)["hook"].resource
     with doing("find the claim certificate"):
         claim = stored_certificate_id(aws, fleet.bucket)
+    made_up = claim is None and "claimCertificateId" not in event
     usual: dict[str, Any] = {
-        "claimCertificateId": claim,
+        "claimCertificateId": claim or MADE_UP_CLAIM,
         "certificateId": "0" * 64,
         "templateArn": fleet.template_arn,
         "clientId": "trial",
@@ -61,11 +70,12 @@ def asked(fleet: Fleet, aws: Aws, event: Mapping[str, Any]) -> HookAnswer:
     with tempfile.TemporaryDirectory(prefix="fleet-") as folder:
         with zipfile.ZipFile(io.BytesIO(hook.code)) as archive:
             archive.extractall(folder)
-        return _answer(folder, {**usual, **event}, _environment(hook, aws))
+        answer = _answer(folder, {**usual, **event}, _environment(hook, aws), "no claim yet" if made_up else "")
+    return replace(answer, claim_made_up=made_up)
 
 
-def _answer(folder: str, event: Mapping[str, Any], environment: Mapping[str, str]) -> HookAnswer:
-    command = [sys.executable, "-I", "-c", _RUN, folder]
+def _answer(folder: str, event: Mapping[str, Any], environment: Mapping[str, str], claim: str) -> HookAnswer:
+    command = [sys.executable, "-I", "-c", _RUN, folder, claim]
     try:
         done = subprocess.run(  # noqa: S603
             command,

@@ -79,11 +79,17 @@ def vendor(fleet: Fleet) -> Path:
             raise InvalidSetting(
                 "FLEET_HOOK_REQUIREMENTS",
                 fleet.hook_requirements,
-                f"it cannot be installed: {done.stderr.strip()[-500:]}",
+                f"it cannot be installed: {_last_words(done.stderr)}",
             )
         made.mkdir(exist_ok=True)
         made.rename(folder)
     return folder
+
+
+def _last_words(log: str) -> str:
+    """Return the end of an installer's log, where it says why, on one line and without its advertisement."""
+    lines = [line.strip() for line in log.splitlines() if line.strip() and not line.startswith("[notice]")]
+    return " ".join(lines[-4:])[-500:]
 
 
 def _installing(fleet: Fleet, target: Path) -> list[str]:

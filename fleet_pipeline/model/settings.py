@@ -11,6 +11,7 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, fields, is_dataclass, replace
+from datetime import date, time
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -124,11 +125,7 @@ def of_attributes(said: Mapping[str, Any], folder: Path) -> Fleet:
     """
     chosen: dict[str, Any] = {name: _frozen(value) for name, value in said.items()}
     try:
-        chosen |= {
-            name: tables.read(kind, _rows(name, said[name]), said_as(name))
-            for name, kind in _TABLES.items()
-            if name in said
-        }
+        chosen |= {name: _read(name, said[name]) for name in _TABLES if name in said}
         given = {name: value for name, value in chosen.items() if value != _DEFAULTS[name]}
         _check_account(given)
         given |= _home(given, folder) | _descriptors(given, folder)
@@ -208,6 +205,18 @@ def defaults() -> list[tuple[str, Any, str, str]]:
 def _said(name: str, value: Any) -> Any:
     """Return a value as the file has it."""
     return dict(value) if name in _TEXTS else tables.written(value) if is_dataclass(value) else value
+
+
+def _read(name: str, value: Any) -> Any:
+    """Return the tables that a file or a component says. A mistake in one that is said by name is named so."""
+    try:
+        return tables.read(_TABLES[name], _rows(name, value), said_as(name))
+    except InvalidSetting as error:
+        if name not in BY_NAME or not isinstance(value, dict):
+            raise
+        keys = [*value]
+        place = re.sub(r"\[(\d+)\]", lambda found: f".{keys[int(found[1])]}", error.setting, count=1)
+        raise InvalidSetting(place, error.value, error.why) from None
 
 
 def _rows(name: str, value: Any) -> Any:
@@ -333,7 +342,7 @@ def _refuse_misplaced(place: str, value: Any, allowed: Any, file: Mapping[str, A
 
 def _typed(name: str, value: Any) -> Any:
     if name in _TABLES:
-        return tables.read(_TABLES[name], _rows(name, value), said_as(name))
+        return _read(name, value)
     if (number := _NUMBERS.get(name)) is not None:
         if type(value) not in {int, number}:
             raise InvalidSetting(_variable(name), value, _NUMBER_WANTED[number])
@@ -346,7 +355,8 @@ def _typed(name: str, value: Any) -> Any:
         return tuple(sorted(value.items()))
     if name not in _LISTS:
         if not isinstance(value, str):
-            raise InvalidSetting(_variable(name), value, f"write it in quotation marks{_choices(name)}")
+            shown = value.isoformat() if isinstance(value, date | time) else value
+            raise InvalidSetting(_variable(name), shown, f"write it in quotation marks{_choices(name)}")
         return value
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
         raise InvalidSetting(_variable(name), value, 'write it as an array of texts, such as ["rule1", "rule2"]')

@@ -10,11 +10,13 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, fields, is_dataclass
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
 from fleet_pipeline.model.errors import InvalidSetting
+
+_NO_CHOICE = "Invalid enum value "
 
 _TYPES = {
     "str": "a text",
@@ -36,6 +38,8 @@ def read(kind: Any, said: Any, place: str) -> Any:
     before it.
     """
     if get_origin(kind) is tuple and is_dataclass(get_args(kind)[0]):
+        if isinstance(said, Mapping):
+            raise InvalidSetting(place, None, f"write an array of tables, each below [[{place}]]; this is a table")
         tables = _converted(tuple[Any, ...], said, place)
         return tuple(read(get_args(kind)[0], table, f"{place}[{number}]") for number, table in enumerate(tables))
     if is_dataclass(kind):
@@ -106,9 +110,21 @@ def _converted(kind: Any, said: Any, place: str) -> Any:
     except msgspec.ValidationError as error:
         text = str(error)
         where = f"{place}{found['place']}" if (found := _PLACE.search(text)) else place
-        raise InvalidSetting(where, None, _in_words(_PLACE.sub("", text))) from error
+        choices = _choices(kind, found["place"] if found else "") if text.startswith(_NO_CHOICE) else ""
+        raise InvalidSetting(where, None, _in_words(_PLACE.sub("", text)) + choices) from error
     except InvalidSetting as error:
         raise InvalidSetting(f"{place}.{error.setting}", error.value, error.why) from None
+
+
+def _choices(kind: Any, place: str) -> str:
+    """Return what may be chosen at a place within a value of this type; nothing where that cannot be told."""
+    for _, name in re.findall(r"(\[[^]]*\])|\.(\w+)", place):
+        if name:
+            kind = next((each.type for each in fields(kind) if each.name == name), None) if is_dataclass(kind) else None
+        else:
+            kind = next(iter(get_args(kind)), None)
+    words = [word for word in get_args(kind) if word] if get_origin(kind) is Literal else []
+    return f"; choose one of {', '.join(map(str, words))}" if words else ""
 
 
 def _in_words(text: str) -> str:
@@ -120,5 +136,5 @@ def _in_words(text: str) -> str:
         )
         return f"write {wanted}; this is {got}"
     return text.replace("Object missing required field `", "it must say `").replace(
-        "Invalid enum value ", "there is no such choice: "
+        _NO_CHOICE, "there is no such choice: "
     )

@@ -177,7 +177,10 @@ class ThingTable:
             for place in _PLACE.findall(text):
                 if place not in known:
                     raise InvalidSetting(
-                        f"thing.attributes.{name}", text, f"there is no parameter {place!r}: {', '.join(sorted(known))}"
+                        f"thing.attributes.{name}",
+                        text,
+                        f"no parameter {place!r} is declared: do so by [parameters.{place}], or take one of "
+                        f"{', '.join(sorted(known))}",
                     )
 
 

@@ -10,7 +10,7 @@ import math
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import accumulate, count, pairwise
 from random import Random
 from typing import Any
@@ -39,6 +39,9 @@ _BATTERY_KWH = 60.0
 _CHARGE_PERCENT = 1.5
 """Gained in one interval at a fast charger."""
 
+_IN_FLEET_SINCE, _KM_PER_HOUR = datetime(2026, 1, 1, tzinfo=UTC), 5.0
+"""What a vehicle runs on average, parked hours among them: 120 km a day, since it came to the fleet."""
+
 _NO_TROUBLE = "P0000"
 """What a check says that finds nothing: so the field comes often enough to be a column from the first hour."""
 _TROUBLE = ("P0A80", "P0AA6", "U0100", "C1201")
@@ -61,9 +64,12 @@ class _State:
 
 
 def journey(serial: str, seed: int, start: datetime) -> Iterator[Message]:
-    """Yield messages without end, the first recorded at `start`. Two vehicles, or two seeds, share no message id."""
+    """Yield messages without end, the first recorded at `start`. Two vehicles, or two seeds, share no message id.
+
+    Whatever the seed, a vehicle's odometer begins within a kilometre of what it shows at this time.
+    """
     chance = Random(f"{seed} {serial}")  # noqa: S311 (a simulation, not a secret)
-    state = _State(chance.uniform(5_000, 90_000), 0.0, chance.uniform(40, 100))
+    state = _State(_odometer_km(serial, start) + chance.uniform(0, 1), 0.0, chance.uniform(40, 100))
     for sequence in count():
         message_id = str(uuid.UUID(int=chance.getrandbits(128), version=4))
         recorded_at = (start + sequence * INTERVAL).isoformat(timespec="milliseconds")
@@ -76,6 +82,12 @@ def journey(serial: str, seed: int, start: datetime) -> Iterator[Message]:
         }
         yield Message(message_id, json.dumps(message).encode())
         state = _after(state, chance)
+
+
+def _odometer_km(serial: str, at: datetime) -> float:
+    """Return what a vehicle's odometer shows: what it had run when it came to the fleet, and its kilometres since."""
+    before: float = Random(serial).uniform(5_000, 40_000)  # noqa: S311 (a simulation, not a secret)
+    return before + _KM_PER_HOUR * max(timedelta(0), at - _IN_FLEET_SINCE) / timedelta(hours=1)
 
 
 def _fields(state: _State, sequence: int, chance: Random) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """`fleet init`: a folder becomes a project, and no file is lost by it."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def test_every_setting_may_be_taken_out_of_its_comment_and_means_its_default(tmp
 def test_the_example_of_a_rule_may_be_taken_out_of_its_comment_and_is_a_rule_that_aws_iot_takes(tmp_path):
     example = toml()[toml().index("# [[rules]]") :]
     file = tmp_path / "fleet.toml"
-    file.write_text(example.replace("# ", "").replace("#", ""))
+    file.write_text(re.sub(r"^# ?", "", example, flags=re.MULTILINE))
     fleet = settings.read_fleet({}, file)
     assert fleet.rules[-1].published_by("V1") == ("$aws/rules/test_rule_fast/vehicles/V1/status",)
     assert "kinesis" in blueprint(fleet)["topic_rule_fast"].resource.further_actions[0]

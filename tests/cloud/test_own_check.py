@@ -272,6 +272,23 @@ def test_the_command_shows_the_answer_and_exits_with_it(account, tmp_path, monke
     assert "installed in" in CliRunner().invoke(fleet_command, ["hook", "vendor"], env=env).output
 
 
+def test_before_the_first_apply_the_check_is_asked_all_the_same_and_the_command_says_what_was_made_up(
+    make_fleet, tmp_path, monkeypatch
+):
+    (tmp_path / "checks.py").write_text("def verify(serial, parameters, context):\n    return 'not this one'\n")
+    fleet = make_fleet(hook_file=str(tmp_path / "checks.py"), rule_keys=("rule1",))
+    aws, event = Account.of(fleet).aws, {"parameters": {"SerialNumber": "297468000009"}}
+    assert asked(fleet, aws, event) == HookAnswer(False, "the company's check says: 'not this one'", claim_made_up=True)
+    assert asked(replace(fleet, hook_file=""), aws, event) == HookAnswer(True, "a new vehicle", claim_made_up=True)
+    named = asked(fleet, aws, {**event, "claimCertificateId": "a" * 64})
+    assert named == HookAnswer(False, "the claim certificate was deleted, or was lent more than five minutes ago")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "event.json").write_text(json.dumps(event))
+    env = {**os.environ, **dict(settings.values(fleet)), "COLUMNS": "200"}
+    result = CliRunner().invoke(fleet_command, ["hook", "test", "event.json"], env=env)
+    assert "no claim certificate yet (`fleet apply` makes it)" in result.output
+
+
 KNOWS_ITS_CARS = """
 def verify(serial, parameters, context):
     return parameters["Vin"] in {"WVWZZZ1JZXW000001", "WVWZZZ1JZXW000002"} or "no car of this VIN was built"
@@ -332,8 +349,10 @@ def test_a_check_that_could_not_be_asked_is_refused_before_any_call(tmp_path, ch
 def test_requirements_that_cannot_be_installed_leave_nothing_behind(tmp_path):
     fleet = with_check(Fleet(home=str(tmp_path / "home")), tmp_path)
     (tmp_path / "requirements.txt").write_text(f"--no-index\n--find-links {tmp_path}\nacme-vins==9.9\n")
-    with pytest.raises(InvalidSetting, match="cannot be installed"):
+    with pytest.raises(InvalidSetting, match="cannot be installed") as refused:
         own_check.vendor(fleet)
+    assert "acme-vins" in str(refused.value)
+    assert "\n" not in str(refused.value)
     assert [*(tmp_path / "home" / "hook").iterdir()] == []
 
 
@@ -438,7 +457,7 @@ def test_the_trial_needs_no_function_in_aws(local_aws, make_fleet, tmp_path):
         Aws(fleet.region, fleet.account, local_aws.url),
         {"parameters": {"SerialNumber": "297468000009", "Vin": VIN}},
     )
-    assert answer == HookAnswer(False, "the request does not name its claimCertificateId")
+    assert (answer.allowed, answer.claim_made_up) == (True, True)
 
 
 def unpacked(zip_of_code, folder):

@@ -348,16 +348,16 @@ BAD = {
     "a parameter that is not declared": ("[thing]\nattributes = {vin = '${Vin}'}", "thing.attributes.vin"),
     "more attributes than AWS takes without a type": ("[thing]\nattributes = {a = '1', b = '2'}", "thing.attributes"),
     "one group twice": ("[thing]\ngroups = ['a', 'a']", "thing.groups"),
-    "a parameter of the hook's": ("[parameters.SerialNumber]\npattern = '[0-9]'", "parameters[0].name"),
-    "no pattern": ("[parameters.Vin]\nrequired = true", "parameters[0]"),
-    "a slow pattern": ("[parameters.Vin]\npattern = '(a+)+'", "parameters[0].pattern"),
+    "a parameter of the hook's": ("[parameters.SerialNumber]\npattern = '[0-9]'", "parameters.SerialNumber.name"),
+    "no pattern": ("[parameters.Vin]\nrequired = true", "parameters.Vin"),
+    "a slow pattern": ("[parameters.Vin]\npattern = '(a+)+'", "parameters.Vin.pattern"),
     "a default of one that is required": (
         "[parameters.Vin]\npattern = '[0-9]{3}'\ndefault = '000'",
-        "parameters[0].default",
+        "parameters.Vin.default",
     ),
     "no default of one that is not required": (
         "[parameters.Vin]\npattern = '[0-9]{3}'\nrequired = false",
-        "parameters[0].default",
+        "parameters.Vin.default",
     ),
     "a required one with a CA of its own": (
         "own_ca = 'jitr'\n[parameters.Vin]\npattern = '[0-9]{3}'",

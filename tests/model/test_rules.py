@@ -118,7 +118,11 @@ WRONG = {
     "a field of another type": ({"key": "a", "topic": 7}, "rules[1].topic", "write a text; this is a whole number"),
     "a text for a truth": ({"key": "a", "enabled": "yes"}, "rules[1].enabled", "write true or false; this is a text"),
     "one action without brackets": ({"key": "a", "actions": {}}, "rules[1].actions", "write an array; this is a table"),
-    "a choice that there is not": ({"key": "a", "numbers": "roman"}, "rules[1].numbers", "no such choice: 'roman'"),
+    "a choice that there is not": (
+        {"key": "a", "numbers": "roman"},
+        "rules[1].numbers",
+        "no such choice: 'roman'; choose one of double, exact",
+    ),
     "+ within a level": ({"key": "a", "topic": "v/x+"}, "rules[1].topic", "a whole level"),
     "# before the end": ({"key": "a", "topic": "v/#/x"}, "rules[1].topic", "at the end"),
     "an empty level": ({"key": "a", "topic": "v//x"}, "rules[1].topic", "none empty"),

@@ -64,6 +64,14 @@ def test_it_comes_past_every_corner_of_its_round_trip():
     assert len(headings) == 8
 
 
+@given(seed=st.integers(0, 2**64 - 1), later=st.integers(0, 24))
+@settings(deadline=None, max_examples=50)
+def test_the_drives_of_a_day_begin_about_where_the_vehicle_was(seed, later):
+    first = told()[0]["odometer_km"]
+    [message] = islice(journey("297468000001", seed, START + timedelta(hours=later)), 1)
+    assert -1 <= json.loads(message.payload)["odometer_km"] - first <= 130
+
+
 @pytest.mark.parametrize("field", ["outside_temperature_c", "diagnostics"])
 def test_some_fields_are_not_in_every_message(field):
     messages = told()

@@ -63,7 +63,7 @@ DAILY = pa.schema(
 )
 """One row for each vehicle seen on a day.
 
-The distance is what the odometer gained between the day's first and last message.
+The distance is what the odometer gained between the day's first and last message, rounded to metres.
 """
 
 UNNAMED = "messages without a vehicle"
@@ -107,7 +107,7 @@ _SEEN = f"""
 _ROLLED_UP = """
     SELECT vehicle, count(*) AS hours_seen, sum(messages) AS messages,
            min(first_message) AS first_message, max(last_message) AS last_message,
-           max(odometer_last_km) - min(odometer_first_km) AS distance_km,
+           round(max(odometer_last_km) - min(odometer_first_km), 3) AS distance_km,
            sum(speed_mean_kmh * speed_samples) / nullif(sum(speed_samples), 0) AS speed_mean_kmh,
            max(speed_max_kmh) AS speed_max_kmh,
            min(battery_min_percent) AS battery_min_percent, max(battery_max_percent) AS battery_max_percent,
