@@ -98,7 +98,7 @@ def test_an_hour_costs_its_own_pages_whatever_lies_before_it(lake):
             raw.put(key(offset), b"{}")
         forecast_hour(raw, lake, RULE, HOUR)
         asked.append(raw.requests["LIST"])
-    assert asked == [3, 3]  # two pages, and one of batches
+    assert asked == [4, 4]  # two pages, one of batches, and one of the folders of shards
 
 
 def test_a_forecast_says_what_a_run_then_reads_and_writes(raw, lake):
