@@ -22,6 +22,11 @@ PAGES = 5
 Half of a range's last page is in vain: 10 % of all.
 """
 
+FAR_FROM_LONG = 10
+"""How many times shorter than a span an hour must be, by its first pages, to be taken for short without a further look.
+If it is longer after all, it is one unit: only slower.
+"""
+
 PROBE = 2
 """Pages that say how full an hour is. Most hours have no more."""
 
@@ -108,8 +113,9 @@ def spans(
     twice as many, as far as some pages tell, and none where keys do not begin with the time. The first has what lies
     in no shard, or its beginning.
 
-    Costs one request for an hour of one page, and ten at most; where there are shards, eight more for each of their
-    kinds, 16 and 256. One that tells the shards is left out where `starts` does.
+    Costs one request for an hour of one page, two or three for one that is short by its first pages, and twenty at
+    most; where there are shards, eight more for each of their kinds, 16 and 256. One that tells the shards is left out
+    where `starts` does.
     """
     if rule.layout is not None:
         return []
@@ -145,12 +151,22 @@ def _spans_of_shards(hour: Hour, shards: Sequence[str], counts: list[int], versi
 
 
 def _spans_in_no_shard(store: Store, rule: Rule, hour: Hour, versions: int) -> list[Span]:
-    whole = _within(store, rule.raw_prefix, hour)
-    if len(list(islice(whole, PROBE))) < PROBE:
+    pages = list(islice(_within(store, rule.raw_prefix, hour), PROBE))
+    if len(pages) < PROBE or _at_this_pace(rule, hour, pages) < versions // FAR_FROM_LONG:
         return []
     counts = [_estimate(store, rule, rule.raw_prefix, part) for part in _even(hour, SAMPLES)]
     wanted = sum(counts) // versions
     return _cut(hour, counts, wanted) if wanted > 1 else []
+
+
+def _at_this_pace(rule: Rule, hour: Hour, pages: Sequence[Page]) -> int:
+    """Return how many versions an hour has if they go on to come as in its first pages."""
+    listed = [version for page in pages for version in page]
+    if not listed:
+        return 0
+    last = rule.parse_raw_key(listed[-1].key)
+    passed_ms = max(1, last.millis + 1 - hour.start_ms) if last else 1
+    return len(listed) * (hour.end_ms - hour.start_ms) // passed_ms
 
 
 def _even(hour: Hour, pieces: int) -> list[Span]:
