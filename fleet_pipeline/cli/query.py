@@ -237,13 +237,13 @@ def _show(database: "duckdb.DuckDBPyConnection", answer: "duckdb.DuckDBPyRelatio
     wide = len(heads) * _NARROWEST > console.width
     most = wanted or (_ROWS_ONE_BY_ONE if wide else _ROWS)
     shown = [[plain(as_text(value), _CELL) for value in row.values()] for row in islice(found, most)]
-    if wide:
+    if wide and shown:
         for number, row in enumerate(shown, 1):
             table = Table(f"row {number}", "")
             for name, text in zip(heads, row, strict=True):
                 table.add_row(name, text)
             console.print(table)
-    if not (wide and shown):
+    else:
         table = Table(*heads)
         for row in shown:
             table.add_row(*row)

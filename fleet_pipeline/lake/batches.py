@@ -353,32 +353,33 @@ class Noted:
 
     def add(self, batches: dict[str, Read], messages: int, doubled: int, part: int) -> None:
         """Note some that were read. What others noted meanwhile, who took a number first, is not said once more."""
-        before, mine = {*self._by_name}, Said(part, messages, doubled, batches)
-        while not self._put(self._next, mine):
+        before, whole = {*self._by_name}, Said(part, messages, doubled, batches)
+        mine = whole
+        while not self._put(f"{self._next:05d}", mine):
             self._found = None
-            since = [said for name, said in self._by_name.items() if name not in before]
-            mine = _without(Said(part, messages, doubled, batches), since)
+            mine = _without(whole, [said for name, said in self._by_name.items() if name not in before])
             if not mine.batches:
                 return
-        self._by_name[f"{self._next:05d}"] = mine
         self._next += 1
 
-    def _put(self, number: int, said: Said) -> bool:
+    def _put(self, name: str, said: Said) -> bool:
+        """Note it under a name that is free; or return that it is taken."""
         body = {
             "part": said.part,
             "messages": said.messages,
             "doubled": said.doubled,
-            "batches": {name: [read.first_ms, read.last_ms] for name, read in said.batches.items()},
+            "batches": {batch: [read.first_ms, read.last_ms] for batch, read in said.batches.items()},
+            **({"erased": said.erased} if said.erased else {}),
         }
-        return self._lake.store.put_new(f"{self._folder}{number:05d}.json", json.dumps(body).encode())
+        if not self._lake.store.put_new(f"{self._folder}{name}.json", json.dumps(body).encode()):
+            return False
+        self._by_name[name] = said
+        return True
 
     def add_erased(self, name: str, messages: int) -> None:
         """Note that so many messages that were rows are none any more: once under a name."""
         if self.said:
-            parts = self._lake.parts(self._rule, self._hour)
-            body = {"part": parts[-1].number, "messages": 0, "doubled": 0, "batches": {}, "erased": messages}
-            if self._lake.store.put_new(f"{self._folder}{name}.json", json.dumps(body).encode()):
-                self._by_name[name] = Said(parts[-1].number, 0, 0, {}, messages)
+            self._put(name, Said(self._lake.parts(self._rule, self._hour)[-1].number, 0, 0, {}, messages))
 
     def add_stray(self, batch: Batch) -> None:
         """Note a batch that has messages of the hour and begins elsewhere."""

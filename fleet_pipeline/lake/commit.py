@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from fleet_pipeline import __version__
+from fleet_pipeline.aws.store import Store
 from fleet_pipeline.lake.contract import Contract
 from fleet_pipeline.lake.field_ids import field_ids, numbered
 from fleet_pipeline.lake.layout import Lake, LakePart
@@ -46,22 +47,18 @@ def first_record(first: PartFile) -> int | None:
     return first.facts.get(FIRST_RECORD, first.facts.get("contract"))
 
 
-def announced(parts: Sequence[LakePart], files: Sequence[PartFile]) -> list[PartFile]:
-    """Return which of an hour's parts stand: all but one that is to replace those before it and is not yet said to.
-    Until then these have its rows.
+def announced(store: Store, parts: Sequence[LakePart]) -> list[PartFile]:
+    """Return which of an hour's parts stand, opened: all but one that is to replace those before it and is not yet said
+    to. Until then these have its rows. Raises PartDamaged.
     """
     first = parts[0].number if parts else 0
-    return [
-        file
-        for part, file in zip(parts, files, strict=True)
-        if part.number == first or file.facts.get(REPLACES) != part.number
-    ]
+    files = [opened(store, part) for part in parts]
+    return [file for file in files if file.part.number == first or file.facts.get(REPLACES) != file.part.number]
 
 
 def standing(lake: Lake, rule: Rule, hour: Hour) -> list[PartFile]:
     """Return the parts of an hour that stand, opened: no row is in two of them. Raises PartsMissing, PartDamaged."""
-    parts = lake.parts(rule, hour)
-    return announced(parts, [opened(lake.store, part) for part in parts])
+    return announced(lake.store, lake.parts(rule, hour))
 
 
 class Slots(Protocol):

@@ -151,22 +151,12 @@ def _spans_of_shards(hour: Hour, shards: Sequence[str], counts: list[int], versi
 
 
 def _spans_in_no_shard(store: Store, rule: Rule, hour: Hour, versions: int) -> list[Span]:
-    pages = list(islice(_within(store, rule.raw_prefix, hour), PROBE))
-    if len(pages) < PROBE or _at_this_pace(rule, hour, pages) < versions // FAR_FROM_LONG:
+    first = list(islice(_within(store, rule.raw_prefix, hour), PROBE))
+    if len(first) < PROBE or _at_this_pace(rule, hour, [*chain.from_iterable(first)]) < versions // FAR_FROM_LONG:
         return []
     counts = [_estimate(store, rule, rule.raw_prefix, part) for part in _even(hour, SAMPLES)]
     wanted = sum(counts) // versions
     return _cut(hour, counts, wanted) if wanted > 1 else []
-
-
-def _at_this_pace(rule: Rule, hour: Hour, pages: Sequence[Page]) -> int:
-    """Return how many versions an hour has if they go on to come as in its first pages."""
-    listed = [version for page in pages for version in page]
-    if not listed:
-        return 0
-    last = rule.parse_raw_key(listed[-1].key)
-    passed_ms = max(1, last.millis + 1 - hour.start_ms) if last else 1
-    return len(listed) * (hour.end_ms - hour.start_ms) // passed_ms
 
 
 def _even(hour: Hour, pieces: int) -> list[Span]:
@@ -187,10 +177,16 @@ def _estimate(store: Store, rule: Rule, start: str, span: Hour | Span) -> int:
     """Return about how many versions a span has of what begins with a text, by its first page."""
     found = _within(store, start, span)
     page = next(found, [])
-    last = rule.parse_raw_key(page[-1].key) if page else None
-    if last is None or next(found, None) is None:
+    if not page or rule.parse_raw_key(page[-1].key) is None or next(found, None) is None:
         return len(page)
-    return len(page) * (span.end_ms - span.start_ms) // max(1, last.millis + 1 - span.start_ms)
+    return _at_this_pace(rule, span, page)
+
+
+def _at_this_pace(rule: Rule, span: Hour | Span, listed: Page) -> int:
+    """Return how many versions a span has if they go on to come as the first ones do."""
+    last = rule.parse_raw_key(listed[-1].key) if listed else None
+    passed_ms = max(1, last.millis + 1 - span.start_ms) if last else 1
+    return len(listed) * (span.end_ms - span.start_ms) // passed_ms
 
 
 def _place(counts: list[int], wanted: float) -> float:

@@ -36,7 +36,7 @@ COLUMN_KINDS = ("bool", "int64", "double", "decimal(20,0)", "string", "json")
 A test compares them with those of the lake.
 """
 
-SHARDS = (1, 16, 256)
+SHARD_COUNTS = (1, 16, 256)
 """How many shards a rule may have: none, one hexadecimal digit, or two."""
 
 _LEVEL = re.compile(r"[a-zA-Z0-9_.:@=,~;-]+")
@@ -231,8 +231,8 @@ class RuleTable:
             raise InvalidSetting("objects", self.objects, why)
 
     def _check_shards(self) -> None:
-        if self.shards not in {0, *SHARDS}:
-            raise InvalidSetting("shards", self.shards, f"choose one of {', '.join(map(str, SHARDS))}")
+        if self.shards not in {0, *SHARD_COUNTS}:
+            raise InvalidSetting("shards", self.shards, f"choose one of {', '.join(map(str, SHARD_COUNTS))}")
         if self.shards > 1 and self.delivery == "firehose":
             raise InvalidSetting("shards", self.shards, "a stream writes few objects: leave it out")
         if self.shards > 1 and self.bucket:

@@ -38,10 +38,14 @@ def may_take(fleet: Fleet, resource: Resource) -> bool:
     another.
     """
     return (
-        is_device_policy(fleet, resource)
-        or isinstance(resource, TopicRule | DeliveryStream | ClaimCertificate)
+        _is_counted(fleet, resource)
+        or isinstance(resource, ClaimCertificate)
         or resource.name in {fleet.bucket, fleet.rule_role_name}
     )
+
+
+def _is_counted(fleet: Fleet, resource: Resource) -> bool:
+    return is_device_policy(fleet, resource) or isinstance(resource, TopicRule | DeliveryStream)
 
 
 def buckets_left(steps: Sequence[Step]) -> tuple[str, ...]:
@@ -80,7 +84,7 @@ def refuse_to_take(fleet: Fleet, aws: Aws, *, confirmed: str) -> None:
     """
     if confirmed == fleet.bucket:
         return
-    steps = [look(each, aws) for each in resources(shown(fleet)) if may_take(fleet, each)]
+    steps = [look(each, aws) for each in resources(shown(fleet)) if _is_counted(fleet, each)]
     if taken := (*rights_taken(fleet, steps), *buckets_left(steps)):
         raise WouldLose(taken, fleet.bucket, "materializing this")
 

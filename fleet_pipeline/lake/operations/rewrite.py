@@ -21,7 +21,7 @@ from fleet_pipeline.lake.contract import Contract
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.learning import Evidence
 from fleet_pipeline.lake.memory import blocks_of, garbage_seldom_sought
-from fleet_pipeline.lake.reading import PartFile, merged, opened
+from fleet_pipeline.lake.reading import PartFile, merged
 from fleet_pipeline.lake.rows import BLOCK_ROWS, ORIGINS, Block, taught, told, typed_again
 from fleet_pipeline.lake.workplace import workplace
 from fleet_pipeline.model.hour import Hour
@@ -82,7 +82,7 @@ def rewrite_hour(old: Lake, new: Lake, rule: Rule, hour: Hour) -> Rewritten:
 def _rewritten(old: Lake, new: Lake, rule: Rule, hour: Hour, folder: Path) -> Rewritten:
     into = Appending(new, rule, hour, folder, new.contract(rule))
     before, erased, parts = into.known.rows, 0, old.parts(rule, hour)
-    files = announced(parts, [opened(old.store, part) for part in parts])
+    files = announced(old.store, parts)
     for block in _versions(files):
         if (lacking := into.known.without(block)).num_rows:
             staying = into.erased.of_rows(lacking)
