@@ -6,6 +6,7 @@ The payload is kept byte for byte: what was hidden once can be typed by a rewrit
 import math
 import re
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -13,12 +14,19 @@ import msgspec
 from fleet_pipeline.lake.payload import Elements, Judged
 from fleet_pipeline.model.personal import PrivateField
 
-_INSTANT = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d):(\d\d)(?::\d\d(?:[.,]\d+)?)?(Z|[+-]\d\d:?\d\d)?", re.ASCII)
+_HOUR, _SIXTIETH = r"[01]\d|2[0-3]", r"[0-5]\d"
+_INSTANT = re.compile(
+    rf"(\d{{4}}-\d\d-\d\d)[T ]({_HOUR}):({_SIXTIETH})(?::({_SIXTIETH}|60)(?:[.,]\d+)?)?"
+    rf"(Z|[+-](?:{_HOUR}):?{_SIXTIETH})?",
+    re.ASCII,
+)
 _SECONDS = {"minute": 60, "hour": 3600, "day": 86400}
 _EPOCHS = {1e11: 1, 1e14: 10**3, 1e17: 10**6, 1e20: 10**9}
 """Up to which number an epoch time is in seconds, milliseconds, microseconds, nanoseconds, and how many of these a
 second has: each ends in the year 5138.
 """
+_FIRST_S = int(datetime.min.replace(tzinfo=UTC).timestamp())
+"""The first second of the year 1, before which no text can say an instant either."""
 
 _Hide = Callable[[Any], Any]
 
@@ -86,20 +94,34 @@ def _cut(value: Any, unit: str) -> Any:
     anything else nothing is kept.
     """
     if isinstance(value, str):
-        return _begin(found, unit) if (found := _INSTANT.fullmatch(value)) else _REMOVED
+        return _begin(found, unit) if (found := _INSTANT.fullmatch(value)) and _exists(found) else _REMOVED
     if (number := _number(value)) is None:
         return _REMOVED
     per_second = next((parts for end, parts in _EPOCHS.items() if abs(number) < end), None)
-    if per_second is None:
+    if per_second is None or number < _FIRST_S * per_second:
         return _REMOVED
     step = _SECONDS[unit] * per_second
     return int(number // step) * step
 
 
 def _begin(instant: re.Match[str], unit: str) -> str:
-    day, hour, minute, zone = instant.groups("")
+    day, hour, minute, _, zone = instant.groups("")
     at = {"minute": f"{hour}:{minute}", "hour": f"{hour}:00", "day": "00:00"}[unit]
     return f"{day}T{at}:00{zone}"
+
+
+def _exists(instant: re.Match[str]) -> bool:
+    """Whether the calendar has an instant. A second 60 is at the end of a month of UTC alone.
+
+    Source: https://www.rfc-editor.org/rfc/rfc3339#section-5.7
+    """
+    day, hour, minute, second, zone = instant.groups("")
+    try:
+        begin = datetime.fromisoformat(f"{day}T{hour}:{minute}{zone or 'Z'}")
+        after = (begin + timedelta(minutes=1)).astimezone(UTC) if second == "60" else None
+    except (OverflowError, ValueError):
+        return False
+    return after is None or (after.day, after.hour, after.minute) == (1, 0, 0)
 
 
 def _number(value: Any) -> float | None:

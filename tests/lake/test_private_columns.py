@@ -1,8 +1,11 @@
 """Private fields stay in the payload: no column, no `_extra`, no preview has them, or has them coarsened only."""
 
+import io
 import json
+from dataclasses import replace
 from itertools import pairwise
 
+import pyarrow.parquet as pq
 import pytest
 from dict_store import DictStore
 from test_compaction import HOUR
@@ -10,6 +13,7 @@ from test_compaction_upkeep import read
 from test_own_columns import sent
 
 from fleet_pipeline.lake.layout import Lake
+from fleet_pipeline.lake.operations.rewrite import rewrite_hour
 from fleet_pipeline.lake.payload import judged
 from fleet_pipeline.lake.personal import Hider
 from fleet_pipeline.model.errors import InvalidSetting
@@ -94,6 +98,84 @@ def test_a_field_that_had_a_column_before_it_was_private_leaves_it_empty_from_th
 )
 def test_what_is_hidden_is_gone_or_coarse_and_all_else_stays(fields, private, left):
     assert hidden(fields, *private) == left
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "2026-02-30T10:33:44Z",
+        "2025-02-29T10:33:44Z",
+        "2026-13-01T10:33:44Z",
+        "2026-00-01T10:33:44Z",
+        "2026-02-28T24:00:00Z",
+        "2026-02-28T10:60:00Z",
+        "2026-02-28T10:33:61Z",
+        "2026-02-28T10:33:99Z",
+        "0000-01-01T00:00:00Z",
+        "2026-02-28T10:33:44+99:99",
+        "2026-02-28T10:33:44-24:00",
+        "2026-02-28T10:33:44+0160",
+        "2026-02-27T23:59:60Z",
+        "2016-12-31T23:58:60Z",
+        "2017-01-01T00:59:60",
+        "9999-12-31T23:59:60Z",
+        "2026-W09-1T10:33:44Z",
+        "2026-059T10:33:44Z",
+        "2026-02-28T10:33:44Z\n",
+        "\uff12\uff10\uff12\uff16-02-28T10:33:44Z",
+        -62_135_596_801,
+        -62_135_596_800_001,
+        -9e10,
+    ],
+)
+@pytest.mark.parametrize("unit", ["minute", "hour", "day"])
+def test_of_an_instant_that_does_not_exist_nothing_is_kept(said, unit):
+    assert hidden({"at": said, "speed": 1}, f"at={unit}") == {"speed": 1}
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("2024-02-29T10:33:44Z", "2024-02-29T10:33:00Z"),
+        ("0001-01-01T00:00:59+01:00", "0001-01-01T00:00:00+01:00"),
+        ("9999-12-31T23:59:59Z", "9999-12-31T23:59:00Z"),
+        ("2016-12-31T23:59:60Z", "2016-12-31T23:59:00Z"),
+        ("2017-01-01T00:59:60+01:00", "2017-01-01T00:59:00+01:00"),
+        ("2026-02-28T10:33:44,5-0330", "2026-02-28T10:33:00-0330"),
+        (-62_135_596_800, -62_135_596_800),
+    ],
+)
+def test_of_an_instant_that_exists_the_minute_is_kept(said, kept):
+    assert hidden({"at": said}, "at=minute") == {"at": kept}
+
+
+@pytest.mark.parametrize("said", [b"nan", b"-Infinity", b'"52.123456"', b"[52.123456]", b'{"v":52.123456}', b"true"])
+@pytest.mark.parametrize("keep", ["0", "2", "minute"])
+def test_of_what_is_no_number_nothing_is_kept(said, keep):
+    status, fields = judged(b'{"at": ' + said + b', "n": 1}', lenient=True)
+    assert (status, hidden(fields, f"at={keep}")) == ("ok", {"n": 1})
+
+
+NEVER = "2026-02-30T10:33:"
+"""No day of February."""
+
+
+@pytest.mark.parametrize("form", ["columns", "structs"])
+def test_no_part_has_an_instant_that_does_not_exist_neither_typed_nor_in_extra_nor_after_a_rewrite(form):
+    rule = rule_of("at=minute", "far.at=day", "list.at=hour", nested_objects=form)
+    lake = Lake(DictStore(), "lake", form=fleet_of(nested_objects=form).form)
+    never = [f"{NEVER}{second:02d}Z" for second in range(10, 15)]
+    said = [{"at": each, "far": {"at": each}, "list": [{"at": each}], "n": 1} for each in never]
+    sent(lake, rule, *said, {"at": "2026-02-28T10:33:44Z", "only": {"once": 1}, "n": 1})
+    new = replace(lake, generation=2)
+    rewrite_hour(lake, new, rule, HOUR)
+    for each in (lake, new):
+        [part] = each.parts(rule, HOUR)
+        file = pq.ParquetFile(io.BytesIO(lake.store.read(part.key, 0, part.size)))
+        rows = file.read().drop_columns(["_payload"])
+        assert rows.num_rows == len(said) + 1
+        assert NEVER not in repr(rows.to_pylist()) + repr(file.metadata.row_group(0).to_dict())
+        assert "2026-02-28T10:33:00Z" in repr(rows.to_pylist())
 
 
 def test_a_number_that_no_double_is_becomes_coarse_too():
