@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def adopt_bucket(fleet: Fleet, address: str, layout: str, key: str, *, write: bo
     """Look at a bucket that exists: how its keys are built, what a rule would read there, what does not fit, and what
     it costs. Up to 100,000 keys are listed; nothing is written to the bucket, ever.
 
-    Exit code 1 where no key fits.
+    Exit code 1 where no key fits, or where the fleet cannot have the rule.
     """
     named = _ADDRESS.fullmatch(address)
     if not named:
@@ -43,8 +44,9 @@ def adopt_bucket(fleet: Fleet, address: str, layout: str, key: str, *, write: bo
     except NoKeys as error:
         raise InvalidName("address", address, "there is no object below it") from error
     _show(fleet, found)
-    wanted = _fitting(fleet, found, write=write)
-    if wanted and write:
+    if not _fitting(fleet, found, write=write):
+        sys.exit(1)
+    if write:
         _write(found)
 
 

@@ -87,6 +87,9 @@ _TAKEN = {
 }
 """Prefixes of the bucket that belong to something."""
 
+_ELSEWHERE = {"raw_prefix": "say a raw prefix of other objects", "layout": "say a layout of other keys"}
+"""What to do about a rule that would read another's objects, by the setting that says where it reads."""
+
 _REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}")
 
 
@@ -793,15 +796,18 @@ class Fleet(Names):
         own = {f"{prefix}/": owner for prefix, owner in taken.items()} if rule.bucket == self.bucket else {}
         own |= {f"{self.parquet_prefix}/": "the lake"} if rule.bucket == self.lake_bucket else {}
         begins = rule.layout.literal if rule.layout else rule.raw_prefix
+        rooted = rule.table is not None and rule.table.raw_prefix
+        name = "layout" if rule.layout and not rooted else "raw_prefix"
+        said = rule.layout.text if name == "layout" and rule.layout else begins.rstrip("/")
         for prefix, owner in own.items():
             if begins.startswith(prefix) or prefix.startswith(begins):
-                why = f"objects below {prefix} of this bucket belong to {owner}: say a layout of other keys"
-                raise InvalidSetting(f"{place}.layout", rule.layout.text if rule.layout else begins, why)
+                why = f"objects below {prefix} of bucket {rule.bucket} belong to {owner}: {_ELSEWHERE[name]}"
+                raise InvalidSetting(f"{place}.{name}", said, why)
         before = takewhile(lambda other: other.key != rule.key, self.given_rules)
         for other in before:
             if other.bucket == rule.bucket and _overlap(rule, other):
                 why = f"{other.key} reads some of its keys, too: a message would be a row of both rules"
-                raise InvalidSetting(f"{place}.layout", rule.layout.text if rule.layout else begins, why)
+                raise InvalidSetting(f"{place}.{name}", said, why)
 
     def _check_topics(self, rules: Sequence[Rule]) -> None:
         topics = [topic for rule in rules for topic in rule.ingest]

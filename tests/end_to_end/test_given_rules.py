@@ -154,8 +154,19 @@ def test_a_bucket_is_looked_at_and_its_rule_is_written_into_the_file(world, monk
     assert "6" in run("compact", *span)
     again = run("adopt-bucket", address, "--key", "again", "--write", exit_code=1)
     assert "more reads some of its keys, too" in again
-    assert "It cannot be written as it is" in run("adopt-bucket", address, "--key", "again")
+    assert "It cannot be written as it is" in run("adopt-bucket", address, "--key", "again", exit_code=1)
     assert "there is no object below it" in run("adopt-bucket", f"s3://{bucket}/none", exit_code=1)
     assert "write it as s3://bucket/prefix" in run("adopt-bucket", bucket, exit_code=1)
     monkeypatch.setenv("FLEET_RULES", "[]")
     assert "this variable wins over" in run("adopt-bucket", address, "--key", "again", "--write", exit_code=1)
+
+
+def test_a_rule_that_reads_what_another_one_does_is_named_by_what_stands_in_the_table(world):
+    fleet, aws, _, run = world
+    hour = closed_hour()
+    aws.s3.put_object(Bucket=fleet.bucket, Key=f"test-rule/rule1/{hour.start_ms}", Body=b'{"n": 1}')
+    said = run("adopt-bucket", f"s3://{fleet.bucket}/test-rule/rule1", exit_code=1)
+    assert 'raw_prefix = "test-rule/rule1"' in said
+    assert "raw_prefix is 'test-rule/rule1'" in said
+    assert f"objects below test-rule/rule1/ of bucket {fleet.bucket} belong to rule1" in said
+    assert ".layout" not in said
