@@ -40,8 +40,9 @@ COLOURS = {
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print it as one JSON document.")
+@click.option("--full", is_flag=True, help="Show the documents of what would be created, too.")
 @click.pass_obj
-def plan(fleet: Fleet, *, as_json: bool) -> None:
+def plan(fleet: Fleet, *, as_json: bool, full: bool) -> None:
     """Show what `fleet apply` would do, without doing it.
 
     Exit code 0: nothing to do; 2: changes; 1: an error, or something that `fleet apply` would refuse.
@@ -59,8 +60,10 @@ def plan(fleet: Fleet, *, as_json: bool) -> None:
         }
         click.echo(json.dumps(said, indent=2))
     else:
-        _show_differences(steps)
+        _show_differences([step for step in steps if full or step.action is not Action.CREATE])
         _show_steps(steps, found)
+        if not full and any(step.action is Action.CREATE for step in steps):
+            console.print("`fleet plan --full` shows the documents of what would be created, too", soft_wrap=True)
         _show_given(given)
         if lost:
             what = f" {'; '.join(lost)}: `fleet apply` wants `--confirm {fleet.bucket}`"

@@ -28,6 +28,7 @@ from fleet_pipeline.lake.operations.compact_hour import Compacted, Progress
 from fleet_pipeline.lake.operations.rewrite import Rewritten, has_grown, learnt, rewrite_hour
 from fleet_pipeline.lake.operations.verify import purge_hour, verify_hour
 from fleet_pipeline.model.errors import (
+    AwsRefused,
     FleetError,
     InvalidName,
     NotVerified,
@@ -154,6 +155,7 @@ def _compacted(
         done = {}
         for hour, outcome in compact_hours(job, hours, processes=processes, on=engine, on_progress=far.underway):
             far.finished(hour, outcome)
+            _refuse_without_bucket(outcome)
             done[hour] = outcome
     return done
 
@@ -452,13 +454,20 @@ def _is_due(old: Lake, rule: Rule, hour: Hour, done: Rewritten | None) -> bool:
 
 @contextmanager
 def _noted(failed: list[str], rule: Rule, hour: Hour) -> Iterator[None]:
-    """Note an hour that fails, whatever the reason, and go on with the next."""
+    """Note an hour that fails, and go on with the next. Raises AwsRefused where a bucket is missing."""
     name = f"{rule.key} {hour.partition_key}"
     try:
         with contained(name):
             yield
     except FleetError as error:
+        _refuse_without_bucket(error)
         failed.append(f"{name}: {error}")
+
+
+def _refuse_without_bucket(outcome: object) -> None:
+    """Raise the error of an hour whose bucket does not exist: each hour after it would end with the same one."""
+    if isinstance(outcome, AwsRefused) and outcome.code == "NoSuchBucket":
+        raise outcome
 
 
 def _lake(fleet: Fleet) -> Lake:

@@ -124,6 +124,9 @@ class AwsError(FleetError):
     """AWS did not do what it was asked to do."""
 
 
+_WITHOUT_BUCKET = "`fleet plan` says which buckets are missing, and `fleet apply` makes those that are the fleet's own"
+
+
 class AwsRefused(AwsError):
     """AWS answered no and will answer no again."""
 
@@ -132,7 +135,7 @@ class AwsRefused(AwsError):
         self.action, self.code, self.message = action, code, message
 
     def __str__(self) -> str:
-        then = "; `fleet apply` makes what the settings name" if self.code == "NoSuchBucket" else ""
+        then = f"; {_WITHOUT_BUCKET}" if self.code == "NoSuchBucket" else ""
         return f"AWS would not {self.action}: {self.message} ({self.code}){then}"
 
 

@@ -195,3 +195,25 @@ def test_an_hour_before_the_first_partition_is_not_compacted_unseen(fleet):
     )
     assert isinstance(refused.exception, InvalidName)
     assert "FLEET_START is 2026-01-01" in str(refused.exception)
+
+
+WITHOUT_A_BUCKET = {
+    "compact": ["compact", *SPAN, "--processes", "1"],
+    "compact by more processes": ["compact", *SPAN],
+    "a forecast": ["compact", *SPAN, "--dry-run"],
+    "a verification": ["raw", "purge", "--dry-run", *SPAN],
+}
+
+
+@pytest.mark.parametrize("missing", ["bucket", "lake_bucket"])
+@pytest.mark.parametrize("arguments", WITHOUT_A_BUCKET.values(), ids=WITHOUT_A_BUCKET)
+def test_a_bucket_that_is_not_there_is_said_once_and_not_of_each_hour(arguments, missing, fleet, aws, command):
+    part = {"bucket": "lake_bucket", "lake_bucket": "bucket"}[missing]
+    reconcile(blueprint(fleet)[part].resource, aws)
+    code, said = command(fleet, *arguments)
+    assert code == 1
+    assert said.count("NoSuchBucket") == 1
+    assert f"in bucket {getattr(fleet, missing)}: " in said
+    assert said.endswith(
+        "; `fleet plan` says which buckets are missing, and `fleet apply` makes those that are the fleet's own"
+    )

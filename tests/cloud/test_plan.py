@@ -116,6 +116,26 @@ def test_a_plan_as_json_says_each_resource_its_action_and_its_changes(fleet, aws
     assert updates[1]["changes"][0]["wanted"]["SERIAL_PREFIX"] == "12"
 
 
+def test_a_first_plan_is_its_table_and_shows_the_documents_when_it_is_asked_to(fleet, command):
+    empty = replace(fleet, account="000000000002", bucket=f"{fleet.bucket[:30]}-first", lake_bucket="")
+    code, said = command(empty, "plan")
+    parts = len(blueprint(empty))
+    assert (code, "AssumeRole" in said, f"{parts} create" in said, "`fleet plan --full`" in said) == (
+        2,
+        False,
+        True,
+        True,
+    )
+    assert said.count("\n") < parts + 10
+    code, said = command(empty, "plan", "--full")
+    assert (code, "AssumeRole" in said, f"{parts} create" in said, "`fleet plan --full`" in said) == (
+        2,
+        True,
+        True,
+        False,
+    )
+
+
 def test_an_apply_shows_what_it_did_and_has_it_tried_and_a_plan_then_has_nothing(fleet, aws, command):
     aws.iot.disable_topic_rule(ruleName=fleet.rules[0].aws_name)
     code, said = command(fleet, "apply")
