@@ -96,7 +96,8 @@ def bury(store: Store, prefix: str, naming: Naming, name: str, before_ms: int) -
     becomes no row any more. A second time changes nothing.
     """
     store.put_new(f"{prefix}/{FOLDER}/key", secrets.token_bytes(KEY_BYTES))
-    said = json.dumps({"path": naming.path, "thing_prefix": naming.thing_prefix}).encode()
+    named = {"path": naming.path, "thing_prefix": naming.thing_prefix}
+    said = json.dumps(named if naming.by == "client_id" else named | {"by": naming.by}).encode()
     digest = blake2b(said, digest_size=8).hexdigest()
     store.put_new(f"{prefix}/{FOLDER}/naming/{digest}.json", said)
     found = hashed(key_of(store, prefix), name)
@@ -126,4 +127,4 @@ def _naming(store: Store, prefix: str, digest: str) -> Naming:
     place = f"{prefix}/{FOLDER}/naming/{digest}.json"
     [size] = [version.size for page in store.versions(place) for version in page if version.latest]
     said = json.loads(store.read(place, 0, size))
-    return Naming(tuple(said["path"]), said["thing_prefix"])
+    return Naming(tuple(said["path"]), said["thing_prefix"], said.get("by", "client_id"))

@@ -1,4 +1,5 @@
-"""Whose a message is: the vehicle that the raw key names, and where it names none, the one that the message names.
+"""Whose a message is: the vehicle that the raw key names, and where it names none, the one that the message names; or,
+where gateways publish for vehicles, the other way round.
 
 The message itself is read, and not the columns of a table: a name may stand in `_extra`, in a message of a form that
 became no columns, or in one of several objects of an array.
@@ -13,7 +14,7 @@ import msgspec
 from fleet_pipeline.lake.contract import EXACT
 from fleet_pipeline.lake.encodings import text_of
 from fleet_pipeline.lake.payload import DEPTH, with_numbers
-from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.fleet import Fleet, VehicleNamedBy
 from fleet_pipeline.model.form import JSON, Encoding
 
 NOBODY = "n/a"
@@ -50,6 +51,8 @@ class Naming:
     """The names on the way to the field that names the vehicle."""
     thing_prefix: str = ""
     """What stands before the vehicle's name in a client id."""
+    by: VehicleNamedBy = "client_id"
+    """Which of the two decides where both say a name."""
     encoding: Encoding = field(default=JSON, compare=False)
     """What the bytes of messages are."""
 
@@ -60,30 +63,33 @@ class Naming:
     @classmethod
     def of(cls, fleet: Fleet) -> Self:
         """Return what the settings say."""
-        return cls(fleet.vehicle_path, fleet.thing_prefix)
+        return cls(fleet.vehicle_path, fleet.thing_prefix, fleet.vehicle_named_by)
 
     def owners(self, client_id: str | None, payload: bytes | None) -> list[str | None]:
         """Return whose each value in a message is, None for nobody's: an object is one, each line of a message is, and
         so is each element of an array.
 
-        Where the key names somebody, all of the message is theirs, whatever it says. An object that says a name twice
-        says what it says last.
+        Where the key names somebody, all of the message is theirs, whatever it says, or, where messages name their
+        vehicles, what says no name. An object that says a name twice says what it says last.
         """
-        if client_id is not None and client_id != NOBODY:
-            return [client_id.removeprefix(self.thing_prefix)]
-        text = text_of(self.encoding, payload or b"") or b""
-        return [self._said(_value(each)) for each in _leaves(text)] or [None]
+        client, text = self._client(client_id), self._text(client_id, payload)
+        said = [self._said(_value(each)) for each in _leaves(text)] if text is not None else []
+        return [client if name is None else name for name in said] or [client]
 
     def apart(self, client_id: str | None, payload: bytes | None, is_theirs: Callable[[str], bool]) -> Apart:
         """Return what of a message is theirs, and what stays: other vehicles' objects, and what is nobody's.
 
         What is taken apart is JSON, whatever the encoding: a message that begins as JSON does is read as JSON.
         """
-        if client_id is not None and client_id != NOBODY:
-            name = client_id.removeprefix(self.thing_prefix)
-            return Apart(payload, None, True, False) if is_theirs(name) else Apart(None, payload, False, True)
-        text = text_of(self.encoding, payload or b"")
-        own, rest = self._apart(text, is_theirs) if text is not None else (None, payload)
+        client, text = self._client(client_id), self._text(client_id, payload)
+
+        def are_they(said: str | None) -> bool:
+            name = client if said is None else said
+            return name is not None and is_theirs(name)
+
+        if text is None:
+            return Apart(payload, None, True, False) if are_they(None) else Apart(None, payload, False, True)
+        own, rest = self._apart(text, are_they)
         if own is None:
             return Apart(None, payload, False, True)
         return Apart(payload if rest is None else own, rest, True, rest is not None)
@@ -98,40 +104,54 @@ class Naming:
         return found.stays, found.rest
 
     def unread(self, client_id: str | None, payload: bytes | None, name: str) -> bool:
-        """Whether a name stands in what of a message cannot be read, and so is nobody's, whatever it says."""
+        """Whether a name stands in what of a message cannot be read, and so is nobody's or the client's, whatever it
+        says.
+        """
+        client = self._client(client_id)
+        if client is not None and (self.by == "client_id" or client == name):
+            return False
         text = text_of(self.encoding, payload or b"")
         said = (payload or b"") if text is None else text
-        if (client_id is not None and client_id != NOBODY) or name.encode() not in said:
+        if name.encode() not in said:
             return False
         return text is None or any(name.encode() in each and _is_unread(each) for each in _leaves(text))
 
-    def _apart(self, payload: bytes, is_theirs: Callable[[str], bool]) -> tuple[bytes | None, bytes | None]:
+    def _client(self, client_id: str | None) -> str | None:
+        """Return the vehicle, or the gateway, that a client id names."""
+        return None if client_id is None or client_id == NOBODY else client_id.removeprefix(self.thing_prefix)
+
+    def _text(self, client_id: str | None, payload: bytes | None) -> bytes | None:
+        """Return what is asked for names; None where all of a message is its client's, or it cannot be unpacked."""
+        if self.by == "client_id" and self._client(client_id) is not None:
+            return None
+        return text_of(self.encoding, payload or b"")
+
+    def _apart(self, payload: bytes, are_they: Callable[[str | None], bool]) -> tuple[bytes | None, bytes | None]:
         try:
             value = _ANY.decode(payload)
         except (RecursionError, ValueError):  # msgspec's errors are ValueErrors
             value = _Unread
         if isinstance(value, dict):
-            return self._object_apart(payload, value, is_theirs)
+            return self._object_apart(payload, value, are_they)
         values = _values(payload)
         if len(values) == 1:
-            return self._value_apart(payload, is_theirs, 0)
-        parts = [self._value_apart(each, is_theirs, 0) for each in values]
+            return self._value_apart(payload, are_they, 0)
+        parts = [self._value_apart(each, are_they, 0) for each in values]
         return _joined_parts(payload, parts, b"\n".join)
 
     def _value_apart(
-        self, raw: bytes, is_theirs: Callable[[str], bool], depth: int
+        self, raw: bytes, are_they: Callable[[str | None], bool], depth: int
     ) -> tuple[bytes | None, bytes | None]:
         """Return what of a value is theirs and what is not: of an array its elements, else all of it."""
         if elements := _elements(raw, depth):
-            parts = [self._value_apart(each, is_theirs, depth + 1) for each in elements]
+            parts = [self._value_apart(each, are_they, depth + 1) for each in elements]
             return _joined_parts(raw, parts, lambda some: b"[" + b",".join(some) + b"]")
-        return self._object_apart(raw, _value(raw), is_theirs)
+        return self._object_apart(raw, _value(raw), are_they)
 
     def _object_apart(
-        self, raw: bytes, value: Any, is_theirs: Callable[[str], bool]
+        self, raw: bytes, value: Any, are_they: Callable[[str | None], bool]
     ) -> tuple[bytes | None, bytes | None]:
-        name = self._said(value)
-        return (raw, None) if name is not None and is_theirs(name) else (None, raw)
+        return (raw, None) if are_they(self._said(value)) else (None, raw)
 
     def _said(self, message: Any) -> str | None:
         place = message

@@ -34,6 +34,7 @@ BulkRegistration = Literal["off", "on"]
 Previews = Literal["", "off", "on"]
 Automation = Literal["", "off", "on"]
 ValuesAsRuleKeys = Literal["refuse", "allow"]
+VehicleNamedBy = Literal["client_id", "message"]
 Iceberg = Literal["", "off", "sql", "glue", "rest", "s3tables"]
 
 CHOICES = {
@@ -52,6 +53,7 @@ CHOICES = {
     "previews": Previews,
     "automation": Automation,
     "values_as_rule_keys": ValuesAsRuleKeys,
+    "vehicle_named_by": VehicleNamedBy,
     "iceberg": Iceberg,
 }
 """Settings that are one of some words."""
@@ -219,6 +221,13 @@ class Fleet(Names):
         "The field that names the vehicle where the raw key has no client id: `serial`, or `vehicle.id` for "
         '`{"vehicle": {"id": …}}`.',
         "The virtual vehicle's name for it. A dot that belongs to a name is written `\\.`.",
+    )
+    vehicle_named_by: VehicleNamedBy = _setting(
+        "client_id",
+        "Whose a message is of which the client id is known: `client_id`, that one's, whatever it says; or `message`, "
+        "whose FLEET_VEHICLE_FIELD says, and the client's where it says nothing. `message` for gateways that publish "
+        "for many vehicles.",
+        "AWS IoT knows the client, and a message may say any name.",
     )
     previews: Previews = _setting(
         "",

@@ -13,6 +13,7 @@ from fleet_pipeline.model.names import log_of
 HEAD = ("where", "what", "whose", "for how long", "who may read")
 
 VEHICLE = "the vehicle's that sent it"
+NAMED = "the vehicle's that it names, else the client's that sent it"
 
 BAR = r"\|"
 """A bar within a cell of Markdown."""
@@ -59,7 +60,7 @@ def _messages(fleet: Fleet) -> Iterator[Processing]:
         yield Processing(
             f"`s3://{fleet.bucket}/{prefix}/`",
             f"every message as it came, each version of it{named}",
-            VEHICLE,
+            _whose(fleet),
             _days(fleet, "raw", "once its hour is proved to be rows"),
             _readers(fleet, "raw", "compaction", "erasure", "retention", "virtual-vehicle"),
         )
@@ -67,7 +68,7 @@ def _messages(fleet: Fleet) -> Iterator[Processing]:
         yield Processing(
             f"streams `{fleet.prefix}-…` of Amazon Data Firehose",
             "messages on their way into batches, with client ids",
-            VEHICLE,
+            _whose(fleet),
             f"{fleet.delivery_buffer_seconds} seconds; up to a day where they cannot be written",
             "AWS; the role of the streams",
         )
@@ -75,7 +76,7 @@ def _messages(fleet: Fleet) -> Iterator[Processing]:
     yield Processing(
         f"`s3://{fleet.bucket}/{fleet.errors_prefix}/`",
         "messages that a rule could not write, in AWS IoT's reports",
-        VEHICLE,
+        _whose(fleet),
         f"{NO_END}: the bucket is another team's" if fleet.bucket in fleet.given else reports,
         _readers(fleet, "raw", "replay", "erasure"),
     )
@@ -86,7 +87,7 @@ def _lake(fleet: Fleet) -> Iterator[Processing]:
     yield Processing(
         f"`{where}{fleet.parquet_prefix}/v*/`",
         "a row for each message, its bytes in `_payload`; all generations",
-        VEHICLE,
+        _whose(fleet),
         _days(fleet, "lake", "once its raw objects are gone"),
         _readers(fleet, "lake", "compaction", "erasure", "retention", "whoever queries the lake"),
     )
@@ -158,7 +159,7 @@ def _logs(fleet: Fleet) -> Iterator[Processing]:
         yield Processing(
             "Dagster's event log",
             "of each hour and day five rows and up to fifty positions (`FLEET_PREVIEWS`)",
-            VEHICLE,
+            _whose(fleet),
             "as long as Dagster keeps its events",
             "whoever opens the UI",
         )
@@ -178,7 +179,7 @@ def _elsewhere(fleet: Fleet) -> Iterator[Processing]:
             yield Processing(
                 f"where rule `{rule.key}` also sends: {', '.join(f'`{kind}`' for kind in kinds)}",
                 "what the rule selects of each message",
-                VEHICLE,
+                _whose(fleet),
                 "as its receiver says: neither an age nor an erasure reaches it from here",
                 "as its receiver says",
             )
@@ -189,6 +190,10 @@ def _elsewhere(fleet: Fleet) -> Iterator[Processing]:
         "until it is removed",
         "its owner",
     )
+
+
+def _whose(fleet: Fleet) -> str:
+    return VEHICLE if fleet.vehicle_named_by == "client_id" else NAMED
 
 
 def _days(fleet: Fleet, what: str, when: str = "") -> str:

@@ -201,7 +201,7 @@ def test_an_erasure_reaches_what_the_tables_say_of_an_hour_whose_rows_went(aging
     erased = erase(aging.places, A, TEN.end + 11 * DAY, by="somebody")
     assert (erased.clean, aging.holding(A)) == (True, set())
     for hour in (TEN, ELEVEN):
-        standing = hourly_table(aging.store, aging.fleet.vehicle_field).standing(hour.path)
+        standing = hourly_table(aging.store, aging.fleet).standing(hour.path)
         assert [row["vehicle"] for row in standing.rows.to_pylist()] == [B]
 
 

@@ -124,6 +124,7 @@ BAD_VARIABLES = [
     ("FLEET_HOME", "", "name a folder"),
     ("FLEET_KMS_KEY", "alias/aws/s3", "alias"),
     ("FLEET_ROLE_BOUNDARY", "boundary", "ARN of a managed policy"),
+    ("FLEET_VEHICLE_NAMED_BY", "gateway", "choose one of client_id, message"),
     ("FLEET_VEHICLE_FIELD", "", "a field's name"),
     ("FLEET_VEHICLE_FIELD", "vehicle..id", "with dots between them"),
     ("FLEET_VEHICLE_FIELD", "vehicle\\id", "a field's name"),

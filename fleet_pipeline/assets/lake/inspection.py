@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from fleet_pipeline.assets.shared.pictures import MOST_EAST, MOST_NORTH
 from fleet_pipeline.assets.shared.shown import or_none
-from fleet_pipeline.lake.analytics.fields import as_number, as_text, column_of, read, vehicles
+from fleet_pipeline.lake.analytics.fields import Said, as_number, read
 from fleet_pipeline.lake.commit import standing
 from fleet_pipeline.lake.contract import KINDS, Column, Contract
 from fleet_pipeline.lake.layout import Lake, LakePart
@@ -73,11 +73,9 @@ def inspect(fleet: Fleet, lake: Lake, rule: Rule, hour: Hour, contract: Contract
     Raises PartsMissing and PartDamaged as compaction does.
     """
     files = standing(lake, rule, hour)
-    wanted = _Wanted(
-        column_of(contract, fleet.vehicle_path), *(_place(contract) if fleet.shows_previews else (None, None))
-    )
+    wanted = _Wanted(Said.of(fleet, contract), *(_place(contract) if fleet.shows_previews else (None, None)))
     counted = _Counted(hour)
-    for rows in by_key([_rows(file, wanted, fleet.thing_prefix, max(1, BATCH_ROWS // len(files))) for file in files]):
+    for rows in by_key([_rows(file, wanted, max(1, BATCH_ROWS // len(files))) for file in files]):
         counted.add(rows)
     return Inspection(
         parts=tuple(file.part for file in files),
@@ -195,21 +193,21 @@ class _Track:
 class _Wanted:
     """The columns that are read beside what each row says of its message."""
 
-    vehicle: Column | None
+    said: Said
     latitude: Column | None
     longitude: Column | None
 
     def names(self, file: PartFile) -> list[str]:
         """Return those that a part has."""
-        wanted = {*_HEAD, *(column.name for column in (self.vehicle, self.latitude, self.longitude) if column)}
+        wanted = {*_HEAD, *self.said.names, *(each.name for each in (self.latitude, self.longitude) if each)}
         return [name for name in leaves(file.schema) if name in wanted]
 
 
-def _rows(file: PartFile, wanted: _Wanted, thing_prefix: str, size: int) -> Iterator[pa.Table]:
+def _rows(file: PartFile, wanted: _Wanted, size: int) -> Iterator[pa.Table]:
     """Yield the rows of a part as `_ROWS` has them, so many at once."""
     for batch in file.batches(wanted.names(file), size):
         count = batch.num_rows
-        named = vehicles(batch["_client_id"], as_text(read(batch, wanted.vehicle), count), thing_prefix)
+        named, _ = wanted.said.vehicles(batch)
         place = [as_number(read(batch, column), count) for column in (wanted.latitude, wanted.longitude)]
         yield pa.table([*(batch[name] for name in _HEAD[:4]), named, *place], schema=_ROWS)
 

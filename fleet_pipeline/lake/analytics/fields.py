@@ -6,11 +6,18 @@ A vehicle may send anything under any name. A value that is not what its field m
 or computed with.
 """
 
+from dataclasses import dataclass
+from typing import Self
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from fleet_pipeline.lake.contract import EXACT, Column, Contract
+from fleet_pipeline.lake.payload import Status
+from fleet_pipeline.lake.rows import EXTRA
 from fleet_pipeline.lake.structs import Path, unfolded
+from fleet_pipeline.lake.whose import NOBODY, Naming
+from fleet_pipeline.model.fleet import Fleet
 
 _NUMBER = r"^[+-]?[0-9]{1,15}(\.[0-9]{1,15})?([eE][+-]?[0-9]{1,2})?$"
 """A text that is a number: some devices put all of their values into quotation marks."""
@@ -65,14 +72,56 @@ def as_number(array: pa.Array | None, rows: int) -> pa.Array:
     return pc.if_else(exact, array, None).cast(pa.float64())
 
 
-def vehicles(client_ids: pa.Array, said: pa.Array, thing_prefix: str) -> pa.Array:
-    """Return each row's vehicle: who the raw key says it was, where it says so, and else who the message says.
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Where the rows of a rule say whose they are."""
 
-    Null where neither does.
+    column: Column | None
+    """The field that names the vehicle."""
+    naming: Naming
+    besides: bool
+    """Whether a message may say the field's value in another column, too: in one whose path has the same names joined,
+    or in one that holds all of an object.
     """
-    known = pc.if_else(pc.equal(client_ids, "n/a"), None, client_ids)
-    own = pc.if_else(pc.starts_with(known, thing_prefix), pc.utf8_slice_codeunits(known, len(thing_prefix)), known)
-    return pc.coalesce(own, pc.if_else(pc.equal(said, ""), None, said))
+
+    @classmethod
+    def of(cls, fleet: Fleet, contract: Contract) -> Self:
+        """Return what the settings and the columns say."""
+        column, name = column_of(contract, fleet.vehicle_path), "_".join(fleet.vehicle_path)
+        others = (each for each in contract.columns.values() if each is not column)
+        return cls(column, Naming.of(fleet), any(f"{name}_".startswith(f"{'_'.join(each.path)}_") for each in others))
+
+    @property
+    def names(self) -> set[str]:
+        """The columns that are read."""
+        wanted = {"_client_id", "_status", *([self.column.name] if self.column else [])}
+        return wanted if self.naming.by == "client_id" else wanted | {EXTRA.name}
+
+    def vehicles(self, batch: pa.Table) -> tuple[pa.Array, pa.Array]:
+        """Return each row's vehicle, and which rows may be another's, or anybody's, by what stands beside the column.
+
+        The vehicle is who the raw key says it was, where it says so, and else who the message says; the other way round
+        where messages name their vehicles, and then a row is its client's only if the message can say no other name.
+        Null where nobody is known.
+        """
+        said = as_text(read(batch, self.column), batch.num_rows)
+        message = pc.if_else(pc.equal(said, ""), None, said)
+        client = self._clients(batch["_client_id"])
+        if self.naming.by == "client_id":
+            return pc.coalesce(client, message), pa.repeat(pa.scalar(False), batch.num_rows)
+        readable = pc.is_in(batch["_status"], pa.array(READABLE, pa.string()))
+        unsure = pc.and_(readable, message.is_null())
+        unsure = unsure if self.besides else pc.and_(unsure, batch[EXTRA.name].is_valid())
+        known = pc.if_else(pc.and_(readable, pc.invert(unsure)), client, None)
+        return pc.coalesce(message, known), unsure
+
+    def _clients(self, client_ids: pa.Array) -> pa.Array:
+        known, prefix = pc.if_else(pc.equal(client_ids, NOBODY), None, client_ids), self.naming.thing_prefix
+        return pc.if_else(pc.starts_with(known, prefix), pc.utf8_slice_codeunits(known, len(prefix)), known)
+
+
+READABLE = [status for status in Status if status.readable]
+"""Statuses of rows with typed columns."""
 
 
 def _is_whole(kind: pa.DataType) -> bool:

@@ -1,7 +1,7 @@
 """Which vehicles were seen in an hour, and what each of them did on a day.
 
 A vehicle is known by the client id that AWS IoT wrote into the raw key, where the key's form has it, and else by a
-field of its message.
+field of its message; where FLEET_VEHICLE_NAMED_BY is `message`, first by the field.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,11 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fleet_pipeline.aws.store import Store
-from fleet_pipeline.lake.analytics.fields import as_number, as_text, column_of, read, vehicles
+from fleet_pipeline.lake.analytics.fields import READABLE, Said, as_number, column_of, read
 from fleet_pipeline.lake.analytics.revisions import Computed, DerivedTable, Revised
 from fleet_pipeline.lake.contract import Contract
 from fleet_pipeline.lake.layout import Lake, LakePart
-from fleet_pipeline.lake.payload import Status
 from fleet_pipeline.lake.reading import PartFile, opened
 from fleet_pipeline.lake.structs import leaves
 from fleet_pipeline.model.fleet import Fleet
@@ -72,6 +71,11 @@ UNNAMED = "messages without a vehicle"
 UNREADABLE = "messages that cannot be read"
 """Note of an hour: rows without typed columns, of which the table does not know whose they are."""
 
+UNSURE = "messages that may name a vehicle beside the columns"
+"""Note of an hour, where messages name their vehicles: of these at most the client is known, and the message itself may
+say whose they are. The table gives them to nobody.
+"""
+
 MERGE_ROWS = 262_144
 """Rows of partial results after which those of one vehicle are made one: what memory holds, but for the vehicles
 themselves.
@@ -116,9 +120,11 @@ _ROLLED_UP = """
 """
 
 
-def hourly_table(store: Store, vehicle_field: str = "serial") -> DerivedTable:
-    """Return the table of vehicles seen each hour, where messages name them in this field."""
-    return DerivedTable(store, "vehicles_hourly", HOURLY, f"2 {vehicle_field}")
+def hourly_table(store: Store, fleet: Fleet | None = None) -> DerivedTable:
+    """Return the table of vehicles seen each hour: to compute or to trust it, as the fleet's settings name them."""
+    field, by = (fleet.vehicle_field, fleet.vehicle_named_by) if fleet else ("serial", "client_id")
+    version = f"2 {field}" if by == "client_id" else f"2 {field}\nby {by}"  # no field's name has a line's end
+    return DerivedTable(store, "vehicles_hourly", HOURLY, version)
 
 
 def daily_table(store: Store) -> DerivedTable:
@@ -151,9 +157,9 @@ def seen(fleet: Fleet, lake: Lake, hour: Hour) -> Revised:
             return _finite(database.execute(_SEEN).to_arrow_table().select(HOURLY.names)), {
                 UNNAMED: partial.unnamed,
                 UNREADABLE: partial.unreadable,
-            }
+            } | ({UNSURE: partial.unsure} if fleet.vehicle_named_by == "message" else {})
 
-    table = hourly_table(lake.store, fleet.vehicle_field)
+    table = hourly_table(lake.store, fleet)
     try:
         return table.recompute(hour.path, parts, vehicles_of)
     except _HourEnded:
@@ -207,12 +213,16 @@ class _Partial:
         """Messages that can be read and are nobody's."""
         self.unreadable = 0
         """Rows that cannot be read."""
+        self.unsure = 0
+        """Rows of which the message may say a name beside the columns."""
         self._insert("CREATE TABLE partial AS", _MESSAGES.empty_table())
 
     def add(self, batch: pa.Table) -> None:
         """Compute with a batch of `_MESSAGES`' columns."""
-        self.unnamed += pc.sum(pc.and_(batch["readable"], batch["vehicle"].is_null())).as_py() or 0
+        sure = pc.and_(batch["readable"], pc.invert(batch["unsure"]))
+        self.unnamed += pc.sum(pc.and_(sure, batch["vehicle"].is_null())).as_py() or 0
         self.unreadable += pc.sum(pc.invert(batch["readable"])).as_py() or 0
+        self.unsure += pc.sum(batch["unsure"]).as_py() or 0
         self._insert("INSERT INTO partial", batch)
         self._rows += batch.num_rows
         if self._rows >= MERGE_ROWS:
@@ -230,6 +240,7 @@ _MESSAGES = pa.schema(
         ("_ts", _INSTANT),
         ("readable", pa.bool_()),
         ("vehicle", pa.string()),
+        ("unsure", pa.bool_()),
         *((name, pa.float64()) for name in ("odometer", "speed", "battery")),
     ]
 )
@@ -240,16 +251,17 @@ def _batches(fleet: Fleet, file: PartFile, contract: Contract) -> Iterator[pa.Ta
 
     What is missing, or of another kind, is null.
     """
-    said, *numbers = (column_of(contract, path) for path in (fleet.vehicle_path, _ODOMETER, _SPEED, _BATTERY))
-    wanted = {"_ts", "_client_id", "_status", *(column.name for column in (said, *numbers) if column)}
+    said, numbers = Said.of(fleet, contract), [column_of(contract, path) for path in (_ODOMETER, _SPEED, _BATTERY)]
+    wanted = {"_ts", *said.names, *(column.name for column in numbers if column)}
     for batch in file.batches([name for name in leaves(file.schema) if name in wanted], BATCH_ROWS):
         rows = batch.num_rows
-        named = vehicles(batch["_client_id"], as_text(read(batch, said), rows), fleet.thing_prefix)
-        readable = pc.is_in(batch["_status"], pa.array(_READABLE, pa.string()))
+        readable = pc.is_in(batch["_status"], pa.array(READABLE, pa.string()))
         yield pa.table(
-            [batch["_ts"], readable, named, *(as_number(read(batch, column), rows) for column in numbers)],
+            [
+                batch["_ts"],
+                readable,
+                *said.vehicles(batch),
+                *(as_number(read(batch, column), rows) for column in numbers),
+            ],
             schema=_MESSAGES,
         )
-
-
-_READABLE = [status for status in Status if status.readable]

@@ -38,7 +38,7 @@ from fleet_pipeline.lake.reading import Identities, opened
 from fleet_pipeline.lake.records import Batch
 from fleet_pipeline.lake.rows import identity
 from fleet_pipeline.lake.tombstones import bury
-from fleet_pipeline.lake.whose import Naming
+from fleet_pipeline.lake.whose import NOBODY, Naming
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.rule import BatchName, RawName, Rule
 
@@ -321,10 +321,11 @@ def _moved(places: Places, rule: Rule, found: _Found) -> dict[Identity, Moved]:
         if name is None or at in batched:  # a key of before the settings were changed: only the row is left
             moved[at] = Moved(at[0], (at[1],), batched.get(at, shared.rest))
         else:
-            key = rule.raw_key(RawName(name.millis, str(uuid5(NAMESPACE_OID, " ".join(at)))))
+            client = None if name.client_id == NOBODY else name.client_id
+            key = rule.raw_key(RawName(name.millis, str(uuid5(NAMESPACE_OID, " ".join(at))), client))
             places.raw.put_new(key, shared.rest)  # of the same millisecond, and always the same object
             there = [each for page in places.raw.versions(key) for each in page if each.key == key]
-            moved[at] = Moved(key, tuple(identity(each) for each in there), shared.rest)
+            moved[at] = Moved(key, tuple(identity(each) for each in there), shared.rest, client)
     return moved
 
 
@@ -377,7 +378,7 @@ def _erase_reports(places: Places, whom: Whom, journal: Journal) -> None:
 def _erase_derived(places: Places, hours: Sequence[Hour], whom: Whom, journal: Journal) -> None:
     """Compute the derived tables anew, and remove every revision that names the vehicle and is not the last."""
     fleet, lake = places.fleet, places.lake
-    hourly, daily = hourly_table(lake.store, fleet.vehicle_field), daily_table(lake.store)
+    hourly, daily = hourly_table(lake.store, fleet), daily_table(lake.store)
     last = hourly.all_last()
     for hour in hours:
         if hour.path in last:

@@ -254,7 +254,7 @@ def _derived(held: Held, name: str, folder: Path, done: Exported) -> None:
     hours = [hour.path for hour in done.candidates.hours]
     days = sorted({path.partition("/")[0] for path in hours})
     store = held.lake.store
-    for table, partitions in ((hourly_table(store, held.fleet.vehicle_field), hours), (daily_table(store), days)):
+    for table, partitions in ((hourly_table(store, held.fleet), hours), (daily_table(store), days)):
         rows = _rows_of(table, partitions, name)
         if rows is not None and rows.num_rows:
             place = folder / "derived"

@@ -2,7 +2,7 @@
 itself is looked into.
 
 It cannot be trusted for an hour of which it says nothing or of which the lake has got more rows since, and for one that
-has messages it could give to nobody.
+has messages it could give to nobody, or to their client alone though they may say a name beside the columns.
 """
 
 import re
@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 import pyarrow.compute as pc
 
-from fleet_pipeline.lake.analytics.vehicles import HOURLY, UNNAMED, UNREADABLE, hourly_table
+from fleet_pipeline.lake.analytics.vehicles import HOURLY, UNNAMED, UNREADABLE, UNSURE, hourly_table
 from fleet_pipeline.lake.layout import Lake, LakePart
 from fleet_pipeline.lake.ledger import UNCOMPACTED, Ledger
 from fleet_pipeline.lake.reading import opened
@@ -45,7 +45,7 @@ def candidates(fleet: Fleet, lake: Lake, name: str, start: Hour | None = None, e
 
     Costs a listing of the lake's parts and two small requests for each hour that the lake has in the range.
     """
-    table = hourly_table(lake.store, fleet.vehicle_field)
+    table = hourly_table(lake.store, fleet)
     last, found = table.all_last(), _parts(fleet, lake)
     known, unsure, alike = list[Hour](), list[Hour](), set[str]()
     derived_alone = {hour for path in last if (hour := _hour(path)) and hour not in found}
@@ -63,7 +63,7 @@ def candidates(fleet: Fleet, lake: Lake, name: str, start: Hour | None = None, e
         if hour in derived_alone:
             continue  # its rows are gone: there is nothing to look into
         is_current = file is not None and file.facts["inputs"] == table.digest(found[hour])
-        if not is_current or notes.get(UNNAMED, 1) or notes.get(UNREADABLE, 1):
+        if not is_current or notes.get(UNNAMED, 1) or notes.get(UNREADABLE, 1) or notes.get(UNSURE):
             unsure.append(hour)
     return Candidates(tuple(known), tuple(unsure), tuple(sorted(alike - {name})), len(wanted))
 

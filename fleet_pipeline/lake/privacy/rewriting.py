@@ -55,6 +55,8 @@ class Moved:
     versions: tuple[str, ...]
     """The `_version` of each row that it is."""
     payload: bytes = field(repr=False)
+    client_id: str | None = None
+    """Who sent it, as a key of its own says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +173,12 @@ def _in_their_place(files: Sequence[PartFile], change: _Change, contract: Contra
             found |= {(row["_key"], row["_version"]): row for row in rows}
     there = found.keys() - {*change.gone}
     made = [
-        (found[at] | {"_key": each.key, "_version": version} | ({} if each.key == at[0] else _BY_NOBODY), each.payload)
+        (
+            found[at]
+            | {"_key": each.key, "_version": version}
+            | ({} if each.key == at[0] else {"_client_id": each.client_id}),
+            each.payload,
+        )
         for at, each in change.moved.items()
         for version in each.versions
         if at in found and (each.key, version) not in there
@@ -182,10 +189,6 @@ def _in_their_place(files: Sequence[PartFile], change: _Change, contract: Contra
     for cut in blocks_of(payloads) if payloads else ():
         for block in typed_again([column[cut] for column in origins], payloads[cut], contract):
             yield conformed(block, contract)
-
-
-_BY_NOBODY = {"_client_id": None}
-"""The key of what was put apart names no client."""
 
 
 class _Digest:

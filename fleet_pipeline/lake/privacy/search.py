@@ -38,7 +38,7 @@ def search(places: Places, hours: Sequence[Hour], whom: Whom, on_progress: Progr
     fleet, store = places.fleet, places.lake.store
     hourly = {hour.path: hour.end_ms for hour in hours}
     daily = {f"date={hour.start:%Y-%m-%d}": hour.start_ms // 86_400_000 * 86_400_000 + 86_400_000 for hour in hours}
-    for table, ends in ((hourly_table(store, fleet.vehicle_field), hourly), (daily_table(store), daily)):
+    for table, ends in ((hourly_table(store, fleet), hourly), (daily_table(store), daily)):
         _search_derived(table, ends, whom, found)
     for rule in places.fleet.made_rules:
         _search_reports(places, rule, whom, found)
