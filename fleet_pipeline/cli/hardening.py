@@ -31,6 +31,9 @@ def check(fleet: Fleet) -> None:
     console.print(table if found else "no setting invites trouble, and no policy allows an attack")
     if missing:
         console.print("No virtual vehicle was sent while something is missing: run `fleet apply`, and check again.")
+    console.print(
+        "Vehicles that are registered were not looked at: `fleet vehicle check` names those that cannot connect."
+    )
     for note in not_carried(fleet):
         console.print(styled(("not tried:", "yellow"), f" {note}"), soft_wrap=True)
     sys.exit(1 if found or not passed else 0)

@@ -11,8 +11,8 @@ import click
 
 from fleet_pipeline.account import Account
 from fleet_pipeline.cli.personal import erase, export
-from fleet_pipeline.cli.shown import console, progress
-from fleet_pipeline.cloud.enrolment import allow_list
+from fleet_pipeline.cli.shown import console, progress, styled
+from fleet_pipeline.cloud.enrolment import allow_list, connecting
 from fleet_pipeline.cloud.enrolment.hook_log import EVER, decisions
 from fleet_pipeline.model.errors import InvalidName
 from fleet_pipeline.model.fleet import Fleet
@@ -135,6 +135,9 @@ def drive(fleet: Fleet, vehicles: int, messages: int, named: tuple[str, ...], pa
 def why(fleet: Fleet, serial: str | None, client: str | None) -> None:
     """Say what the hook decided about a vehicle, and for what reason; about all of the last hour, when none is named.
 
+    Of a serial it says, too, whether its vehicle can connect now: whether AWS IoT has its thing, a certificate that is
+    active, and the device policy on it. `fleet vehicle check` looks at all vehicles.
+
     What a request had as its serial may be anything: without --serial, what the hook was asked is listed as it was
     sent.
     """
@@ -156,6 +159,40 @@ def why(fleet: Fleet, serial: str | None, client: str | None) -> None:
             if named
             else "the hook was not asked within the last hour"
         )
+    if serial is not None:
+        console.print(
+            plain(f"now: {connecting.of_vehicle(fleet, Account.of(fleet).aws, serial)}", 2000), soft_wrap=True
+        )
+
+
+@vehicle.command()
+@click.pass_obj
+def check(fleet: Fleet) -> None:
+    """Look at every vehicle that is registered, and name those that cannot connect: the device policy was detached from
+    the certificate by hand, the certificate was deactivated, or taken from its thing.
+
+    One call to AWS IoT for each vehicle, and one for each 250 things, certificates and holders of the policy; more for
+    what it names. Exit code 1 if any is cut off.
+    """
+    aws = Account.of(fleet).aws
+    things = connecting.named_as_ours(fleet, aws)
+    with progress() as bar:
+        task = bar.add_task("vehicles looked at", total=len(things))
+        found = []
+        for number, each in enumerate(connecting.looked_at(fleet, aws, things), 1):
+            bar.update(task, completed=min(number, len(things)))
+            found += [each] if each else []
+    cut_off = [each for each in found if not each.by_others]
+    for each in cut_off:
+        console.print(styled(("cut off:", "red"), f" {each}"), soft_wrap=True)
+    if others := len(found) - len(cut_off):
+        console.print(
+            f"{others:,} things have certificates with policies of others alone, as another fleet's have; `fleet "
+            "vehicle why --serial …` says which",
+            soft_wrap=True,
+        )
+    console.print(f"{len(things):,} things are named {fleet.thing_prefix}…; {len(cut_off):,} vehicles cannot connect")
+    sys.exit(1 if cut_off else 0)
 
 
 @vehicle.command()

@@ -49,6 +49,7 @@ COMMANDS = [
     ("vehicle register --serial", "provisioner", SERIAL),
     ("vehicle drive --vehicles 1 --messages 2", "provisioner"),
     ("vehicle why --serial", "provisioner", SERIAL),
+    ("vehicle check", "provisioner"),
     ("hook test", "provisioner", "event.json"),
     ("check", "provisioner + virtual-vehicle"),
     ("claim files --folder files", "provisioner"),

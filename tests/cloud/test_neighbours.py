@@ -68,6 +68,7 @@ def commands(bucket):
         ("vehicle", "register", "--serial", SERIAL): 0,
         ("check",): 0,
         ("vehicle", "why", "--serial", SERIAL): 0,
+        ("vehicle", "check"): 1,  # the other team's thing is named as ours are and has no policy
         ("claim", "rotate"): 0,
         ("claim", "show"): 0,
         ("claim", "retire", "--yes"): 0,

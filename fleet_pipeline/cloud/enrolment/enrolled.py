@@ -8,7 +8,7 @@ refused meanwhile is waited for.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
@@ -27,28 +27,32 @@ BATCH = 100
 beside each other.
 """
 
-_CERTIFICATE = ":cert/"
+PAGE = 250
+"""Things, certificates or holders of a policy that AWS IoT names in one answer, at most; unasked it names fewer."""
+
+CERTIFICATE = ":cert/"
+"""What the ARN of a certificate has, and no other principal's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """How many certificates and things were deleted, and in words which things stay and why."""
+    """How many certificates were deleted, which things, and of each thing that stays in words why."""
 
     certificates: int
-    things: int
-    kept: tuple[str, ...]
+    things: frozenset[str]
+    kept: Mapping[str, str]
 
 
 def certificates(aws: Aws, policy: str) -> Iterator[str]:
     """Yield the ARNs of the certificates that carry a policy; nothing when there is no such policy."""
-    return (each for each in _targets(aws, policy) if _CERTIFICATE in each)
+    return (each for each in _targets(aws, policy) if CERTIFICATE in each)
 
 
 def others(aws: Aws, policy: str) -> list[str]:
     """Return what carries a policy and is no certificate, such as a thing group: this package puts its policies on
     certificates only.
     """
-    return [each for each in _targets(aws, policy) if _CERTIFICATE not in each]
+    return [each for each in _targets(aws, policy) if CERTIFICATE not in each]
 
 
 def things(aws: Aws, certificate_arn: str) -> list[str]:
@@ -80,8 +84,9 @@ def remove_certificates(fleet: Fleet, aws: Aws, policy: str, sleep: Sleep = time
         for arn in batch:
             leaving |= _take_from_things(fleet, aws, arn, policy)
         count += sum([_is_deleted(aws, arn, sleep) for arn in batch])
-    kept = [_kept(aws, thing, gone, sleep) for thing in sorted(leaving | _left(fleet, aws))]
-    return Removed(count, kept.count(""), tuple(why for why in kept if why))
+    looked_at = {thing: _kept(aws, thing, gone, sleep) for thing in sorted(leaving | _left(fleet, aws))}
+    kept = {thing: why for thing, why in looked_at.items() if why}
+    return Removed(count, frozenset(looked_at.keys() - kept.keys()), kept)
 
 
 def remove_vehicle(fleet: Fleet, aws: Aws, thing: str, sleep: Sleep = time.sleep) -> None:
@@ -97,7 +102,9 @@ def remove_vehicle(fleet: Fleet, aws: Aws, thing: str, sleep: Sleep = time.sleep
 
 def _targets(aws: Aws, policy: str) -> Iterator[str]:
     with doing(f"list what carries IoT policy {policy!r}"), absent("ResourceNotFoundException"):
-        for page in aws.iot.get_paginator("list_targets_for_policy").paginate(policyName=policy):
+        for page in aws.iot.get_paginator("list_targets_for_policy").paginate(
+            policyName=policy, PaginationConfig={"PageSize": PAGE}
+        ):
             yield from page["targets"]
 
 
@@ -119,7 +126,7 @@ def _take_from_things(fleet: Fleet, aws: Aws, arn: str, policy: str) -> set[str]
 
 def _is_deleted(aws: Aws, arn: str, sleep: Sleep) -> bool:
     """Delete a certificate; say whether there was one."""
-    certificate_id = arn.split(_CERTIFICATE)[1]
+    certificate_id = arn.split(CERTIFICATE)[1]
     with doing(f"delete certificate {certificate_id}"), absent("ResourceNotFoundException"):
         aws.iot.update_certificate(certificateId=certificate_id, newStatus="INACTIVE")
         delete_certificate(aws, certificate_id, sleep)
@@ -157,8 +164,8 @@ def _others(aws: Aws, thing: str, policy: str) -> bool:
 
 
 def _exists(aws: Aws, principal: str) -> bool:
-    if _CERTIFICATE not in principal:
+    if CERTIFICATE not in principal:
         return True
     with absent("ResourceNotFoundException"):
-        return bool(aws.iot.describe_certificate(certificateId=principal.split(_CERTIFICATE)[1]))
+        return bool(aws.iot.describe_certificate(certificateId=principal.split(CERTIFICATE)[1]))
     return False

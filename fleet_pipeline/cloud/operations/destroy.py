@@ -17,7 +17,7 @@ from fleet_pipeline.cloud import lifecycle_rules
 from fleet_pipeline.cloud.blueprint import blueprint
 from fleet_pipeline.cloud.claims import making
 from fleet_pipeline.cloud.claims.certificates import FOLDER, stored_certificate_id, stored_pem
-from fleet_pipeline.cloud.enrolment import allow_list, enrolled
+from fleet_pipeline.cloud.enrolment import allow_list, connecting, enrolled
 from fleet_pipeline.cloud.enrolment.further_policy import FurtherDevicePolicy
 from fleet_pipeline.cloud.kinds.attachment import PolicyAttachment
 from fleet_pipeline.cloud.kinds.bucket import Bucket
@@ -51,12 +51,13 @@ EXAMPLES = 3
 class Gone:
     """One thing that is no longer there, or that was kept.
 
-    `part` is its name in the blueprint, if it is one of its resources.
+    `part` is its name in the blueprint, if it is one of its resources; `things` are those that it tells of.
     """
 
     what: str
     action: str
     part: str = ""
+    things: frozenset[str] = frozenset()
 
 
 def losses(fleet: Fleet, aws: Aws, *, with_data: bool = False) -> tuple[str, ...]:
@@ -98,12 +99,35 @@ def destroy(  # noqa: PLR0913 (each is a decision of its own)
         before_write()
     for each in going:
         yield from _removed(fleet, aws, each.wanted, "", sleep)
+    known: set[str] = set()
     for name, resource in reversed(parts.items()):
         if isinstance(resource, GivenBucket) or (isinstance(resource, Bucket) and not with_data):
-            yield from _without_rules(aws, resource)
-            yield Gone(f"{resource.kind} {resource.name!r}", "kept", name)
+            yield from _kept(aws, resource, name)
         else:
-            yield from _removed(fleet, aws, resource, name, sleep)
+            for gone in _removed(fleet, aws, resource, name, sleep):
+                known |= gone.things
+                yield gone
+    yield from (Gone(why, "kept") for why in connecting.left_behind(fleet, aws, known))
+    yield from _boundary(fleet, aws)
+
+
+def _kept(aws: Aws, bucket: GivenBucket | Bucket, name: str) -> Iterator[Gone]:
+    """Leave a bucket with its data, if it is there, without our lifecycle rules."""
+    title = f"{bucket.kind} {bucket.name!r}"
+    found = look(bucket, aws).live
+    if found is None or (isinstance(found, GivenBucket) and found.bucket is None):
+        yield Gone(title, Action.ABSENT, name)
+        return
+    yield from _without_rules(aws, bucket)
+    yield Gone(title, "kept", name)
+
+
+def _boundary(fleet: Fleet, aws: Aws) -> Iterator[Gone]:
+    """Name the permissions boundary, which an administrator made and others' roles may have."""
+    if arn := fleet.boundary_arn:
+        with doing(f"show policy {arn}"), absent("NoSuchEntity"):
+            aws.iam.get_policy(PolicyArn=arn)
+            yield Gone(f"policy {arn}, the boundary of FLEET_ROLE_BOUNDARY: who made it removes it", "kept")
 
 
 def _without_rules(aws: Aws, bucket: GivenBucket | Bucket) -> Iterator[Gone]:
@@ -155,11 +179,12 @@ def _without_contents(fleet: Fleet, aws: Aws, resource: Resource, sleep: Sleep) 
         removed = enrolled.remove_certificates(fleet, aws, resource.name, sleep)
         if removed.certificates or removed.things:
             yield Gone(
-                f"{removed.certificates} certificates with {resource.kind} {resource.name!r}, and {removed.things} "
-                "things of theirs",
+                f"{removed.certificates} certificates with {resource.kind} {resource.name!r}, and "
+                f"{len(removed.things)} things of theirs",
                 Action.DELETE,
+                things=removed.things,
             )
-        yield from (Gone(why, "kept") for why in removed.kept)
+        yield from (Gone(why, "kept", things=frozenset({thing})) for thing, why in removed.kept.items())
     if isinstance(resource, PolicyAttachment):
         with doing("undo the making of a claim certificate that was stopped"):
             making.abandon(resource.claims, aws)
