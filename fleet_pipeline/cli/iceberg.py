@@ -31,8 +31,12 @@ def iceberg() -> None:
 @_OF_RULES
 @click.pass_obj
 def sync(fleet: Fleet, keys: tuple[str, ...]) -> None:
-    """Bring tables to what the lake has, in one snapshot each. A second time changes nothing."""
+    """Bring tables to what the lake has, in one snapshot each. A second time changes nothing; where a table of one of
+    the rules is not ours, nothing is changed at all.
+    """
     tables, rules = opened(fleet), _rules(fleet, keys)
+    for rule in rules:  # first: one that is not ours ends the command before it has changed those of others
+        tables.find(rule)
     from fleet_pipeline.lake.iceberg.sync import sync as brought
 
     shown = Table("table", "files", "rows", "bytes", "files added", "files removed", "snapshot")
