@@ -87,7 +87,8 @@ def query(  # noqa: PLR0913
     most: int | None,
     out: Path | None,
 ) -> None:
-    """Ask the lake in DuckDB's SQL. Without a question: say which tables and columns there are.
+    """Ask the lake in DuckDB's SQL. Without a question: say which tables and columns there are. Of several statements,
+    each answer is shown; csv, json and --out take one.
 
     For example: fleet query "SELECT rule, date, hour, count(*) FROM messages GROUP BY ALL ORDER BY ALL"
     """
@@ -99,18 +100,22 @@ def query(  # noqa: PLR0913
     if sql is None:
         _show_tables(database)
         return
-    from fleet_pipeline.lake.query import ask, to_csv, to_json, write
+    from fleet_pipeline.lake.query import ask, statements, to_csv, to_json, write
 
-    answer = ask(database, sql)
-    if answer is None:
-        return
-    if out:
-        write(answer, out)
-        console.print(f"written: {out}")
-    elif form == "table":
-        _show(database, answer, most)
-    else:
-        {"csv": to_csv, "json": to_json}[form](answer, sys.stdout)
+    asked = statements(database, sql)
+    if (out or form != "table") and (several := sum(answers for _, answers in asked)) > 1:
+        raise QueryRefused(f"csv, json and --out hold one answer, and this gives {several}: ask one by one", ())
+    for statement, _ in asked:
+        answer = ask(database, statement)
+        if answer is None:
+            continue
+        if out:
+            write(answer, out)
+            console.print(f"written: {out}")
+        elif form == "table":
+            _show(database, answer, most)
+        else:
+            {"csv": to_csv, "json": to_json}[form](answer, sys.stdout)
 
 
 @click.command()
@@ -119,21 +124,33 @@ def query(  # noqa: PLR0913
 def shell(fleet: Fleet, *, first: datetime | None, last: datetime | None) -> None:
     """Ask the lake in DuckDB's SQL, question after question.
 
-    A statement ends with `;`, and `.quit` or Ctrl-D leaves.
+    A statement ends with `;`; `help` says more, and `exit` or Ctrl-D leaves.
     """
+    from fleet_pipeline.lake.query import tables
+
     database = _database(fleet, first, last)
-    _show_tables(database)
+    console.print(f"The tables are {', '.join(sorted(tables(database)))}.", soft_wrap=True)
     if sys.stdin.isatty():
         import readline  # noqa: F401 (input() then has a history and the arrow keys)
-    console.print("A statement ends with ;   .tables shows the tables again   .quit leaves")
+    console.print(_HELP)
     for statement in _statements():
-        if statement in {".quit", ".exit"}:
+        if statement in _LEAVING:
             return
         _answer(database, statement)
 
 
+_HELP = "A statement ends with ;   .tables shows the columns of each table   help says this again   exit leaves"
+
+_LEAVING = {".exit", ".quit"}
+
+_WORDS = {"help", "exit", "quit", "tables"}
+"""What is taken without its dot, too, where a statement would begin: none of them begins one."""
+
+
 def _statements() -> Iterable[str]:
-    """Yield what is typed: a line that begins with a dot, or lines up to one that ends with a semicolon."""
+    """Yield what is typed: a line that begins with a dot (or is one of the words without it), or lines up to one that
+    ends with a semicolon.
+    """
     begun: list[str] = []
     while True:
         try:
@@ -146,8 +163,9 @@ def _statements() -> Iterable[str]:
             console.print()
             begun = []
             continue
-        if not begun and line.startswith("."):
-            yield line
+        word = line.rstrip("; ").lower()
+        if not begun and (word in _WORDS or line.startswith(".")):
+            yield f".{word}" if word in _WORDS else line
         elif line or begun:
             begun.append(line)
             if line.endswith(";"):
@@ -156,18 +174,21 @@ def _statements() -> Iterable[str]:
 
 
 def _answer(database: "duckdb.DuckDBPyConnection", statement: str) -> None:
-    """Show the answer to one statement, or why there is none: the next one may be typed."""
-    from fleet_pipeline.lake.query import ask
+    """Show the answers to what was typed, or why there is none: the next may be typed."""
+    from fleet_pipeline.lake.query import ask, statements
 
     try:
         if statement == ".tables":
             _show_tables(database)
+        elif statement == ".help":
+            console.print(_HELP)
         elif statement.startswith("."):
-            console.print(f"There is no {statement}: .tables and .quit are known, and SQL that ends with ;")
-        elif (
-            answer := ask(database, statement)
-        ) is not None:  # an answer of no rows is false, and counting them asks once more
-            _show(database, answer)
+            console.print(f"There is no {statement}: .tables, .help and .exit are known, and SQL that ends with ;")
+        else:
+            for each, _ in statements(database, statement):
+                answer = ask(database, each)
+                if answer is not None:  # an answer of no rows is false, and counting them asks once more
+                    _show(database, answer)
     except FleetError as error:
         console.print(styled(("error:", "red"), f" {error}"), soft_wrap=True)
 

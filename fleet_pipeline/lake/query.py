@@ -128,6 +128,20 @@ def ask(database: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyRelatio
         raise QueryRefused(str(error), tuple(sorted(tables(database)))) from error
 
 
+def statements(database: duckdb.DuckDBPyConnection, sql: str) -> list[tuple[str, bool]]:
+    """Return the statements of a text, one after the other, and of each whether it gives an answer.
+
+    Raises QueryRefused for what is no SQL.
+    """
+    try:
+        return [
+            (each.query, duckdb.ExpectedResultType.QUERY_RESULT in each.expected_result_type)
+            for each in database.extract_statements(sql)
+        ]
+    except duckdb.Error as error:
+        raise QueryRefused(str(error), tuple(sorted(tables(database)))) from error
+
+
 def names(answer: duckdb.DuckDBPyRelation) -> list[str]:
     """Return the names of an answer's columns, the second `a` as `a_1`: `SELECT 1 a, 2 a` has two."""
     named: list[str] = []

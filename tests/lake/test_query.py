@@ -226,7 +226,8 @@ def test_aws_that_is_stopped_is_not_taken_for_an_account_without_a_lake(fleet, c
 
 
 def test_the_shell_answers_until_it_is_left_and_survives_a_mistake(account, fleet, tmp_path):
-    typed = "SELECT nonsense;\nSELECT count(*) AS n\nFROM rule1;\nSELECT 1 AS no_row_at_all WHERE false;\n.nothing\n.tables\n.quit\n"
+    typed = "SELECT nonsense;\nSELECT count(*) AS n\nFROM rule1;\nSELECT 1 AS no_row_at_all WHERE false;\nSELECT 'first'; SELECT 'second';\n"
+    typed += ".nothing\nhelp\n.tables\nexit\nSELECT 'after it was left';\n"
     given = {
         "FLEET_ACCOUNT": fleet.account,
         "FLEET_BUCKET": fleet.bucket,
@@ -249,6 +250,28 @@ def test_the_shell_answers_until_it_is_left_and_survives_a_mistake(account, flee
     assert "│ 6 │" in shell.stdout
     assert "There is no .nothing" in shell.stdout
     assert "no_row_at_all" in shell.stdout
+    assert "first" in shell.stdout
+    assert "second" in shell.stdout
+    assert shell.stdout.count("help says this again") == 2
+    assert "after it was left" not in shell.stdout
+    opening = shell.stdout.split("fleet>")[0]
+    assert "rule1" in opening
+    assert "_payload" not in opening
+    assert opening.count("\n") == 2
+
+
+def test_each_of_several_statements_is_answered_and_a_file_takes_one(account, fleet, command, tmp_path):
+    code, said = command(
+        fleet, "query", "CREATE TEMP TABLE t AS SELECT 41 + 1 AS n; SELECT n FROM t; SELECT 'two' AS m"
+    )
+    assert (code, "42" in said, "two" in said) == (0, True, True), said
+    for more in (["--format", "csv"], ["--format", "json"], ["--out", str(tmp_path / "one.csv")]):
+        code, said = command(fleet, "query", "SELECT 1 AS n; SELECT 2 AS n", *more)
+        assert (code, "hold one answer, and this gives 2" in said) == (1, True), said
+    assert not (tmp_path / "one.csv").exists()
+    code, said = command(fleet, "query", "SET threads = 1; SELECT 7 AS n", "--format", "csv")
+    assert (code, said) == (0, "n\n7\n")
+    assert "nonsense" in command(fleet, "query", "SELECT 1; nonsense")[1]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
