@@ -4,6 +4,8 @@ import os
 import signal
 import socket
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import click
 
 from fleet_pipeline.cli.alone import alone
 from fleet_pipeline.cli.shown import console
-from fleet_pipeline.model.errors import PortTaken
+from fleet_pipeline.model.errors import InUse, PortTaken
 
 PATIENCE = ("DAGSTER_GRPC_TIMEOUT_SECONDS", "300")
 """How long Dagster's processes wait for an answer of the code server, in seconds.
@@ -60,13 +62,38 @@ def ui(host: str, port: int, workspace: str, hosts: tuple[str, ...]) -> None:
     signal.signal(
         signal.SIGINT, signal.default_int_handler
     )  # a shell's background jobs ignore it, and Dagster makes SIGINT of a SIGTERM
-    with alone("ui"):
+    with alone("ui"), _the_only_daemon(workspace):
         _check_free(host, port)
         console.print(
             f"Dagster comes up on http://{host}:{port}: in half a minute, in some minutes on a busy machine. "
             "Ctrl-C ends it."
         )
         dev.dev_command(["--workspace", workspace, "--host", host, "--port", str(port)], prog_name="fleet ui")
+
+
+@contextmanager
+def _the_only_daemon(workspace: str) -> Iterator[None]:
+    """Raise InUse where a daemon is at work on the instance; leave no beat of ours behind."""
+    import dagster as dg
+
+    from fleet_pipeline.instance.heartbeats import another_daemon, forget_beats
+
+    with dg.DagsterInstance.get() as instance:
+        if another_daemon(instance, on_wait=_say_that_it_looks):
+            raise InUse(
+                "a daemon of Dagster's, such as that of `dagster dev`, is",
+                "this instance (DAGSTER_HOME)",
+                "a second one would launch runs twice. Stop it, or serve the pages alone: "
+                f"`python -m fleet_pipeline.instance.webserver --workspace {workspace}`",
+            )
+        try:
+            yield
+        finally:
+            forget_beats(instance)
+
+
+def _say_that_it_looks() -> None:
+    console.print("A daemon was at work here two minutes ago at most: looking whether it still is (up to 45 s) …")
 
 
 def _check_free(host: str, port: int) -> None:
