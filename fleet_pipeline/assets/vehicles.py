@@ -12,7 +12,7 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fleet_pipeline.assets.lake import parquet
+from fleet_pipeline.assets.lake import parquet, provenance
 from fleet_pipeline.assets.lake.hour_metadata import FIRST_ROWS
 from fleet_pipeline.assets.lake.partitions import days, hours, hours_of_the_day
 from fleet_pipeline.assets.shared.columns import OF_VEHICLES, described
@@ -136,12 +136,13 @@ def _asset(
         store = S3Store(scope.account(context.resources).aws, scope.fleet.lake_bucket)
         failed: dict[str, FleetError] = {}
         for partition in context.partition_keys:
+            made_of = _made_of(context.instance, spec)
             revised = outcome_of(f"{spec.key.to_user_string()} {partition}", partial(compute, store, partition))
             if isinstance(revised, FleetError):
                 failed[partition] = revised
                 context.log.error("%s: %s", partition, plain(revised))
                 continue
-            tags = {"dagster/code_version": CODE_VERSION, "dagster/data_version": revised.inputs[:16]}
+            tags = provenance.own(CODE_VERSION, revised.inputs[:16]) | made_of
             yield dg.AssetMaterialization(
                 spec.key, partition=partition, metadata=_metadata(scope.fleet, revised), tags=tags
             )
@@ -151,6 +152,13 @@ def _asset(
             raise failure(failed, len(context.partition_keys), "hours" if checks else "days")
 
     return materialize
+
+
+def _made_of(instance: dg.DagsterInstance, spec: dg.AssetSpec) -> dict[str, str]:
+    """Return the tags that say what was there of each table before it was read: whatever comes to any partition of it
+    later makes those that stand on it out of date.
+    """
+    return {name: value for dep in spec.deps for name, value in provenance.of(instance, dep.asset_key).items()}
 
 
 def _named(check: dg.AssetCheckSpec, instance: dg.DagsterInstance) -> dg.AssetCheckResult:

@@ -94,6 +94,8 @@ def _run(fleet: Fleet, vehicles: int, messages: int) -> bool:
     dagster = _Dagster(build_definitions(fleet), dg.DagsterInstance.from_config(str(Path.cwd())))
     with _station("provision: every resource is a Dagster asset"):
         _provision(dagster)
+    with _station("drift: AWS holds what the settings want"):
+        _look_for_drift(dagster)
     serials = made_up_serials(fleet, vehicles)
     with _station("register: claim certificate → certificate of its own"):
         refused = _register(fleet, account, serials)
@@ -128,9 +130,13 @@ class _Dagster:
     definitions: dg.Definitions
     instance: dg.DagsterInstance
 
+    def run(self, job: dg.JobDefinition, **selection: Any) -> dg.ExecuteInProcessResult:
+        """Run a job in this process, and return what it did."""
+        return job.execute_in_process(instance=self.instance, run_config=QUIET, **selection)
+
     def made(self, job: dg.JobDefinition, **selection: Any) -> Iterator[dg.AssetMaterialization]:
         """Run a job and return what it materialized."""
-        result = job.execute_in_process(instance=self.instance, run_config=QUIET, **selection)
+        result = self.run(job, **selection)
         return (
             event.step_materialization_data.materialization
             for event in result.all_events
@@ -163,6 +169,11 @@ def _station(title: str) -> Iterator[None]:
 def _provision(dagster: _Dagster) -> None:
     done = Counter(made.metadata["action"].value for made in dagster.made(dagster.job("provision")))
     console.print("  " + ", ".join(f"{count} {action}" for action, count in done.items()))
+
+
+def _look_for_drift(dagster: _Dagster) -> None:
+    checks = dagster.run(dagster.job("plan")).get_asset_check_evaluations()
+    console.print(f"  {sum(check.passed for check in checks)} of {len(checks)} checks are green")
 
 
 def _compact(dagster: _Dagster, hours: Sequence[Hour]) -> None:
@@ -199,7 +210,8 @@ def _forget(fleet: Fleet, account: Account, hour: Hour) -> None:
     from fleet_pipeline.personal_data import Order, erase_vehicle, give_out
 
     serial, rule = fleet.made_up_serial(VISITOR), _counted(fleet)[0]
-    before = _snapshot(fleet, account, rule)
+    has_tables = iceberg.is_wanted(fleet)
+    before = _snapshot(fleet, account, rule) if has_tables else ""
     with TemporaryDirectory(prefix="fleet-", dir=account.home) as folder:
         given = give_out(fleet, account, serial, Path(folder, "answer"), start=hour, end=hour.next)
     console.print(
@@ -212,13 +224,14 @@ def _forget(fleet: Fleet, account: Account, hour: Hour) -> None:
         f"{looked} objects that are left: {len(done.searched.theirs)}; the certificate is {done.certificate}",
         soft_wrap=True,
     )
-    console.print(f"  snapshots of {rule.key}_iceberg: {before}, then {_snapshot(fleet, account, rule)}")
+    if has_tables:
+        console.print(f"  snapshots of {rule.key}_iceberg: {before}, then {_snapshot(fleet, account, rule)}")
+    else:
+        console.print("  no Iceberg tables: the extra iceberg is not installed, or FLEET_ICEBERG is off")
 
 
 def _snapshot(fleet: Fleet, account: Account, rule: Rule) -> str:
     """Say what the current snapshot of a rule's Iceberg table has."""
-    if not iceberg.is_wanted(fleet):
-        return "none (the extra iceberg is not installed)"
     from fleet_pipeline.lake.iceberg.sync import shown
     from fleet_pipeline.lake.iceberg.tables import Tables
 
@@ -358,7 +371,14 @@ def _show(fleet: Fleet, account: Account, counts: Mapping[Rule, Counts]) -> None
             styled(("equal", "green") if count.agree else ("differ", "red")),
         )
     console.print(table)
-    head = first_rows(_lake(fleet, account))
+    lake = _lake(fleet, account)
+    whole = [f"{rule.key} {lake.count_rows(filter=ds.field('rule') == rule.key):,}" for rule in counts]
+    console.print(
+        f"The table counts what was published just now. With the hours before, the lake has rows of "
+        f"{', '.join(whole)}, as `fleet query` counts them.",
+        soft_wrap=True,
+    )
+    head = first_rows(lake)
     rows = Table(
         *(name.lstrip("_") for name in SHOWN),
         title=f"the first rows of s3://{fleet.lake_bucket}/{fleet.parquet_prefix}/",

@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.data_version import CachingStaleStatusResolver
+from dagster._core.loader import LoadingContextForTest
 from in_dagster import ALONE
 
 from fleet_pipeline.assets.lake import parquet
@@ -84,6 +86,20 @@ def test_both_tables_are_computed_from_what_was_compacted_and_report_it(definiti
     assert [row.data["vehicle"] for row in shown] == ["297468000001"]
     compacted(definitions, instance, [HOURLY_KEY], dg.PartitionKeyRange(TEN.partition_key, TEN.partition_key))
     assert reported(instance, HOURLY_KEY, "action")[TEN.partition_key] == ("unchanged",)
+    assert out_of_date(definitions, instance) == set()
+    report(instance, parquet.key(ALONE, fleet.rules[2]), ELEVEN.partition_key)
+    assert out_of_date(definitions, instance) == {ELEVEN.partition_key}
+    report(instance, HOURLY_KEY, ELEVEN.partition_key)
+    assert DAY in out_of_date(definitions, instance)
+
+
+def out_of_date(definitions, instance):
+    """The partitions of both tables that Dagster shows as not in step with what they are made of."""
+    known = CachingStaleStatusResolver(instance, definitions.resolve_asset_graph(), LoadingContextForTest(instance))
+    made = [
+        (key, partition) for key in (HOURLY_KEY, DAILY_KEY) for partition in instance.get_materialized_partitions(key)
+    ]
+    return {partition for key, partition in made if known.get_stale_causes(key, partition)}
 
 
 def test_an_hour_that_cannot_be_read_is_named_and_holds_up_no_other(definitions, fleet, aws, instance):

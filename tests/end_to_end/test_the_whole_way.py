@@ -14,6 +14,8 @@ import duckdb
 import pandas as pd
 import pyarrow.dataset as ds
 import pytest
+from dagster._core.definitions.data_version import CachingStaleStatusResolver
+from dagster._core.loader import LoadingContextForTest
 
 from fleet_pipeline.account import Account
 from fleet_pipeline.cli.demo import FOREIGN_SERIAL
@@ -122,6 +124,25 @@ def test_after_the_demo_all_that_dagster_makes_is_made_each_partition_of_it(fold
                     HOURS_DRIVEN,
                     (datetime.now(UTC) - datetime.fromisoformat(f"{first}T00:00Z")) // timedelta(hours=1) - 1,
                 )
+
+
+def test_after_the_demo_nothing_is_out_of_date_and_every_drift_check_is_green(folder, fleet, demos, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert all(re.search(r" ([1-9][0-9]+) of \1 checks are green", demo.stdout) for demo in demos)
+    graph = build_definitions(fleet).resolve_asset_graph()
+    with dg.DagsterInstance.from_config(str(folder)) as instance:
+        known = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
+        for key in graph.executable_asset_keys:
+            for partition in {event.partition for event in materializations(instance, key)}:
+                assert known.get_stale_causes(key, partition) == [], (key, partition)
+
+
+def test_the_demo_says_how_many_rows_the_lake_has_beside_those_of_its_table(fleet, command, demos):
+    _, counted = command(fleet, "query", "SELECT rule, count(*) AS n FROM messages GROUP BY rule", "--format", "csv")
+    rows = dict(line.split(",") for line in counted.splitlines()[1:])
+    assert int(rows["rule1"]) > 30 * 2 * 2
+    said = ", ".join(f"{rule} {int(count):,}" for rule, count in sorted(rows.items()))
+    assert f"the lake has rows of {said}, as `fleet query` counts them" in demos[1].stdout
 
 
 def test_the_demo_drives_in_hours_that_have_passed_once_and_one_message_of_each_rule_is_damaged(fleet, account, demos):
