@@ -3,11 +3,14 @@
 The messages are the lake's business, the thing and its certificates the cloud side's; here both meet.
 """
 
+import fcntl
 import hashlib
 import json
+import os
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +27,7 @@ from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.privacy.erase import erase, plan
 from fleet_pipeline.lake.privacy.export import Exported, export
 from fleet_pipeline.lake.privacy.places import EVENT_LOG, FUNCTION_LOGS, Elsewhere, Erased, NoHistory, Progress
-from fleet_pipeline.model.errors import AlreadyThere, InvalidName, NotThisVehicle, VehicleUnknown
+from fleet_pipeline.model.errors import AlreadyThere, InUse, InvalidName, NotThisVehicle, VehicleUnknown
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.private import made_private
@@ -33,6 +36,8 @@ from fleet_pipeline.vehicle.identity import VehicleFolder
 
 _WILD = frozenset("*?%[]")
 _THING = re.compile("[a-zA-Z0-9:_-]{1,128}")
+ONLY_READ = "it is only read: what the vehicle sent stays there until its owner removes it, and becomes no row again"
+REGISTRY = "AWS IoT's registry"
 MANIFEST, SUMMARY, REGISTRATION = "manifest.json", "README.txt", "registration.json"
 
 
@@ -67,7 +72,7 @@ def give_out(  # noqa: PLR0913 (all that it works on comes in by the front door)
     """Return once a folder of its own has everything that is held on a vehicle, with a manifest of SHA-256.
 
     The folder is its owner's alone, and appears when it is whole. No private key is read. Raises AlreadyThere,
-    VehicleUnknown where nothing is held, InvalidName.
+    VehicleUnknown where nothing is held, InUse while another writes it, InvalidName.
     """
     name = one_vehicle(serial)
     if start and end and end <= start:
@@ -77,10 +82,7 @@ def give_out(  # noqa: PLR0913 (all that it works on comes in by the front door)
     if folder.exists():
         raise AlreadyThere([folder.name], str(folder.parent))
     raw, lake = S3Store(account.aws, fleet.bucket), Lake.of(fleet, S3Store(account.aws, fleet.lake_bucket))
-    coming = folder.with_name(f".{folder.name}.coming")
-    shutil.rmtree(coming, ignore_errors=True)  # of an export that was stopped
-    made_private(coming)
-    try:
+    with _coming(folder) as coming:
         found = export(
             fleet,
             raw,
@@ -98,10 +100,53 @@ def give_out(  # noqa: PLR0913 (all that it works on comes in by the front door)
         _write_json(coming / REGISTRATION, registered)
         (coming / SUMMARY).write_text(_summary(name, found, registered, start, end), encoding="utf-8")
         files = _sign(coming)
-        coming.rename(folder)
-    finally:
-        shutil.rmtree(coming, ignore_errors=True)
+        _put_in_place(coming, folder)
     return GivenOut(folder, found, bool(registered), len(files), sum(each["bytes"] for each in files.values()))
+
+
+@contextmanager
+def _coming(folder: Path) -> Iterator[Path]:
+    """Lend an empty folder, its owner's alone, in which what is to be another is made; nothing of it is left after.
+
+    What an export that was killed has left in it is another vehicle's, perhaps, and goes. Raises InUse while one writes
+    there, AlreadyThere where it is a file or leads elsewhere.
+    """
+    coming = folder.with_name(f".{folder.name}.coming")
+    if coming.is_symlink() or (coming.exists() and not coming.is_dir()):
+        raise AlreadyThere([coming.name], str(coming.parent))
+    made_private(coming)
+    descriptor = os.open(coming, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # it goes with the process that has it
+        except BlockingIOError as error:
+            raise InUse(f"another export to {folder.name} is", str(folder.parent), "wait for its end") from error
+        if not _is(coming, descriptor):  # whoever had it has just put it in its place
+            raise AlreadyThere([folder.name], str(folder.parent))
+        for left in coming.iterdir():
+            shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+        try:
+            yield coming
+        finally:
+            if _is(coming, descriptor):
+                shutil.rmtree(coming, ignore_errors=True)
+    finally:
+        os.close(descriptor)
+
+
+def _is(folder: Path, descriptor: int) -> bool:
+    """Whether a folder is still the one that was opened."""
+    return folder.exists() and os.path.samestat(folder.stat(), os.fstat(descriptor))
+
+
+def _put_in_place(coming: Path, folder: Path) -> None:
+    """Have a folder be there as a whole. Raises AlreadyThere where somebody has made one meanwhile."""
+    try:
+        coming.rename(folder)
+    except OSError as error:
+        if not folder.exists():
+            raise
+        raise AlreadyThere([folder.name], str(folder.parent)) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +192,10 @@ def erase_vehicle(  # noqa: PLR0913 (all that it works on comes in by the front 
         raise NotThisVehicle(name)
     elsewhere: dict[str, Elsewhere] = {FUNCTION_LOGS: FunctionLogs(fleet, account.aws, remove=order.with_logs)}
     elsewhere |= {EVENT_LOG: event_log} if event_log else {}
-    elsewhere |= {f"bucket {rule.bucket} of rule {rule.key}": Untouched() for rule in fleet.given_rules}
+    elsewhere |= {f"bucket {rule.bucket} of rule {rule.key}": Untouched(ONLY_READ) for rule in fleet.given_rules}
     found = places(fleet, account, history(fleet, account), elsewhere)
-    if order.with_thing:
-        _remove_thing(fleet, account, name)
+    if order.with_thing and _remove_thing(fleet, account, name):
+        elsewhere[REGISTRY] = Untouched("the thing stays, for it has certificates that another fleet gave it")
     by = _caller(account.aws)
     before = order.before or datetime.now(UTC)
     return erase(found, name, before, by=by, every_hour=order.every_hour, on_progress=on_progress)
@@ -158,11 +203,14 @@ def erase_vehicle(  # noqa: PLR0913 (all that it works on comes in by the front 
 
 @dataclass(frozen=True)
 class Untouched:
-    """A bucket that exists and that a rule reads."""
+    """What is another's: a bucket that exists and that a rule reads, or a thing."""
+
+    why: str
+    """Why it stays, in words that do not name the vehicle."""
 
     def forget(self, name: str, hours: Sequence[Hour]) -> str:  # noqa: ARG002 (the protocol's)
         """Say that all of it stays."""
-        return "it is only read: what the vehicle sent stays there until its owner removes it, and becomes no row again"
+        return self.why
 
 
 @dataclass(frozen=True)
@@ -199,14 +247,17 @@ def certificate_text(fleet: Fleet, account: Account, erased: Erased) -> str:
     return store.read(key, 0, size).decode()
 
 
-def _remove_thing(fleet: Fleet, account: Account, name: str) -> None:
+def _remove_thing(fleet: Fleet, account: Account, name: str) -> str:
+    """Remove a vehicle's thing; return why it stays. Then its folder on this machine, which may be another's, does."""
     if fleet.allow_list != "none":
         allow_list.take_off(fleet, account.aws, name)
     thing = fleet.thing_name(name)
-    remove_vehicle(fleet, account.aws, thing)
+    if kept := remove_vehicle(fleet, account.aws, thing):
+        return kept
     folder = VehicleFolder.of(account.home, thing)
     folder.unconfirmed.delete()
     folder.delete()
+    return ""
 
 
 def _caller(aws: Aws) -> str:

@@ -19,8 +19,8 @@ from fleet_pipeline.cloud.reconcile import reconcile
 from fleet_pipeline.lake.iceberg.tables import Tables
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.reading import opened
-from fleet_pipeline.model.errors import IcebergError, MissingExtra
-from fleet_pipeline.personal_data import Order, erase_vehicle, registration
+from fleet_pipeline.model.errors import AlreadyThere, IcebergError, InUse, MissingExtra
+from fleet_pipeline.personal_data import REGISTRY, Order, erase_vehicle, give_out, registration
 from fleet_pipeline.retention import aged_out
 
 
@@ -107,6 +107,41 @@ def test_with_the_thing_its_line_of_the_allow_list_goes_and_no_other(driven, aws
     assert set(allow_list.read(fleet, aws).serials) == {B}
 
 
+def registered(fleet, aws, serial, policy):
+    """Give a vehicle's thing one more certificate, with a policy."""
+    made = aws.iot.create_keys_and_certificate(setAsActive=True)
+    aws.iot.attach_policy(policyName=policy, target=made["certificateArn"])
+    aws.iot.attach_thing_principal(thingName=fleet.thing_name(serial), principal=made["certificateArn"])
+    return made["certificateId"]
+
+
+def ids(aws):
+    return {each["certificateId"] for each in aws.iot.list_certificates()["certificates"]}
+
+
+@pytest.mark.parametrize("whose", ["another fleet's alone", "both fleets'"])
+def test_with_the_thing_nothing_goes_that_another_fleet_of_equal_serials_gave_it(driven, aws, whose):  # noqa: F811
+    fleet = driven
+    reconcile(blueprint(fleet)["device_policy"].resource, aws)
+    aws.iot.create_policy(policyName="other-dev-device-policy", policyDocument="{}")
+    theirs = registered(fleet, aws, A, "other-dev-device-policy")
+    ours = {registered(fleet, aws, A, fleet.device_policy_name)} if whose == "both fleets'" else set()
+    assert ids(aws) == {theirs, *ours}
+    done = erase_vehicle(fleet, Account.of(fleet), Order(A, with_thing=True), confirm=A)
+    assert done.clean
+    assert "another fleet" in done.elsewhere[REGISTRY]
+    assert A not in str(done.elsewhere)
+    assert ids(aws) == {theirs}
+    assert aws.iot.describe_certificate(certificateId=theirs)["certificateDescription"]["status"] == "ACTIVE"
+    assert len(aws.iot.list_thing_principals(thingName=fleet.thing_name(A))["principals"]) == 1
+    aws.iot.detach_thing_principal(
+        thingName=fleet.thing_name(A),
+        principal=aws.iot.list_thing_principals(thingName=fleet.thing_name(A))["principals"][0],
+    )
+    assert REGISTRY not in erase_vehicle(fleet, Account.of(fleet), Order(A, with_thing=True), confirm=A).elsewhere
+    assert aws.iot.list_things()["things"] == []
+
+
 def killed(action, at, when):
     """Do an action in a process of its own; SIGKILL it before or after one of its writing calls. Say whether it came to that."""
     pid = os.fork()
@@ -173,3 +208,69 @@ def test_a_retention_that_is_killed_again_and_again_ends_and_no_hour_is_ever_hal
     assert sum(kills) >= 3
     gone = aged_out(fleet, Account.of(fleet))
     assert (gone.in_the_way, rows(fleet, aws), held(fleet, aws, A), held(fleet, aws, B)) == ([], [], [], [])
+
+
+def files_of(folder):
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_an_export_that_is_killed_leaves_nothing_in_its_place_and_nothing_in_the_next_ones_answer(
+    driven,  # noqa: F811
+    tmp_path,
+    monkeypatch,
+):
+    fleet, out, coming = driven, tmp_path / "answer", tmp_path / ".answer.coming"
+    whole = give_out(fleet, Account.of(fleet), B, tmp_path / "whole")
+    pid = os.fork()
+    if not pid:
+        monkeypatch.setattr(
+            "fleet_pipeline.personal_data.registration", lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        )
+        with suppress(BaseException):
+            give_out(fleet, Account.of(fleet), A, out)
+        os._exit(1)
+    assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGKILL
+    assert (out.exists(), "messages/rule1.parquet" in files_of(coming)) == (False, True)
+    assert coming.stat().st_mode & 0o077 == 0
+    done = give_out(fleet, Account.of(fleet), B, out)
+    assert (done.files, done.found.messages) == (whole.files, whole.found.messages)
+    assert files_of(out) == files_of(tmp_path / "whole")
+    assert not coming.exists()
+    assert A not in "".join(path.read_bytes().decode(errors="replace") for path in out.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("what", ["a file", "a way elsewhere"])
+def test_an_export_puts_nothing_into_its_answer_that_lies_where_it_works(driven, tmp_path, what):  # noqa: F811
+    coming, elsewhere = tmp_path / ".answer.coming", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "of others").write_text("theirs")
+    if what == "a file":
+        coming.write_text("theirs")
+    else:
+        coming.symlink_to(elsewhere)
+    with pytest.raises(AlreadyThere, match=r"\.answer\.coming"):
+        give_out(driven, Account.of(driven), A, tmp_path / "answer")
+    assert (elsewhere / "of others").read_text() == "theirs"
+    assert files_of(elsewhere) == {"of others"}
+    assert not (tmp_path / "answer").exists()
+
+
+def test_of_two_exports_to_one_folder_at_once_the_second_is_refused_and_the_first_is_whole(
+    driven,  # noqa: F811
+    tmp_path,
+    monkeypatch,
+):
+    fleet, out, refused = driven, tmp_path / "answer", []
+
+    def beside(*asked):
+        monkeypatch.setattr("fleet_pipeline.personal_data.registration", registration)
+        with pytest.raises(InUse, match="another export to answer"):
+            give_out(fleet, Account.of(fleet), B, out)
+        refused.append(True)
+        return registration(*asked)
+
+    monkeypatch.setattr("fleet_pipeline.personal_data.registration", beside)
+    assert give_out(fleet, Account.of(fleet), A, out).found.messages.total() == 1
+    assert (refused, (out / "messages/rule1.parquet").exists()) == ([True], True)
+    with pytest.raises(AlreadyThere):
+        give_out(fleet, Account.of(fleet), A, out)

@@ -25,6 +25,7 @@ from fleet_pipeline.definitions import build_definitions
 from fleet_pipeline.lake.privacy.places import EVENT_LOG, FUNCTION_LOGS
 from fleet_pipeline.model.names import log_of
 from fleet_pipeline.model.rule import RawName
+from fleet_pipeline.model.thing import ThingTable
 from fleet_pipeline.personal_data import FunctionLogs, Order, erase_vehicle
 
 LATER = TEN.next.next
@@ -195,6 +196,18 @@ def test_a_stream_that_is_no_longer_written_goes_whole_and_streams_of_others_sta
     assert said == "1 streams that named it were removed, with their lines of others"
     assert streams(fleet, aws) == {"first-of-others", "others"}
     assert FunctionLogs(fleet, aws).forget(A, []) == "no line names it"
+
+
+def test_a_longer_serial_that_begins_or_ends_with_it_is_anothers(fleet, aws, monkeypatch):
+    lines(fleet, aws, "longer", datetime.now(UTC), f"{A}7", f"7{A}", f"X{A}")
+    lines(fleet, aws, "own", datetime.now(UTC), f"{A}7", f"test-thing-{A}", f"no\n{A}", f"({A})")
+    lines(fleet, aws, "prefixed", datetime.now(UTC), f"CAR{A}")
+    assert [(each.stream, each.lines) for each in named(fleet, aws, A)] == [("own", 3)]
+    cars = replace(fleet, thing=ThingTable(name="CAR${SerialNumber}"))
+    assert [(each.stream, each.lines) for each in named(cars, aws, A)] == [("own", 3), ("prefixed", 1)]
+    monkeypatch.setattr("fleet_pipeline.cloud.enrolment.hook_log.IN_USE", -timedelta(days=1))
+    FunctionLogs(fleet, aws, remove=True).forget(A, [])
+    assert streams(fleet, aws) == {"longer", "prefixed"}
 
 
 def test_a_fleet_without_logs_has_none_that_name_it(fleet, aws):

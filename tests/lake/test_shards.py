@@ -2,6 +2,7 @@
 
 import json
 import uuid
+import zipfile
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,7 @@ from fleet_pipeline.lake.operations.compact_hour import Unit, compact_hour
 from fleet_pipeline.lake.operations.look import look
 from fleet_pipeline.lake.operations.verify import purge_hour, verify_hour
 from fleet_pipeline.lake.privacy.erase import erase
+from fleet_pipeline.lake.privacy.export import export
 from fleet_pipeline.lake.privacy.places import Places
 from fleet_pipeline.lake.privacy.retention import age_out
 from fleet_pipeline.lake.reading import opened
@@ -127,6 +129,24 @@ def test_a_vehicle_is_erased_from_every_shard(world):
     assert "car-07" not in str(world.rows())
     assert not [key for key in world.raw.objects if "car-07" in key]
     assert len(world.rows()) == 57
+
+
+def test_an_export_has_what_lies_in_every_shard_also_what_is_no_row_yet(world, tmp_path):
+    compact_hour(world.raw, world.lake, world.rule, HOUR)
+    for shards in (1, 16, 256):
+        world.send("car-07", shards=shards)
+    compact_hour(world.raw, world.lake, world.rule, HOUR)
+    done = export(world.fleet, world.raw, world.lake, "car-07", tmp_path)
+    rows = done.messages["x"]
+    late = [world.send("car-07", shards=shards) for shards in (1, 16, 256)]
+    folder = tmp_path / "late"
+    folder.mkdir()
+    done = export(world.fleet, world.raw, world.lake, "car-07", folder)
+    assert (done.messages["x"], done.uncompacted, rows >= 3) == (rows + len(late), len(late), True)
+    with zipfile.ZipFile(folder / "raw/x.zip") as archive:
+        bodies = [json.loads(archive.read(name)) for name in archive.namelist()]
+    assert len(bodies) == rows + len(late)
+    assert {body["serial"] for body in bodies} == {"car-07"}
 
 
 def test_a_key_of_another_form_within_a_shard_is_foreign_in_its_hour_alone(world):

@@ -89,15 +89,22 @@ def remove_certificates(fleet: Fleet, aws: Aws, policy: str, sleep: Sleep = time
     return Removed(count, frozenset(looked_at.keys() - kept.keys()), kept)
 
 
-def remove_vehicle(fleet: Fleet, aws: Aws, thing: str, sleep: Sleep = time.sleep) -> None:
-    """Delete a thing with all its certificates; nothing happens when there is no such thing."""
+def remove_vehicle(fleet: Fleet, aws: Aws, thing: str, sleep: Sleep = time.sleep) -> str:
+    """Delete a thing with its certificates; nothing happens when there is no such thing.
+
+    What another fleet has given it stays, and so does the thing then: fleets of one account may name theirs alike.
+    Return why it stays; nothing where it is gone. A certificate without any policy lets nobody in, and goes.
+    """
     with doing(f"list the certificates of thing {thing!r}"), absent("ResourceNotFoundException"):
-        found = set(principals(aws, thing))
+        of_it = [arn for arn in principals(aws, thing) if CERTIFICATE in arn]
+        said = {arn: policies(aws, arn) for arn in of_it}
+        found = {arn for arn in of_it if not said[arn] or fleet.device_policy_name in said[arn]}
         for arn in found:
             _take_from_things(fleet, aws, arn, fleet.device_policy_name)
         for arn in found:
             _is_deleted(aws, arn, sleep)
-        _kept(aws, thing, found, sleep)
+        return _kept(aws, thing, found, sleep)
+    return ""
 
 
 def _targets(aws: Aws, policy: str) -> Iterator[str]:

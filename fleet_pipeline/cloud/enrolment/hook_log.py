@@ -65,14 +65,18 @@ what is written to one that is gone is lost.
 
 
 def named(fleet: Fleet, aws: Aws, serial: str) -> list[NamingStream]:
-    """Return the streams in which a serial stands, in a line of the hook's or of Lambda's. Reads only."""
+    """Return the streams in which a serial stands, alone or as the end of a thing's name, in a line of the hook's or of
+    Lambda's; a longer serial that begins or ends with it is another's. Reads only.
+    """
+    # A lower-case letter before it may be the end of `\\n` in a text of JSON.
+    whole = re.compile(rf"(?:(?<![0-9A-Z])|(?<={re.escape(fleet.thing_prefix)})){re.escape(serial)}(?![0-9A-Za-z])")
     lines: Counter[tuple[str, str]] = Counter()
     for function in _functions(fleet):
         asked: Any = {"logGroupName": log_of(function), "filterPattern": _pattern({"serial": serial})}
         with doing("look for a serial in the functions' logs"), absent("ResourceNotFoundException"):
             for page in aws.logs.get_paginator("filter_log_events").paginate(**asked):
                 for event in page["events"]:
-                    lines[log_of(function), event["logStreamName"]] += serial in event["message"]
+                    lines[log_of(function), event["logStreamName"]] += bool(whole.search(event["message"]))
     return [NamingStream(*place, count) for place, count in sorted(lines.items()) if count]
 
 
