@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 from rich.table import Table
 
+from fleet_pipeline.aws.regions import warning_of
 from fleet_pipeline.cli.adoption import adopt_bucket
 from fleet_pipeline.cli.bulk import bulk
 from fleet_pipeline.cli.ca import ca
@@ -54,6 +55,8 @@ def fleet_command(context: click.Context) -> None:
     Settings come from FLEET_* variables or fleet.toml; `fleet settings` lists them. Without any, AWS is this machine.
     """
     context.obj = settings.read_fleet(os.environ, settings.find_file(os.environ, Path.cwd(), Path.home()))
+    if doubt := warning_of(context.obj.region):
+        stderr.print(styled(("note:", "yellow"), f" {doubt}"), soft_wrap=True)
 
 
 @fleet_command.command("settings")

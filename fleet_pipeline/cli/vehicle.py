@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from fleet_pipeline.cloud.enrolment.hook_log import EVER, decisions
 from fleet_pipeline.model.errors import InvalidName
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.meant import did_you_mean
 from fleet_pipeline.model.plain import plain
 
 if TYPE_CHECKING:
@@ -227,11 +227,10 @@ def allowed(fleet: Fleet) -> None:
 def _said(fleet: Fleet, parameters: Sequence[str]) -> dict[str, list[str]]:
     """Return what was said for each parameter, in its order. Raises InvalidName for an unknown one."""
     said: dict[str, list[str]] = {}
-    known = {each.name.casefold(): each.name for each in fleet.parameters}
+    known = [each.name for each in fleet.parameters]
     for name, text in map(_named, parameters):
-        if name not in known.values():
-            near = get_close_matches(name.casefold(), known, 1)
-            meant = f"did you mean {known[near[0]]}?" if near else f"there are {', '.join(known.values()) or 'none'}"
+        if name not in known:
+            meant = did_you_mean(name, known) or f"there are {', '.join(known) or 'none'}"
             raise InvalidName("parameter", name, f"no [parameters.{name}] is declared in the settings; {meant}")
         said.setdefault(name, []).append(text)
     return said

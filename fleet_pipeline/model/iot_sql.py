@@ -10,9 +10,10 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import lru_cache
 from itertools import pairwise
+
+from fleet_pipeline.model.meant import did_you_mean
 
 _PLAIN = r"""(?P<string>'(?:[^']|'')*'|"(?:[^"]|"")*")"""
 _ESCAPED = r"""(?P<string>'(?:[^'\\]|''|\\.)*'|"(?:[^"\\]|""|\\.)*")"""
@@ -152,10 +153,8 @@ def _check_from(said: Sequence[Token]) -> None:
     if rest and rest[0].word == "AS":
         rest = rest[1:]
     if len(rest) > 1:
-        meant = get_close_matches(rest[0].text.upper(), ("WHERE",), n=1)
-        raise ValueError(
-            f"{rest[0].text} stands behind FROM {source.text}: {'did you mean WHERE?' if meant else 'only WHERE may'}"
-        )
+        meant = did_you_mean(rest[0].text, ("WHERE",)) or "only WHERE may"
+        raise ValueError(f"{rest[0].text} stands behind FROM {source.text}: {meant}")
 
 
 def _check_values(said: Sequence[Token], in_a_row: int) -> None:
@@ -165,8 +164,7 @@ def _check_values(said: Sequence[Token], in_a_row: int) -> None:
         row = _row(row, token, before)
         if row > in_a_row:
             behind = before.text if before else ""
-            meant = get_close_matches(behind.upper(), _CLAUSES, n=1)
-            hint = f"did you mean {meant[0]}?" if meant else FORM
+            hint = did_you_mean(behind, _CLAUSES) or FORM
             raise ValueError(f"{token.text} stands behind {behind} with nothing between them: {hint}")
         if token.text == "," and (before is None or after is None or after.text == ","):
             raise ValueError("a comma stands where nothing comes before it, or nothing follows")

@@ -3,7 +3,6 @@
 Pure: callers hand over the environment.
 """
 
-import difflib
 import json
 import logging
 import os
@@ -19,6 +18,7 @@ from fleet_pipeline.model import first_day, tables
 from fleet_pipeline.model.company import Texts
 from fleet_pipeline.model.errors import InvalidSetting
 from fleet_pipeline.model.fleet import CHOICES, Fleet
+from fleet_pipeline.model.meant import did_you_mean
 from fleet_pipeline.model.rule_table import RuleTable
 
 FILE = "fleet.toml"
@@ -378,12 +378,9 @@ def _known(said: str, spelled: Callable[[str], str]) -> str:
 
 def _unknown(said: str, spelled: Callable[[str], str]) -> str:
     """Say that there is no such setting, and which may be meant."""
-    near = difflib.get_close_matches(said.removeprefix(PREFIX).lower(), _SAID.values(), n=1)
-    hint = (
-        f"; did you mean {spelled(next(name for name, spelling in _SAID.items() if spelling == near[0]))}?"
-        if near
-        else ""
-    )
+    known = {spelling: spelled(name) for name, spelling in _SAID.items()}
+    meant = did_you_mean(said.removeprefix(PREFIX), known)
+    hint = f"; {meant}" if meant else ""
     return f"there is no such setting{hint} (`fleet settings` lists them all)"
 
 

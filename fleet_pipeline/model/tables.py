@@ -5,7 +5,6 @@ The same value is read from `[[rules]]` of fleet.toml, from the JSON of a variab
 component.
 """
 
-import difflib
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -15,6 +14,7 @@ from typing import Any, Literal, get_args, get_origin
 import msgspec
 
 from fleet_pipeline.model.errors import InvalidSetting
+from fleet_pipeline.model.meant import did_you_mean
 
 _NO_CHOICE = "Invalid enum value "
 
@@ -96,12 +96,8 @@ def _refuse_unknown(kind: Any, said: Mapping[str, Any], place: str) -> None:
     names = [each.name for each in fields(kind)]
     for name in said:
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            raise InvalidSetting(
-                f"{place}.{name}",
-                None,
-                f"there is no such field; {f'did you mean {near[0]}?' if near else 'there are ' + ', '.join(names)}",
-            )
+            meant = did_you_mean(name, names) or f"there are {', '.join(names)}"
+            raise InvalidSetting(f"{place}.{name}", None, f"there is no such field; {meant}")
 
 
 def _converted(kind: Any, said: Any, place: str) -> Any:
