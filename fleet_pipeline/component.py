@@ -8,12 +8,14 @@ from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import dagster as dg
-from pydantic import Field, create_model
+from pydantic import Field, ValidationError, create_model
 
 from fleet_pipeline.definitions import build_definitions
 from fleet_pipeline.model import settings, tables
 from fleet_pipeline.model.company import Texts
+from fleet_pipeline.model.errors import FleetError, InvalidSetting
 from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.plain import plain
 
 _BEGINNING = ("profile", "environment", "bucket", "rule_keys")
 """What a new defs.yaml says, as a start, with the defaults: a fleet on this machine."""
@@ -117,11 +119,47 @@ class FleetComponent(dg.Component, dg.Resolvable, _Settings):  # type: ignore[mi
         ),
     ] = None
 
+    def __init__(self, **said: Any) -> None:
+        """Take attributes. Raises InvalidSetting, which names the one that is of another type or unknown."""
+        try:
+            super().__init__(**said)
+        except ValidationError as error:
+            refusal = _refusal(error)
+        else:
+            return
+        raise refusal
+
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Return the definitions of the fleet. Raises InvalidSetting, which names the attribute."""
         said = {each.name: _plain(getattr(self, settings.said_as(each.name))) for each in _settings()}
-        return build_definitions(
-            settings.of_attributes(said, context.project_root),
-            key_prefix=self.key_prefix or (),
-            automation=self.automation,
-        )
+        try:
+            return build_definitions(
+                settings.of_attributes(said, context.project_root),
+                key_prefix=self.key_prefix or (),
+                automation=self.automation,
+            )
+        except FleetError as error:
+            # What Dagster shows ends with the sentence, and not with the way to it through this package.
+            refusal = error.with_traceback(None)
+        raise refusal
+
+
+def _refusal(error: ValidationError) -> InvalidSetting:
+    """Return in a sentence what pydantic found, with its place as in fleet.toml: of several, what lies deepest.
+
+    What may be secret is not shown.
+    """
+    found = error.errors(include_url=False, include_context=False)
+    worst = max(found, key=lambda each: len(each["loc"]))
+    place = ""
+    for part in worst["loc"]:
+        if isinstance(part, int):
+            place += f"[{part}]"
+        elif "[" not in part:  # or else it says which type of several was tried
+            place += f".{part}" if place else part
+    attribute, given = str(worst["loc"][0]), worst["input"]
+    shown = None if attribute in _SECRET or isinstance(given, dict | list) else plain(given, 100)
+    return InvalidSetting(place, shown, f"{worst['msg'][:1].lower()}{worst['msg'][1:]}")
+
+
+_SECRET = {settings.said_as(each.name) for each in fields(Fleet) if each.metadata["secret"]}

@@ -1,5 +1,6 @@
 """A fleet that is described by YAML."""
 
+import traceback
 from dataclasses import fields
 
 import dagster as dg
@@ -8,6 +9,7 @@ from dagster.components.testing import create_defs_folder_sandbox
 
 from fleet_pipeline import Fleet, FleetComponent, build_definitions, component
 from fleet_pipeline.model import settings
+from fleet_pipeline.model.errors import InvalidSetting
 from fleet_pipeline.model.rule_table import RuleTable
 
 PROD = {
@@ -139,3 +141,24 @@ def test_a_value_that_makes_no_sense_is_named_by_its_attribute(attributes, said)
 )
 def test_an_attribute_of_another_type_or_name_is_refused_before_anything_is_made(attributes):
     assert next(iter(attributes)) in refusal(attributes)
+
+
+OF_ANOTHER_TYPE = {
+    "no number": ({"grace_minutes": "soon"}, "setting grace_minutes is 'soon': input should be a valid integer"),
+    "no choice": ({"numbers": "roman"}, "setting numbers is 'roman': input should be 'double' or 'exact'"),
+}
+
+
+@pytest.mark.parametrize(
+    ("attributes", "said"), [*WRONG.values(), *OF_ANOTHER_TYPE.values()], ids=[*WRONG, *OF_ANOTHER_TYPE]
+)
+def test_the_error_that_dagster_shows_last_is_the_sentence_alone_without_our_calls(attributes, said):
+    with pytest.raises(Exception, match="FleetComponent") as error:
+        loaded(attributes)
+    innermost = error.value
+    while shown := innermost.__cause__ or (None if innermost.__suppress_context__ else innermost.__context__):
+        innermost = shown
+    assert isinstance(innermost, InvalidSetting)
+    assert str(innermost).startswith(said), innermost
+    ours = [each for each in traceback.extract_tb(innermost.__traceback__) if "/fleet_pipeline/" in each.filename]
+    assert [each.line for each in ours] == ["raise refusal"]
