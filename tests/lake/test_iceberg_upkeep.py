@@ -1,10 +1,10 @@
 """What keeps an Iceberg table right and small: the check, the maintenance, and the removal of parts from its history."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
-from iceberg_lake import HOURS, Filled
+from iceberg_lake import HOURS, Filled, NotedFiles, noted
 
 from fleet_pipeline.account import Account
 from fleet_pipeline.aws.store import S3Store
@@ -13,12 +13,13 @@ from fleet_pipeline.lake.iceberg.data_files import entries
 from fleet_pipeline.lake.iceberg.files import place
 from fleet_pipeline.lake.iceberg.maintenance import maintain
 from fleet_pipeline.lake.iceberg.removal import check, forget
-from fleet_pipeline.lake.iceberg.sync import replace_hour, sync
+from fleet_pipeline.lake.iceberg.sync import MONTHS, record, recorded, replace_hour, sync
 from fleet_pipeline.lake.iceberg.tables import Tables
 from fleet_pipeline.lake.privacy.erase import erase
 from fleet_pipeline.lake.privacy.places import Places
 from fleet_pipeline.lake.privacy.retention import age_out
 from fleet_pipeline.model.errors import CatalogRefused, StillInTable
+from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.places import Snapshots, history
 
 NOW = datetime.now(UTC)
@@ -62,6 +63,42 @@ def test_a_check_names_what_the_lake_has_and_the_table_has_not_and_the_other_way
     )  # two files, the other generation's one, the columns
     filled.sync()
     assert compare(filled.tables, filled.rule).same
+
+
+def test_the_check_of_each_run_reads_the_newest_month_and_one_other_each_day_the_next(filled):
+    months = [Hour.parse(f"2026-{number:02d}-03-10:00") for number in range(1, 5)]
+    for hour in months:
+        filled.add(hour, *messages(3))
+        filled.sync()
+    of, today = noted(filled.tables), date(2026, 11, 30)
+    NotedFiles.manifests()
+    found = compare(of, filled.rule, 100, today)
+    assert (found.same, found.files, found.looked_at, found.counted) == (True, 4, 2, 2)
+    assert NotedFiles.manifests() == 2
+    table = filled.tables.find(filled.rule)
+    with table.transaction() as change:  # a snapshot that lacks a file, and says of itself that it has all
+        producer = change.update_snapshot().overwrite()
+        [second] = entries(table, table.current_snapshot(), {"2026-02"})
+        producer.delete_data_file(second)
+        producer.commit()
+        record(change, producer.snapshot_id, recorded(table))
+    named = [compare(of, filled.rule, 100, today + timedelta(days=day)).differences for day in range(4)]
+    [each] = [each for each in named if each]
+    assert "2026-02-03/hour=10/part-00000.parquet is in the lake and not in the table" in each[0]
+    assert not compare(of, filled.rule).same
+    filled.tables.find(filled.rule).transaction().remove_properties(MONTHS).commit_transaction()
+    assert all(not compare(of, filled.rule, 100, today + timedelta(days=day)).same for day in range(4))
+
+
+def test_the_check_of_each_run_reads_every_month_in_which_the_lake_has_others(filled):
+    for number in range(1, 4):
+        filled.add(Hour.parse(f"2026-{number:02d}-03-10:00"), *messages(3))
+    filled.sync()
+    filled.add(Hour.parse("2026-02-03-11:00"), *messages(3))
+    days = [date(2026, 11, 30 - back) for back in range(3)]
+    [lacking] = {line for day in days for line in compare(filled.tables, filled.rule, 100, day).differences}
+    assert all(not compare(filled.tables, filled.rule, 100, day).same for day in days)
+    assert "date=2026-02-03/hour=11/part-00000.parquet is in the lake and not in the table" in lacking
 
 
 def test_maintenance_merges_manifests_forgets_old_snapshots_and_removes_what_nothing_refers_to(filled):

@@ -4,6 +4,7 @@ PyIceberg is imported by the runs that need it: it takes a second of a processor
 """
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -71,7 +72,7 @@ def _table(scope: Scope, rule: Rule) -> dg.AssetsDefinition:
         with reported():
             tables = opened(scope, context.resources)
             done = sync(tables, rule)
-            found = compare(tables, rule, COUNTED)
+            found = compare(tables, rule, COUNTED, datetime.now(UTC).date())
         version = dg.DataVersion(str(done.snapshot_id or 0))
         yield dg.MaterializeResult(metadata=_metadata(done), data_version=version)
         yield _result(found)
@@ -110,6 +111,7 @@ def _result(found: "Compared") -> dg.AssetCheckResult:
             "bytes of the lake": found.bytes,
             "bytes of the table": found.table.bytes,
             "rows of the table": found.table.rows,
+            "files that were compared": found.looked_at,
             "files whose rows were counted": found.counted,
         },
     )
