@@ -10,7 +10,7 @@ from fleet_pipeline.lake.listing import pages, starts_of
 from fleet_pipeline.lake.memory import Used, blocks_of
 from fleet_pipeline.lake.rows import BLOCK_ROWS, LARGEST
 from fleet_pipeline.model.hour import Hour, Span
-from fleet_pipeline.model.key_layout import clamped
+from fleet_pipeline.model.key_layout import EVER, clamped
 from fleet_pipeline.model.rule import Rule
 
 BLOCK_BYTES = 8 * 1024 * 1024
@@ -91,7 +91,8 @@ def sorted_out(rule: Rule, hour: Hour | Span, page: Sequence[ObjectVersion]) -> 
         others = page if len(own) < len(page) else ()
         return own, [version.key for version in others if not form.fullmatch(version.key)]
     at = hour if isinstance(hour, Hour) else Hour.of_millis(hour.start_ms)
-    own, foreign, window = list[ObjectVersion](), list[str](), rule.layout.window(at)
+    own, foreign = list[ObjectVersion](), list[str]()
+    window = EVER if rule.inventory else rule.layout.window(at)
     for version in page:
         name = rule.raw_name(version.key, version.modified)
         if name is None:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from itertools import chain, islice
 
 from fleet_pipeline.aws.store import ObjectVersion, Store
+from fleet_pipeline.lake import inventory
 from fleet_pipeline.model.hour import Hour, Span
 from fleet_pipeline.model.key_layout import KeyLayout
 from fleet_pipeline.model.rule import Rule
@@ -60,10 +61,13 @@ def pages(store: Store, rule: Rule, hour: Hour | Span, starts: Sequence[str] = (
     Each version of a rule is in one hour, whatever its key adds to the digits. Costs a request for each thousand
     versions, in a long hour one more for each range, one for each shard, and one that tells the shards unless
     `starts` does. Of a bucket that exists those are yielded, too, that are listed to find the hour's: of its day, of
-    each device, or all.
+    each device, or all; of a rule with an inventory those that it names (`inventory.pages`).
     """
     if rule.layout is not None:
         at = hour if isinstance(hour, Hour) else Hour.of_millis(hour.start_ms)
+        if rule.inventory:
+            yield from inventory.pages(store, rule, at)
+            return
         yield from _side_by_side(_listings(store, rule.layout.filled(at), hour, rule.layout))
         return
     starts = starts or starts_of(store, rule, hour)

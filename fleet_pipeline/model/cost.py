@@ -47,6 +47,10 @@ LOOKS_AN_HOUR = 6
 """How often the closed hours are listed anew. Source: `schedules.LOOK_CRON`."""
 
 
+INVENTORY_REQUESTS = 2
+"""GET and LIST requests each by which an hour finds its inventory. A test counts them."""
+
+
 def slow_listings(fleet: Fleet) -> list[str]:
     """Return a sentence on each rule of a bucket that exists whose hour is not found by its own keys: what is listed
     for it, and what that costs a day, with all looks.
@@ -56,6 +60,11 @@ def slow_listings(fleet: Fleet) -> list[str]:
     found = []
     for rule in fleet.given_rules:
         extent = rule.layout.extent if rule.layout else "hour"
+        if rule.inventory:
+            few = fleet.requests_usd(INVENTORY_REQUESTS * listings, INVENTORY_REQUESTS * listings)
+            said = f"with all looks ${few:,.2f} a day whatever the bucket holds, beside what S3 charges for the list"
+            found.append(f"rule {rule.key}: an hour is read from an S3 Inventory: {said} (docs/layouts.md)")
+            continue
         if rule.layout and rule.layout.by_folders:
             listed, each = "goes into every folder, with one request at least for each", "1,000 folders"
         elif extent == "all":

@@ -54,6 +54,8 @@
         ├── RecordDamaged         a record of the lake, its columns or its generation, cannot be read
         ├── ContractBroken        a recorded column would change
         ├── ProcessLost           a process that compacted hours was killed (retryable)
+        ├── InventoryNotYet       no S3 Inventory is there that began after the hour closed
+        ├── InventoryBroken       an S3 Inventory is not whole, or not of the rule's bucket
         ├── EngineUnreachable     there is no cluster, or nobody in it who could work (retryable)
         ├── EngineDiffers         a worker of the cluster has another version of this package, or none
         ├── WorkerLost            workers of the cluster died at the same hour again and again (retryable)
@@ -785,6 +787,35 @@ class ContractBroken(CompactionError):
         return (
             f"recorded columns cannot change ({', '.join(self.changes)}), because files of one table must agree: "
             "rewrite the table as a new generation"
+        )
+
+
+class InventoryNotYet(CompactionError):
+    """No S3 Inventory is there from which an hour could be read. The hour stays due."""
+
+    def __init__(self, rule: str, inventory: str, hour: str, said: str, wanted: str) -> None:
+        super().__init__(rule, inventory, hour, said, wanted)
+        self.rule, self.inventory, self.hour, self.said, self.wanted = rule, inventory, hour, said, wanted
+
+    def __str__(self) -> str:
+        return (
+            f"{self.hour} of rule {self.rule} is read from an inventory of {self.inventory} that began at "
+            f"{self.wanted} or later, and {self.said}: wait for the next one, or take "
+            "`inventory` out of the rule to list the bucket"
+        )
+
+
+class InventoryBroken(CompactionError):
+    """An S3 Inventory is not whole, or not one that the rule can be read from. Its hours stay due."""
+
+    def __init__(self, rule: str, at: str, why: str) -> None:
+        super().__init__(rule, at, why)
+        self.rule, self.at, self.why = rule, at, why
+
+    def __str__(self) -> str:
+        return (
+            f"the inventory of rule {self.rule} cannot be used, because of {self.at}: {self.why}. Wait for the next "
+            "one, or take `inventory` out of the rule to list the bucket"
         )
 
 

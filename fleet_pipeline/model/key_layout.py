@@ -53,7 +53,8 @@ _OPEN = ("device", "*")
 _WRITTEN = {"yyyy": "%Y", "MM": "%m", "dd": "%d", "HH": "%H"}
 _EXTENTS: tuple[Extent, ...] = ("year", "month", "day", "hour")
 _LITERAL = re.compile(r"[ -z|~]*")
-_EVER = (0, 10**13)
+EVER = (0, 10**13)
+"""All of time, in milliseconds: from, and before."""
 
 LONGEST = 512
 """Characters of a layout: S3's keys have 1,024 bytes."""
@@ -151,12 +152,12 @@ class KeyLayout:
         these parts is of this time, whatever else its key says.
         """
         parts = [name for name in _PARTS[:4] if any(name == each for each, _ in self.tokens)]
-        return _interval(hour.start, _EXTENTS[len(parts) - 1]) if parts else _EVER
+        return _interval(hour.start, _EXTENTS[len(parts) - 1]) if parts else EVER
 
     def window(self, hour: Hour) -> tuple[int, int]:
         """Return of which time a listing for an hour is, in milliseconds: from, and before."""
         extent = self.extent
-        return _EVER if extent == "all" else _interval(hour.start, extent)
+        return EVER if extent == "all" else _interval(hour.start, extent)
 
     def read(self, key: str, modified: str) -> ObjectName | None:
         """Return what a key says, and when S3 took its object; None for a key of another form, or one that names a time
@@ -228,7 +229,7 @@ def _said_interval(*parts: str) -> tuple[int, int] | None:
     """Return the time that some parts name, in milliseconds: from, and before; None for what is none."""
     said = [int(part) for part in parts if part]
     if not said:
-        return _EVER
+        return EVER
     year, month, day, hour, minute, second = [*said, *(1, 1, 1, 0, 0, 0)[len(said) :]]
     try:
         at = datetime(year, month, day, hour, minute, second, tzinfo=UTC)

@@ -4,7 +4,7 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from fleet_pipeline.model.errors import InvalidName
 from fleet_pipeline.model.form import JSON, Encoding, Form
@@ -174,6 +174,21 @@ class Rule:
     def layout(self) -> KeyLayout | None:
         """How the keys of its objects are built; None where they are `raw_key`'s."""
         return self.table.key_layout if self.table else None
+
+    @property
+    def inventory(self) -> str:
+        """The S3 Inventory of which its hours are read, `s3://…`; empty where its bucket is listed."""
+        return self.table.inventory if self.table else ""
+
+    @property
+    def inventory_place(self) -> tuple[str, str]:
+        """The bucket and the prefix of that inventory."""
+        return self.table.inventory_place if self.table else ("", "")
+
+    @property
+    def by_listing(self) -> Self:
+        """The same rule, its bucket listed whatever inventory it names."""
+        return replace(self, table=replace(self.table, inventory="")) if self.table and self.inventory else self
 
     @property
     def has_lines(self) -> bool:

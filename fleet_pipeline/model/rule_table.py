@@ -49,6 +49,11 @@ BUCKET = re.compile(
 RAW_PREFIX = re.compile(r"[a-zA-Z0-9_-]{1,60}(/[a-zA-Z0-9_.=-]{1,60}){0,6}")
 """What may stand before a rule's raw objects."""
 
+_INVENTORY = re.compile(
+    r"s3://(?P<bucket>[a-z0-9.-]{3,63})/(?:[!-~]{1,512}/)?(?P<source>[a-z0-9.-]{3,63})/[a-zA-Z0-9_.-]{1,64}/?"
+)
+"""Where S3 writes an inventory. Source: Amazon S3 User Guide, storage-inventory-location."""
+
 _LEVELS_ARE = "parts between slashes of a-z, A-Z, 0-9 and _.:@=,~;- (no other, and none empty)"
 
 
@@ -102,6 +107,11 @@ class RuleTable:
         "",
         "What an object of that bucket is: a `message`, of up to 1 MB; or `lines`, a message each, of any size, plain "
         "or gzip. Left out: `lines` with the names but `cdk`, else `message`.",
+    )
+    inventory: str = _said(
+        "",
+        "Of a bucket whose keys do not go with the time: the S3 Inventory of which hours are read instead of listing "
+        "the bucket, `s3://bucket/prefix/source-bucket/config-id/` (docs/layouts.md). Left out: the bucket is listed.",
     )
     shards: int = _said(
         0,
@@ -169,6 +179,7 @@ class RuleTable:
                 "key", self.key, "use 1 to 64 of a-z, A-Z, 0-9 and _ (AWS IoT allows no others in a rule's name)"
             )
         self._check_given()
+        self._check_inventory()
         self._check_encoding()
         self._check_shards()
         self._check_sql()
@@ -205,9 +216,35 @@ class RuleTable:
         """Whether an object of a given bucket has a message in each line."""
         return bool(self.bucket) and (self.objects or ("lines" if self.layout in READY else "message")) == "lines"
 
+    @property
+    def inventory_place(self) -> tuple[str, str]:
+        """The bucket in which the inventory lies, and its prefix, which ends with a slash; empty where none is said."""
+        bucket, _, prefix = self.inventory.removeprefix("s3://").partition("/")
+        return bucket, f"{prefix.rstrip('/')}/" if prefix else ""
+
+    def _check_inventory(self) -> None:
+        layout = self.key_layout
+        if not self.inventory:
+            return
+        found = _INVENTORY.fullmatch(self.inventory)
+        if not found or not BUCKET.fullmatch(found["bucket"]):
+            why = "write it as s3://bucket/prefix/source-bucket/config-id/, as S3 writes it there"
+            raise InvalidSetting("inventory", self.inventory, why)
+        if found["source"] != self.bucket:
+            why = f"it is of the bucket {found['source']}, and the rule reads {self.bucket}"
+            raise InvalidSetting("inventory", self.inventory, why)
+        if layout is None or (layout.extent == "hour" and not layout.by_folders):
+            why = "an hour is found by its own keys, at once: leave it out, an inventory is a day old"
+            raise InvalidSetting("inventory", self.inventory, why)
+        bucket, prefix = self.inventory_place
+        written = (f"{prefix}{each}" for each in ("2026-11-23T01-00Z/manifest.json", "data/x.csv.gz"))
+        if bucket == self.bucket and any(layout.read(key, "2026-11-23T10:00:00.000Z") for key in written):
+            why = "its files would be messages of the rule, by its layout: have it written elsewhere"
+            raise InvalidSetting("inventory", self.inventory, why)
+
     def _check_given(self) -> None:
         if not self.bucket:
-            if name := next((name for name in ("layout", "objects") if getattr(self, name)), ""):
+            if name := next((name for name in ("layout", "objects", "inventory") if getattr(self, name)), ""):
                 why = (
                     "it says how a bucket that exists is read, and no `bucket` is named: what AWS IoT writes for this "
                 )

@@ -1,7 +1,9 @@
 """A bucket that exists beside the fleet's own, on AWS on this machine: nothing is made for it, and its messages are rows."""
 
 import gzip
+import hashlib
 import json
+import tempfile
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -10,13 +12,18 @@ import pytest
 from click.testing import CliRunner
 
 from fleet_pipeline.account import Account
+from fleet_pipeline.assets.lake import parquet
+from fleet_pipeline.assets.lake.partitions import closed_hours
 from fleet_pipeline.cli.main import fleet_command
 from fleet_pipeline.cloud.blueprint import blueprint
 from fleet_pipeline.cloud.documents.iam import compaction_policy
 from fleet_pipeline.cloud.reconcile import reconcile
 from fleet_pipeline.definitions import build_definitions
 from fleet_pipeline.model import settings
+from fleet_pipeline.model.errors import InventoryNotYet
 from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.rule_table import RuleTable
+from fleet_pipeline.resources.account import AccountResource
 
 TOML = """
 [[rules]]
@@ -170,3 +177,36 @@ def test_a_rule_that_reads_what_another_one_does_is_named_by_what_stands_in_the_
     assert "raw_prefix is 'test-rule/rule1'" in said
     assert f"objects below test-rule/rule1/ of bucket {fleet.bucket} belong to rule1" in said
     assert ".layout" not in said
+
+
+def test_an_hour_of_an_inventory_is_due_as_far_as_the_inventory_tells(world, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    fleet, aws, bucket, _ = world
+    place = f"s3://{bucket}/lists/{bucket}/all/"
+    table = RuleTable(key="slow", bucket=bucket, layout="slow/{*}.json", inventory=place)
+    fleet = replace(fleet, rule_tables=(*fleet.rule_tables, table), start="2026-11-01")
+    [rule] = [each for each in fleet.rules if each.key == "slow"]
+    statements = {each["Sid"]: each for each in compaction_policy(fleet)["Statement"]}
+    assert statements["ReadInventories"]["Resource"] == [f"arn:aws:s3:::{bucket}/lists/{bucket}/all/*"]
+    assert statements["FindInventories"]["Resource"] == [f"arn:aws:s3:::{bucket}"]
+    account, now = AccountResource.of(fleet), datetime(2026, 11, 23, 10, tzinfo=UTC)
+    with pytest.raises(InventoryNotYet, match="there is none yet"):
+        parquet.reached(fleet, account, rule, now)
+    began = datetime(2026, 11, 20, 1, 30, tzinfo=UTC)
+    manifest = json.dumps(
+        {
+            "sourceBucket": bucket,
+            "destinationBucket": f"arn:aws:s3:::{bucket}",
+            "version": "2016-11-30",
+            "creationTimestamp": str(int(began.timestamp() * 1000)),
+            "fileFormat": "ORC",
+            "fileSchema": "struct<>",
+            "files": [],
+        }
+    ).encode()
+    folder = f"lists/{bucket}/all/2026-11-20T01-30Z/"
+    aws.s3.put_object(Bucket=bucket, Key=f"{folder}manifest.json", Body=manifest)
+    aws.s3.put_object(Bucket=bucket, Key=f"{folder}manifest.checksum", Body=hashlib.md5(manifest).hexdigest())
+    told = parquet.reached(fleet, account, rule, now)
+    assert closed_hours(fleet, told, 2)[-1:] == [Hour.parse("2026-11-19-23:00")]
+    assert parquet.reached(fleet, account, fleet.rules[0], now) == now

@@ -16,6 +16,13 @@ class DictStore:
         self._counting = threading.Lock()
         self.objects: dict[str, list[tuple[ObjectVersion, bytes]]] = {}
         self._versioned, self._page, self._clock = versioned, page, 0
+        self._beside = {}
+
+    def beside(self, bucket):
+        if bucket not in self._beside:
+            self._beside[bucket] = DictStore(page=self._page)
+            self._beside[bucket].requests = self.requests
+        return self._beside[bucket]
 
     def put(self, key, body):
         """Write as a rule does: over whatever the key held."""

@@ -188,6 +188,14 @@ def test_a_rule_whose_listings_cost_more_than_the_hour_is_named_with_what_a_day_
     assert [said in note for note in notes] == ([True] if said else [])
 
 
+def test_an_inventory_is_said_to_cost_the_same_whatever_the_bucket_holds():
+    place = "s3://lists/daily/others-bucket/all/"
+    table = RuleTable(key="old", bucket="others-bucket", layout="in/{*}", inventory=place)
+    [note] = slow_listings(replace(FLEET, rule_tables=(table,), price_put=0.01, price_get=0.001))
+    assert "an hour is read from an S3 Inventory" in note
+    assert f"${24 * (1 + 36 + 14) * 2 * 0.011 / 1000:,.2f} a day" in note
+
+
 def test_what_a_days_listings_cost_is_what_looks_and_compactions_list():
     """24 hours, each listed once to be compacted, 6 times an hour for 6 hours, and by 14 sweeps: 1,224 of 1,000 pages."""
     table = RuleTable(key="old", bucket="others-bucket", layout="in/{*}")

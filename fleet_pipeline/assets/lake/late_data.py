@@ -99,9 +99,10 @@ def _checks(scope: Scope, rule: Rule) -> dg.AssetChecksDefinition:
     )
     def look_at_rule(context: dg.AssetCheckExecutionContext, config: Look) -> Iterator[dg.AssetCheckResult]:
         now, log = datetime.now(UTC), context.op_execution_context
-        wanted = closed_hours(fleet, now, config.hours or fleet.look_back_hours)
         account = scope.account(context.resources)
         with reported():
+            told = parquet.reached(fleet, account, rule, now)
+            wanted = closed_hours(fleet, told, config.hours or fleet.look_back_hours)
             looked = dict(look_at_hours(Compaction.of(fleet, account.aws, rule), wanted, on=fleet.engine))
             seen = {hour: found for hour, found in sorted(looked.items()) if isinstance(found, Seen)}
             failed = {hour: error for hour, error in sorted(looked.items()) if isinstance(error, FleetError)}

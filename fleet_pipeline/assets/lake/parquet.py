@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -19,11 +20,12 @@ from fleet_pipeline.assets.shared.scope import Scope
 from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.lake.containment import outcome_of
 from fleet_pipeline.lake.contract import Contract
+from fleet_pipeline.lake.inventory import covered
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.ledger import Ledger
 from fleet_pipeline.lake.operations.compact import Compaction, compact_hours
 from fleet_pipeline.lake.operations.compact_hour import Compacted, Progress, compact_hour
-from fleet_pipeline.model.errors import FleetError
+from fleet_pipeline.model.errors import FleetError, InventoryNotYet
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.plain import plain
@@ -82,6 +84,19 @@ def stores(fleet: Fleet, account: AccountResource, rule: Rule) -> tuple[S3Store,
     lake = S3Store(account.aws, fleet.lake_bucket)
     lake.prove()
     return S3Store(account.aws, fleet.bucket_of(rule)), Lake.of(fleet, lake)
+
+
+def reached(fleet: Fleet, account: AccountResource, rule: Rule, now: datetime) -> datetime:
+    """Return up to when a rule's hours can be told: now; of a rule with an inventory, as far as the newest tells, so
+    that an hour of which it cannot is not due. Raises InventoryNotYet where there is none, and InventoryBroken.
+    """
+    if not rule.inventory:
+        return now
+    with closing(S3Store(account.aws, fleet.bucket_of(rule))) as raw:
+        until = covered(raw, rule)
+    if until is None:
+        raise InventoryNotYet(rule.key, rule.inventory, "Each hour", "there is none yet", "its end and an hour")
+    return min(now, until + timedelta(minutes=fleet.due_minutes))
 
 
 def healed(instance: dg.DagsterInstance, scope: Scope, rule: Rule, hour: Hour, rows: int) -> dg.AssetMaterialization:

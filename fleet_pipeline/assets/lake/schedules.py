@@ -9,6 +9,9 @@ from fleet_pipeline.assets.lake.late_data import Look, looking_op
 from fleet_pipeline.assets.lake.partitions import CLOSED_HOURS, closed_hours, run_requests, untouched
 from fleet_pipeline.assets.shared.scope import Scope
 from fleet_pipeline.instance.internals import SCHEDULE_NAME_TAG
+from fleet_pipeline.model.errors import FleetError
+from fleet_pipeline.model.hour import Hour
+from fleet_pipeline.model.plain import plain
 
 LOOK_CRON = "*/10 * * * *"
 """A late message is in the lake some ten minutes after it came."""
@@ -50,13 +53,17 @@ def _compact(scope: Scope) -> dg.ScheduleDefinition:
             return dg.SkipReason(
                 f"There is no bucket {fleet.lake_bucket} yet: run the job provision, or `fleet apply`."
             )
-        closed = closed_hours(fleet, context.scheduled_execution_time, fleet.catch_up_hours)
-        # Hours that failed are left to the sensor late_data, which gives up after some attempts.
-        wanted = {
-            key: untouched(context.instance, key, fleet, closed)
-            for rule in fleet.rules
-            if (key := parquet.key(scope, rule))
-        }
+        account, wanted = scope.account(context.resources), dict[dg.AssetKey, list[Hour]]()
+        for rule in fleet.rules:
+            try:
+                told = parquet.reached(fleet, account, rule, context.scheduled_execution_time)
+            except FleetError as error:  # of an inventory: other rules do not wait for it, and the look is red
+                context.log.warning(plain(str(error), 1000))
+                continue
+            closed = closed_hours(fleet, told, fleet.catch_up_hours)
+            # Hours that failed are left to the sensor late_data, which gives up after some attempts.
+            key = parquet.key(scope, rule)
+            wanted[key] = untouched(context.instance, key, fleet, closed)
         requests = run_requests(wanted, parquet.own_checks(scope), "closed", CLOSED_HOURS)
         return list(requests) or dg.SkipReason("Every closed hour is compacted, or a run is at it.")
 

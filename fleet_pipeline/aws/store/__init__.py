@@ -33,6 +33,12 @@ class Store(Protocol):
         """Yield what keys with a prefix begin with, up to the next slash and with it, in their order."""
         ...
 
+    def beside(self, bucket: str) -> "Store":
+        """Return another bucket of the account. It is closed with this one, and its requests are counted with this
+        one's.
+        """
+        ...
+
     def bodies(self, versions: Iterable[ObjectVersion | None]) -> Iterator[tuple[int, bytes]]:
         """Yield the bytes of every version and its place among them, as they come.
 

@@ -71,19 +71,31 @@ class S3Store:
         """Of each object of which bytes were read."""
         self._connected: list[Transfers] = []
         self._listers: deque[Transfers] = deque()
+        self._beside: dict[str, S3Store] = {}
         self._transfers = self._connect()
+
+    def beside(self, bucket: str) -> "S3Store":
+        """Return another bucket of the account: the same one when it is asked for again. It is closed with this one,
+        and its requests are counted with this one's.
+        """
+        if bucket not in self._beside:
+            self._beside[bucket] = S3Store(self._aws, bucket, self._patience_s)
+        return self._beside[bucket]
 
     def close(self) -> None:
         """Close the store's connections; nothing more can be asked of it. What it has sent is still known."""
         for transfers in self._connected:
             transfers.close()
+        for store in self._beside.values():
+            store.close()
 
     @property
     def requests(self) -> Counter[str]:
         """How many requests were sent so far, by kind (GET, LIST, PUT, DELETE), repeated ones included: S3 charges by
         them.
         """
-        return sum((transfers.sent for transfers in self._connected), Counter())
+        own = sum((transfers.sent for transfers in self._connected), Counter[str]())
+        return sum((store.requests for store in self._beside.values()), own)
 
     def versions(self, prefix: str, after: str = "", until: str = "") -> Iterator[list[ObjectVersion]]:
         """Yield pages of the versions of all keys with a prefix, in the order of keys, newest first, where `after` <

@@ -77,8 +77,22 @@ def _reading_given(fleet: Fleet, *verbs: str) -> list[Document]:
             sorted({fleet.arn("s3", rule.bucket) for rule in fleet.given_rules}),
         )
     ]
+    lists += _finding_inventories(fleet) if verbs else []
     places = sorted({fleet.arn("s3", f"{rule.bucket}/{_begins(rule)}*") for rule in fleet.given_rules})
     return lists + ([_allowed("ReadMessagesInGivenBuckets", "s3", verbs, places)] if verbs else [])
+
+
+def _finding_inventories(fleet: Fleet) -> list[Document]:
+    """Return what is needed to find the inventories of which hours are read, and to read them."""
+    wanted = sorted({rule.inventory_place for rule in fleet.given_rules if rule.inventory})
+    if not wanted:
+        return []
+    buckets = sorted({fleet.arn("s3", bucket) for bucket, _ in wanted})
+    places = [fleet.arn("s3", f"{bucket}/{prefix}*") for bucket, prefix in wanted]
+    return [
+        _allowed("FindInventories", "s3", ("ListBucketVersions",), buckets),
+        _allowed("ReadInventories", "s3", ("GetObject",), places),
+    ]
 
 
 def _begins(rule: Rule) -> str:

@@ -22,8 +22,12 @@ from fleet_pipeline.lake.reading import Identities, opened
 from fleet_pipeline.lake.rows import ORIGINS, blocks, typed_again
 from fleet_pipeline.lake.tombstones import Tombstones
 from fleet_pipeline.lake.workplace import workplace
+from fleet_pipeline.model.errors import AwsUnavailable
 from fleet_pipeline.model.hour import Hour, Span
 from fleet_pipeline.model.rule import Rule
+
+CHANGED = {"NoSuchKey", "NoSuchVersion", "PreconditionFailed"}
+"""What S3 says of a version that was there when an inventory was made, and is not what is there now."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -141,9 +145,30 @@ def compact_hour(  # noqa: PLR0913 (what, where, and how much of it)
     more, and the next run adds the rest. While a new generation is being written, or when readers have switched to one
     meanwhile, the added messages are rows there, too. Messages of erased vehicles become no rows, and are counted.
 
+    Where something that an inventory names is gone, or was overwritten, the hour is done by a listing of the bucket.
+
     Raises PartsMissing when the lake's parts have a gap, AwsUnavailable when S3 gave no answer for long, AwsRefused
     when it said no.
     """
+    if rule.inventory:
+        try:
+            return _compacted(raw, lake, rule, hour, span=span, starts=starts, on_progress=on_progress)
+        except AwsUnavailable as error:
+            if error.code not in CHANGED:
+                raise
+    return _compacted(raw, lake, rule.by_listing, hour, span=span, starts=starts, on_progress=on_progress)
+
+
+def _compacted(  # noqa: PLR0913 (as compact_hour)
+    raw: Store,
+    lake: Lake,
+    rule: Rule,
+    hour: Hour,
+    *,
+    span: Span | None,
+    starts: Sequence[str],
+    on_progress: Callable[[Progress], None],
+) -> Compacted:
     while True:
         coming = lake.coming()
         if coming:

@@ -71,8 +71,11 @@ def verify_hour(
 
     Changes nothing. Rows whose raw objects were purged are no fault.
 
+    A bucket that has an inventory is listed nevertheless: so it shows, too, what an inventory left out.
+
     `proven` is told of each version whose bytes are those of its row, and of those of erased vehicles.
     """
+    rule = rule.by_listing
     held, erased = _held(lake, rule, hour), Tombstones.of(lake.store, lake.prefix, rule.encoding)
     found: Counter[str] = Counter()
     examples: list[str] = []

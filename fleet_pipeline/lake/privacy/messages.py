@@ -122,8 +122,10 @@ class Uncompacted:
 
 
 def uncompacted(raw: Store, lake: Lake, rule: Rule, hour: Hour, whom: Whom) -> Uncompacted:
-    """Return what of an hour is not in the lake and is a vehicle's, at one GET for each version that has no row."""
-    whom = whom.of(rule)
+    """Return what of an hour is not in the lake and is a vehicle's, at one GET for each version that has no row.
+    A bucket that has an inventory is listed nevertheless: what came since counts as well.
+    """
+    whom, rule = whom.of(rule), rule.by_listing
     known = Identities.of(opened(lake.store, part) for part in lake.parts(rule, hour))
     found = Uncompacted()
     missing = (known.missing(versions) for versions in RawHour(raw, rule, hour).blocks())

@@ -120,6 +120,9 @@ class _Read:
     def folders(self, prefix: str) -> Iterator[str]:
         return self.store.folders(prefix)
 
+    def beside(self, bucket: str) -> Store:
+        return self.store.beside(bucket)
+
     def bodies(self, versions: Iterable[ObjectVersion | None]) -> Iterator[tuple[int, bytes]]:
         return self.store.bodies(versions)
 

@@ -174,7 +174,7 @@ class _Run:
             return "a new generation of the table is being written: end the rewrite first"
         if (rule.key, hour) in self.emptied:
             return ""
-        count = _raw_versions(self.places.at(rule), rule, hour)
+        count = _raw_versions(self.places.at(rule), rule.by_listing, hour)  # an inventory may lack what came since
         where = f" in bucket {rule.bucket}, which is only read" if rule.bucket else ""
         return f"{count} of its raw versions are there{where}, of which it would be written again" if count else ""
 
