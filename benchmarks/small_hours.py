@@ -1,7 +1,7 @@
 """Many small hours, compacted by this version and by another that lies in a folder, one after the other in pairs.
 
     git worktree add ../before 78efdd0
-    python benchmarks/small_hours.py --against ../before [--hours 168] [--each 100] [--pairs 5]
+    python benchmarks/small_hours.py --against ../before [--hours 168] [--each 100] [--dirty] [--pairs 5]
 
 Prints a line of JSON: CPU seconds of all processes and seconds by the clock, and the medians of the pairs' ratios.
 """
@@ -54,7 +54,7 @@ def compact(url, hours, each):
 
 def once(package, arguments):
     """Run one version against a server of its own."""
-    with server(arguments.hours * arguments.each, dirty=False, hours=arguments.hours) as url:
+    with server(arguments.hours * arguments.each, dirty=arguments.dirty, hours=arguments.hours) as url:
         command = [sys.executable, __file__, "--url", url, "--hours", str(arguments.hours)]
         environment = {**os.environ, "PYTHONPATH": str(package), "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y"}
         done = subprocess.run(
@@ -69,6 +69,7 @@ def main():
     parser.add_argument("--hours", type=int, default=168)
     parser.add_argument("--each", type=int, default=100, help="messages of an hour")
     parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--dirty", action="store_true", help="messages as vehicles with faults send them")
     parser.add_argument("--url", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.url:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from fleet_pipeline.aws.store import ObjectVersion, Store
-from fleet_pipeline.lake.listing import pages, starts_of
+from fleet_pipeline.lake.listing import Listing
 from fleet_pipeline.lake.memory import Used, blocks_of
 from fleet_pipeline.lake.rows import BLOCK_ROWS, LARGEST
 from fleet_pipeline.model.hour import Hour, Span
@@ -30,8 +30,8 @@ class RawHour:
     store: Store
     rule: Rule
     hour: Hour | Span
-    starts: Sequence[str] = ()
-    """What keys begin with before the time, where that is known: `listing.starts_of`."""
+    listing: Listing | None = None
+    """Its listing, where that has begun already."""
     versions: int = 0
     bytes: int = 0
     collisions: int = 0
@@ -42,6 +42,7 @@ class RawHour:
     They are not read.
     """
     foreign_examples: list[str] = field(default_factory=list)
+    _starts: Sequence[str] = ()
 
     def blocks(self) -> Iterator[list[ObjectVersion]]:
         """Yield the hour's versions by blocks, in the order of their keys."""
@@ -62,14 +63,15 @@ class RawHour:
             return 0.0  # keys do not go with the time
         name = self.rule.raw_name(version.key, version.modified)
         within = (name.millis + 1 - self.hour.start_ms) / (self.hour.end_ms - self.hour.start_ms) if name else 0.0
-        before = bisect_right(self.starts, version.key) - 1  # shards come one after the other
-        return (before + within) / len(self.starts)
+        before = bisect_right(self._starts, version.key) - 1  # shards come one after the other
+        return (before + within) / len(self._starts)
 
     def _own(self) -> Iterator[ObjectVersion]:
         if self.rule.has_lines:
             return  # its objects are batches
-        last, self.starts = "", self.starts or starts_of(self.store, self.rule, self.hour)
-        for page in pages(self.store, self.rule, self.hour, self.starts):
+        listing, last = self.listing or Listing(self.store, self.rule, self.hour), ""
+        self._starts = listing.starts
+        for page in listing.pages():
             own, foreign = sorted_out(self.rule, self.hour, page)
             self.foreign += len(foreign)
             self.foreign_examples += foreign[: EXAMPLES - len(self.foreign_examples)]

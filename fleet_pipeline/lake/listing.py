@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import cached_property
 from itertools import chain, islice
 
 from fleet_pipeline.aws.store import ObjectVersion, Store
@@ -54,26 +55,99 @@ NO_DIGIT = ":"
 Page = list[ObjectVersion]
 
 
-def pages(store: Store, rule: Rule, hour: Hour | Span, starts: Sequence[str] = ()) -> Iterator[Page]:
-    """Yield all versions between the hour's first key and its last, in the order of their keys, newest first: those in
-    no shard, and those in each shard that there is, whatever the rule's setting.
-
-    Each version of a rule is in one hour, whatever its key adds to the digits. Costs a request for each thousand
-    versions, in a long hour one more for each range, one for each shard, and one that tells the shards unless
-    `starts` does. Of a bucket that exists those are yielded, too, that are listed to find the hour's: of its day, of
-    each device, or all; of a rule with an inventory those that it names (`inventory.pages`).
+class Listing:
+    """The listing of an hour, or of a span of one. What is listed to see how long it is is not listed once more for
+    whoever reads it then.
     """
-    if rule.layout is not None:
-        at = hour if isinstance(hour, Hour) else Hour.of_millis(hour.start_ms)
-        if rule.inventory:
-            yield from inventory.pages(store, rule, at)
+
+    def __init__(self, store: Store, rule: Rule, hour: Hour | Span, starts: Sequence[str] = ()) -> None:
+        """`starts` is what `shard_starts` returned, where that was asked already."""
+        self._store, self._rule, self._hour = store, rule, hour
+        self._starts = starts
+        self._begun: Iterator[Page] | None = None
+        """All of what lies in no shard, where that is listed already as far as its first pages."""
+
+    @cached_property
+    def starts(self) -> Sequence[str]:
+        """What its keys begin with before the time: of a span, of the shards that it names."""
+        named = self._hour.shards if isinstance(self._hour, Span) else ()
+        return [*map(self._rule.shard_prefix, named)] or self._starts or shard_starts(self._store, self._rule)
+
+    def pages(self) -> Iterator[Page]:
+        """Yield all versions between the hour's first key and its last, in the order of their keys, newest first: those
+        in no shard, and those in each shard that there is, whatever the rule's setting.
+
+        Each version of a rule is in one hour, whatever its key adds to the digits. Costs a request for each thousand
+        versions, in a long hour one more for each range, one for each shard, and one that tells the shards unless that
+        is known. Of a bucket that exists those are yielded, too, that are listed to find the hour's: of its day, of
+        each device, or all; of a rule with an inventory those that it names (`inventory.pages`).
+        """
+        if self._rule.layout is not None:
+            at = self._hour if isinstance(self._hour, Hour) else Hour.of_millis(self._hour.start_ms)
+            if self._rule.inventory:
+                yield from inventory.pages(self._store, self._rule, at)
+                return
+            pieces = self._rule.layout.filled(at)
+            yield from _side_by_side(_listings(self._store, pieces, self._hour, self._rule.layout))
             return
-        yield from _side_by_side(_listings(store, rule.layout.filled(at), hour, rule.layout))
-        return
-    starts = starts or starts_of(store, rule, hour)
-    if rule.raw_prefix in starts:
-        yield from _in_no_shard(store, rule, hour)
-    yield from _side_by_side(_within(store, start, hour) for start in starts if start != rule.raw_prefix)
+        if self._rule.raw_prefix in self.starts:
+            yield from self._in_no_shard()
+        others = (start for start in self.starts if start != self._rule.raw_prefix)
+        yield from _side_by_side(_within(self._store, start, self._hour) for start in others)
+
+    def _in_no_shard(self) -> Iterator[Page]:
+        whole = self._begun or _within(self._store, self._rule.raw_prefix, self._hour)
+        self._begun = None  # it can be read once
+        page: Page = []
+        for page in islice(whole, PROBE):
+            yield page
+        following = next(whole, None)
+        if following is None:
+            return
+        last, rest = self._rule.parse_raw_key(page[-1].key) if page else None, chain([following], whole)
+        # In the last millisecond there is nothing left to cut: the rest are further messages of it.
+        start = last.millis + 1 if last else self._hour.end_ms
+        stretches = _Stretches(self._store, self._rule, self._hour, start)
+        yield from _side_by_side(stretches.of(rest) if start < self._hour.end_ms else [rest])
+
+    def spans(self, versions: int = SPAN_VERSIONS) -> list[Span]:
+        """Return spans that make up the hour and hold about so many versions each; none for an hour that has fewer than
+        twice as many, as far as some pages tell, and none where keys do not begin with the time. The first has what
+        lies in no shard, or its beginning.
+
+        Costs one request for an hour of one page, two or three for one that is short by its first pages, which are not
+        listed again, and twenty at most; where there are shards, eight more for each of their kinds, 16 and 256.
+        """
+        if self._rule.layout is not None or not isinstance(self._hour, Hour):
+            return []
+        store, rule, hour = self._store, self._rule, self._hour
+        shards = [shard for start in self.starts if (shard := rule.parse_shard(start))]
+        alone = self._spans_in_no_shard(hour, versions)
+        if not shards:
+            return alone
+        kinds = [kind for digits in (1, 2) if (kind := [shard for shard in shards if len(shard) == digits])]
+        counts = [_counts_of_each(store, rule, hour, kind) for kind in kinds]
+        if not alone and sum(sum(each) * len(kind) for each, kind in zip(counts, kinds, strict=True)) < 2 * versions:
+            return []
+        first = [replace(span, shards=("",)) for span in alone or [Span(hour.start_ms, hour.end_ms)]]
+        cut = [_spans_of_shards(hour, kind, each, versions) for kind, each in zip(kinds, counts, strict=True)]
+        return [*first, *chain.from_iterable(cut)]
+
+    def _spans_in_no_shard(self, hour: Hour, versions: int) -> list[Span]:
+        whole = _within(self._store, self._rule.raw_prefix, hour)
+        first = [*islice(whole, PROBE)]
+        self._begun = chain(first, whole)
+        pace = _at_this_pace(self._rule, hour, [*chain.from_iterable(first)])
+        if len(first) < PROBE or pace < versions // FAR_FROM_LONG:
+            return []
+        counts = [_estimate(self._store, self._rule, self._rule.raw_prefix, part) for part in _even(hour, SAMPLES)]
+        wanted = sum(counts) // versions
+        return _cut(hour, counts, wanted) if wanted > 1 else []
+
+
+def pages(store: Store, rule: Rule, hour: Hour | Span) -> Iterator[Page]:
+    """Yield all versions of an hour or a span: `Listing.pages`."""
+    return Listing(store, rule, hour).pages()
 
 
 def shard_starts(store: Store, rule: Rule) -> list[str]:
@@ -84,56 +158,10 @@ def shard_starts(store: Store, rule: Rule) -> list[str]:
     return [rule.raw_prefix, *(folder for folder in folders if rule.parse_shard(folder))]
 
 
-def starts_of(store: Store, rule: Rule, hour: Hour | Span) -> list[str]:
-    """Return the same of an hour, or of a span: of its shards where it names some, which costs nothing."""
-    named = hour.shards if isinstance(hour, Span) else ()
-    return [*map(rule.shard_prefix, named)] or shard_starts(store, rule)
-
-
 def _within(store: Store, start: str, hour: Hour | Span) -> Iterator[Page]:
     """Yield an hour's versions of what begins with a text, the time coming next."""
     first = f"{start}{hour.start_ms}"
     return _from(first, store.versions(start, _before(start, hour.start_ms), f"{start}{hour.end_ms}"))
-
-
-def _in_no_shard(store: Store, rule: Rule, hour: Hour | Span) -> Iterator[Page]:
-    whole = _within(store, rule.raw_prefix, hour)
-    page: Page = []
-    for page in islice(whole, PROBE):
-        yield page
-    following = next(whole, None)
-    if following is None:
-        return
-    last, rest = rule.parse_raw_key(page[-1].key) if page else None, chain([following], whole)
-    # In the last millisecond there is nothing left to cut: the rest are further messages of it.
-    start = last.millis + 1 if last else hour.end_ms
-    yield from _side_by_side(_Stretches(store, rule, hour, start).of(rest) if start < hour.end_ms else [rest])
-
-
-def spans(
-    store: Store, rule: Rule, hour: Hour, versions: int = SPAN_VERSIONS, starts: Sequence[str] = ()
-) -> list[Span]:
-    """Return spans that make up an hour and hold about so many versions each; none for an hour that has fewer than
-    twice as many, as far as some pages tell, and none where keys do not begin with the time. The first has what lies
-    in no shard, or its beginning.
-
-    Costs one request for an hour of one page, two or three for one that is short by its first pages, and twenty at
-    most; where there are shards, eight more for each of their kinds, 16 and 256. One that tells the shards is left out
-    where `starts` does.
-    """
-    if rule.layout is not None:
-        return []
-    shards = [shard for start in starts or shard_starts(store, rule) if (shard := rule.parse_shard(start))]
-    alone = _spans_in_no_shard(store, rule, hour, versions)
-    if not shards:
-        return alone
-    kinds = [kind for digits in (1, 2) if (kind := [shard for shard in shards if len(shard) == digits])]
-    counts = [_counts_of_each(store, rule, hour, kind) for kind in kinds]
-    if not alone and sum(sum(each) * len(kind) for each, kind in zip(counts, kinds, strict=True)) < 2 * versions:
-        return []
-    first = [replace(span, shards=("",)) for span in alone or [Span(hour.start_ms, hour.end_ms)]]
-    cut = [_spans_of_shards(hour, kind, each, versions) for kind, each in zip(kinds, counts, strict=True)]
-    return [*first, *chain.from_iterable(cut)]
 
 
 def _counts_of_each(store: Store, rule: Rule, hour: Hour, shards: Sequence[str]) -> list[int]:
@@ -152,15 +180,6 @@ def _spans_of_shards(hour: Hour, shards: Sequence[str], counts: list[int], versi
     for stretch in _cut(hour, counts, max(1, sum(counts) // versions)):
         for place in range(0, len(shards), together):
             yield replace(stretch, shards=tuple(shards[place : place + together]))
-
-
-def _spans_in_no_shard(store: Store, rule: Rule, hour: Hour, versions: int) -> list[Span]:
-    first = list(islice(_within(store, rule.raw_prefix, hour), PROBE))
-    if len(first) < PROBE or _at_this_pace(rule, hour, [*chain.from_iterable(first)]) < versions // FAR_FROM_LONG:
-        return []
-    counts = [_estimate(store, rule, rule.raw_prefix, part) for part in _even(hour, SAMPLES)]
-    wanted = sum(counts) // versions
-    return _cut(hour, counts, wanted) if wanted > 1 else []
 
 
 def _even(hour: Hour, pieces: int) -> list[Span]:

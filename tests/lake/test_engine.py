@@ -16,7 +16,7 @@ from faulty_s3 import FaultyS3
 from test_compaction import HOUR, RULE, key
 
 from fleet_pipeline.aws.clients import Aws
-from fleet_pipeline.lake.listing import spans
+from fleet_pipeline.lake.listing import Listing
 from fleet_pipeline.lake.operations import engine
 from fleet_pipeline.lake.operations.compact import Compaction, compact_hours
 from fleet_pipeline.lake.operations.compact_hour import Compacted, Unit
@@ -83,7 +83,7 @@ def test_hours_are_compacted_by_a_cluster_and_one_that_fails_holds_up_no_other(s
 @pytest.mark.parametrize("where", ["processes", "cluster"])
 def test_a_long_hour_is_cut_into_spans_and_every_message_is_one_row(s3, compaction, where, request):
     fill(s3, LONG, [HOUR])
-    cut = spans(compaction.raw, RULE, HOUR, 2_000)
+    cut = Listing(compaction.raw, RULE, HOUR).spans(2_000)
     assert len(cut) == 6
     assert (cut[0].start_ms, cut[-1].end_ms) == (HOUR.start_ms, HOUR.end_ms)
     assert all(before.end_ms == after.start_ms for before, after in pairwise(cut))
@@ -110,10 +110,10 @@ def test_a_long_hour_is_cut_into_spans_and_every_message_is_one_row(s3, compacti
 def test_a_short_hour_is_one_unit_and_one_that_came_at_once_is_cut_where_its_messages_are(s3, compaction):
     fill(s3, 900, [HOUR])
     asked = len(s3.doors[0].requests)
-    assert spans(compaction.raw, RULE, HOUR, 100) == []
+    assert Listing(compaction.raw, RULE, HOUR).spans(100) == []
     assert len(s3.doors[0].requests) == asked + 2  # which shards there are, and the first page
     fill(s3, LONG, [HOUR], each_ms=10)  # two minutes
-    cut = spans(compaction.raw, RULE, HOUR, 2_000)
+    cut = Listing(compaction.raw, RULE, HOUR).spans(2_000)
     assert len(cut) > 2
     assert cut[1].end_ms < HOUR.start_ms + 450_000
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from fleet_pipeline.cloud.blueprint import blueprint, topic_rule_name
 from fleet_pipeline.lake.fetching import RawHour
 from fleet_pipeline.lake.layout import Lake
-from fleet_pipeline.lake.listing import SHARD_SAMPLES, pages, shard_starts, spans
+from fleet_pipeline.lake.listing import SHARD_SAMPLES, Listing, pages, shard_starts
 from fleet_pipeline.lake.operations.compact import forecast_hour
 from fleet_pipeline.lake.operations.compact_hour import Unit, compact_hour
 from fleet_pipeline.lake.operations.look import look
@@ -205,7 +205,7 @@ def test_a_long_hour_is_cut_by_shards_and_the_units_together_are_the_hour(kind, 
         world.send(f"{number:06d}", shards=1)
     for number in range(20):
         world.send(f"{number:06d}", shards=16)
-    cut = spans(world.raw, world.rule, HOUR, 100)
+    cut = Listing(world.raw, world.rule, HOUR).spans(100)
     assert many / 200 < len(cut) < many / 25
     assert [span.is_first(HOUR) for span in cut] == [True, *[False] * (len(cut) - 1)]
     units = [Unit(HOUR, span) for span in cut]
@@ -222,13 +222,13 @@ def test_spans_that_are_done_at_once_are_of_other_shards_and_an_hour_that_is_sho
     world = World(16)
     for number in range(4000):
         world.send(f"{number:06d}", millis=number * 900)
-    cut = spans(world.raw, world.rule, HOUR, 60)
+    cut = Listing(world.raw, world.rule, HOUR).spans(60)
     assert cut[0] == Span(HOUR.start_ms, HOUR.end_ms, ("",))
     assert len(cut) > 40
     for place in range(1, len(cut) - 16):
         assert {span.shards for span in cut[place : place + 16]} == {(f"{number:x}",) for number in range(16)}
     asked = world.raw.requests["LIST"]
-    assert spans(world.raw, world.rule, HOUR, 5000) == []
+    assert Listing(world.raw, world.rule, HOUR).spans(5000) == []
     assert world.raw.requests["LIST"] - asked <= 2 + 2 * SHARD_SAMPLES
 
 

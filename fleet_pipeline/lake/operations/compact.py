@@ -13,7 +13,7 @@ from fleet_pipeline.lake.containment import outcome_of
 from fleet_pipeline.lake.encodings import reader
 from fleet_pipeline.lake.fetching import EXAMPLES, RawHour
 from fleet_pipeline.lake.layout import Lake
-from fleet_pipeline.lake.listing import SPAN_VERSIONS, shard_starts, spans
+from fleet_pipeline.lake.listing import SPAN_VERSIONS, Listing
 from fleet_pipeline.lake.operations.compact_hour import Compacted, Progress, Unit, compact_hour
 from fleet_pipeline.lake.operations.engine import engine
 from fleet_pipeline.lake.operations.hours import Hours, Spans
@@ -151,10 +151,10 @@ class Compaction:
         with self.opened() as (raw, lake):
             if unit.span:
                 return compact_hour(raw, lake, self.rule, unit.hour, span=unit.span, on_progress=tell)
-            starts = shard_starts(raw, self.rule)
-            if cut := spans(raw, self.rule, unit.hour, self.span_versions, starts):
+            listing = Listing(raw, self.rule, unit.hour)
+            if cut := listing.spans(self.span_versions):
                 return Spans(cut)
-            return compact_hour(raw, lake, self.rule, unit.hour, starts=starts, on_progress=tell)
+            return compact_hour(raw, lake, self.rule, unit.hour, listing=listing, on_progress=tell)
 
     def joined(self, hour: Hour, of_spans: Sequence[Compacted]) -> Compacted:
         """Return what the lake holds of an hour whose spans were compacted one by one, and what all of them took."""

@@ -16,6 +16,7 @@ from fleet_pipeline.lake.batches import BatchHour
 from fleet_pipeline.lake.commit import Appending, ErasureBegun, GenerationBegun
 from fleet_pipeline.lake.fetching import EXAMPLES, RawHour, fetched
 from fleet_pipeline.lake.layout import Lake
+from fleet_pipeline.lake.listing import Listing
 from fleet_pipeline.lake.memory import blocks_of, garbage_seldom_sought
 from fleet_pipeline.lake.payload import Status
 from fleet_pipeline.lake.reading import Identities, opened
@@ -134,11 +135,11 @@ def compact_hour(  # noqa: PLR0913 (what, where, and how much of it)
     hour: Hour,
     *,
     span: Span | None = None,
-    starts: Sequence[str] = (),
+    listing: Listing | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Compacted:
     """Return once every version of the hour's raw objects is a row of the lake; with a span, every version within it.
-    Which shards there are is asked once less where `starts` says it (`listing.shard_starts`).
+    `listing` is the hour's where that has begun already.
 
     A second run adds nothing and writes nothing. Messages that came late are added as one more part. Two runs at once
     add every row once. An empty hour writes nothing. Stopped at any moment, the lake is as it was or has whole parts
@@ -152,11 +153,12 @@ def compact_hour(  # noqa: PLR0913 (what, where, and how much of it)
     """
     if rule.inventory:
         try:
-            return _compacted(raw, lake, rule, hour, span=span, starts=starts, on_progress=on_progress)
+            return _compacted(raw, lake, rule, hour, span=span, listing=listing, on_progress=on_progress)
         except AwsUnavailable as error:
             if error.code not in CHANGED:
                 raise
-    return _compacted(raw, lake, rule.by_listing, hour, span=span, starts=starts, on_progress=on_progress)
+        listing = None  # it is the inventory's
+    return _compacted(raw, lake, rule.by_listing, hour, span=span, listing=listing, on_progress=on_progress)
 
 
 def _compacted(  # noqa: PLR0913 (as compact_hour)
@@ -166,16 +168,16 @@ def _compacted(  # noqa: PLR0913 (as compact_hour)
     hour: Hour,
     *,
     span: Span | None,
-    starts: Sequence[str],
+    listing: Listing | None,
     on_progress: Callable[[Progress], None],
 ) -> Compacted:
     while True:
         coming = lake.coming()
         if coming:
             # It does the same for those after it: each of them once.
-            compact_hour(raw, coming[0], rule, hour, span=span, starts=starts)
+            compact_hour(raw, coming[0], rule, hour, span=span, listing=listing)
         with suppress(GenerationBegun, ErasureBegun), workplace() as folder, garbage_seldom_sought:
-            run = _Run(raw, lake, rule, hour, folder, coming, span, starts)
+            run = _Run(raw, lake, rule, hour, folder, coming, span, listing)
             run.compact(on_progress)
             run.note_batches()
             report = run.report()
@@ -199,12 +201,12 @@ class _Run:
     """
     span: Span | None = None
     """What of the hour is read; all of it without one."""
-    starts: Sequence[str] = ()
+    listing: Listing | None = None
 
     def __post_init__(self) -> None:
         self.started = time.monotonic()
         self.asked_before = self.raw.requests + self.lake.store.requests
-        self.listed = RawHour(self.raw, self.rule, self.span or self.hour, self.starts)
+        self.listed = RawHour(self.raw, self.rule, self.span or self.hour, self.listing)
         contract = self.lake.contract(self.rule)
         self.into = Appending(
             self.lake, self.rule, self.hour, self.folder, contract, self.coming, beside=self.span is not None

@@ -10,7 +10,7 @@ from fleet_pipeline.lake.commit import standing
 from fleet_pipeline.lake.containment import outcome_of
 from fleet_pipeline.lake.fetching import EXAMPLES, RawHour, fetched
 from fleet_pipeline.lake.layout import Lake
-from fleet_pipeline.lake.listing import shard_starts, spans
+from fleet_pipeline.lake.listing import Listing, shard_starts
 from fleet_pipeline.lake.operations.compact import Compaction
 from fleet_pipeline.lake.operations.compact_hour import Progress, Unit, remaining
 from fleet_pipeline.lake.operations.engine import engine
@@ -84,9 +84,10 @@ def _unless_long(raw: Store, lake: Lake, compaction: Compaction, hour: Hour, sta
     rule, many = compaction.rule, 2 * compaction.span_versions
     files = _files(lake, rule, hour)
     may_be_long = not files or sum(file.versions for file in files) >= many
-    if may_be_long and spans(raw, rule, hour, compaction.span_versions, starts):
+    listing = Listing(raw, rule, hour, starts)
+    if may_be_long and listing.spans(compaction.span_versions):
         return None
-    return _beside(_listed(raw, rule, hour, starts), files, raw, lake, (rule, hour))
+    return _beside(_listed(raw, rule, hour, listing), files, raw, lake, (rule, hour))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +103,8 @@ class _Listed:
     """Versions that have no row, where they were looked up."""
 
 
-def _listed(raw: Store, rule: Rule, hour: Hour | Span, starts: Sequence[str] = ()) -> _Listed:
-    listed, fingerprint = RawHour(raw, rule, hour, starts), 0
+def _listed(raw: Store, rule: Rule, hour: Hour | Span, listing: Listing | None = None) -> _Listed:
+    listed, fingerprint = RawHour(raw, rule, hour, listing), 0
     for versions in listed.blocks():
         fingerprint += sum(int(identity(version), 16) for version in versions)
     return _Listed(listed.versions, listed.bytes, fingerprint, tuple(listed.foreign_examples))
@@ -135,7 +136,7 @@ class _Listing:
         rule = self.compaction.rule
         with self.compaction.opened() as (raw, lake):
             if not span:
-                cut = spans(raw, rule, hour, self.compaction.span_versions)
+                cut = Listing(raw, rule, hour).spans(self.compaction.span_versions)
                 return Spans(cut or [Span(hour.start_ms, hour.end_ms)])
             listed = _listed(raw, rule, span)
             if not self.looks_up:
