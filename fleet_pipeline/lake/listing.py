@@ -5,12 +5,14 @@ Keys begin with milliseconds of a fixed number of digits, so any range of time i
 by itself. Where a rule has shards, that is so within each.
 """
 
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, islice
+from typing import Self
 
 from fleet_pipeline.aws.store import ObjectVersion, Store
 from fleet_pipeline.lake import inventory
@@ -49,10 +51,40 @@ SAMPLES = 8
 SHARD_SAMPLES = 4
 """Parts of an hour that say how full all shards are, each by one of these: messages are put into them at random."""
 
+ASKED_S = 60
+"""Seconds for which it stands what was asked of folders: hours that are compacted one after the other ask once."""
+
+SETTLED_S = 1800
+"""Seconds after an hour by which its objects are written, those of the slowest batches among them."""
+
 NO_DIGIT = ":"
 """What follows every digit: behind it are no raw keys of a time, but shards and batches."""
 
 Page = list[ObjectVersion]
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """What a rule's raw prefix had beside the keys that begin with the time, when it was asked."""
+
+    starts: Sequence[str]
+    """What raw keys begin with before the time: `shard_starts`."""
+    has_batches: bool
+    """Whether there was any batch object; true of a layout, where nobody has looked."""
+    asked_ms: int
+
+    @classmethod
+    def of(cls, store: Store, rule: Rule) -> Self:
+        """Ask for them, at two requests; none for a layout."""
+        now = time.time_ns() // 1_000_000
+        has_batches = rule.layout is not None or any(store.versions(rule.batch_prefix))
+        return cls(shard_starts(store, rule), has_batches, now)
+
+    def serves(self, hour: Hour) -> bool:
+        """Whether it says what there is of an hour: it was asked less than `ASKED_S` ago, and once nothing of the hour
+        could be under way.
+        """
+        return time.time_ns() // 1_000_000 - ASKED_S * 1000 < self.asked_ms >= hour.end_ms + SETTLED_S * 1000
 
 
 class Listing:
@@ -60,10 +92,9 @@ class Listing:
     whoever reads it then.
     """
 
-    def __init__(self, store: Store, rule: Rule, hour: Hour | Span, starts: Sequence[str] = ()) -> None:
-        """`starts` is what `shard_starts` returned, where that was asked already."""
-        self._store, self._rule, self._hour = store, rule, hour
-        self._starts = starts
+    def __init__(self, store: Store, rule: Rule, hour: Hour | Span, folders: Folders | None = None) -> None:
+        """`folders` is what there is beside its keys, where that was asked already."""
+        self._store, self._rule, self._hour, self._folders = store, rule, hour, folders
         self._begun: Iterator[Page] | None = None
         """All of what lies in no shard, where that is listed already as far as its first pages."""
 
@@ -71,7 +102,14 @@ class Listing:
     def starts(self) -> Sequence[str]:
         """What its keys begin with before the time: of a span, of the shards that it names."""
         named = self._hour.shards if isinstance(self._hour, Span) else ()
-        return [*map(self._rule.shard_prefix, named)] or self._starts or shard_starts(self._store, self._rule)
+        if named:
+            return [*map(self._rule.shard_prefix, named)]
+        return self._folders.starts if self._folders else shard_starts(self._store, self._rule)
+
+    @property
+    def may_have_batches(self) -> bool:
+        """Whether batches are to be looked for; false where it is known that there are none."""
+        return self._folders is None or self._folders.has_batches
 
     def pages(self) -> Iterator[Page]:
         """Yield all versions between the hour's first key and its last, in the order of their keys, newest first: those

@@ -393,6 +393,14 @@ def test_credentials_that_stay_refused_are_given_up_with_what_to_do(served):
     assert len(asked) == len(fetched) + 1 == FEW_ATTEMPTS
 
 
+def test_half_a_refusal_is_asked_for_again(served):
+    transfers, answers, asked = served
+    whole = b"<Error><Code>NoSuchKey</Code></Error>"
+    answers += [(404, whole[: len(whole) // 2])] * 2 + [(404, whole)] * FEW_ATTEMPTS
+    assert transfers.one(Request("/a")).code == "NoSuchKey"
+    assert len(asked) == FEW_ATTEMPTS
+
+
 @pytest.mark.parametrize("code", ["ExpiredToken", "NoSuchVersion", "PermanentRedirect"])
 def test_a_refusal_of_which_another_answer_is_hoped_for_is_not_the_last_word_because_other_tries_failed_before(
     served, code

@@ -200,6 +200,12 @@ def _disturbed(answer, fault):
 
 
 def _listing(store, keys, asked):
+    if "delimiter" in asked:
+        folders = "".join(
+            f"<CommonPrefixes><Prefix>{escape(each)}</Prefix></CommonPrefixes>"
+            for each in store.folders(asked["prefix"])
+        )
+        return f"<ListVersionsResult><IsTruncated>false</IsTruncated>{folders}</ListVersionsResult>".encode()
     marker, after, prefix = asked.get("key-marker", ""), asked.get("version-id-marker"), asked["prefix"]
     start = bisect_left(keys, marker) if after else bisect_right(keys, marker)
     following_keys = takewhile(lambda key: key.startswith(prefix), keys[max(start, bisect_left(keys, prefix)) :])

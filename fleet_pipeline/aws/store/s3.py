@@ -82,6 +82,12 @@ class S3Store:
             self._beside[bucket] = S3Store(self._aws, bucket, self._patience_s)
         return self._beside[bucket]
 
+    def forget(self) -> None:
+        """Forget which objects were read: what is read next of one may be of another that took its place."""
+        self._etags.clear()
+        for store in self._beside.values():
+            store.forget()
+
     def close(self) -> None:
         """Close the store's connections; nothing more can be asked of it. What it has sent is still known."""
         for transfers in self._connected:

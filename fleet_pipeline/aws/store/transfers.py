@@ -549,10 +549,11 @@ def _passing(tried: Try, answer: Answer) -> str:
 
 def _refuses(tried: Try, answer: Answer) -> bool:
     """Say whether an answer is a refusal of which another is hoped for, a few times: other credentials, another region,
-    a version that is there after all.
+    a version that is there after all, a whole answer where half came.
     """
     gone = answer.code in GONE and tried.request.kind == "GET"
-    return answer.status not in GOOD and (gone or answer.elsewhere or answer.code in STALE)
+    half = b"<Error>" in answer.body[:200] and b"</Error>" not in answer.body
+    return answer.status not in GOOD and (gone or half or answer.elsewhere or answer.code in STALE)
 
 
 def _unlike_a_range(span: tuple[int, int], answer: Answer) -> str:

@@ -1,9 +1,11 @@
 """Many hours: what compacting them would read, write and cost; and compacting them, on an engine."""
 
-from collections import Counter
+import weakref
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from fleet_pipeline.aws.clients import Aws
 from fleet_pipeline.aws.store import S3Store, Store
@@ -13,7 +15,7 @@ from fleet_pipeline.lake.containment import outcome_of
 from fleet_pipeline.lake.encodings import reader
 from fleet_pipeline.lake.fetching import EXAMPLES, RawHour
 from fleet_pipeline.lake.layout import Lake
-from fleet_pipeline.lake.listing import SPAN_VERSIONS, Listing
+from fleet_pipeline.lake.listing import SPAN_VERSIONS, Folders, Listing
 from fleet_pipeline.lake.operations.compact_hour import Compacted, Progress, Unit, compact_hour
 from fleet_pipeline.lake.operations.engine import engine
 from fleet_pipeline.lake.operations.hours import Hours, Spans
@@ -85,6 +87,39 @@ def forecast_hour(raw: Store, lake: Lake, rule: Rule, hour: Hour) -> Forecast:
     )
 
 
+class _Kept:
+    """What hours of one process leave to the next ones: open connections, and what there is in the raw bucket."""
+
+    def __init__(self) -> None:
+        self.folders: Folders | None = None
+        self._idle: deque[tuple[S3Store, S3Store]] = deque()
+        weakref.finalize(self, _close, self._idle)
+
+    def __reduce__(self) -> "tuple[type[_Kept], tuple[()]]":
+        return _Kept, ()  # another process connects by itself
+
+    @contextmanager
+    def lent(self, connected: Callable[[], tuple[S3Store, S3Store]]) -> Iterator[tuple[S3Store, S3Store]]:
+        """Lend two stores that nobody else uses meanwhile. They are kept unless an error comes."""
+        try:
+            stores = self._idle.pop()
+        except IndexError:
+            stores = connected()
+        try:
+            yield stores
+        except BaseException:
+            _close([stores])
+            raise
+        for store in stores:
+            store.forget()
+        self._idle.append(stores)
+
+
+def _close(stores: Iterable[tuple[S3Store, S3Store]]) -> None:
+    for store in chain.from_iterable(stores):
+        store.close()
+
+
 @dataclass(frozen=True)
 class Compaction:
     """The compaction of one rule's hours, as a process of its own can be given it."""
@@ -98,6 +133,7 @@ class Compaction:
     new_column_messages: int = NEW_COLUMN_MESSAGES
     span_versions: int = SPAN_VERSIONS
     """Versions of a span, when a long hour is cut."""
+    kept: _Kept = field(default_factory=_Kept, compare=False, repr=False)
 
     @classmethod
     def of(cls, fleet: Fleet, aws: Aws, rule: Rule) -> "Compaction":
@@ -133,9 +169,18 @@ class Compaction:
 
     @contextmanager
     def opened(self) -> Iterator[tuple[Store, Lake]]:
-        """Lend both, and close their connections at the end."""
-        with closing(S3Store(self.aws, self.bucket)) as raw, closing(S3Store(self.aws, self.lake_bucket)) as store:
+        """Lend both. Their connections are kept for the next who asks; all are closed as nobody has this any more."""
+        with self.kept.lent(self._connected) as (raw, store):
             yield raw, self._lake(store)
+
+    def _connected(self) -> tuple[S3Store, S3Store]:
+        return S3Store(self.aws, self.bucket), S3Store(self.aws, self.lake_bucket)
+
+    def _folders(self, raw: Store, hour: Hour) -> Folders:
+        """Return what there is beside an hour's keys, asked once for hours that come one after the other."""
+        if self.kept.folders is None or not self.kept.folders.serves(hour):
+            self.kept.folders = Folders.of(raw, self.rule)
+        return self.kept.folders
 
     def _lake(self, store: S3Store) -> Lake:
         store.prove()
@@ -151,7 +196,7 @@ class Compaction:
         with self.opened() as (raw, lake):
             if unit.span:
                 return compact_hour(raw, lake, self.rule, unit.hour, span=unit.span, on_progress=tell)
-            listing = Listing(raw, self.rule, unit.hour)
+            listing = Listing(raw, self.rule, unit.hour, self._folders(raw, unit.hour))
             if cut := listing.spans(self.span_versions):
                 return Spans(cut)
             return compact_hour(raw, lake, self.rule, unit.hour, listing=listing, on_progress=tell)

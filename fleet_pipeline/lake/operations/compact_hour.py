@@ -215,6 +215,7 @@ class _Run:
         self.erased = 0
         # Batches are not cut: who has the hour's first span has them all.
         looks = self.span is None or self.span.is_first(self.hour)
+        looks = looks and (self.listing is None or self.listing.may_have_batches)
         self.batches = BatchHour(self.raw, self.lake, self.rule, self.hour, writes=True, looks=looks)
         self.unread = self.batches.unread
         self.repeated = self.erased_of_batches = 0

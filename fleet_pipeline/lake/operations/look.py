@@ -10,7 +10,7 @@ from fleet_pipeline.lake.commit import standing
 from fleet_pipeline.lake.containment import outcome_of
 from fleet_pipeline.lake.fetching import EXAMPLES, RawHour, fetched
 from fleet_pipeline.lake.layout import Lake
-from fleet_pipeline.lake.listing import Listing, shard_starts
+from fleet_pipeline.lake.listing import Folders, Listing
 from fleet_pipeline.lake.operations.compact import Compaction
 from fleet_pipeline.lake.operations.compact_hour import Progress, Unit, remaining
 from fleet_pipeline.lake.operations.engine import engine
@@ -60,9 +60,9 @@ def look_at_hours(
     """
     rule, long = compaction.rule, list[Hour]()
     with compaction.opened() as (raw, lake):
-        starts = shard_starts(raw, rule) if hours else []
+        folders = Folders.of(raw, rule) if hours else None
         for hour in hours:
-            seen = outcome_of(_what(rule, hour), partial(_unless_long, raw, lake, compaction, hour, starts))
+            seen = outcome_of(_what(rule, hour), partial(_unless_long, raw, lake, compaction, hour, folders))
             if seen is None:
                 long.append(hour)
             else:
@@ -79,15 +79,16 @@ def _what(rule: Rule, hour: Hour) -> str:
     return f"{rule.key} {hour.partition_key}"
 
 
-def _unless_long(raw: Store, lake: Lake, compaction: Compaction, hour: Hour, starts: Sequence[str]) -> Seen | None:
+def _unless_long(raw: Store, lake: Lake, compaction: Compaction, hour: Hour, folders: Folders | None) -> Seen | None:
     """Return what an hour has, or None where it is so long that spans of it are to be listed one by one."""
     rule, many = compaction.rule, 2 * compaction.span_versions
     files = _files(lake, rule, hour)
     may_be_long = not files or sum(file.versions for file in files) >= many
-    listing = Listing(raw, rule, hour, starts)
+    listing = Listing(raw, rule, hour, folders)
     if may_be_long and listing.spans(compaction.span_versions):
         return None
-    return _beside(_listed(raw, rule, hour, listing), files, raw, lake, (rule, hour))
+    listed = _listed(raw, rule, hour, listing)
+    return _beside(listed, files, raw, lake, (rule, hour), looks=listing.may_have_batches)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,10 +178,18 @@ def _is_all(listed: _Listed, files: Sequence[PartFile] | None) -> bool:
     return not listed.versions or sum(file.fingerprint or 0 for file in files or ()) == listed.fingerprint
 
 
-def _beside(listed: _Listed, files: list[PartFile] | None, raw: Store, lake: Lake, place: tuple[Rule, Hour]) -> Seen:
-    """Return what an hour has, by parts that were there before it was listed."""
+def _beside(  # noqa: PLR0913 (both sides, and where)
+    listed: _Listed,
+    files: list[PartFile] | None,
+    raw: Store,
+    lake: Lake,
+    place: tuple[Rule, Hour],
+    *,
+    looks: bool = True,
+) -> Seen:
+    """Return what an hour has, by parts that were there before it was listed; `looks` says whether for batches, too."""
     rule, hour = place
-    batches = BatchHour(raw, lake, rule, hour, writes=True)
+    batches = BatchHour(raw, lake, rule, hour, writes=True, looks=looks)
     if not _is_all(listed, files) or batches.unread:
         files = _files(lake, rule, hour)  # a compaction may have come between
     uncompacted = messages = 0
