@@ -191,9 +191,17 @@ def test_a_picture_is_drawn_of_any_positions(points):
 
 def test_a_picture_is_drawn_of_a_million_positions_and_of_none():
     assert len(dots([(number % 90, number % 180) for number in range(1_000_000)], "t")) <= INLINE
-    assert dots([], "t").startswith("![t]")
-    assert bars([], "t").startswith("![t]")
+    assert dots([], "t").endswith("\n\nt")
+    assert bars([], "t").endswith("\n\nt")
     assert MOST_DOTS < TRACK_POINTS
+
+
+@pytest.mark.parametrize(
+    ("far", "said"),
+    [(1.0, "114.2 km wide"), (0.1, "11.4 km wide"), (0.001, "114 m wide"), (0.0, "17 m wide")],
+)
+def test_a_picture_of_positions_says_how_wide_it_is(far, said):
+    assert dots([(0.0, 0.0), (0.0, far)], "north up").endswith(f"\n\nnorth up; {said}")
 
 
 def test_what_nobody_foresaw_in_a_picture_is_said_in_its_place_and_logged(caplog):

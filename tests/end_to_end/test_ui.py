@@ -237,6 +237,8 @@ def test_an_hour_is_compacted_from_its_page(ui, page):
     assert {row["_key"]: row["speed_kmh"] for row in rows}[keys[0]] == 48.2
     page.goto(f"{ui.url}/assets/lake/rule1?view=overview", wait_until="domcontentloaded")
     page.get_by_text("raw versions").first.wait_for()
+    for scale in ("minutes 0 to 59; the highest bar is", "a sample, north up; "):
+        page.get_by_text(scale).first.wait_for()
     page.locator("img[src^='data:image']").first.scroll_into_view_if_needed()
     page.evaluate("document.querySelectorAll('*').forEach(each => each.scrollLeft = 0)")
     picture(page, "lake")

@@ -82,10 +82,10 @@ def _shown(fleet: Fleet, outcome: Outcome) -> dict[str, Any]:
     shown: dict[str, Callable[[], Any]] = {}
     if found.rows:
         shown["messages a minute"] = lambda: dg.MetadataValue.md(
-            bars(found.minutes, f"at most {max(found.minutes)} a minute")
+            bars(found.minutes, f"minutes 0 to 59; the highest bar is {max(found.minutes):,} messages")
         )
     if found.track and fleet.shows_previews:
-        shown[POSITIONS] = lambda: dg.MetadataValue.md(dots(found.track, "a sample of positions, north up"))
+        shown[POSITIONS] = lambda: dg.MetadataValue.md(dots(found.track, "a sample, north up"))
     if (preview := found.preview) and fleet.shows_previews:
         hidden = _NOT_IN_THE_PREVIEW | ({"_payload"} if fleet.private_columns else set())
         shown[ROWS] = lambda: table(preview.select([name for name in preview.schema.names if name not in hidden]))
