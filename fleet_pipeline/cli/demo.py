@@ -21,8 +21,8 @@ from fleet_pipeline.account import Account
 from fleet_pipeline.assets.lake.partitions import closed_hours, range_tags
 from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.cli.alone import alone
-from fleet_pipeline.cli.shown import console, progress, styled
-from fleet_pipeline.cli.vehicle import register_all
+from fleet_pipeline.cli.shown import console, styled
+from fleet_pipeline.cli.vehicle import drive_all, register_all
 from fleet_pipeline.cloud.enrolment.hook_log import decisions
 from fleet_pipeline.definitions import build_definitions
 from fleet_pipeline.lake import iceberg
@@ -35,7 +35,7 @@ from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.hour import Hour, Span
 from fleet_pipeline.model.plain import plain
 from fleet_pipeline.model.rule import Rule
-from fleet_pipeline.vehicle.driving import drive, made_up_serials
+from fleet_pipeline.vehicle.driving import made_up_serials
 from fleet_pipeline.vehicle.past import write_hours, write_visit
 
 FOREIGN_SERIAL = "999999000001"
@@ -101,7 +101,7 @@ def _run(fleet: Fleet, vehicles: int, messages: int) -> bool:
         refused = _register(fleet, account, serials)
     begun, past = datetime.now(UTC), list[Hour]()
     with _station("drive: telemetry by Basic Ingest"):
-        published = _drive(fleet, account, serials, messages)
+        published = drive_all(fleet, account, serials, messages)
         hours = _hours(begun, datetime.now(UTC))
         if fleet.profile == "local":
             past = _past(fleet, account, serials, begun)
@@ -258,19 +258,6 @@ def _register(fleet: Fleet, account: Account, serials: Sequence[str]) -> bool:
         return True
     console.print(f"  {FOREIGN_SERIAL} was registered and should not have been", style="red")
     return False
-
-
-def _drive(fleet: Fleet, account: Account, serials: Sequence[str], messages: int) -> Mapping[str, Sequence[str]]:
-    with progress() as bar:
-        task = bar.add_task("messages acknowledged", total=len(serials) * messages)
-        return drive(
-            fleet,
-            account.broker,
-            account.home,
-            serials,
-            messages,
-            on_acknowledged=lambda count: bar.advance(task, count),
-        ).acknowledged
 
 
 def _wait_for(fleet: Fleet, account: Account, published: Mapping[str, Sequence[str]], begun: datetime) -> None:

@@ -103,24 +103,14 @@ def drive(fleet: Fleet, vehicles: int, messages: int, named: tuple[str, ...], pa
 
     What a rule's WHERE leaves out is published all the same, and lies nowhere.
     """
-    from fleet_pipeline.vehicle.driving import drive as drive_vehicles
     from fleet_pipeline.vehicle.driving import made_up_serials
 
     account = Account.of(fleet)
     serials = [fleet.serial(each) for each in named] or made_up_serials(fleet, vehicles)
     register_all(fleet, account, serials, said=_said(fleet, parameters))
     begun = Hour.of(datetime.now(UTC))
-    with progress() as bar:
-        task = bar.add_task("messages acknowledged", total=len(serials) * messages)
-        driven = drive_vehicles(
-            fleet,
-            account.broker,
-            account.home,
-            serials,
-            messages,
-            on_acknowledged=lambda count: bar.advance(task, count),
-        )
-    for key, ids in driven.acknowledged.items():
+    driven = drive_all(fleet, account, serials, messages)
+    for key, ids in driven.items():
         rule = fleet.rule(key)
         left_out = "" if rule.keeps_payloads else " published, of which the lake has what its SQL selects"
         console.print(f"{rule.topic}: {len(ids)} messages{left_out}", highlight=False)
@@ -274,6 +264,24 @@ def register_all(  # noqa: PLR0913 (all that it works on comes in by the front d
             )
             for number, serial in enumerate(bar.track(serials, description="vehicles registered"), 1)
         ]
+
+
+def drive_all(fleet: Fleet, account: Account, serials: Sequence[str], messages: int) -> Mapping[str, Sequence[str]]:
+    """Let vehicles drive and publish so many messages each, and show how far it is; return the ids of the messages that
+    were acknowledged, by the rule's key.
+    """
+    from fleet_pipeline.vehicle.driving import drive as drive_vehicles
+
+    with progress() as bar:
+        task = bar.add_task("messages acknowledged", total=len(serials) * messages)
+        return drive_vehicles(
+            fleet,
+            account.broker,
+            account.home,
+            serials,
+            messages,
+            on_acknowledged=lambda count: bar.advance(task, count),
+        ).acknowledged
 
 
 def _claim(fleet: Fleet, account: Account, folder: Path | None) -> "Identity":
