@@ -126,7 +126,7 @@ class AwsError(FleetError):
     """AWS did not do what it was asked to do."""
 
 
-_WITHOUT_BUCKET = "`fleet plan` says which buckets are missing, and `fleet apply` makes those that are the fleet's own"
+_WITHOUT_BUCKET = "`fleet apply` makes the buckets that are the fleet's own; any other must be there before"
 
 
 class AwsRefused(AwsError):
