@@ -72,18 +72,20 @@ def check(fleet: Fleet, keys: tuple[str, ...]) -> None:
 def maintain(fleet: Fleet, keys: tuple[str, ...]) -> None:
     """Merge manifests, forget snapshots older than FLEET_ICEBERG_SNAPSHOT_DAYS, remove metadata that nothing needs."""
     tables, rules = opened(fleet), _rules(fleet, keys)
-    from fleet_pipeline.lake.iceberg.maintenance import maintain as kept_small
+    from fleet_pipeline.lake.iceberg.maintenance import maintain_all
 
     shown = Table("table", "manifests", "snapshots", "objects removed", "bytes removed", "objects left", "bytes left")
-    for rule in rules:
-        if done := kept_small(tables, rule, datetime.now(UTC)):
-            merged, forgotten = (
-                f"{done.manifests_before} to {done.manifests}",
-                f"{done.snapshots_before} to {done.snapshots}",
-            )
-            counts = (done.removed, done.removed_bytes, done.objects, done.bytes)
-            shown.add_row(done.name, merged, forgotten, *map(str, counts))
+    maintained, refused = maintain_all(tables, rules, datetime.now(UTC))
+    for done in maintained:
+        merged, forgotten = (
+            f"{done.manifests_before} to {done.manifests}",
+            f"{done.snapshots_before} to {done.snapshots}",
+        )
+        counts = (done.removed, done.removed_bytes, done.objects, done.bytes)
+        shown.add_row(done.name, merged, forgotten, *map(str, counts))
     console.print(shown)
+    for error in refused:
+        raise error
 
 
 @iceberg.command()

@@ -50,3 +50,15 @@ def test_a_sync_after_an_hour_was_replaced_notes_once_what_the_snapshot_has_and_
     assert not filled.sync().changed
     assert everything(filled) == noted
     assert filled.tables.find(filled.rule).current_snapshot().snapshot_id == number
+
+
+def test_a_table_of_somebody_elses_keeps_no_other_from_its_upkeep(filled, command):
+    for place in (0, 2):
+        filled.rule = filled.fleet.rules[place]
+        for hour in HOURS:
+            filled.add(hour, {"speed_kmh": 2.5})
+            filled.sync()
+    code, said = command(filled.fleet, "iceberg", "maintain")
+    assert (code, "is not this lake's" in " ".join(said.split())) == (1, True), said
+    tables = [filled.tables.find(filled.fleet.rules[place]) for place in (0, 2)]
+    assert [len(table.current_snapshot().manifests(table.io)) for table in tables] == [1, 1]

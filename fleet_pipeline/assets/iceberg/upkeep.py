@@ -23,15 +23,17 @@ def upkeep_job(scope: Scope) -> dg.JobDefinition:
     """Return the job that does what `fleet iceberg maintain` does."""
 
     @launched(scope, "maintain_iceberg_op", JOB, "Merge manifests, forget old snapshots, remove unused metadata.")
-    def maintain_all(context: dg.OpExecutionContext) -> None:
-        from fleet_pipeline.lake.iceberg.maintenance import maintain  # noqa: PLC0415 (as in `tables`)
+    def maintain_tables(context: dg.OpExecutionContext) -> None:
+        from fleet_pipeline.lake.iceberg.maintenance import maintain_all  # noqa: PLC0415 (as in `tables`)
 
         with reported():
             opened, now = tables.opened(scope, context.resources), datetime.now(UTC)
-            done = [found for rule in scope.fleet.rules if (found := maintain(opened, rule, now))]
-        context.add_output_metadata({"tables": dg.MetadataValue.table([_record(each) for each in done])})
+            done, refused = maintain_all(opened, scope.fleet.rules, now)
+            context.add_output_metadata({"tables": dg.MetadataValue.table([_record(each) for each in done])})
+            for error in refused:
+                raise error
 
-    return maintain_all
+    return maintain_tables
 
 
 def upkeep_schedule(scope: Scope) -> dg.ScheduleDefinition:

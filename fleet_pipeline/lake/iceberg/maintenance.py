@@ -2,7 +2,7 @@
 to any more.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -16,6 +16,7 @@ from fleet_pipeline.aws.store import ObjectVersion
 from fleet_pipeline.lake.iceberg.files import place
 from fleet_pipeline.lake.iceberg.sync import GENERATION, changed, expire, generation_of, record, recorded
 from fleet_pipeline.lake.iceberg.tables import MANIFEST_BYTES, Tables
+from fleet_pipeline.model.errors import CatalogRefused, NotOurTable
 from fleet_pipeline.model.rule import Rule
 
 UNFINISHED = timedelta(days=1)
@@ -37,6 +38,23 @@ class Maintained:
     objects: int
     """Metadata objects that are left."""
     bytes: int
+
+
+def maintain_all(
+    tables: Tables, rules: Sequence[Rule], now: datetime
+) -> tuple[list[Maintained], list[NotOurTable | CatalogRefused]]:
+    """Maintain the tables of rules; return what was done, and of tables that are not ours or cannot be read why: they
+    keep no other from it. Raises CatalogUnavailable.
+    """
+    done, refused = list[Maintained](), list[NotOurTable | CatalogRefused]()
+    for rule in rules:
+        try:
+            found = maintain(tables, rule, now)
+        except (NotOurTable, CatalogRefused) as error:
+            refused.append(error)
+        else:
+            done += [found] if found else []
+    return done, refused
 
 
 def maintain(tables: Tables, rule: Rule, now: datetime, unfinished: timedelta = UNFINISHED) -> Maintained | None:
