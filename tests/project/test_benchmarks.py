@@ -89,3 +89,12 @@ def test_shards_can_be_measured_against_a_server_that_enforces_limits_by_prefix(
     written, refused = float(rows[0][1].replace(",", "")), rows[0][2]
     assert written < 1.1 * 3500 / 20, "one prefix took more than the limit"
     assert refused.strip().endswith("%")
+
+
+def test_an_inventory_can_be_measured_beside_listings_and_names_the_same():
+    arguments = ["--keys", "4000", "--hours", "4", "--listed", "4"]
+    said = subprocess.run(
+        [sys.executable, BENCHMARKS / "inventory.py", *arguments], capture_output=True, text=True, check=True
+    ).stdout
+    assert "4,000 versions in 4 hours" in said
+    assert "each further hour" in said
