@@ -48,6 +48,9 @@ def retention(fleet: Fleet, *, dry_run: bool, yes: bool) -> None:
     console.print(table)
     usd = fleet.requests_usd(gone.requests["GET"], gone.requests["LIST"] + gone.requests["PUT"])
     console.print(f"{gone.requests['GET']:,} GET and {gone.requests['LIST']:,} LIST requests, {usd:.4f} USD")
+    for rule, hours in gone.read_only.items():
+        why = "their objects lie in a bucket that is only read"
+        console.print(f"{hours:,} hours of the lake of rule {rule} stay, however old: {why}", soft_wrap=True)
     for each in gone.in_the_way[:SHOWN]:
         console.print(styled(("stays", "red"), f" {each}"), soft_wrap=True)
     if len(gone.in_the_way) > SHOWN:

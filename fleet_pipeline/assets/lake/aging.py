@@ -89,6 +89,7 @@ def _said(gone: Gone) -> dict[str, dg.MetadataValue | int]:
         "snapshots forgotten": gone.snapshots,
         "days of the tables about vehicles": gone.days,
         "in the way": len(gone.in_the_way),
+        "hours whose objects are only read": gone.read_only.total(),
         **following,
     }
 

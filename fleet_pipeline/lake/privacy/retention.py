@@ -72,6 +72,10 @@ class Gone:
     """Of the tables about vehicles, each counted in both."""
     revisions: int = 0
     in_the_way: list[InTheWay] = field(default_factory=list)
+    read_only: Counter[str] = field(default_factory=Counter)
+    """Hours of the lake that stay, by rule, because their objects lie in a bucket that is only read: as documented, and
+    in nobody's way.
+    """
     following: dict[str, datetime] = field(default_factory=dict)
     """For each kind of which there is more: when the next goes, if it is in nobody's way."""
     requests: Counter[str] = field(default_factory=Counter)
@@ -155,7 +159,10 @@ class _Run:
             self.on_progress(f"{rule.key}: hours of the lake", number, len(hours))
             if why := self._holding(rule, hour, coming=coming):
                 if any(parts.get(hour) for parts in every.values()):
-                    self._stays(LAKE, rule, hour, why)
+                    if rule.bucket and not coming:
+                        self.gone.read_only[rule.key] += 1
+                    else:
+                        self._stays(LAKE, rule, hour, why)
             else:
                 self._ended(generations, rule, hour)
         if self.dry_run:
@@ -175,8 +182,7 @@ class _Run:
         if (rule.key, hour) in self.emptied:
             return ""
         count = _raw_versions(self.places.at(rule), rule.by_listing, hour)  # an inventory may lack what came since
-        where = f" in bucket {rule.bucket}, which is only read" if rule.bucket else ""
-        return f"{count} of its raw versions are there{where}, of which it would be written again" if count else ""
+        return f"{count} of its raw versions are there, of which it would be written again" if count else ""
 
     def _ended(self, generations: Sequence[Lake], rule: Rule, hour: Hour) -> None:
         if self.dry_run:
