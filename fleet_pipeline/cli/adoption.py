@@ -88,6 +88,12 @@ def _show(fleet: Fleet, found: Found) -> None:
     if not found.whole:
         console.print("There are more keys than were listed: the counts are those of a part.")
     console.print(as_toml(rule), soft_wrap=True)
+    if layout and (layout.extent != "hour" or layout.by_folders):
+        console.print(
+            "Keys do not go with the time alone: with `inventory` an hour is read from an S3 Inventory of all "
+            "versions, a day later and at four requests (docs/layouts.md).",
+            soft_wrap=True,
+        )
 
 
 def _listing(found: Found) -> str:

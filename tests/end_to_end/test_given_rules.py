@@ -152,6 +152,7 @@ def test_a_bucket_is_looked_at_and_its_rule_is_written_into_the_file(world, monk
         "6 of 6 (100.0%)",
         "more/{device}/{yyyy}/{MM}/{dd}/{HH}/{uuid}.json",
         "in each of 2 folders",
+        "with `inventory` an hour is read from an S3 Inventory",
         'key = "more"',
     ):
         assert each in said
