@@ -183,6 +183,7 @@ def _elsewhere(fleet: Fleet) -> Iterator[Processing]:
                 "as its receiver says: neither an age nor an erasure reaches it from here",
                 "as its receiver says",
             )
+    yield from _inventories(fleet)
     yield Processing(
         f"`{fleet.home}/vehicles/` on the machine that simulates vehicles",
         "their certificates and keys",
@@ -190,6 +191,19 @@ def _elsewhere(fleet: Fleet) -> Iterator[Processing]:
         "until it is removed",
         "its owner",
     )
+
+
+def _inventories(fleet: Fleet) -> Iterator[Processing]:
+    places = sorted({rule.inventory for rule in fleet.given_rules if rule.inventory})
+    if places:
+        yield Processing(
+            "`fleet-inventories-{uid}/` beside the temporary files of each machine that reads hours of "
+            + ", ".join(f"`{place}`" for place in places),
+            "keys of those buckets with versions, sizes, ETags and instants; no message",
+            "the vehicle's where a key has its name",
+            "until an inventory that is newer is read there, or another one after 14 days without use",
+            "the user who compacts there (mode 0700)",
+        )
 
 
 def _whose(fleet: Fleet) -> str:

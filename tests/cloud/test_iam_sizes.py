@@ -17,6 +17,7 @@ from fleet_pipeline.cloud.kinds.iot_policy import IotPolicy
 from fleet_pipeline.cloud.kinds.role import Role
 from fleet_pipeline.model.device import POLICY_DOCUMENT_LIMIT
 from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.rule_table import RuleTable
 from fleet_pipeline.model.thing import ThingTable
 
 INLINE_LIMIT, TRUST_LIMIT, BUCKET_LIMIT = 10_240, 2048, 20_480
@@ -24,6 +25,14 @@ INLINE_LIMIT, TRUST_LIMIT, BUCKET_LIMIT = 10_240, 2048, 20_480
 PAGE = Path(__file__).parents[2] / "docs" / "iam.md"
 BOTOCORES = botocore.session.get_session().get_component("data_loader").load_data("partitions")["partitions"]
 PARTITIONS = [each["id"] for each in BOTOCORES]
+
+GIVEN = RuleTable(
+    key="given",
+    bucket="g" * 63,
+    layout="{*}/{device}/{*}.json",
+    inventory=f"s3://{'i' * 63}/{'p' * 512}/{'g' * 63}/{'c' * 64}/",
+)
+"""A rule of a bucket that exists, read from the inventory with the longest name."""
 
 
 @cache
@@ -71,6 +80,7 @@ def longest(partition):
         role_boundary=f"arn:{partition}:iam::123456789012:policy/{'p' * 512}",
         parquet_prefix="p" * 60,
         rule_keys=("k",),
+        rule_tables=(GIVEN,),
         **names,
         **options,
     )

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from iam_documents import documents
 
 from fleet_pipeline.cli.main import fleet_command
+from fleet_pipeline.lake.inventory import KEPT
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.processing import as_markdown, private_fields, record
 from fleet_pipeline.model.rule_table import RuleTable
@@ -93,6 +94,17 @@ def test_where_a_rule_also_sends_is_named():
     row = said(Fleet(rule_tables=(table,)), "`sold`")
     assert "`republish`" in row.where
     assert "neither an age nor an erasure" in row.long
+
+
+def test_an_index_of_an_inventory_is_named_with_its_folder_its_mode_and_its_end():
+    place = "s3://lists/daily/others/all/"
+    table = RuleTable(key="old", bucket="others", layout="raw/{device}/{*}.json", inventory=place)
+    row = said(Fleet(rule_tables=(table,), rule_keys=("rule1",)), "fleet-inventories-")
+    assert place in row.where
+    assert "mode 0700" in row.readers
+    assert f"{KEPT.days} days" in row.long
+    listed = Fleet(rule_tables=(replace(table, inventory=""),), rule_keys=("rule1",))
+    assert not [each for each in record(listed) if "fleet-inventories-" in each.where]
 
 
 def test_private_fields_are_said_with_what_becomes_of_them():
