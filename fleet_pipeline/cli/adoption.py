@@ -13,6 +13,7 @@ from fleet_pipeline.account import Account
 from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.cli.shown import console
 from fleet_pipeline.lake.operations.adoption import Found, NoKeys, as_toml, looked_at
+from fleet_pipeline.lake.operations.inventories import inventories, may_have_one, sentences
 from fleet_pipeline.model import settings
 from fleet_pipeline.model.errors import InvalidName, InvalidSetting
 from fleet_pipeline.model.fleet import Fleet
@@ -29,7 +30,8 @@ _ADDRESS = re.compile(r"s3://([a-z0-9.-]{3,63})(?:/(.*))?", re.DOTALL)
 @click.pass_obj
 def adopt_bucket(fleet: Fleet, address: str, layout: str, key: str, *, write: bool) -> None:
     """Look at a bucket that exists: how its keys are built, what a rule would read there, what does not fit, and what
-    it costs. Up to 100,000 keys are listed; nothing is written to the bucket, ever.
+    it costs. Up to 100,000 keys are listed; nothing is written to the bucket, ever. Where keys do not go with the time,
+    the rule names an S3 Inventory if one that fits is configured.
 
     Exit code 1 where no key fits, or where the fleet cannot have the rule.
     """
@@ -39,11 +41,17 @@ def adopt_bucket(fleet: Fleet, address: str, layout: str, key: str, *, write: bo
     bucket, prefix = named[1], named[2] or ""
     prefix = f"{prefix.rstrip('/')}/" if prefix.strip("/") else ""
     key = key or _key(fleet, bucket, prefix)
+    aws = Account.of(fleet).aws
     try:
-        found = looked_at(S3Store(Account.of(fleet).aws, bucket), bucket, prefix, key, layout=layout)
+        found = looked_at(S3Store(aws, bucket), bucket, prefix, key, layout=layout)
     except NoKeys as error:
         raise InvalidName("address", address, "there is no object below it") from error
+    listed = inventories(aws, found.table) if may_have_one(found.table) else None
+    if listed and listed.best:
+        found = replace(found, table=replace(found.table, inventory=listed.best.address))
     _show(fleet, found)
+    for line in sentences(listed) if listed else ():
+        console.print(plain(line, 2000), soft_wrap=True)
     if not _fitting(fleet, found, write=write):
         sys.exit(1)
     if write:
@@ -88,12 +96,6 @@ def _show(fleet: Fleet, found: Found) -> None:
     if not found.whole:
         console.print("There are more keys than were listed: the counts are those of a part.")
     console.print(as_toml(rule), soft_wrap=True)
-    if layout and (layout.extent != "hour" or layout.by_folders):
-        console.print(
-            "Keys do not go with the time alone: with `inventory` an hour is read from an S3 Inventory of all "
-            "versions, a day later and at four requests (docs/layouts.md).",
-            soft_wrap=True,
-        )
 
 
 def _listing(found: Found) -> str:

@@ -126,6 +126,11 @@ class KeyLayout:
         return any(self.is_folder(place) for place in range(self._stop))
 
     @property
+    def goes_with_the_time(self) -> bool:
+        """Whether a listing finds an hour by its own keys alone, at once."""
+        return self.extent == "hour" and not self.by_folders
+
+    @property
     def _stop(self) -> int:
         """The place of the first piece that a listing cannot fill in or go into."""
         for place, (name, _) in enumerate(self.tokens):

@@ -233,7 +233,7 @@ class RuleTable:
         if found["source"] != self.bucket:
             why = f"it is of the bucket {found['source']}, and the rule reads {self.bucket}"
             raise InvalidSetting("inventory", self.inventory, why)
-        if layout is None or (layout.extent == "hour" and not layout.by_folders):
+        if layout is None or layout.goes_with_the_time:
             why = "an hour is found by its own keys, at once: leave it out, an inventory is a day old"
             raise InvalidSetting("inventory", self.inventory, why)
         bucket, prefix = self.inventory_place

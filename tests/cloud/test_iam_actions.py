@@ -21,6 +21,7 @@ FURTHER = [{kind: spec} for kind, (spec, _) in KINDS.items()]
 TABLES = tuple(
     RuleTable(key=f"further{first}", actions=tuple(FURTHER[first : first + 9])) for first in range(0, len(FURTHER), 9)
 )
+GIVEN = RuleTable(key="old", bucket="others", layout="raw/{device}/{*}", inventory="s3://lists/daily/others/all/")
 OWN = {
     f"{role.name}/{name}": document
     for role in resources(blueprint(replace(FLEET, kms_key="alias/company", rule_tables=TABLES)))
@@ -46,6 +47,7 @@ DOCUMENTS = {
     **{f"former {name}": each for name, each in documents(replace(FLEET, kms_key=BY_ID)).items()},
     **OWN,
     **{f"company's {name}": each for name, each in documents(replace(FLEET, **COMPANY)).items()},
+    **{f"given {name}": each for name, each in documents(replace(FLEET, rule_tables=(GIVEN,))).items()},
     **{f"further {name}": each for name, each in documents(replace(FLEET, rule_tables=TABLES)).items()},
 }
 

@@ -153,6 +153,7 @@ def test_a_bucket_is_looked_at_and_its_rule_is_written_into_the_file(world, monk
         "more/{device}/{yyyy}/{MM}/{dd}/{HH}/{uuid}.json",
         "in each of 2 folders",
         "with `inventory` an hour is read from an S3 Inventory",
+        "None is configured for this bucket.",
         'key = "more"',
     ):
         assert each in said
@@ -188,6 +189,7 @@ def test_an_hour_of_an_inventory_is_due_as_far_as_the_inventory_tells(world, tmp
     fleet = replace(fleet, rule_tables=(*fleet.rule_tables, table), start="2026-11-01")
     [rule] = [each for each in fleet.rules if each.key == "slow"]
     statements = {each["Sid"]: each for each in compaction_policy(fleet)["Statement"]}
+    assert statements["SeeInventories"]["Resource"] == [f"arn:aws:s3:::{bucket}"]
     assert statements["ReadInventories"]["Resource"] == [f"arn:aws:s3:::{bucket}/lists/{bucket}/all/*"]
     assert statements["FindInventories"]["Resource"] == [f"arn:aws:s3:::{bucket}"]
     account, now = AccountResource.of(fleet), datetime(2026, 11, 23, 10, tzinfo=UTC)

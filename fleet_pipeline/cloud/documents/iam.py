@@ -77,9 +77,16 @@ def _reading_given(fleet: Fleet, *verbs: str) -> list[Document]:
             sorted({fleet.arn("s3", rule.bucket) for rule in fleet.given_rules}),
         )
     ]
-    lists += _finding_inventories(fleet) if verbs else []
+    lists += [*_seeing_inventories(fleet), *_finding_inventories(fleet)] if verbs else []
     places = sorted({fleet.arn("s3", f"{rule.bucket}/{_begins(rule)}*") for rule in fleet.given_rules})
     return lists + ([_allowed("ReadMessagesInGivenBuckets", "s3", verbs, places)] if verbs else [])
+
+
+def _seeing_inventories(fleet: Fleet) -> list[Document]:
+    """Return what `fleet adopt-bucket` needs to see which inventories are configured, where a rule may name one."""
+    rules = [rule for rule in fleet.given_rules if rule.layout and not rule.layout.goes_with_the_time]
+    buckets = sorted({fleet.arn("s3", rule.bucket) for rule in rules})
+    return [_allowed("SeeInventories", "s3", ("GetInventoryConfiguration",), buckets)] if buckets else []
 
 
 def _finding_inventories(fleet: Fleet) -> list[Document]:

@@ -92,7 +92,7 @@ def looked_at(store: Store, bucket: str, prefix: str, key: str, *, layout: str =
 
 def as_toml(table: RuleTable) -> str:
     """Return a rule as a table of fleet.toml."""
-    names = ("key", "bucket", "layout", "raw_prefix", "objects")
+    names = ("key", "bucket", "layout", "raw_prefix", "objects", "inventory")
     said = ((name, getattr(table, name)) for name in names)
     return "[[rules]]\n" + "".join(f"{name} = {json.dumps(value)}\n" for name, value in said if value)
 
