@@ -40,7 +40,7 @@ BUCKETS = {
     "Firehose": (
         "stream/",
         lambda at, n: f"stream/{at:%Y/%m/%d/%H}/one-1-{at:%Y-%m-%d-%H-%M-%S}-{uuid(n)}.gz",
-        gzip.compress(LINES),
+        gzip.compress(LINES, mtime=0),
         ("firehose", "stream/{yyyy}/{MM}/{dd}/{HH}/{*}", True),
     ),
     "AWS IoT Analytics": (
@@ -48,7 +48,7 @@ BUCKETS = {
         lambda at, n: (
             f"channel/mine/__dt={at:%Y-%m-%d} 00:00:00/{millis(at)}_{millis(at) + 9}_123456789012_mine_0_{n}.0.json.gz"
         ),
-        gzip.compress(LINES),
+        gzip.compress(LINES, mtime=0),
         ("iot-analytics", "channel/mine/__dt={yyyy}-{MM}-{dd} 00:00:00/{millis}_{*}", True),
     ),
     "AWS IoT FleetWise": (
@@ -140,8 +140,8 @@ def test_what_does_not_fit_is_named():
     [
         (b"PAR1....", "Parquet, which is not read"),
         (b"\x82\xa1a\x01", "no JSON"),
-        (gzip.compress(b'{"a": 1}'), "one JSON value, gzip"),
-        (gzip.compress(b'{"a": 1}\n{"a": 2}'), "lines of JSON, gzip"),
+        (gzip.compress(b'{"a": 1}', mtime=0), "one JSON value, gzip"),
+        (gzip.compress(b'{"a": 1}\n{"a": 2}', mtime=0), "lines of JSON, gzip"),
         (b"\x1f\x8bnot at all", "gzip that cannot be unpacked"),
         (b'{\n  "a": 1\n}', "one JSON value"),
         (b'{"a": "' + b"x" * 100_000, "one JSON value"),
