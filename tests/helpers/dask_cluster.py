@@ -41,10 +41,11 @@ def free_port():
         return free.getsockname()[1]
 
 
-def scheduler(port, within=None):
+def scheduler(port, within=None, preload=None):
     host = within.address if within else "127.0.0.1"
     return process(
         *("distributed.cli.dask_scheduler", "--host", host, "--port", str(port), "--no-dashboard"),
+        *(("--preload", str(preload)) if preload else ()),
         ready="Scheduler at",
         within=within,
     )

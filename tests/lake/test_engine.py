@@ -2,6 +2,7 @@
 
 import gc
 import signal
+import threading
 import time
 from collections import Counter
 from dataclasses import replace
@@ -152,6 +153,42 @@ def test_a_scheduler_that_is_started_anew_is_given_again_what_it_had(s3, compact
     assert Counter(hour for hour, _ in done) == Counter(hours)
     assert {outcome.held for _, outcome in done} == {400}
     assert set(rows(s3).values()) == {1}
+
+
+DIES_AS_IT_GIVES = """
+import os
+
+
+def dask_setup(scheduler):
+    async def gather(**_):
+        os._exit(1)
+
+    scheduler.handlers["gather"] = gather
+"""
+"""What makes a scheduler die when it is asked for the first result."""
+
+
+def test_a_unit_whose_scheduler_died_as_it_gave_the_result_away_is_asked_for_again_and_heard_of(
+    s3, compaction, tmp_path
+):
+    fill(s3, 100)
+    (preload := tmp_path / "dies_as_it_gives.py").write_text(DIES_AS_IT_GIVES)
+    told, done, port = [], [], free_port()
+
+    def compacted():
+        done.extend(compact_hours(compaction, HOURS, on=on(port), on_progress=lambda hour, _: told.append(hour)))
+
+    with scheduler(port, preload=preload) as first, worker(port):
+        running = threading.Thread(target=compacted, daemon=True)
+        running.start()
+        assert first.wait(120) == 1
+    told.clear()
+    with scheduler(port), worker(port):
+        running.join(120)
+    assert Counter(hour for hour, _ in done) == Counter(HOURS)
+    assert {outcome.held for _, outcome in done} == {100}
+    assert set(rows(s3).values()) == {1}
+    assert told, "the new scheduler knows who listens"
 
 
 def test_a_worker_of_another_version_is_refused_with_both_versions(s3, compaction, port, monkeypatch):

@@ -4,11 +4,13 @@ A unit is a pure function of the buckets: done twice, or by two at once, it ends
 more than to call it at least once, and what it lost is asked for again.
 """
 
+import asyncio
 import multiprocessing
 import os
 import pickle
 import time
 import uuid
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
 from contextlib import contextmanager, suppress
@@ -172,6 +174,9 @@ class _Cluster(Generic[T]):
         self._cluster: Any = None
         self._client: Any = None
         self._alone_since: float | None = None
+        self._asked: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._deaf = False
+        """Whether the scheduler was started anew, and knows no more who listens."""
         self._connect()
 
     def _connect(self) -> None:
@@ -185,12 +190,15 @@ class _Cluster(Generic[T]):
             self._client = distributed.Client(
                 self._cluster if where is None else where, timeout=ANSWER_S, set_as_default=False
             )
-            self._client.subscribe_topic(self._topic, self._hear)
+            self._listen()
         except (ImportError, AttributeError, OSError, TimeoutError, ValueError, TypeError, RuntimeError) as error:
             self.end()
             reason = f"{type(error).__name__}: {plain(error, 200)}"
             raise EngineUnreachable(self._address, reason, round(time.monotonic() - begun)) from error
-        self._executor = self._client.get_executor(pure=False)
+
+    def _listen(self) -> None:
+        self._client.subscribe_topic(self._topic, self._hear)
+        self._deaf = False
 
     def _hear(self, event: tuple[float, dict[str, Any]]) -> None:
         told = event[1]
@@ -199,13 +207,19 @@ class _Cluster(Generic[T]):
     def submit(self, unit: Unit) -> "Future[Any]":
         if self._client.status not in ("running", "connecting"):
             self._connect()
-        future: Future[Any] = self._executor.submit(_do_there, __version__, self._work, unit, self._topic)
-        return future
+        elif self._deaf:
+            self._listen()
+        asked = self._client.submit(_do_there, __version__, self._work, unit, self._topic, pure=False)
+        self._asked.add(asked)
+        done: Future[Any] = Future()
+        self._client.loop.add_callback(_bring, asked, done)
+        return done
 
     def result(self, done: "Future[Any]") -> T | FleetError:
         try:
             result: T | FleetError = done.result()
-        except (CancelledError, OSError, TimeoutError) as error:  # the scheduler went, or was started anew
+        except (CancelledError, asyncio.CancelledError, OSError) as error:  # the scheduler went, or was started anew
+            self._deaf = True
             raise Lost from error
         except _dask().scheduler.KilledWorker as error:
             return WorkerLost(plain(error, 300))
@@ -228,11 +242,23 @@ class _Cluster(Generic[T]):
 
     def end(self) -> None:
         with suppress(Exception):  # what is to end may be gone already
-            self._executor.shutdown(wait=False)
+            self._client.cancel(list(self._asked))
         for each in (self._client, self._cluster):
             if each is not None:
                 with suppress(Exception):
                     each.close()
+
+
+async def _bring(asked: Any, done: "Future[Any]") -> None:
+    """Hand on what came of a unit, or why nothing did.
+
+    Dask's own executor hands on no error of the way back: a unit whose scheduler dies while it gives its result away
+    would be waited for without end.
+    """
+    try:
+        done.set_result(await asked)
+    except BaseException as error:  # noqa: BLE001 (whoever asks is told)
+        done.set_exception(error)
 
 
 @lru_cache(maxsize=8)
