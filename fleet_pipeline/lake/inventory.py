@@ -115,12 +115,20 @@ def pages(store: Store, rule: Rule, hour: Hour) -> Iterator[list[ObjectVersion]]
         ]
 
 
-def covered(store: Store, rule: Rule) -> datetime | None:
-    """Return before when hours must have ended to be read from the newest inventory; None where there is none yet.
-    Raises InventoryBroken.
-    """
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the newest inventory tells of."""
+
+    until: datetime
+    """Before when hours must have ended to be read from it."""
+    delivered: datetime
+    """Since when it could be read: the instant of its checksum, which comes last."""
+
+
+def told(store: Store, rule: Rule) -> Told | None:
+    """Return what the newest inventory tells of; None where there is none yet. Raises InventoryBroken."""
     newest = _newest(store, rule)
-    return newest.began - MARGIN if newest else None
+    return Told(newest.began - MARGIN, newest.delivered) if newest else None
 
 
 def _said(inventory: "_Inventory | None") -> str:
@@ -142,7 +150,8 @@ def _newest(store: Store, rule: Rule) -> "_Inventory | None":
         }
         if _MANIFEST in live and _CHECKSUM in live:
             manifest, checksum = (there.read(folder + name, 0, live[name].size) for name in (_MANIFEST, _CHECKSUM))
-            return _Inventory.of(there, rule, folder, manifest, checksum)
+            delivered = datetime.fromisoformat(live[_CHECKSUM].modified)
+            return _Inventory.of(there, rule, folder, manifest, checksum, delivered=delivered)
     return None
 
 
@@ -160,6 +169,7 @@ class _Inventory:
     digest: str
     """That of its manifest."""
     began: datetime
+    delivered: datetime
     format: str
     columns: tuple[str, ...]
     """The names of a file's columns, where the file does not say them."""
@@ -167,7 +177,9 @@ class _Inventory:
     """Key, bytes and MD5 of each."""
 
     @classmethod
-    def of(cls, store: Store, rule: Rule, folder: str, manifest: bytes, checksum: bytes) -> "_Inventory":
+    def of(  # noqa: PLR0913 (a manifest, and where it is from)
+        cls, store: Store, rule: Rule, folder: str, manifest: bytes, checksum: bytes, *, delivered: datetime
+    ) -> "_Inventory":
         digest = md5(manifest, usedforsecurity=False).hexdigest()
         at = folder + _MANIFEST
         if checksum.decode(errors="replace").strip().lower() != digest:
@@ -196,7 +208,7 @@ class _Inventory:
         if columns:
             _check_columns(rule, at, columns)
         named = datetime.strptime(_last(folder), "%Y-%m-%dT%H-%MZ").replace(tzinfo=UTC)
-        return cls(store, rule, digest, min(began, named), form.upper(), columns, files)
+        return cls(store, rule, digest, min(began, named), delivered, form.upper(), columns, files)
 
     def index(self) -> pa.RecordBatchFileReader:
         """Return its index, made now where this machine has none; processes that want it at once make it once."""

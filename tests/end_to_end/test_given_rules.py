@@ -2,23 +2,28 @@
 
 import gzip
 import hashlib
+import io
 import json
 import tempfile
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from in_dagster import definitions_of, resources_of, schedule_of, ticked
 
 from fleet_pipeline.account import Account
-from fleet_pipeline.assets.lake import parquet
+from fleet_pipeline.assets.lake import late_data, parquet
 from fleet_pipeline.assets.lake.partitions import closed_hours
 from fleet_pipeline.cli.main import fleet_command
 from fleet_pipeline.cloud.blueprint import blueprint
 from fleet_pipeline.cloud.documents.iam import compaction_policy
 from fleet_pipeline.cloud.reconcile import reconcile
 from fleet_pipeline.definitions import build_definitions
+from fleet_pipeline.lake.ledger import UNCOMPACTED, Verdict
 from fleet_pipeline.model import settings
 from fleet_pipeline.model.errors import InventoryNotYet
 from fleet_pipeline.model.hour import Hour
@@ -43,6 +48,29 @@ UUID = "00000000-0000-4000-8000-{:012d}"
 def closed_hour():
     """An hour of which nothing is under way any more."""
     return Hour.of(datetime.now(UTC)).before.before
+
+
+def put_inventory(aws, bucket, began, rows):
+    """Deliver an inventory of a bucket into itself, as S3 writes it: Parquet, with all versions."""
+    place, out = f"lists/{bucket}/all", io.BytesIO()
+    kinds = [pa.string()] * 3 + [pa.bool_()] * 2 + [pa.int64(), pa.timestamp("ms", "UTC"), pa.string()]
+    names = ["bucket", "key", "version_id", "is_latest", "is_delete_marker", "size", "last_modified_date", "e_tag"]
+    columns = zip(*rows, strict=True) if rows else [[]] * len(names)
+    pq.write_table(pa.table([pa.array(c, k) for c, k in zip(columns, kinds, strict=True)], names=names), out)
+    body, key = out.getvalue(), f"{place}/data/{began:%d%H%M}.parquet"
+    said = {
+        "sourceBucket": bucket,
+        "destinationBucket": f"arn:aws:s3:::{bucket}",
+        "version": "2016-11-30",
+        "creationTimestamp": str(int(began.timestamp() * 1000)),
+        "fileFormat": "Parquet",
+        "fileSchema": "message s3.inventory { }",
+        "files": [{"key": key, "size": len(body), "MD5checksum": hashlib.md5(body).hexdigest()}],
+    }
+    manifest, folder = json.dumps(said).encode(), f"{place}/{began:%Y-%m-%dT%H-%MZ}"
+    aws.s3.put_object(Bucket=bucket, Key=key, Body=body)
+    aws.s3.put_object(Bucket=bucket, Key=f"{folder}/manifest.json", Body=manifest)
+    aws.s3.put_object(Bucket=bucket, Key=f"{folder}/manifest.checksum", Body=hashlib.md5(manifest).hexdigest())
 
 
 @pytest.fixture
@@ -195,21 +223,97 @@ def test_an_hour_of_an_inventory_is_due_as_far_as_the_inventory_tells(world, tmp
     account, now = AccountResource.of(fleet), datetime(2026, 11, 23, 10, tzinfo=UTC)
     with pytest.raises(InventoryNotYet, match="there is none yet"):
         parquet.reached(fleet, account, rule, now)
-    began = datetime(2026, 11, 20, 1, 30, tzinfo=UTC)
-    manifest = json.dumps(
-        {
-            "sourceBucket": bucket,
-            "destinationBucket": f"arn:aws:s3:::{bucket}",
-            "version": "2016-11-30",
-            "creationTimestamp": str(int(began.timestamp() * 1000)),
-            "fileFormat": "ORC",
-            "fileSchema": "struct<>",
-            "files": [],
-        }
-    ).encode()
-    folder = f"lists/{bucket}/all/2026-11-20T01-30Z/"
-    aws.s3.put_object(Bucket=bucket, Key=f"{folder}manifest.json", Body=manifest)
-    aws.s3.put_object(Bucket=bucket, Key=f"{folder}manifest.checksum", Body=hashlib.md5(manifest).hexdigest())
+    put_inventory(aws, bucket, datetime(2026, 11, 20, 1, 30, tzinfo=UTC), [])
     told = parquet.reached(fleet, account, rule, now)
     assert closed_hours(fleet, told, 2)[-1:] == [Hour.parse("2026-11-19-23:00")]
     assert parquet.reached(fleet, account, fleet.rules[0], now) == now
+
+
+@pytest.fixture
+def slow(world, tmp_path, monkeypatch):
+    """A rule that is read from an inventory, in a world with a message; what delivers one that began some time ago."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    fleet, aws, bucket, _ = world
+    table = RuleTable(key="slow", bucket=bucket, layout="slow/{*}.json", inventory=f"s3://{bucket}/lists/{bucket}/all/")
+    fleet = replace(fleet, rule_tables=(*fleet.rule_tables, table), start="2026-11-01")
+    etag = aws.s3.put_object(Bucket=bucket, Key="slow/one.json", Body=b'{"n": 1}')["ETag"].strip('"')
+
+    def deliver(ago):
+        began = datetime.now(UTC) - ago
+        hour = Hour.of(began - timedelta(hours=1)).before
+        at = hour.start + timedelta(minutes=5)
+        put_inventory(aws, bucket, began, [(bucket, "slow/one.json", "", True, False, 8, at, etag)])
+        return hour
+
+    return fleet, deliver
+
+
+def in_dagster_run(fleet, instance, name, selection, **said):
+    definitions = build_definitions(fleet)
+    built = dg.Definitions(
+        assets=definitions.assets,
+        asset_checks=definitions.asset_checks,
+        jobs=[dg.define_asset_job(name, selection, executor_def=dg.in_process_executor)],
+        resources={**definitions.resources, "io_manager": dg.mem_io_manager},
+    )
+    return built.resolve_job_def(name).execute_in_process(instance=instance, **said)
+
+
+def looked(fleet, instance):
+    run = in_dagster_run(fleet, instance, "look", dg.AssetSelection.checks_for_assets("raw/slow"))
+    return {each.check_name: each for each in run.get_asset_check_evaluations()}
+
+
+@pytest.mark.parametrize(("known", "is_fresh"), [(0, True), (4, False)])
+def test_the_lake_is_fresh_when_an_inventory_comes_and_not_when_what_it_told_is_left_lying(slow, known, is_fresh):
+    fleet, deliver = slow
+    hour = deliver(timedelta(hours=9))
+    [rule] = [each for each in fleet.rules if each.key == "slow"]
+    if known:  # a look said so hours ago, of the inventory before
+        ledger = parquet.ledger(fleet, AccountResource.of(fleet), rule)
+        ledger.judge(datetime.now(UTC) - timedelta(hours=known), {hour: {UNCOMPACTED: Verdict("1 messages", 1)}})
+    with dg.DagsterInstance.ephemeral() as instance:
+        before = looked(fleet, instance)
+        assert not before[UNCOMPACTED].passed
+        assert before[UNCOMPACTED].metadata["hours"].value == {hour.partition_key: 1}
+        assert before[late_data.FRESH].passed == is_fresh
+        lag = before[late_data.FRESH].metadata["lag in minutes"].value
+        assert known * 60 <= lag < known * 60 + 30
+        made = in_dagster_run(
+            fleet,
+            instance,
+            "compact",
+            dg.AssetSelection.assets("lake/slow"),
+            partition_key=hour.partition_key,
+        )
+        assert made.success
+        assert all(each.passed for each in looked(fleet, instance).values())
+
+
+def test_the_schedule_asks_for_the_hours_of_which_an_inventory_tells_and_for_no_later_one(slow):
+    fleet, deliver = slow
+    hour = deliver(timedelta(hours=9))
+    with dg.instance_for_test() as instance:
+        schedule, resources = schedule_of(fleet, "compact_closed_hours"), resources_of(fleet)
+        with dg.build_schedule_context(
+            instance,
+            scheduled_execution_time=datetime.now(UTC),
+            repository_def=definitions_of(fleet).get_repository_def(),
+            resources=resources,
+        ) as context:
+            requests = ticked(schedule, context)
+    asked = {
+        request.partition_key or request.tags["dagster/asset_partition_range_end"]
+        for request in requests
+        if dg.AssetKey(["lake", "slow"]) in request.asset_selection
+    }
+    assert asked == {hour.partition_key}
+
+
+def test_an_inventory_that_comes_no_more_is_not_fresh(slow):
+    fleet, deliver = slow
+    deliver(late_data.OLD + timedelta(hours=1))
+    with dg.DagsterInstance.ephemeral() as instance:
+        found = looked(replace(fleet, look_back_hours=3), instance)[late_data.FRESH]
+    assert not found.passed
+    assert "The newest inventory tells of nothing of the last 10 days" in found.description

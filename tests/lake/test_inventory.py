@@ -210,7 +210,7 @@ def test_an_hour_is_read_from_an_inventory_alone_that_began_an_hour_after_its_en
     store, of = DictStore(), rule()
     fill(store)
     deliver(store, "CSV", listed(store), began)
-    assert inventory.covered(store, of) == began - timedelta(hours=1)
+    assert inventory.told(store, of).until == began - timedelta(hours=1)
     if is_there:
         assert sum(map(len, pages(store, of, HOUR))) > 0
         with pytest.raises(InventoryNotYet):
@@ -226,7 +226,7 @@ def test_where_no_inventory_was_delivered_no_hour_is_empty():
     for work in (compact_hour, look, forecast_hour):
         with pytest.raises(InventoryNotYet, match="there is none yet"):
             work(store, Lake(DictStore(), "lake"), of, HOUR)
-    assert inventory.covered(store, of) is None
+    assert inventory.told(store, of) is None
 
 
 def test_one_that_is_being_delivered_is_passed_over_until_its_checksum_is_there():

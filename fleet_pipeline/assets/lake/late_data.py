@@ -29,6 +29,9 @@ from fleet_pipeline.model.rule import Rule
 FRESH = "the_lake_is_fresh"
 FOREIGN = "no_foreign_keys"
 
+OLD = timedelta(days=10)
+"""How far an inventory may lie behind. A weekly one does by a week, and by up to two days until it is delivered."""
+
 KEY = 200
 """Characters of a foreign key that a verdict keeps."""
 
@@ -85,7 +88,7 @@ def _checks(scope: Scope, rule: Rule) -> dg.AssetChecksDefinition:
             dg.AssetCheckSpec(
                 FRESH,
                 asset=asset,
-                description=f"No message older than FLEET_LAG_MINUTES is missing in the lake. If not: {_FRESH_HELP}",
+                description=f"No message {_age(rule)} is missing in the lake. If not: {_FRESH_HELP}",
             ),
             dg.AssetCheckSpec(
                 FOREIGN,
@@ -101,8 +104,8 @@ def _checks(scope: Scope, rule: Rule) -> dg.AssetChecksDefinition:
         now, log = datetime.now(UTC), context.op_execution_context
         account = scope.account(context.resources)
         with reported():
-            told = parquet.reached(fleet, account, rule, now)
-            wanted = closed_hours(fleet, told, config.hours or fleet.look_back_hours)
+            reach = parquet.reach(fleet, account, rule, now)
+            wanted = closed_hours(fleet, reach.until, config.hours or fleet.look_back_hours)
             looked = dict(look_at_hours(Compaction.of(fleet, account.aws, rule), wanted, on=fleet.engine))
             seen = {hour: found for hour, found in sorted(looked.items()) if isinstance(found, Seen)}
             failed = {hour: error for hour, error in sorted(looked.items()) if isinstance(error, FleetError)}
@@ -120,7 +123,7 @@ def _checks(scope: Scope, rule: Rule) -> dg.AssetChecksDefinition:
                 log.log_event(parquet.healed(context.instance, scope, rule, hour, found.rows))
         said = {
             UNCOMPACTED: _uncompacted(asset, faults, seen),
-            FRESH: _fresh(fleet, asset, faults, now),
+            FRESH: _fresh(fleet, asset, faults, reach, now),
             FOREIGN: result(_OWN_KEYS, faults, {}, asset),
         }
         # The button of one asset asks for the checks of this asset only.
@@ -128,6 +131,10 @@ def _checks(scope: Scope, rule: Rule) -> dg.AssetChecksDefinition:
         _raise(failed, len(wanted))
 
     return look_at_rule
+
+
+def _age(rule: Rule) -> str:
+    return "of which an inventory told FLEET_LAG_MINUTES ago" if rule.inventory else "older than FLEET_LAG_MINUTES"
 
 
 def _raise(failed: Mapping[Hour, FleetError], hours: int) -> None:
@@ -151,16 +158,22 @@ def _uncompacted(asset: dg.AssetKey, faults: Sequence[Fault], seen: Mapping[Hour
     return result(_COMPLETE, faults, {"uncompacted messages": missing, **_looked(seen)}, asset)
 
 
-def _fresh(fleet: Fleet, asset: dg.AssetKey, faults: Sequence[Fault], now: datetime) -> dg.AssetCheckResult:
-    oldest = min((Hour.parse(fault.hour) for fault in faults if fault.criterion == UNCOMPACTED), default=None)
-    lag = now - oldest.end if oldest else timedelta(0)
+def _fresh(
+    fleet: Fleet, asset: dg.AssetKey, faults: Sequence[Fault], reach: parquet.Reach, now: datetime
+) -> dg.AssetCheckResult:
+    """Judge how long messages wait: since their hour ended, and of a rule with an inventory, since it told of them."""
+    waits = {fault.hour: _known(fault, reach) for fault in faults if fault.criterion == UNCOMPACTED}
+    oldest = min(waits, key=lambda hour: (waits[hour], hour), default=None)
+    lag = now - waits[oldest] if oldest else timedelta(0)
     minutes = round(lag.total_seconds() / 60, 1)
-    passed = lag <= timedelta(minutes=fleet.lag_minutes)
+    old = now - reach.until if reach.delivered else timedelta(0)
+    passed = lag <= timedelta(minutes=fleet.lag_minutes) and old <= OLD
+    how = "could be told of" if reach.delivered else "ended"
     waiting = (
-        f"{oldest.partition_key} ended {minutes:.0f} minutes ago and is not complete in the lake"
-        if oldest
-        else "Nothing waits."
+        f"{oldest} {how} {minutes:.0f} minutes ago and is not complete in the lake" if oldest else "Nothing waits."
     )
+    if old > OLD:
+        waiting = f"The newest inventory tells of nothing of the last {old.days} days: see whether S3 still makes it"
     return dg.AssetCheckResult(
         asset_key=asset,
         check_name=FRESH,
@@ -169,6 +182,14 @@ def _fresh(fleet: Fleet, asset: dg.AssetKey, faults: Sequence[Fault], now: datet
         description=waiting if passed else f"{waiting}. {_FRESH_HELP}",
         metadata={"lag in minutes": minutes},
     )
+
+
+def _known(fault: Fault, reach: parquet.Reach) -> datetime:
+    """Return since when an hour could be in the lake: that it lacks something was known when a look first said so, or
+    when the newest inventory came, whichever was earlier. So neither a list that comes nor looks that are off count.
+    """
+    end = Hour.parse(fault.hour).end
+    return max(end, min(fault.since, reach.delivered)) if reach.delivered else end
 
 
 def _looked(seen: Mapping[Hour, Seen]) -> dict[str, Any]:

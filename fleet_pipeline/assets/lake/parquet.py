@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -20,7 +21,7 @@ from fleet_pipeline.assets.shared.scope import Scope
 from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.lake.containment import outcome_of
 from fleet_pipeline.lake.contract import Contract
-from fleet_pipeline.lake.inventory import covered
+from fleet_pipeline.lake.inventory import told
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.ledger import Ledger
 from fleet_pipeline.lake.operations.compact import Compaction, compact_hours
@@ -86,17 +87,31 @@ def stores(fleet: Fleet, account: AccountResource, rule: Rule) -> tuple[S3Store,
     return S3Store(account.aws, fleet.bucket_of(rule)), Lake.of(fleet, lake)
 
 
-def reached(fleet: Fleet, account: AccountResource, rule: Rule, now: datetime) -> datetime:
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Up to when a rule's hours can be told, and since when."""
+
+    until: datetime
+    delivered: datetime | None = None
+    """When the newest inventory came; None for a rule without one, whose hours can be told as they close."""
+
+
+def reach(fleet: Fleet, account: AccountResource, rule: Rule, now: datetime) -> Reach:
     """Return up to when a rule's hours can be told: now; of a rule with an inventory, as far as the newest tells, so
     that an hour of which it cannot is not due. Raises InventoryNotYet where there is none, and InventoryBroken.
     """
     if not rule.inventory:
-        return now
+        return Reach(now)
     with closing(S3Store(account.aws, fleet.bucket_of(rule))) as raw:
-        until = covered(raw, rule)
-    if until is None:
+        found = told(raw, rule)
+    if found is None:
         raise InventoryNotYet(rule.key, rule.inventory, "Each hour", "there is none yet", "its end and an hour")
-    return min(now, until + timedelta(minutes=fleet.due_minutes))
+    return Reach(min(now, found.until + timedelta(minutes=fleet.due_minutes)), found.delivered)
+
+
+def reached(fleet: Fleet, account: AccountResource, rule: Rule, now: datetime) -> datetime:
+    """Return up to when a rule's hours can be told, as `reach` does."""
+    return reach(fleet, account, rule, now).until
 
 
 def healed(instance: dg.DagsterInstance, scope: Scope, rule: Rule, hour: Hour, rows: int) -> dg.AssetMaterialization:
