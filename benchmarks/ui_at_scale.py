@@ -1,22 +1,26 @@
-"""Dagster's UI over a year of hours for three rules: how long its pages take, its memory, and the planning of a
-backfill.
+"""Dagster over a year of hours for some rules: how long schedules and sensors take, the UI's pages, its memory, and
+the planning of a backfill.
 
-    python benchmarks/ui_at_scale.py [--hours 8760] [--home FOLDER]
+    python benchmarks/ui_at_scale.py [--rules 3] [--hours 8760] [--home FOLDER]
 
-Fills an instance with a materialization of every hour (once: a folder that is given is used again), starts `dagster
-dev` on it, opens the pages in Chromium and prints a line of JSON for each figure.
+Makes the fleet on this machine's AWS, fills an instance with a materialization of every hour (once: a folder that is
+given is used again), evaluates each schedule and sensor, starts `dagster dev`, opens the pages in Chromium and prints a
+line of JSON for each figure.
 """
 
 import argparse
+import importlib
 import json
 import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -28,30 +32,67 @@ import psutil
 from playwright.sync_api import sync_playwright
 from webserver import Webserver
 
-RULES = ("rule1", "rule2", "rule3")
 PLANNED = 1000
+ANY_HOUR = "2000-01-01-00:00"
 
 
-def fill(home, hours):
-    """One materialization of each hour and rule, with the figures that a compaction reports."""
-    now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
-    instance = dg.DagsterInstance.get()
+def fill(home, rules, hours):
+    """One materialization of each hour and rule, with the figures that a compaction reports: Dagster notes one of each
+    rule, and the database copies it.
+    """
     started = time.monotonic()
-    for ago in range(hours, 0, -1):
-        for rule in RULES:
-            metadata = {
-                "raw versions": 3600,
-                "rows added": 3600,
-                "raw bytes": 1_080_000,
-                "Parquet bytes": 120_000,
-                "objects/s": 9000.0,
-            }
-            key = f"{now - timedelta(hours=ago):%Y-%m-%d-%H:00}"
-            instance.report_runless_asset_event(
-                dg.AssetMaterialization(["lake", rule], partition=key, metadata=metadata)
-            )
+    metadata = {
+        "raw versions": 3600,
+        "rows added": 3600,
+        "raw bytes": 1_080_000,
+        "Parquet bytes": 120_000,
+        "objects/s": 9000.0,
+    }
+    instance = dg.DagsterInstance.get()
+    for rule in rules:
+        instance.report_runless_asset_event(
+            dg.AssetMaterialization(["lake", rule], partition=ANY_HOUR, metadata=metadata)
+        )
+    instance.dispose()
+    [database] = home.glob(".dagster/storage/**/index.db")
+    now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    with closing(sqlite3.connect(database)) as connection, connection:
+        names = [row[1] for row in connection.execute("PRAGMA table_info(event_logs)") if row[1] != "id"]
+        taken = {"event": "replace(event, :any, :hour)", "partition": ":hour"}
+        copy = f"""INSERT INTO event_logs ({", ".join(names)})
+            SELECT {", ".join(taken.get(name, name) for name in names)} FROM event_logs WHERE partition = :any"""
+        for ago in range(hours, 0, -1):
+            connection.execute(copy, {"any": ANY_HOUR, "hour": f"{now - timedelta(hours=ago):%Y-%m-%d-%H:00}"})
+        connection.execute("DELETE FROM event_logs WHERE partition = ?", [ANY_HOUR])
     (home / "filled").write_text(str(hours))
-    say(events=hours * len(RULES), filled_in_s=time.monotonic() - started)
+    say(events=hours * len(rules), filled_in_s=time.monotonic() - started)
+
+
+def tick():
+    """Evaluate each schedule and sensor as the daemon does, and say how long each took."""
+    started = time.monotonic()
+    repository = importlib.import_module("fleet_pipeline.definitions").defs().get_repository_def()
+    say(definitions_s=time.monotonic() - started)
+    resources = repository.get_top_level_resources()
+    with dg.DagsterInstance.get() as instance:
+        for schedule in repository.schedule_defs:
+            now = datetime.now(UTC).replace(minute=30, second=0, microsecond=0)
+            with dg.build_schedule_context(
+                instance, scheduled_execution_time=now, repository_def=repository, resources=resources
+            ) as context:
+                evaluate(f"schedule {schedule.name}", schedule, context)
+        for sensor in repository.sensor_defs:
+            if not isinstance(sensor, dg.AutomationConditionSensorDefinition):
+                with dg.build_sensor_context(
+                    instance, repository_def=repository, resources=resources, sensor_name=sensor.name
+                ) as context:
+                    evaluate(f"sensor {sensor.name}", sensor, context)
+
+
+def evaluate(name, definition, context):
+    started = time.monotonic()
+    found = definition.evaluate_tick(context)
+    say(tick=name, s=time.monotonic() - started, runs=len(found.run_requests or []), skipped=found.skip_message)
 
 
 def say(**figures):
@@ -72,7 +113,7 @@ def timed(page, url, *texts):
     return time.monotonic() - started
 
 
-def measure(home):
+def measure(home, rules):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [
@@ -129,17 +170,17 @@ def measure(home):
             )
             started = time.monotonic()
             page.get_by_role("button", name="Show per-asset status").click()
-            page.get_by_text("rule3").first.wait_for()
+            page.get_by_text(rules[-1]).first.wait_for()
             say(page="the same, rule by rule", shown_s=time.monotonic() - started)
-            say(page="lineage of the lake", shown_s=timed(page, f"{code}/asset-groups/lake", *RULES))
+            say(page="lineage of the lake", shown_s=timed(page, f"{code}/asset-groups/lake", *rules[:3]))
             chromium.close()
-        say(backfill_of_partitions=PLANNED * len(RULES), accepted_s=planned(server))
+        say(backfill_of_partitions=PLANNED * len(rules), accepted_s=planned(server, rules))
     finally:
         process.terminate()
         process.wait(60)
 
 
-def planned(server):
+def planned(server, rules):
     """Seconds until Dagster has taken a backfill of many hours of every rule."""
     now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     names = [f"{now - timedelta(hours=ago):%Y-%m-%d-%H:00}" for ago in range(PLANNED, 0, -1)]
@@ -147,7 +188,7 @@ def planned(server):
         __typename ...on LaunchBackfillSuccess {backfillId} ...on PythonError {message}}}"""
     started = time.monotonic()
     answer = server.ask(
-        mutation, what={"partitionNames": names, "assetSelection": [{"path": ["lake", rule]} for rule in RULES]}
+        mutation, what={"partitionNames": names, "assetSelection": [{"path": ["lake", rule]} for rule in rules]}
     )
     assert answer["launchPartitionBackfill"]["__typename"] == "LaunchBackfillSuccess", answer
     return time.monotonic() - started
@@ -156,6 +197,7 @@ def planned(server):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hours", type=int, default=8760)
+    parser.add_argument("--rules", type=int, default=3)
     parser.add_argument("--home", type=Path)
     arguments = parser.parse_args()
     home = (arguments.home or Path(tempfile.mkdtemp(prefix="fleet-ui-"))).resolve()
@@ -165,11 +207,16 @@ def main():
     os.environ |= {
         "DAGSTER_HOME": str(home),
         "FLEET_HOME": str(home / ".fleet"),
+        "FLEET_RULE_KEYS": ",".join(rules := [f"rule{number + 1}" for number in range(arguments.rules)]),
         "FLEET_START": f"{datetime.now(UTC) - timedelta(days=400):%Y-%m-%d}",
     }
+    started = time.monotonic()
+    subprocess.run([sys.executable, "-m", "fleet_pipeline", "apply"], check=True, stdout=subprocess.DEVNULL)
+    say(applied_s=time.monotonic() - started)
     if not (home / "filled").exists():
-        fill(home, arguments.hours)
-    measure(home)
+        fill(home, rules, arguments.hours)
+    tick()
+    measure(home, rules)
 
 
 if __name__ == "__main__":
