@@ -75,7 +75,7 @@ class Lists:
     def versions(self, prefix):
         self.requests["LIST"] += 1
         yield [
-            ObjectVersion(key, "v", len(body), "", "", latest=True)
+            ObjectVersion(key, "v", len(body), "", "2026-11-25T01:00:00.000Z", latest=True)
             for key, body in sorted(self.objects.items())
             if key.startswith(prefix)
         ]
