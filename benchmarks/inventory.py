@@ -5,16 +5,18 @@
 Keys are `raw/{device}/{uuid}.json` of 1,000 devices, spread over the hours by when S3 took them; the bucket is in this
 process's memory and answers at once, so that the figures are our own work and S3's time comes on top, 0.1 s and more a
 request. A listing of an hour goes through all keys: `--listed` hours are measured and stand for all.
-Prints requests, CPU seconds (of a listing with those in which the bucket makes up its answers) and the process's peak
-of memory, in which the parts of the index count that are mapped.
+Prints requests, CPU seconds (of a listing with those in which the bucket makes up its answers) and by how much the
+process grew, own memory (RssAnon of /proc/self/status, seen every 20 ms) apart from pages of the index that are mapped
+(RssFile), which the system takes back when it wants them. The inventory is made by another process, and lies on disk.
 """
 
 import argparse
 import hashlib
 import json
-import resource
+import multiprocessing
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from datetime import datetime, timedelta
@@ -62,27 +64,55 @@ class Source:
 
 
 class Lists:
-    """The bucket of inventories."""
+    """The bucket of inventories: a folder."""
 
-    def __init__(self):
-        self.objects, self.requests = {}, Counter()
+    def __init__(self, folder):
+        self.folder, self.requests = Path(folder), Counter()
+
+    def put(self, key, body):
+        path = self.folder / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(body)
+
+    def keys(self, prefix):
+        found = (str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file())
+        return sorted(key for key in found if key.startswith(prefix))
 
     def folders(self, prefix):
         self.requests["LIST"] += 1
-        below = {key[len(prefix) :].partition("/")[0] for key in self.objects if key.startswith(prefix)}
-        yield from sorted(f"{prefix}{name}/" for name in below)
+        yield from sorted({f"{prefix}{key[len(prefix) :].partition('/')[0]}/" for key in self.keys(prefix)})
 
     def versions(self, prefix):
         self.requests["LIST"] += 1
         yield [
-            ObjectVersion(key, "v", len(body), "", "2026-11-25T01:00:00.000Z", latest=True)
-            for key, body in sorted(self.objects.items())
-            if key.startswith(prefix)
+            ObjectVersion(key, "v", (self.folder / key).stat().st_size, "", "2026-11-25T00:00:00.000Z", latest=True)
+            for key in self.keys(prefix)
         ]
 
     def read(self, key, start, stop):
         self.requests["GET"] += 1
-        return self.objects[key][start:stop]
+        with (self.folder / key).open("rb") as file:
+            file.seek(start)
+            return file.read(stop - start)
+
+
+class Growth:
+    """By how many MB this process grew at most, by kind of memory, since it was made."""
+
+    def __init__(self):
+        self.before, self.most = _resident(), Counter()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self):
+        while True:
+            for kind, mb in _resident().items():
+                self.most[kind] = max(self.most[kind], mb - self.before[kind])
+            time.sleep(0.02)
+
+
+def _resident():
+    lines = (line.split() for line in Path("/proc/self/status").read_text().splitlines())
+    return {line[0].rstrip(":"): int(line[1]) // 1024 for line in lines if line[0] in ("RssAnon:", "RssFile:")}
 
 
 def _text(at):
@@ -100,7 +130,7 @@ def delivered(source, lists, began):
         out = pa.BufferOutputStream()
         parquet.write_table(pa.table([pa.array(c, k) for c, k in zip(columns, kinds, strict=True)], names=names), out)
         body, key = out.getvalue().to_pybytes(), f"{PLACE}data/{len(files)}.parquet"
-        lists.objects[key] = body
+        lists.put(key, body)
         files.append({"key": key, "size": len(body), "MD5checksum": hashlib.md5(body).hexdigest()})
         rows.clear()
 
@@ -122,11 +152,13 @@ def delivered(source, lists, began):
         "files": files,
     }
     body, folder = json.dumps(said).encode(), f"{PLACE}{began:%Y-%m-%dT%H-%MZ}/"
-    lists.objects |= {
-        f"{folder}manifest.json": body,
-        f"{folder}manifest.checksum": hashlib.md5(body).hexdigest().encode(),
-    }
-    return sum(each["size"] for each in files)
+    lists.put(f"{folder}manifest.json", body)
+    lists.put(f"{folder}manifest.checksum", hashlib.md5(body).hexdigest().encode())
+
+
+def make(folder, keys, hours):
+    lists = Lists(folder)
+    delivered(Source(keys, hours, lists), lists, START.start + timedelta(hours=hours + 2))
 
 
 def measured(source, rule, hour):
@@ -137,32 +169,38 @@ def measured(source, rule, hour):
     return count, time.process_time() - began, source.requests - before
 
 
-def peak_mb():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-
-
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name, default in (("--keys", 1_000_000), ("--hours", 24), ("--listed", 2)):
         arguments.add_argument(name, type=int, default=default)
     said = arguments.parse_args()
     table = RuleTable(key="old", bucket="others", layout="raw/{device}/{*}.json", inventory=f"s3://lists/{PLACE}")
-    rule, lists = Rule("test-rule", "old", table), Lists()
-    source = Source(said.keys, said.hours, lists)
+    rule = Rule("test-rule", "old", table)
     hours = [Hour(START.start + timedelta(hours=number)) for number in range(said.hours)]
-    size = delivered(source, lists, hours[-1].end + timedelta(hours=2))
-    print(f"{said.keys:,} keys, inventory of {size / 1e6:.0f} MB; {peak_mb()} MB before")
     with tempfile.TemporaryDirectory() as folder:
-        tempfile.tempdir = folder
-        found = [measured(source, rule, hour) for hour in hours]
-        index = sum(path.stat().st_size for path in Path(folder).rglob("*.arrow"))
+        maker = multiprocessing.get_context("spawn").Process(target=make, args=(folder, said.keys, said.hours))
+        maker.start()
+        maker.join()
+        lists = Lists(folder)
+        source = Source(said.keys, said.hours, lists)
+        size = sum((lists.folder / key).stat().st_size for key in lists.keys(f"{PLACE}data/"))
+        print(f"{said.keys:,} keys, inventory of {size / 1e6:.0f} MB")
+        with tempfile.TemporaryDirectory() as place:
+            tempfile.tempdir, grown = place, Growth()
+            found = [measured(source, rule, hours[0])]
+            time.sleep(0.1)
+            making = Counter(grown.most)
+            found += [measured(source, rule, hour) for hour in hours[1:]]
+            index = sum(path.stat().st_size for path in Path(place).rglob("*.arrow"))
+            tempfile.tempdir = None
     first, later = found[0], found[1:]
     print(f"index: {index / 1e6:.0f} MB; first hour with it {first[1]:.1f} CPU s, {dict(first[2])}")
     print(f"each further hour {sum(each[1] for each in later) / max(1, len(later)):.2f} CPU s, {dict(later[-1][2])}")
     print(
         f"{sum(each[0] for each in found):,} versions in {len(hours)} hours, {sum(each[1] for each in found):.1f} CPU s"
     )
-    print(f"peak {peak_mb()} MB")
+    for what, most in (("with the first hour", making), ("with all hours", grown.most)):
+        print(f"grown {what}: own memory by {most['RssAnon']} MB, mapped pages by {most['RssFile']} MB")
     listed = [measured(source, rule.by_listing, hour) for hour in hours[: said.listed]]
     if not listed:
         return

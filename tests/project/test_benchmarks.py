@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -98,3 +99,4 @@ def test_an_inventory_can_be_measured_beside_listings_and_names_the_same():
     ).stdout
     assert "4,000 versions in 4 hours" in said
     assert "each further hour" in said
+    assert re.search(r"grown with all hours: own memory by [1-9]\d* MB, mapped pages by \d+ MB", said)
