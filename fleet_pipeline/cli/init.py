@@ -10,7 +10,7 @@ from fleet_pipeline.cli.shown import console
 from fleet_pipeline.model import settings
 from fleet_pipeline.model.errors import AlreadyThere
 
-_IGNORED = ".dagster/\n.fleet/\n.logs_queue/\nlogs/\n"
+_IGNORED = ".dagster/\n.fleet/\n.logs_queue/\nlogs/\n*.key\n*.pem\n"
 
 
 @click.command()

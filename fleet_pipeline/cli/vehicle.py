@@ -159,7 +159,8 @@ def why(fleet: Fleet, serial: str | None, client: str | None) -> None:
 @click.pass_obj
 def check(fleet: Fleet) -> None:
     """Look at every vehicle that is registered, and name those that cannot connect: the device policy was detached from
-    the certificate by hand, the certificate was deactivated, or taken from its thing.
+    the certificate by hand, the certificate was deactivated, or taken from its thing. Vehicles that can connect by more
+    certificates than one, as after a replacement, are named, too.
 
     One call to AWS IoT for each vehicle, and one for each 250 things, certificates and holders of the policy; more for
     what it names. Exit code 1 if any is cut off.
@@ -172,10 +173,13 @@ def check(fleet: Fleet) -> None:
         for number, each in enumerate(connecting.looked_at(fleet, aws, things), 1):
             bar.update(task, completed=min(number, len(things)))
             found += [each] if each else []
-    cut_off = [each for each in found if not each.by_others]
+    cut_off = [each for each in found if not each.by_others and not each.twofold]
     for each in cut_off:
         console.print(styled(("cut off:", "red"), f" {each}"), soft_wrap=True)
-    if others := len(found) - len(cut_off):
+    for each in found:
+        if each.twofold:
+            console.print(styled(("more than one:", "yellow"), f" {each}"), soft_wrap=True)
+    if others := sum(each.by_others for each in found):
         console.print(
             f"{others:,} things have certificates with policies of others alone, as another fleet's have; `fleet "
             "vehicle why --serial …` says which",
@@ -192,7 +196,11 @@ def check(fleet: Fleet) -> None:
 )
 @click.pass_obj
 def allow(fleet: Fleet, serials: tuple[str, ...], *, replace: bool) -> None:
-    """Put serials on the allow-list, or allow a replacement."""
+    """Put serials on the allow-list, or allow a replacement.
+
+    The certificate that a replaced vehicle had goes on working until somebody deactivates it: `fleet vehicle check`
+    names it.
+    """
     account = Account.of(fleet)
     for serial in serials:
         (allow_list.allow_replacement if replace else allow_list.add)(fleet, account.aws, fleet.serial(serial))

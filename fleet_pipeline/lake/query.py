@@ -8,6 +8,7 @@ hour.
 
 import csv
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import date, datetime, timedelta
@@ -26,6 +27,7 @@ from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.rows import row_schema
 from fleet_pipeline.model.errors import InvalidName, QueryRefused
 from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.plain import plain
 from fleet_pipeline.model.rule import Rule
 
 if TYPE_CHECKING:
@@ -42,6 +44,16 @@ FORMER = "of a rule that left the settings"
 
 _PARTITIONS = [pa.field("rule", pa.string()), pa.field("date", pa.string()), pa.field("hour", pa.int32())]
 _HIVE = "hive_partitioning = true, hive_types = {'rule': VARCHAR, 'date': VARCHAR, 'hour': INTEGER}"
+
+_MAY_WRITE = {
+    duckdb.StatementType.COPY,
+    duckdb.StatementType.EXPORT,
+    duckdb.StatementType.EXPLAIN,  # ANALYZE runs what it explains
+    duckdb.StatementType.PREPARE,
+}
+_WRITES = re.compile(r"\b(?:copy|export)\b", re.IGNORECASE)
+_TO_FILE = re.compile(r"\b(?:to|database)\s+'[^']*'", re.IGNORECASE)
+"""How a statement names the file that it writes; anything else may turn out to be an address."""
 
 
 def connect(
@@ -131,15 +143,17 @@ def ask(database: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyRelatio
 def statements(database: duckdb.DuckDBPyConnection, sql: str) -> list[tuple[str, bool]]:
     """Return the statements of a text, one after the other, and of each whether it gives an answer.
 
-    Raises QueryRefused for what is no SQL.
+    Raises QueryRefused for what is no SQL, and for what would write into a bucket: here one reads.
     """
     try:
-        return [
-            (each.query, duckdb.ExpectedResultType.QUERY_RESULT in each.expected_result_type)
-            for each in database.extract_statements(sql)
-        ]
+        found = database.extract_statements(sql)
     except duckdb.Error as error:
         raise QueryRefused(str(error), tuple(sorted(tables(database)))) from error
+    said = [each.query.strip() for each in found if each.type in _MAY_WRITE]
+    if writing := [each for each in said if _WRITES.search(each) and ("://" in each or not _TO_FILE.search(each))]:
+        why = f"this would write into a bucket, and a query only reads: {plain(writing[0], 200)}"
+        raise QueryRefused(f"{why}; `--out FILE` keeps an answer", tuple(sorted(tables(database))))
+    return [(each.query, duckdb.ExpectedResultType.QUERY_RESULT in each.expected_result_type) for each in found]
 
 
 def names(answer: duckdb.DuckDBPyRelation) -> list[str]:

@@ -88,6 +88,20 @@ def test_a_thing_of_another_fleet_in_the_account_is_counted_and_not_named(fleet,
     assert f"with theirs, and not {fleet.device_policy_name}" in command(fleet, "vehicle", "why", "--serial", SERIAL)[1]
 
 
+def test_a_vehicle_that_was_replaced_and_whose_former_certificate_works_still_is_named(fleet, aws, register, command):
+    former = register()
+    made = aws.iot.create_keys_and_certificate(setAsActive=True)["certificateArn"]
+    aws.iot.attach_thing_principal(thingName=THING, principal=made)
+    aws.iot.attach_policy(policyName=fleet.device_policy_name, target=made)
+    code, said = command(fleet, "vehicle", "check")
+    assert code == 0
+    assert f"more than one: thing '{THING}' can connect by 2 certificates" in said
+    assert all(id_of(each) in said for each in (former, made))
+    assert "can connect by 2 certificates" in command(fleet, "vehicle", "why", "--serial", SERIAL)[1]
+    aws.iot.update_certificate(certificateId=id_of(former), newStatus="INACTIVE")
+    assert "more than one" not in command(fleet, "vehicle", "check")[1]
+
+
 def test_a_serial_that_never_registered_has_no_thing(fleet, register, command):
     for serial in (SERIAL, "no such/serial\x1b"):
         assert "it is not registered" in command(fleet, "vehicle", "why", "--serial", serial)[1]

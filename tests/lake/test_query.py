@@ -126,6 +126,24 @@ def test_a_wrong_question_says_which_tables_there_are(account, fleet):
         answer(account, fleet, "SELECT 1 FROM message2")
 
 
+def test_a_query_writes_into_no_bucket(account, fleet, command, tmp_path):
+    where = f"s3://{fleet.lake_bucket}/planted.parquet"
+    for sql in (
+        f"COPY (SELECT 1 AS a) TO '{where}'",
+        f"/* x */ copy (SELECT 1 AS a) to\n'{where}' (FORMAT parquet)",
+        f"EXPLAIN ANALYZE COPY (SELECT 1 AS a) TO '{where}'",
+        f"PREPARE p AS COPY (SELECT 1 AS a) TO '{where}'; EXECUTE p",
+        f"SET VARIABLE x = '{where}'; COPY (SELECT 1 AS a) TO (getvariable('x'))",
+        f"EXPORT DATABASE 's3://{fleet.lake_bucket}/planted'",
+    ):
+        code, said = command(fleet, "query", sql)
+        assert (code, "a query only reads" in said) == (1, True), (sql, said)
+    store = S3Store(account, fleet.lake_bucket)
+    assert not [each.key for page in store.versions("planted") for each in page]
+    assert command(fleet, "query", f"COPY (SELECT 1 AS a) TO '{tmp_path / 'a.csv'}'")[0] == 0
+    assert (tmp_path / "a.csv").read_text() == "a\n1\n"
+
+
 def test_no_error_and_no_table_holds_the_secret(account, fleet, local_aws):
     database = connect(account, fleet)
     assert f"secret={local_aws.secret}" not in str(database.execute("FROM duckdb_secrets()").fetchall())

@@ -24,12 +24,14 @@ class CutOff:
     """A vehicle that cannot connect: what is missing, and what lets it in.
 
     `by_others`: its certificates have policies, but not ours, as those of another fleet in the account have.
+    `twofold`: it can connect, by more certificates than one, as after a replacement.
     """
 
     what: str
     why: str
     remedy: str
     by_others: bool = False
+    twofold: bool = False
 
     def __str__(self) -> str:
         return f"{self.what} {self.why}; {self.remedy}"
@@ -73,8 +75,8 @@ def named_as_ours(fleet: Fleet, aws: Aws) -> list[str]:
 
 
 def looked_at(fleet: Fleet, aws: Aws, things: Collection[str]) -> Iterator[CutOff | None]:
-    """Yield of each thing why its vehicle cannot connect, None if it can or the thing is gone; and then of each
-    certificate with the device policy that has no thing.
+    """Yield of each thing why its vehicle cannot connect, or that it can by more certificates than one; None if it can
+    by one, or the thing is gone; and then of each certificate with the device policy that has no thing.
 
     Asks once for each thing, and for the account's certificates by pages of 250.
     """
@@ -120,7 +122,11 @@ def left_behind(fleet: Fleet, aws: Aws, known: Collection[str]) -> Iterator[str]
 def _cut_off(fleet: Fleet, aws: Aws, thing: str, certificates: Collection[str], held: _Held) -> CutOff | None:
     named, anew = f"thing {thing!r}", f"{_replace(fleet, thing)} lets it register anew"
     ours = [each for each in certificates if each in held.having]
-    if any(held.statuses.get(each) == "ACTIVE" for each in ours):
+    active = [each for each in ours if held.statuses.get(each) == "ACTIVE"]
+    if len(active) > 1:
+        off = "`aws iot update-certificate --certificate-id … --new-status INACTIVE` ends a former one"
+        return CutOff(named, f"can connect by {len(active)} certificates, {_ids(active)}", off, twofold=True)
+    if active:
         return None
     if not certificates:
         return CutOff(named, "has no certificate", anew)
