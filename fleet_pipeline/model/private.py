@@ -9,18 +9,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fleet_pipeline.model.errors import InUse
+from fleet_pipeline.model.errors import InUse, InvalidName
 
 
 def made_private(folder: Path) -> None:
     """Make a folder, and those above it that are missing, for their owner alone; close the folder to all others when it
-    is there already.
+    is there already. Raises InvalidName where it cannot be made, or is not its owner's to close.
     """
-    for each in reversed([folder, *folder.parents]):
-        if not each.exists():
-            each.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_mode & 0o077:
-        folder.chmod(0o700)
+    try:
+        for each in reversed([folder, *folder.parents]):
+            if not each.exists():
+                each.mkdir(mode=0o700, exist_ok=True)
+        if folder.stat().st_mode & 0o077:
+            folder.chmod(0o700)
+    except OSError as error:
+        why = f"it cannot be made for its owner alone ({error.strerror}): name a folder of yours"
+        raise InvalidName("folder", str(folder), why) from error
 
 
 @contextmanager

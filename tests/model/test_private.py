@@ -15,7 +15,7 @@ from fleet_pipeline.cli.alone import COMMANDS, alone, nobody_at_work
 from fleet_pipeline.cli.demo import _station
 from fleet_pipeline.lake.workplace import workplace
 from fleet_pipeline.local.folder import ServerFolder
-from fleet_pipeline.model.errors import DemoStopped, InUse
+from fleet_pipeline.model.errors import DemoStopped, InUse, InvalidName
 from fleet_pipeline.model.private import made_private
 from fleet_pipeline.vehicle.authority import Authority
 from fleet_pipeline.vehicle.identity import Identity, VehicleFolder
@@ -165,3 +165,10 @@ def test_a_folder_without_a_claim_certificate_is_named_with_what_belongs_in_it(c
     code, said = command(fleet, "vehicle", "register", "--serial", "297468000001", "--claim", str(tmp_path))
     assert code == 1
     assert "must hold certificate.pem and private.key" in said
+
+
+@pytest.mark.parametrize("below", ["/proc/x", "file/x"])
+def test_a_folder_that_cannot_be_made_is_named_with_what_to_do(tmp_path, below):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InvalidName, match=r"cannot be made for its owner alone .*: name a folder of yours"):
+        made_private(tmp_path / below)
