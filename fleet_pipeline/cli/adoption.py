@@ -12,7 +12,7 @@ from rich.table import Table
 from fleet_pipeline.account import Account
 from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.cli.shown import console
-from fleet_pipeline.lake.operations.adoption import Found, NoKeys, as_toml, looked_at
+from fleet_pipeline.lake.operations.adoption import Found, NoKeys, as_toml, looked_at, says_a_time
 from fleet_pipeline.lake.operations.inventories import inventories, may_have_one, sentences
 from fleet_pipeline.model import settings
 from fleet_pipeline.model.errors import InvalidName, InvalidSetting
@@ -88,14 +88,25 @@ def _show(fleet: Fleet, found: Found) -> None:
             f"{least}{found.get_requests:,} GET and {found.list_requests:,} LIST requests, {usd:.4f} USD"
         ),
         "looked into": "; ".join(found.kinds) or "no object",
-        **({"do not fit": "\n".join(plain(each, 200) for each in found.others)} if found.others else {}),
     }
     for name, text in rows.items():
-        table.add_row(name, plain(text, 2000) if name != "do not fit" else text)
+        table.add_row(name, plain(text, 2000))
     console.print(table)
+    if found.foreign:
+        console.print(_foreign(found), soft_wrap=True)
+    if not says_a_time(rule):
+        console.print("The keys say no time: an object is of the hour in which it was written or copied there.")
     if not found.whole:
         console.print("There are more keys than were listed: the counts are those of a part.")
     console.print(as_toml(rule), soft_wrap=True)
+
+
+def _foreign(found: Found) -> str:
+    named = ", ".join(plain(repr(each), 200) for each in found.others)
+    named += ", …" if found.foreign > len(found.others) else ""
+    if found.foreign == 1:
+        return f"1 key does not fit: {named}; it is foreign"
+    return f"{found.foreign:,} keys do not fit: {named}; they are foreign"
 
 
 def _listing(found: Found) -> str:

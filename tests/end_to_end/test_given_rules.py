@@ -189,6 +189,8 @@ def test_a_bucket_is_looked_at_and_its_rule_is_written_into_the_file(world, monk
     assert "`fleet compact` reads it from now on" in run("adopt-bucket", address, "--write")
     span = ["--from", hour.partition_key, "--through", hour.partition_key, "--rule", "more", "--processes", "1"]
     assert "6" in run("compact", *span)
+    aws.s3.put_object(Bucket=bucket, Key="more/read me.txt", Body=b"hello")
+    assert "1 key does not fit: 'more/read me.txt'; it is foreign" in run("adopt-bucket", address, exit_code=1)
     again = run("adopt-bucket", address, "--key", "again", "--write", exit_code=1)
     assert "more reads some of its keys, too" in again
     assert "It cannot be written as it is" in run("adopt-bucket", address, "--key", "again", exit_code=1)

@@ -135,6 +135,36 @@ def test_what_does_not_fit_is_named():
     assert set(found.others) == {"2026/11/23/_SUCCESS", "readme.txt"}
 
 
+FOREIGN = ("readme.txt", "x.csv", "a/manifest.json", "_SUCCESS")
+
+
+@pytest.mark.parametrize("what", [what for what in BUCKETS if what != "no time at all"])
+@pytest.mark.parametrize("place", ["top", "folder"])
+def test_a_few_foreign_keys_change_no_guess_and_are_counted(what, place):
+    prefix, key_of, body, (name, layout, has_lines) = BUCKETS[what]
+    store = DictStore()
+    some(store, key_of, body, each=50)
+    folder = next(iter(store.objects)).rpartition("/")[0] + "/" if place == "folder" else prefix
+    for each in FOREIGN:
+        store.put(f"{folder}{each}", b"hello")
+    found = looked_at(store, "others", prefix, "old")
+    assert (found.table.layout, found.table.has_lines) == (name, has_lines)
+    assert found.table.key_layout is None if layout is None else found.table.key_layout.text == layout
+    by_folder = layout is not None and layout.endswith("/{*}") and place == "folder"
+    assert found.foreign == len(found.others) == (1 if by_folder else 4)
+
+
+@pytest.mark.parametrize("what", ["Firehose", "AWS IoT Analytics", "AWS IoT FleetWise", "the CDK app"])
+def test_a_layout_with_a_name_is_found_from_the_root_of_the_bucket(what):
+    _, key_of, body, (name, layout, _) = BUCKETS[what]
+    store = DictStore()
+    some(store, key_of, body)
+    store.put("readme.txt", b"hello")
+    found = looked_at(store, "others", "", "old")
+    assert (found.table.layout, found.fitting, found.foreign) == (name, 12, 1)
+    assert found.table.key_layout is None if layout is None else found.table.key_layout.text == layout
+
+
 @pytest.mark.parametrize(
     ("body", "kind"),
     [

@@ -7,7 +7,7 @@ import json
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -37,6 +37,9 @@ OBJECTS, BEGINNING = 5, 65_536
 EXAMPLES = 5
 """Keys that do not fit and are named."""
 
+NEARLY, FEW = 0.95, 5
+"""A guess is what fits this share of the keys, or most of them and all but so many."""
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -58,7 +61,9 @@ class Found:
     folders: int
     """Folders into which each listing goes."""
     others: tuple[str, ...]
-    """Keys that do not fit."""
+    """Keys that do not fit, some of them."""
+    foreign: int
+    """How many keys do not fit."""
     kinds: tuple[str, ...]
     """What some of the objects are, in words."""
     get_requests: int
@@ -72,16 +77,16 @@ class NoKeys(Exception):
 
 
 def looked_at(store: Store, bucket: str, prefix: str, key: str, *, layout: str = "") -> Found:
-    """Return what a rule of a key would read below a prefix of a bucket: by a layout that is said, or else by the one
-    that fits most of the keys. Raises NoKeys; InvalidSetting for what is no layout, or one that fits no key.
+    """Return what a rule of a key would read below a prefix of a bucket: by a layout that is said, or else by a
+    guess: what fits nearly all keys, one with a name first, then one that says a time; else what fits most of them.
+    Raises NoKeys; InvalidSetting for what is no layout, or one that fits no key.
     """
     versions, whole = _listed(store, prefix)
     if not versions:
         raise NoKeys(prefix)
     keys = [version.key for version in versions]
-    said = [RuleTable(key=key, bucket=bucket, layout=layout, raw_prefix="")] if layout else []
-    tables = said or [*_ready(key, bucket, prefix), *_made_up(key, bucket, prefix, keys)]
-    best = max(tables, key=lambda table: _count(table, versions), default=None)
+    said = RuleTable(key=key, bucket=bucket, layout=layout, raw_prefix="") if layout else None
+    best = said or _guess(key, bucket, prefix, versions)
     if best is None or not _count(best, versions):
         why = f"no key fits, of {len(keys)} below s3://{bucket}/{prefix} that were listed, such as {keys[0]!r}"
         raise InvalidSetting("layout", layout or None, f"{why}; say one that does by --layout (docs/layouts.md)")
@@ -119,6 +124,42 @@ def _count(table: RuleTable, versions: Sequence[ObjectVersion]) -> int:
     return sum(rule.raw_name(version.key, version.modified) is not None for version in versions)
 
 
+def says_a_time(table: RuleTable) -> bool:
+    """Say whether keys tell when their objects were written, or the day of it at least."""
+    layout = table.key_layout
+    return layout is None or any(name in {"yyyy", "millis", "seconds"} for name, _ in layout.tokens)
+
+
+def _are_nearly(count: int, of: int) -> bool:
+    return count >= NEARLY * of or (of - count <= FEW and count > of / 2)
+
+
+def _guess(key: str, bucket: str, prefix: str, versions: Sequence[ObjectVersion]) -> RuleTable | None:
+    """Return the rule that fits nearly all keys, so that a few foreign ones never choose it; else that of most."""
+    keys = [version.key for version in versions]
+    some = versions[:: max(1, len(versions) // TEMPLATES)]
+    roots = [prefix, *_below(prefix, keys)]
+    ready = [table for root in roots for table in _ready(key, bucket, root) if root == prefix or _count(table, some)]
+    made = list(_made_up(key, bucket, prefix, keys))
+    tables = [*ready, *sorted(made, key=says_a_time, reverse=True)]
+    counts = [_count(table, versions) for table in tables]
+    nearly = (table for table, count in zip(tables, counts, strict=True) if _are_nearly(count, len(versions)))
+    most = max(zip(counts, tables, strict=True), key=lambda each: each[0], default=(0, None))
+    return next(nearly, most[1])
+
+
+def _below(prefix: str, keys: Sequence[str]) -> Iterator[str]:
+    """Yield the folders, each within the one before, that hold nearly all keys."""
+    root = prefix
+    while True:
+        folders = Counter(each[: each.find("/", len(root)) + 1] for each in keys if each.startswith(root))
+        folder, count = folders.most_common(1)[0]
+        if not folder or not _are_nearly(count, len(keys)):
+            return
+        yield folder
+        root = folder
+
+
 def _ready(key: str, bucket: str, prefix: str) -> Iterator[RuleTable]:
     """Yield the layouts that have a name, below a prefix."""
     root = prefix.rstrip("/")
@@ -129,17 +170,32 @@ def _ready(key: str, bucket: str, prefix: str) -> Iterator[RuleTable]:
 
 
 def _made_up(key: str, bucket: str, prefix: str, keys: Sequence[str]) -> Iterator[RuleTable]:
-    """Yield a layout that is made of the keys themselves, if one can be."""
-    some = keys[:: max(1, len(keys) // TEMPLATES)]
-    depth = Counter(each.count("/") for each in some).most_common(1)[0][0]
-    levels = [each.removeprefix(prefix).split("/") for each in some if each.count("/") == depth]
-    templates = [_templates(each) for each in levels]
-    merged = [_merged(list(each), is_last=False) for each in zip(*(each[:-1] for each in templates), strict=True)]
-    merged.append(_merged([each[-1] for each in templates], is_last=True))
-    if "{" not in "".join(merged):
-        merged[-1] = "{*}" + _extension(merged[-1])
-    with suppress(InvalidSetting):  # such as keys with braces
-        yield RuleTable(key=key, bucket=bucket, layout=prefix + "/".join(_devices(merged)))
+    """Yield layouts that are made of the keys themselves: of those of one form and one ending, of those of one form,
+    where these are nearly all, and of all that have as many levels as most.
+    """
+    some = [each.removeprefix(prefix) for each in keys[:: max(1, len(keys) // TEMPLATES)]]
+    templates = [_templates(each.split("/")) for each in some]
+    groups = [_most(templates, form) for form in (lambda each: (*_form(each), _extension(each[-1])), _form)]
+    strict = [group for group in groups if _are_nearly(len(group), len(templates))]
+    for group in (*strict, _most(templates, len)):
+        merged = [_merged(list(each), is_last=False) for each in zip(*(each[:-1] for each in group), strict=True)]
+        merged.append(_merged([each[-1] for each in group], is_last=True))
+        if "{" not in "".join(merged):
+            merged[-1] = "{*}" + _extension(merged[-1])
+        with suppress(InvalidSetting):  # such as keys with braces
+            yield RuleTable(key=key, bucket=bucket, layout=prefix + "/".join(_devices(merged)))
+
+
+def _form(levels: Sequence[str]) -> tuple[str, ...]:
+    """Return the placeholders of each level."""
+    return tuple("".join(re.findall(r"\{[a-zA-Z*]+\}", level)) for level in levels)
+
+
+def _most(templates: Sequence[list[str]], what: Callable[[list[str]], Hashable]) -> list[list[str]]:
+    """Return those that have in common what most have."""
+    said = [what(each) for each in templates]
+    [(most, _)] = Counter(said).most_common(1)
+    return [each for each, its in zip(templates, said, strict=True) if its == most]
 
 
 _STAMP = r"(?:19|20)[0-9]{2}-[0-9]{2}-[0-9]{2}(?:[T _-][0-9]{2}(?:[-:.]?[0-9]{2}){2})?"
@@ -278,6 +334,7 @@ def _counted(
     hours = Counter(Hour.of_millis(name.millis) for name in names)
     folders = _folders(rule, fitting)
     fits = {version.key for version in fitting}
+    others = tuple(dict.fromkeys(version.key for version in versions if version.key not in fits))
     return Found(
         table=table,
         keys=len(versions),
@@ -289,7 +346,8 @@ def _counted(
         last=max(hours, default=None),
         devices=len({name.client_id for name in names if name.client_id}),
         folders=folders,
-        others=tuple(dict.fromkeys(version.key for version in versions if version.key not in fits))[:EXAMPLES],
+        others=others[:EXAMPLES],
+        foreign=len(others),
         kinds=kinds,
         get_requests=sum(-(-version.size // PIECE) for version in fitting) if table.has_lines else len(fitting),
         list_requests=_list_requests(rule, hours, len(versions), folders),
