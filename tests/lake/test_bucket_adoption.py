@@ -166,6 +166,35 @@ def test_a_layout_with_a_name_is_found_from_the_root_of_the_bucket(what):
 
 
 @pytest.mark.parametrize(
+    ("folder", "layout"),
+    [
+        (
+            "data/year={at:%Y}/month={at:%m}/day={at:%d}/hour={at:%H}/",
+            "data/year={yyyy}/month={MM}/day={dd}/hour={HH}/tele-one-{*}-{uuid}.gz",
+        ),
+        ("events/dt={at:%Y-%m-%d}/hh={at:%H}/", "events/dt={yyyy}-{MM}-{dd}/hh={HH}/tele-one-{*}-{uuid}.gz"),
+        ("flat/", "flat/tele-one-{*}-{yyyy}-{MM}-{dd}-{HH}-{mm}-{ss}-{uuid}.gz"),
+    ],
+)
+@pytest.mark.parametrize("versions", [("1",), ("9", "10")])
+def test_what_a_stream_writes_after_its_configuration_changed_is_read_by_the_guess(folder, layout, versions):
+    def key(at, number, version):
+        return f"{folder.format(at=at)}tele-one-{version}-{at:%Y-%m-%d-%H-%M-%S}-{uuid(number)}.gz"
+
+    store = DictStore()
+    some(store, lambda at, n: key(at, n, versions[n % len(versions)]), gzip.compress(LINES, mtime=0))
+    found = looked_at(store, "others", "", "old")
+    assert (found.table.layout, found.fitting, found.foreign) == (layout, 12, 0)
+    rule = Rule("test-rule", "old", found.table)
+    later = FIRST + timedelta(minutes=50)
+    some(store, lambda at, _: key(at + timedelta(minutes=50), 77, "11"), gzip.compress(LINES, mtime=0), hours=1, each=1)
+    said = rule.raw_name(key(later, 77, "11"), f"{later:%Y-%m-%dT%H:%M:%S}.000Z")
+    assert said is not None
+    assert (Hour.of_millis(said.millis), said.uuid) == (Hour(FIRST), uuid(77))
+    assert compact_hour(store, Lake(DictStore(), "lake"), rule, Hour(FIRST)).rows == (3 + 1) * len(LINES.splitlines())
+
+
+@pytest.mark.parametrize(
     ("body", "kind"),
     [
         (b"PAR1....", "Parquet, which is not read"),

@@ -204,6 +204,11 @@ _KNOWN = re.compile(
     r"(?P<uuid>[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})"
     rf"|(?<![0-9])(?:(?P<stamp>{_STAMP}|{_PACKED})|(?P<millis>1[0-9]{{12}})|(?P<seconds>1[0-9]{{9}}))(?![0-9])"
 )
+_VERSION = re.compile(r"-[0-9]+-(?=(?:19|20)[0-9]{2}(?:-[0-9]{2}){5}-[0-9a-fA-F]{8}-)")
+"""In a name that Amazon Data Firehose gave: the stream's version, which AWS raises at each change of its configuration.
+
+Source: Amazon Data Firehose Developer Guide, s3-object-name.
+"""
 _YEAR = re.compile(r"((?:[A-Za-z_]+=)?)((?:19|20)[0-9]{2})")
 _TWO = re.compile(r"((?:[A-Za-z_]+=)?)([0-9]{2})")
 _PARTS = ("yyyy", "MM", "dd", "HH", "mm", "ss")
@@ -223,7 +228,8 @@ def _template(level: str, said: list[str]) -> str:
     if whole:
         said.append(following)
         return f"{whole[1]}{{{following}}}"
-    return _KNOWN.sub(lambda found: _placeholder(found, said), level)
+    level = _VERSION.sub("-{*}-", level)
+    return _KNOWN.sub(lambda found: _placeholder(found, said), level).replace("-{*}-{*}-", "-{*}-")
 
 
 def _placeholder(found: re.Match[str], said: list[str]) -> str:
