@@ -24,7 +24,12 @@ _ADDRESS = re.compile(r"s3://([a-z0-9.-]{3,63})(?:/(.*))?", re.DOTALL)
 
 @click.command("adopt-bucket")
 @click.argument("address", metavar="s3://BUCKET/PREFIX")
-@click.option("--layout", default="", help="How the keys are built, instead of a guess (docs/layouts.md).")
+@click.option(
+    "--layout",
+    default="",
+    help="How the keys are built, instead of a guess: the name of a layout, below PREFIX, or a pattern of whole keys "
+    "(docs/layouts.md).",
+)
 @click.option("--key", default="", help="The rule's key; without it one that is made of the address.")
 @click.option("--write", is_flag=True, help="Write the rule into fleet.toml.")
 @click.pass_obj

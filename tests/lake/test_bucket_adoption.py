@@ -227,6 +227,19 @@ def test_a_layout_that_is_said_is_tried_and_one_that_matches_nothing_is_refused(
         looked_at(store, "others", "none/", "old")
 
 
+@pytest.mark.parametrize("what", ["Firehose", "AWS IoT Analytics", "AWS IoT FleetWise", "the CDK app"])
+def test_a_layout_that_is_said_by_its_name_begins_below_the_prefix(what):
+    prefix, key_of, body, (name, layout, _) = BUCKETS[what]
+    store = DictStore()
+    some(store, key_of, body)
+    found = looked_at(store, "others", prefix, "old", layout=name)
+    assert (found.table.layout, found.table.raw_prefix, found.fitting) == (name, prefix.rstrip("/"), 12)
+    assert found.table.key_layout is None if layout is None else found.table.key_layout.text == layout
+    of_whole_keys = f"{prefix}{'/'.join('{*}' for _ in next(iter(store.objects)).removeprefix(prefix).split('/'))}"
+    said = looked_at(store, "others", prefix, "old", layout=of_whole_keys)
+    assert (said.table.raw_prefix, said.fitting) == ("", 12)
+
+
 def test_of_a_large_bucket_a_part_is_listed_and_folders_beyond_it():
     store = DictStore(page=2)
     some(store, lambda at, n: f"raw/car-{n // 100:03d}/{at:%Y/%m/%d}/{uuid(n)}.json", hours=10, each=300)

@@ -77,15 +77,18 @@ class NoKeys(Exception):
 
 
 def looked_at(store: Store, bucket: str, prefix: str, key: str, *, layout: str = "") -> Found:
-    """Return what a rule of a key would read below a prefix of a bucket: by a layout that is said, or else by a
-    guess: what fits nearly all keys, one with a name first, then one that says a time; else what fits most of them.
-    Raises NoKeys; InvalidSetting for what is no layout, or one that fits no key.
+    """Return what a rule of a key would read below a prefix of a bucket: by a layout that is said, or else by a guess.
+
+    A layout that is said by its name begins below the prefix; a pattern is of whole keys. A guess is what fits nearly
+    all keys, one with a name first, then one that says a time; else what fits most of them. Raises NoKeys;
+    InvalidSetting for what is no layout, or one that fits no key.
     """
     versions, whole = _listed(store, prefix)
     if not versions:
         raise NoKeys(prefix)
     keys = [version.key for version in versions]
-    said = RuleTable(key=key, bucket=bucket, layout=layout, raw_prefix="") if layout else None
+    root = prefix.rstrip("/") if layout in {CDK, *READY} else ""
+    said = RuleTable(key=key, bucket=bucket, layout=layout, raw_prefix=root) if layout else None
     best = said or _guess(key, bucket, prefix, versions)
     if best is None or not _count(best, versions):
         why = f"no key fits, of {len(keys)} below s3://{bucket}/{prefix} that were listed, such as {keys[0]!r}"
