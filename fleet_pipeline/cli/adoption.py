@@ -38,7 +38,7 @@ def adopt_bucket(fleet: Fleet, address: str, layout: str, key: str, *, write: bo
     it costs. Up to 100,000 keys are listed; nothing is written to the bucket, ever. Where keys do not go with the time,
     the rule names an S3 Inventory if one that fits is configured.
 
-    Exit code 1 where no key fits, or where the fleet cannot have the rule.
+    Exit code 1 where no key fits, where all that was looked into is Parquet, or where the fleet cannot have the rule.
     """
     named = _ADDRESS.fullmatch(address)
     if not named:
@@ -51,6 +51,14 @@ def adopt_bucket(fleet: Fleet, address: str, layout: str, key: str, *, write: bo
         found = looked_at(S3Store(aws, bucket), bucket, prefix, key, layout=layout)
     except NoKeys as error:
         raise InvalidName("address", address, "there is no object below it") from error
+    if found.is_parquet:
+        _show(fleet, found)
+        console.print(
+            "What was looked into is Parquet, which no rule reads: it is not adopted. Where messages lie beside it, "
+            "say a pattern that fits them alone by --layout (docs/layouts.md).",
+            soft_wrap=True,
+        )
+        sys.exit(1)
     listed = inventories(aws, found.table) if may_have_one(found.table) else None
     if listed and listed.best:
         found = replace(found, table=replace(found.table, inventory=listed.best.address))
@@ -103,7 +111,8 @@ def _show(fleet: Fleet, found: Found) -> None:
         console.print("The keys say no time: an object is of the hour in which it was written or copied there.")
     if not found.whole:
         console.print("There are more keys than were listed: the counts are those of a part.")
-    console.print(as_toml(rule), soft_wrap=True)
+    if not found.is_parquet:
+        console.print(as_toml(rule), soft_wrap=True)
 
 
 def _foreign(found: Found) -> str:

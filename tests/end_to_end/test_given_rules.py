@@ -200,6 +200,26 @@ def test_a_bucket_is_looked_at_and_its_rule_is_written_into_the_file(world, monk
     assert "this variable wins over" in run("adopt-bucket", address, "--key", "again", "--write", exit_code=1)
 
 
+def test_a_bucket_of_parquet_is_not_adopted(world):
+    _, aws, bucket, run = world
+    hour, out = closed_hour(), io.BytesIO()
+    pq.write_table(pa.table({"n": [1]}), out)
+    folder = f"campaign/processed-data/{hour.start:year=%Y/month=%m/date=%d/hour=%H}"
+    for number in range(6):
+        aws.s3.put_object(Bucket=bucket, Key=f"{folder}/part-{number}.parquet", Body=out.getvalue())
+    address = f"s3://{bucket}/campaign"
+    for words in ([], ["--write"]):
+        said = run("adopt-bucket", address, *words, exit_code=1)
+        assert "What was looked into is Parquet, which no rule reads: it is not adopted" in said
+        assert "[[rules]]" not in said
+    assert "rule key 'campaign'" in run("schema", "show", "--rule", "campaign", exit_code=1)
+    aws.s3.put_object(Bucket=bucket, Key=f"{folder}/one.json", Body=b'{"n": 1}\n')
+    layout = "campaign/processed-data/year={yyyy}/month={MM}/date={dd}/hour={HH}/{*}.json"
+    said = run("adopt-bucket", address, "--layout", layout, "--write")
+    assert "6 keys do not fit" in said
+    assert "`fleet compact` reads it from now on" in said
+
+
 def test_a_rule_that_reads_what_another_one_does_is_named_by_what_stands_in_the_table(world):
     fleet, aws, _, run = world
     hour = closed_hour()

@@ -71,6 +71,11 @@ class Found:
     list_requests: int
     """To find all that fit once, hour by hour."""
 
+    @property
+    def is_parquet(self) -> bool:
+        """Whether every object that was looked into is Parquet, which no rule reads."""
+        return bool(self.kinds) and {*self.kinds} == {PARQUET}
+
 
 class NoKeys(Exception):
     """There is nothing below the prefix."""
