@@ -150,10 +150,13 @@ def _guess(key: str, bucket: str, prefix: str, versions: Sequence[ObjectVersion]
     ready = [table for root in roots for table in _ready(key, bucket, root) if root == prefix or _count(table, some)]
     made = list(_made_up(key, bucket, prefix, keys))
     tables = [*ready, *sorted(made, key=says_a_time, reverse=True)]
-    counts = [_count(table, versions) for table in tables]
-    nearly = (table for table, count in zip(tables, counts, strict=True) if _are_nearly(count, len(versions)))
-    most = max(zip(counts, tables, strict=True), key=lambda each: each[0], default=(0, None))
-    return next(nearly, most[1])
+    counted = list[tuple[int, RuleTable]]()
+    for table in tables:
+        count = _count(table, versions)
+        if _are_nearly(count, len(versions)):
+            return table
+        counted.append((count, table))
+    return max(counted, key=lambda each: each[0])[1] if counted else None
 
 
 def _below(prefix: str, keys: Sequence[str]) -> Iterator[str]:
