@@ -200,6 +200,16 @@ def test_a_bucket_is_looked_at_and_its_rule_is_written_into_the_file(world, monk
     assert "this variable wins over" in run("adopt-bucket", address, "--key", "again", "--write", exit_code=1)
 
 
+def test_it_is_said_where_keys_say_no_time(world):
+    _, aws, bucket, run = world
+    for number in range(3):
+        aws.s3.put_object(Bucket=bucket, Key=f"dump/{number}.json", Body=b'{"n": 1}')
+        aws.s3.put_object(Bucket=bucket, Key=f"dated/{1795420800000 + number}.json", Body=b'{"n": 1}')
+    said = "The keys say no time"
+    assert said in run("adopt-bucket", f"s3://{bucket}/dump")
+    assert said not in run("adopt-bucket", f"s3://{bucket}/dated")
+
+
 def test_a_bucket_of_parquet_is_not_adopted(world):
     _, aws, bucket, run = world
     hour, out = closed_hour(), io.BytesIO()

@@ -9,7 +9,7 @@ import pytest
 from dict_store import DictStore
 
 from fleet_pipeline.lake.layout import Lake
-from fleet_pipeline.lake.operations.adoption import NoKeys, as_toml, looked_at
+from fleet_pipeline.lake.operations.adoption import NoKeys, as_toml, looked_at, says_a_time
 from fleet_pipeline.lake.operations.compact_hour import compact_hour
 from fleet_pipeline.model.errors import InvalidSetting
 from fleet_pipeline.model.hour import Hour
@@ -163,6 +163,33 @@ def test_a_layout_with_a_name_is_found_from_the_root_of_the_bucket(what):
     found = looked_at(store, "others", "", "old")
     assert (found.table.layout, found.fitting, found.foreign) == (name, 12, 1)
     assert found.table.key_layout is None if layout is None else found.table.key_layout.text == layout
+
+
+def test_a_folder_of_a_day_that_is_written_as_its_midnight_says_no_hour():
+    store = DictStore()
+    for kind in ("channel", "datastore"):
+        some(
+            store,
+            lambda at, n, kind=kind: (
+                f"{kind}/mine/__dt={at:%Y-%m-%d} 00:00:00/{millis(at)}_{millis(at) + 9}_1_mine_0_{n}.0.json.gz"
+            ),
+            gzip.compress(LINES, mtime=0),
+        )
+    found = looked_at(store, "others", "", "old")
+    assert found.table.key_layout.text.startswith("{device}/mine/__dt={yyyy}-{MM}-{dd} 00:00:00/{millis}_")
+    assert (found.fitting, found.hours, found.first) == (24, 4, Hour(FIRST))
+
+
+def test_where_foreign_keys_are_many_the_guess_is_what_fits_most_of_them():
+    store = DictStore()
+    some(store, lambda at, n: f"in/{millis(at) + n}", each=20)
+    for number in range(5):
+        store.put(f"in/note-{number}.txt", b"hello")
+    found = looked_at(store, "others", "in/", "old")
+    assert (found.table.layout, found.foreign, says_a_time(found.table)) == ("cdk", 5, True)
+    store.put("in/note-5.txt", b"hello")
+    found = looked_at(store, "others", "in/", "old")
+    assert (found.table.layout, found.foreign, says_a_time(found.table)) == ("in/{*}", 0, False)
 
 
 @pytest.mark.parametrize(

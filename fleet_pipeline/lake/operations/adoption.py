@@ -220,6 +220,7 @@ _VERSION = re.compile(r"-[0-9]+-(?=(?:19|20)[0-9]{2}(?:-[0-9]{2}){5}-[0-9a-fA-F]
 
 Source: Amazon Data Firehose Developer Guide, s3-object-name.
 """
+_MIDNIGHT = re.compile(r"(?<=[0-9]{4}-[0-9]{2}-[0-9]{2})[T _]00[:-]00[:-]00$")
 _YEAR = re.compile(r"((?:[A-Za-z_]+=)?)((?:19|20)[0-9]{2})")
 _TWO = re.compile(r"((?:[A-Za-z_]+=)?)([0-9]{2})")
 _PARTS = ("yyyy", "MM", "dd", "HH", "mm", "ss")
@@ -228,7 +229,13 @@ _PARTS = ("yyyy", "MM", "dd", "HH", "mm", "ss")
 def _templates(levels: Sequence[str]) -> list[str]:
     """Return the levels of a key, with placeholders for what is known by its form."""
     said = list[str]()
-    return [_template(level, said) for level in levels]
+    return [*(_folder(level, said) for level in levels[:-1]), _template(levels[-1], said)]
+
+
+def _folder(level: str, said: list[str]) -> str:
+    """Return a level above the last: one of a day, written as its midnight, says no hour."""
+    midnight = _MIDNIGHT.search(level)
+    return _template(level[: midnight.start()], said) + midnight[0] if midnight else _template(level, said)
 
 
 def _template(level: str, said: list[str]) -> str:
