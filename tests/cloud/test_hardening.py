@@ -8,6 +8,7 @@ from botocore.stub import Stubber
 
 from fleet_pipeline.aws.clients import Aws
 from fleet_pipeline.cloud.blueprint import blueprint
+from fleet_pipeline.cloud.enrolment.enrolled import PAGE
 from fleet_pipeline.cloud.hardening.access_cases import claim_cases, device_cases
 from fleet_pipeline.cloud.hardening.authorization import misjudged_by_aws
 from fleet_pipeline.cloud.hardening.lints import NOTICE, RUNTIME_ENDS, findings
@@ -164,7 +165,11 @@ def askable(cases, *, of_a_thing):
 def test_in_an_account_a_vehicles_cases_are_put_to_aws_iot_by_ten_for_its_own_thing(account, wrong):
     aws, stub = account
     cases = askable(device_cases(FLEET, "297468000001"), of_a_thing=True)
-    stub.add_response("list_targets_for_policy", {"targets": [CERTIFICATE]}, {"policyName": FLEET.device_policy_name})
+    stub.add_response(
+        "list_targets_for_policy",
+        {"targets": [CERTIFICATE]},
+        {"policyName": FLEET.device_policy_name, "pageSize": PAGE},
+    )
     stub.add_response("list_principal_things", {"things": ["test-thing-297468000001"]}, {"principal": CERTIFICATE})
     Judge(cases, wrong).answers(stub)
     assert {case.title for case in misjudged_by_aws(FLEET, aws, FLEET.device_policy_name)} == set(wrong)
@@ -173,14 +178,18 @@ def test_in_an_account_a_vehicles_cases_are_put_to_aws_iot_by_ten_for_its_own_th
 def test_in_an_account_the_claim_certificates_cases_are_put_to_aws_iot(account):
     aws, stub = account
     cases = askable(claim_cases(FLEET), of_a_thing=False)
-    stub.add_response("list_targets_for_policy", {"targets": [CERTIFICATE]}, {"policyName": FLEET.claim_policy_name})
+    stub.add_response(
+        "list_targets_for_policy", {"targets": [CERTIFICATE]}, {"policyName": FLEET.claim_policy_name, "pageSize": PAGE}
+    )
     Judge(cases, ("publishes messages",)).answers(stub)
     assert [case.title for case in misjudged_by_aws(FLEET, aws, FLEET.claim_policy_name)] == ["publishes messages"]
 
 
 def test_without_a_certificate_there_is_nobody_to_ask_about(account):
     aws, stub = account
-    stub.add_response("list_targets_for_policy", {"targets": []}, {"policyName": FLEET.device_policy_name})
+    stub.add_response(
+        "list_targets_for_policy", {"targets": []}, {"policyName": FLEET.device_policy_name, "pageSize": PAGE}
+    )
     assert misjudged_by_aws(FLEET, aws, FLEET.device_policy_name) is None
 
 
@@ -188,7 +197,9 @@ def test_aws_iot_is_asked_in_an_account_only_and_believed_over_our_own_evaluatio
     aws, stub = account
     policy = PARTS["claim_policy"]
     assert wrongly_judged(FLEET, aws, policy) == []
-    stub.add_response("list_targets_for_policy", {"targets": [CERTIFICATE]}, {"policyName": policy.name})
+    stub.add_response(
+        "list_targets_for_policy", {"targets": [CERTIFICATE]}, {"policyName": policy.name, "pageSize": PAGE}
+    )
     Judge(askable(claim_cases(FLEET), of_a_thing=False), ("publishes messages",)).answers(stub)
     assert [each.what for each in wrongly_judged(replace(FLEET, profile="aws"), aws, policy)] == ["allows an attack"]
 
