@@ -7,7 +7,6 @@ import fcntl
 import hashlib
 import json
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,11 +30,11 @@ from fleet_pipeline.model.errors import AlreadyThere, InUse, InvalidName, NotThi
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.private import made_private
+from fleet_pipeline.model.thing import THING_NAME
 from fleet_pipeline.places import given_stores, history, places
 from fleet_pipeline.vehicle.identity import VehicleFolder
 
 _WILD = frozenset("*?%[]")
-_THING = re.compile("[a-zA-Z0-9:_-]{1,128}")
 ONLY_READ = "it is only read: what the vehicle sent stays there until its owner removes it, and becomes no row again"
 REGISTRY = "AWS IoT's registry"
 MANIFEST, SUMMARY, REGISTRATION = "manifest.json", "README.txt", "registration.json"
@@ -272,7 +271,7 @@ def registration(fleet: Fleet, aws: Aws, name: str) -> dict[str, Any]:
     """
     thing = fleet.thing_name(name)
     # A message may say a name that no thing can have: AWS IoT would refuse the question.
-    said = _thing(aws, thing) if _THING.fullmatch(thing) else {}
+    said = _thing(aws, thing) if THING_NAME.fullmatch(thing) else {}
     if fleet.allow_list != "none" and name in allow_list.read(fleet, aws).serials:
         said["allow_list"] = "the serial may register"
     return said

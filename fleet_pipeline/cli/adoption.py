@@ -13,7 +13,7 @@ from fleet_pipeline.account import Account
 from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.cli.shown import console
 from fleet_pipeline.lake.operations.adoption import Found, NoKeys, as_toml, looked_at, says_a_time
-from fleet_pipeline.lake.operations.inventories import inventories, may_have_one, sentences
+from fleet_pipeline.lake.operations.inventories import inventories, sentences
 from fleet_pipeline.model import settings
 from fleet_pipeline.model.errors import InvalidName, InvalidSetting
 from fleet_pipeline.model.fleet import Fleet
@@ -59,7 +59,7 @@ def adopt_bucket(fleet: Fleet, address: str, layout: str, key: str, *, write: bo
             soft_wrap=True,
         )
         sys.exit(1)
-    listed = inventories(aws, found.table) if may_have_one(found.table) else None
+    listed = inventories(aws, found.table) if found.table.may_have_inventory else None
     if listed and listed.best:
         found = replace(found, table=replace(found.table, inventory=listed.best.address))
     _show(fleet, found)

@@ -173,15 +173,16 @@ def check(fleet: Fleet) -> None:
         for number, each in enumerate(connecting.looked_at(fleet, aws, things), 1):
             bar.update(task, completed=min(number, len(things)))
             found += [each] if each else []
-    cut_off = [each for each in found if not each.by_others and not each.twofold]
+    cut_off, others, twofold = (
+        [each for each in found if each.kind == kind] for kind in ("cut off", "others", "twofold")
+    )
     for each in cut_off:
         console.print(styled(("cut off:", "red"), f" {each}"), soft_wrap=True)
-    for each in found:
-        if each.twofold:
-            console.print(styled(("more than one:", "yellow"), f" {each}"), soft_wrap=True)
-    if others := sum(each.by_others for each in found):
+    for each in twofold:
+        console.print(styled(("more than one:", "yellow"), f" {each}"), soft_wrap=True)
+    if others:
         console.print(
-            f"{others:,} things have certificates with policies of others alone, as another fleet's have; `fleet "
+            f"{len(others):,} things have certificates with policies of others alone, as another fleet's have; `fleet "
             "vehicle why --serial …` says which",
             soft_wrap=True,
         )

@@ -4,6 +4,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from fleet_pipeline.aws.store import ObjectVersion, Store
 from fleet_pipeline.lake.listing import Listing
@@ -42,7 +43,6 @@ class RawHour:
     They are not read.
     """
     foreign_examples: list[str] = field(default_factory=list)
-    _starts: Sequence[str] = ()
 
     def blocks(self) -> Iterator[list[ObjectVersion]]:
         """Yield the hour's versions by blocks, in the order of their keys."""
@@ -63,15 +63,19 @@ class RawHour:
             return 0.0  # keys do not go with the time
         name = self.rule.raw_name(version.key, version.modified)
         within = (name.millis + 1 - self.hour.start_ms) / (self.hour.end_ms - self.hour.start_ms) if name else 0.0
-        before = bisect_right(self._starts, version.key) - 1  # shards come one after the other
-        return (before + within) / len(self._starts)
+        starts = self._listing.starts
+        before = bisect_right(starts, version.key) - 1  # shards come one after the other
+        return (before + within) / len(starts)
+
+    @cached_property
+    def _listing(self) -> Listing:
+        return self.listing or Listing(self.store, self.rule, self.hour)
 
     def _own(self) -> Iterator[ObjectVersion]:
         if self.rule.has_lines:
             return  # its objects are batches
-        listing, last = self.listing or Listing(self.store, self.rule, self.hour), ""
-        self._starts = listing.starts
-        for page in listing.pages():
+        last = ""
+        for page in self._listing.pages():
             own, foreign = sorted_out(self.rule, self.hour, page)
             self.foreign += len(foreign)
             self.foreign_examples += foreign[: EXAMPLES - len(self.foreign_examples)]

@@ -222,6 +222,12 @@ class RuleTable:
         bucket, _, prefix = self.inventory.removeprefix("s3://").partition("/")
         return bucket, f"{prefix.rstrip('/')}/" if prefix else ""
 
+    @property
+    def may_have_inventory(self) -> bool:
+        """Whether it may name an inventory: where keys do not go with the time alone."""
+        layout = self.key_layout
+        return layout is not None and not layout.goes_with_the_time
+
     def _check_inventory(self) -> None:
         layout = self.key_layout
         if not self.inventory:
@@ -233,7 +239,7 @@ class RuleTable:
         if found["source"] != self.bucket:
             why = f"it is of the bucket {found['source']}, and the rule reads {self.bucket}"
             raise InvalidSetting("inventory", self.inventory, why)
-        if layout is None or layout.goes_with_the_time:
+        if layout is None or not self.may_have_inventory:
             why = "an hour is found by its own keys, at once: leave it out, an inventory is a day old"
             raise InvalidSetting("inventory", self.inventory, why)
         bucket, prefix = self.inventory_place

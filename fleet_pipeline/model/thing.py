@@ -33,6 +33,9 @@ GROUPS = 5
 AWS IoT takes ten, of which some are left to others; policies name them, and end at 6,144 characters.
 """
 
+THING_NAME = re.compile(r"[a-zA-Z0-9:_-]{1,128}")
+"""What a thing may be called. Source: API_CreateThing."""
+
 _PLACE = re.compile(r"\$\{([^}]*)\}")
 _NAME = re.compile(r"[a-zA-Z0-9:_-]{1,64}")
 _VALUE = re.compile(r"[a-zA-Z0-9_.,@/:#=\[\]-]{0,800}")

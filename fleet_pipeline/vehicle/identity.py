@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import re
 import shutil
 import ssl
 from dataclasses import dataclass, field
@@ -11,11 +10,10 @@ from typing import Self
 
 from fleet_pipeline.model.errors import InvalidName
 from fleet_pipeline.model.private import made_private
+from fleet_pipeline.model.thing import THING_NAME
 
 CERTIFICATE = "certificate.pem"
 PRIVATE_KEY = "private.key"
-
-_THING_NAME = re.compile(r"[a-zA-Z0-9:_-]{1,128}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +41,7 @@ class VehicleFolder:
 
         Raises InvalidName for what AWS IoT would not take as a thing's name, such as a path.
         """
-        if not _THING_NAME.fullmatch(thing_name):
+        if not THING_NAME.fullmatch(thing_name):
             raise InvalidName("thing", thing_name, "AWS IoT takes 1 to 128 of a-z, A-Z, 0-9, :, _ and -")
         return cls(home / "vehicles" / thing_name)
 

@@ -254,11 +254,11 @@ def test_an_hour_of_an_inventory_is_due_as_far_as_the_inventory_tells(world, tmp
     assert statements["FindInventories"]["Resource"] == [f"arn:aws:s3:::{bucket}"]
     account, now = AccountResource.of(fleet), datetime(2026, 11, 23, 10, tzinfo=UTC)
     with pytest.raises(InventoryNotYet, match="there is none yet"):
-        parquet.reached(fleet, account, rule, now)
+        parquet.reach(fleet, account, rule, now)
     put_inventory(aws, bucket, datetime(2026, 11, 20, 1, 30, tzinfo=UTC), [])
-    told = parquet.reached(fleet, account, rule, now)
+    told = parquet.reach(fleet, account, rule, now).until
     assert closed_hours(fleet, told, 2)[-1:] == [Hour.parse("2026-11-19-23:00")]
-    assert parquet.reached(fleet, account, fleet.rules[0], now) == now
+    assert parquet.reach(fleet, account, fleet.rules[0], now).until == now
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from botocore.stub import Stubber
 
 from fleet_pipeline.aws.clients import Aws
 from fleet_pipeline.lake.operations.adoption import as_toml
-from fleet_pipeline.lake.operations.inventories import Inventories, inventories, may_have_one, sentences
+from fleet_pipeline.lake.operations.inventories import Inventories, inventories, sentences
 from fleet_pipeline.model.errors import AwsRefused
 from fleet_pipeline.model.rule_table import RuleTable
 
@@ -180,4 +180,4 @@ def test_any_other_answer_is_an_error(account):
     ],
 )
 def test_a_bucket_whose_keys_go_with_the_time_is_not_asked_for_any(layout, may):
-    assert may_have_one(RuleTable(key="old", bucket="others", layout=layout)) == may
+    assert RuleTable(key="old", bucket="others", layout=layout).may_have_inventory == may

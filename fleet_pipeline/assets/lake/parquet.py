@@ -109,11 +109,6 @@ def reach(fleet: Fleet, account: AccountResource, rule: Rule, now: datetime) -> 
     return Reach(min(now, found.until + timedelta(minutes=fleet.due_minutes)), found.delivered)
 
 
-def reached(fleet: Fleet, account: AccountResource, rule: Rule, now: datetime) -> datetime:
-    """Return up to when a rule's hours can be told, as `reach` does."""
-    return reach(fleet, account, rule, now).until
-
-
 def healed(instance: dg.DagsterInstance, scope: Scope, rule: Rule, hour: Hour, rows: int) -> dg.AssetMaterialization:
     """Return what Dagster is told of an hour that was compacted without it, by `fleet compact`: what is made from the
     lake then follows.

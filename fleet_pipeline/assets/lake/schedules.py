@@ -56,11 +56,11 @@ def _compact(scope: Scope) -> dg.ScheduleDefinition:
         account, wanted = scope.account(context.resources), dict[dg.AssetKey, list[Hour]]()
         for rule in fleet.rules:
             try:
-                told = parquet.reached(fleet, account, rule, context.scheduled_execution_time)
+                until = parquet.reach(fleet, account, rule, context.scheduled_execution_time).until
             except FleetError as error:  # of an inventory: other rules do not wait for it, and the look is red
                 context.log.warning(plain(str(error), 1000))
                 continue
-            closed = closed_hours(fleet, told, fleet.catch_up_hours)
+            closed = closed_hours(fleet, until, fleet.catch_up_hours)
             # Hours that failed are left to the sensor late_data, which gives up after some attempts.
             key = parquet.key(scope, rule)
             wanted[key] = untouched(context.instance, key, fleet, closed)

@@ -84,7 +84,7 @@ def _reading_given(fleet: Fleet, *verbs: str) -> list[Document]:
 
 def _seeing_inventories(fleet: Fleet) -> list[Document]:
     """Return what `fleet adopt-bucket` needs to see which inventories are configured, where a rule may name one."""
-    rules = [rule for rule in fleet.given_rules if rule.layout and not rule.layout.goes_with_the_time]
+    rules = [rule for rule in fleet.given_rules if rule.table and rule.table.may_have_inventory]
     buckets = sorted({fleet.arn("s3", rule.bucket) for rule in rules})
     return [_allowed("SeeInventories", "s3", ("GetInventoryConfiguration",), buckets)] if buckets else []
 

@@ -3,35 +3,32 @@
 Each of the three is somebody's to take away by hand, and no resource of the blueprint shows it. Reads only.
 """
 
-import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from fleet_pipeline.aws.clients import Aws, absent, doing
 from fleet_pipeline.cloud.claims.certificates import status
 from fleet_pipeline.cloud.enrolment import enrolled
 from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.thing import THING_NAME
 
 LEFT_BEHIND = 1_000
 """Things that are looked at after a teardown: in an account of several fleets most are another's."""
 
-_THING = re.compile(r"[a-zA-Z0-9:_-]{1,128}")
-"""What a thing may be called. Source: API_CreateThing."""
-
 
 @dataclass(frozen=True, slots=True)
-class CutOff:
-    """A vehicle that cannot connect: what is missing, and what lets it in.
+class Noticed:
+    """What is to be said of a thing or a certificate: what is so, and what changes it.
 
-    `by_others`: its certificates have policies, but not ours, as those of another fleet in the account have.
-    `twofold`: it can connect, by more certificates than one, as after a replacement.
+    `cut off`: its vehicle cannot connect. `others`: nor can it here, as its certificates have policies, but not ours:
+    those of another fleet in the account do. `twofold`: it can, by more certificates than one, as after a replacement.
     """
 
     what: str
     why: str
     remedy: str
-    by_others: bool = False
-    twofold: bool = False
+    kind: Literal["cut off", "others", "twofold"] = "cut off"
 
     def __str__(self) -> str:
         return f"{self.what} {self.why}; {self.remedy}"
@@ -45,19 +42,19 @@ class _Held:
     having: Collection[str]
 
 
-def of_vehicle(fleet: Fleet, aws: Aws, serial: str) -> str | CutOff:
+def of_vehicle(fleet: Fleet, aws: Aws, serial: str) -> str | Noticed:
     """Say in words that a vehicle can connect or was never registered, or return why it cannot.
 
     Asks once, and twice for each of its certificates.
     """
     thing = fleet.thing_name(serial)
-    certificates = _certificates(aws, thing) if _THING.fullmatch(thing) else None
+    certificates = _certificates(aws, thing) if THING_NAME.fullmatch(thing) else None
     if certificates is None:
         return f"there is no thing {thing!r}: it is not registered"
     with doing(f"show the certificates of thing {thing!r}"):
         statuses = {each: status(aws, _id(each)) or "gone" for each in certificates}
     having = {each for each in certificates if fleet.device_policy_name in enrolled.policies(aws, each)}
-    return _cut_off(fleet, aws, thing, certificates, _Held(statuses, having)) or (
+    return _noticed(fleet, aws, thing, certificates, _Held(statuses, having)) or (
         f"thing {thing!r} has an active certificate with {fleet.device_policy_name}: it can connect"
     )
 
@@ -74,7 +71,7 @@ def named_as_ours(fleet: Fleet, aws: Aws) -> list[str]:
         ]
 
 
-def looked_at(fleet: Fleet, aws: Aws, things: Collection[str]) -> Iterator[CutOff | None]:
+def looked_at(fleet: Fleet, aws: Aws, things: Collection[str]) -> Iterator[Noticed | None]:
     """Yield of each thing why its vehicle cannot connect, or that it can by more certificates than one; None if it can
     by one, or the thing is gone; and then of each certificate with the device policy that has no thing.
 
@@ -89,10 +86,10 @@ def looked_at(fleet: Fleet, aws: Aws, things: Collection[str]) -> Iterator[CutOf
     for thing in things:
         certificates = _certificates(aws, thing)
         seen |= {*(certificates or ())}
-        yield None if certificates is None else _cut_off(fleet, aws, thing, certificates, held)
+        yield None if certificates is None else _noticed(fleet, aws, thing, certificates, held)
     for each in sorted(having - seen):
         if not enrolled.things(aws, each):
-            yield CutOff(
+            yield Noticed(
                 f"certificate {_id(each)}",
                 f"has {fleet.device_policy_name} and no thing",
                 f"`aws iot attach-thing-principal --principal {each} --thing-name …` gives it back to the thing that "
@@ -119,27 +116,27 @@ def left_behind(fleet: Fleet, aws: Aws, known: Collection[str]) -> Iterator[str]
         yield from [f"{more:,} more things named as this fleet's, which nobody looked at"] * (more > 0)
 
 
-def _cut_off(fleet: Fleet, aws: Aws, thing: str, certificates: Collection[str], held: _Held) -> CutOff | None:
+def _noticed(fleet: Fleet, aws: Aws, thing: str, certificates: Collection[str], held: _Held) -> Noticed | None:
     named, anew = f"thing {thing!r}", f"{_replace(fleet, thing)} lets it register anew"
     ours = [each for each in certificates if each in held.having]
     active = [each for each in ours if held.statuses.get(each) == "ACTIVE"]
     if len(active) > 1:
         off = "`aws iot update-certificate --certificate-id … --new-status INACTIVE` ends a former one"
-        return CutOff(named, f"can connect by {len(active)} certificates, {_ids(active)}", off, twofold=True)
+        return Noticed(named, f"can connect by {len(active)} certificates, {_ids(active)}", off, "twofold")
     if active:
         return None
     if not certificates:
-        return CutOff(named, "has no certificate", anew)
+        return Noticed(named, "has no certificate", anew)
     if ours:
         on = f"`aws iot update-certificate --certificate-id {_id(ours[0])} --new-status ACTIVE`"
         said = f"has certificate {_id(ours[0])}, which is {held.statuses.get(ours[0], 'gone')}"
-        return CutOff(named, said, f"unless somebody meant that, turn it on with {on}; or {anew}")
+        return Noticed(named, said, f"unless somebody meant that, turn it on with {on}; or {anew}")
     others = sorted({policy for each in certificates for policy in enrolled.policies(aws, each)})
     [first, *_] = certificates
     has = " and ".join(others) or "no policy"
     said = f"has certificate {_ids(certificates)} with {has}, and not {fleet.device_policy_name}"
     back = f"`aws iot attach-policy --policy-name {fleet.device_policy_name} --target {first}` puts it back"
-    return CutOff(named, said, f"{back}; or {anew}", by_others=bool(others))
+    return Noticed(named, said, f"{back}; or {anew}", "others" if others else "cut off")
 
 
 def _certificates(aws: Aws, thing: str) -> list[str] | None:

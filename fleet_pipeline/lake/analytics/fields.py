@@ -109,7 +109,7 @@ class Said:
         client = self._clients(batch["_client_id"])
         if self.naming.by == "client_id":
             return pc.coalesce(client, message), pa.repeat(pa.scalar(False), batch.num_rows)
-        readable = pc.is_in(batch["_status"], pa.array(READABLE, pa.string()))
+        readable = are_readable(batch)
         unsure = pc.and_(readable, message.is_null())
         unsure = unsure if self.besides else pc.and_(unsure, batch[EXTRA.name].is_valid())
         known = pc.if_else(pc.and_(readable, pc.invert(unsure)), client, None)
@@ -120,8 +120,12 @@ class Said:
         return pc.if_else(pc.starts_with(known, prefix), pc.utf8_slice_codeunits(known, len(prefix)), known)
 
 
-READABLE = [status for status in Status if status.readable]
-"""Statuses of rows with typed columns."""
+def are_readable(batch: pa.Table) -> pa.Array:
+    """Return which rows have typed columns, by their status."""
+    return pc.is_in(batch["_status"], _READABLE)
+
+
+_READABLE = pa.array([status for status in Status if status.readable], pa.string())
 
 
 def _is_whole(kind: pa.DataType) -> bool:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fleet_pipeline.aws.store import Store
-from fleet_pipeline.lake.analytics.fields import READABLE, Said, as_number, column_of, read
+from fleet_pipeline.lake.analytics.fields import Said, are_readable, as_number, column_of, read
 from fleet_pipeline.lake.analytics.revisions import Computed, DerivedTable, Revised
 from fleet_pipeline.lake.contract import Contract
 from fleet_pipeline.lake.layout import Lake, LakePart
@@ -255,7 +255,7 @@ def _batches(fleet: Fleet, file: PartFile, contract: Contract) -> Iterator[pa.Ta
     wanted = {"_ts", *said.names, *(column.name for column in numbers if column)}
     for batch in file.batches([name for name in leaves(file.schema) if name in wanted], BATCH_ROWS):
         rows = batch.num_rows
-        readable = pc.is_in(batch["_status"], pa.array(READABLE, pa.string()))
+        readable = are_readable(batch)
         yield pa.table(
             [
                 batch["_ts"],

@@ -56,12 +56,6 @@ class Inventories:
         return next((each for each in self.configured if not each.why_not), None)
 
 
-def may_have_one(table: RuleTable) -> bool:
-    """Say whether a rule may name an inventory: where keys do not go with the time alone."""
-    layout = table.key_layout
-    return layout is not None and not layout.goes_with_the_time
-
-
 def inventories(aws: Aws, table: RuleTable) -> Inventories:
     """Return the inventories that are configured of a rule's bucket: one request for a hundred. Where whoever looks may
     not see them, or the store has none, that is said in `unseen`. Raises AwsRefused for other answers.
