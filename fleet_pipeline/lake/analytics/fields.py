@@ -122,10 +122,10 @@ class Said:
 
 def are_readable(batch: pa.Table) -> pa.Array:
     """Return which rows have typed columns, by their status."""
-    return pc.is_in(batch["_status"], _READABLE)
+    return pc.is_in(batch["_status"], pa.array(_READABLE, pa.string()))
 
 
-_READABLE = pa.array([status for status in Status if status.readable], pa.string())
+_READABLE = [status for status in Status if status.readable]
 
 
 def _is_whole(kind: pa.DataType) -> bool:
