@@ -591,17 +591,24 @@ def drip(connection: socket.socket, said: bytes) -> None:
 
 @contextmanager
 def server(say: Any) -> Iterator[str]:
-    """Serve every request so; yield the address."""
+    """Serve every request so; yield the address. At the end no connection is open, and whoever waited for one has ended."""
+    before, accepted = set(threading.enumerate()), []
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def accept() -> None:
             with suppress(OSError):
                 while True:
-                    threading.Thread(target=serve, args=(say, listener.accept()[0]), daemon=True).start()
+                    accepted.append(listener.accept()[0])
+                    threading.Thread(target=serve, args=(say, accepted[-1]), daemon=True).start()
 
         threading.Thread(target=accept, daemon=True).start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         listener.shutdown(socket.SHUT_RDWR)
+    for connection in accepted:
+        with suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+    for thread in set(threading.enumerate()) - before:
+        thread.join(60)
 
 
 def test_the_deadline_leaves_time_to_start_a_process():
@@ -619,6 +626,8 @@ def test_lambda_denies_in_time_and_says_so_whatever_aws_does(registry, environme
     environment.setattr(hook, "DEADLINE_S", DRIPS_FOR_S if say is silent else 0.3)
     with server(say) as url:
         environment.setenv(f"AWS_ENDPOINT_URL_{service}", url)
+        for each in ("iot", "s3", "dynamodb"):
+            hook.client(each)  # as Lambda does before a request
         started = time.monotonic()
         assert not answer(request(claimCertificateId=claim))
         assert time.monotonic() - started < DRIPS_FOR_S / 10  # and half of what a client waits by itself
