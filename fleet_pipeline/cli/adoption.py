@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,15 @@ from rich.table import Table
 from fleet_pipeline.account import Account
 from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.cli.shown import console
-from fleet_pipeline.lake.operations.adoption import Found, NoKeys, as_toml, looked_at, says_a_time
+from fleet_pipeline.lake.operations.adoption import (
+    NO_JSON,
+    ONE_GZIP,
+    Found,
+    NoKeys,
+    as_toml,
+    looked_at,
+    says_a_time,
+)
 from fleet_pipeline.lake.operations.inventories import inventories, sentences
 from fleet_pipeline.model import settings
 from fleet_pipeline.model.errors import InvalidName, InvalidSetting
@@ -72,12 +81,17 @@ def adopt_bucket(fleet: Fleet, address: str, layout: str, key: str, *, write: bo
 
 
 def _key(fleet: Fleet, bucket: str, prefix: str) -> str:
-    """Return a key that no rule has."""
-    said = re.sub(r"[^a-zA-Z0-9_]", "_", prefix.rstrip("/").rpartition("/")[2] or bucket)[:50]
-    said = said if re.match("[a-zA-Z]", said) else f"old_{said}"
+    """Return a key that no rule has: the last folder, with the bucket before it where another has that."""
+    folder = prefix.rstrip("/").rpartition("/")[2]
+    said, longer = (_spelled(each) for each in (folder or bucket, f"{bucket}_{folder}" if folder else bucket))
     taken = {rule.key.casefold() for rule in fleet.rules}
-    names = (said, *(f"{said}_{number}" for number in range(2, 1000)))
+    names = (said, longer, *(f"{longer}_{number}" for number in range(2, 1000)))
     return next(name for name in names if name.casefold() not in taken)
+
+
+def _spelled(text: str) -> str:
+    said = re.sub(r"[^a-zA-Z0-9_]", "_", text)[-50:]
+    return said if re.match("[a-zA-Z]", said) else f"old_{said}"
 
 
 def _show(fleet: Fleet, found: Found) -> None:
@@ -95,7 +109,9 @@ def _show(fleet: Fleet, found: Found) -> None:
         "bytes": f"{least}{found.bytes:,}",
         "hours": f"{least}{found.hours:,}"
         + (f", {found.first.partition_key} to {found.last.partition_key}" if found.first and found.last else ""),
-        "devices": f"{least}{found.devices:,}" if found.devices else "the keys name none",
+        "devices": f"{least}{found.devices:,}, such as {found.some_device!r}"
+        if found.devices
+        else "the keys name none",
         "a listing for an hour": _listing(found),
         "to compact all of it": (
             f"{least}{found.get_requests:,} GET and {found.list_requests:,} LIST requests, {usd:.4f} USD"
@@ -107,12 +123,37 @@ def _show(fleet: Fleet, found: Found) -> None:
     console.print(table)
     if found.foreign:
         console.print(_foreign(found), soft_wrap=True)
-    if not says_a_time(rule):
-        console.print("The keys say no time: an object is of the hour in which it was written or copied there.")
-    if not found.whole:
-        console.print("There are more keys than were listed: the counts are those of a part.")
+    for line in _remarks(fleet, found):
+        console.print(plain(line, 2000), soft_wrap=True)
     if not found.is_parquet:
         console.print(as_toml(rule), soft_wrap=True)
+
+
+def _remarks(fleet: Fleet, found: Found) -> Iterator[str]:
+    """Yield what is good to know before the rule is written."""
+    if not says_a_time(found.table):
+        yield "The keys say no time: an object is of the hour in which it was written or copied there."
+    if found.wider != found.table and (layout := found.wider.key_layout):
+        less = "less of the time" if says_a_time(found.wider) else "no time"
+        yield f"--layout '{layout.text}' fits {found.wider_fitting:,} keys, and says {less}."
+    if not found.whole:
+        yield "There are more keys than were listed: the counts are those of a part."
+    if found.first and (early := f"{found.first.start:%Y-%m-%d}") < fleet.start:
+        yield (
+            f"Some hours lie before FLEET_START, {fleet.start}, and are not compacted: set it to {early} or earlier "
+            "for all of them."
+        )
+    if unread := found.kinds.count(NO_JSON):
+        yield (
+            f"{unread} of {len(found.kinds)} objects that were looked into are no JSON: such a message is a row with "
+            "the status malformed, its bytes in _payload, unless the rule says its `encoding` (docs/layouts.md)."
+        )
+    if found.table.has_lines and {*found.kinds} == {ONE_GZIP}:
+        yield (
+            "Each object that was looked into is a gzip of one message. They are read as lines, so an empty one is no "
+            'row. Where none ever has more than one message, objects = "message" and encoding = "gzip" make a row of '
+            "each."
+        )
 
 
 def _foreign(found: Found) -> str:
@@ -133,6 +174,7 @@ def _listing(found: Found) -> str:
 def _fitting(fleet: Fleet, found: Found, *, write: bool) -> bool:
     """Say whether the fleet can have the rule. Raises InvalidSetting where it is to be written and cannot."""
     try:
+        settings.read_fleet(os.environ, _file())  # of settings without a rule of AWS IoT's another fleet stands here
         replace(fleet, rule_tables=(*fleet.rule_tables, found.table))
     except InvalidSetting as error:
         if write:
@@ -142,8 +184,12 @@ def _fitting(fleet: Fleet, found: Found, *, write: bool) -> bool:
     return True
 
 
+def _file() -> Path:
+    return settings.find_file(os.environ, Path.cwd(), Path.home())
+
+
 def _write(found: Found) -> None:
-    file = settings.find_file(os.environ, Path.cwd(), Path.home())
+    file = _file()
     if os.environ.get("FLEET_RULES"):
         raise InvalidSetting(
             "FLEET_RULES", None, f"this variable wins over {file}: add the rule to it, or take it away"

@@ -54,7 +54,8 @@ def fleet_command(context: click.Context) -> None:
 
     Settings come from FLEET_* variables or fleet.toml; `fleet settings` lists them. Without any, AWS is this machine.
     """
-    context.obj = settings.read_fleet(os.environ, settings.find_file(os.environ, Path.cwd(), Path.home()))
+    file = settings.find_file(os.environ, Path.cwd(), Path.home())
+    context.obj = settings.read_fleet(os.environ, file, needs_rule=context.invoked_subcommand != adopt_bucket.name)
     if doubt := warning_of(context.obj.region):
         stderr.print(styled(("note:", "yellow"), f" {doubt}"), soft_wrap=True)
 

@@ -750,7 +750,8 @@ class Fleet(Names):
 
     def _check_rules(self) -> None:
         if not self.rule_keys and all(table.bucket for table in self.rule_tables):
-            why = "name at least one rule" + (" beside those of buckets that exist" if self.rule_tables else "")
+            beside = " beside those of buckets that exist" if self.rule_tables else ""
+            why = f"name at least one rule{beside}: a key here, or a table [[rules]] with a topic"
             raise InvalidSetting("FLEET_RULE_KEYS", self.rule_keys, why)
         if len({key.casefold() for key in self.rule_keys}) < len(self.rule_keys):
             raise InvalidSetting(

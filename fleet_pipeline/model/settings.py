@@ -78,18 +78,21 @@ def find_file(environ: Mapping[str, str], start: Path, user_home: Path) -> Path:
     return start / FILE
 
 
-def read_fleet(environ: Mapping[str, str], file: Path) -> Fleet:
+def read_fleet(environ: Mapping[str, str], file: Path, *, needs_rule: bool = True) -> Fleet:
     """Return the fleet that the settings describe; a missing file is an empty one.
 
     Raises InvalidSetting, naming the setting.
 
     A variable wins over the file. Lists are comma-separated in variables and arrays in the file. A relative FLEET_HOME
     counts from the file's folder.
+    Without a rule that AWS IoT runs there is no fleet; where none is needed, those of rule-keys.json stand for it.
     A variable of an unknown name is warned of once and left alone: Kubernetes gives every process `FLEET_PORT` where a
     service is named `fleet`.
     """
     chosen = {**_from_file(file), **_from_environment(environ)}
     _check_account(chosen)
+    if not needs_rule and not chosen.get("rule_keys") and all(each.bucket for each in chosen.get("rule_tables", ())):
+        chosen["rule_keys"] = rule_keys()
     chosen = {"rule_keys": rule_keys(), **chosen, **_home(chosen, file.parent), **_descriptors(chosen, file.parent)}
     if Path(chosen.get("home") or _HOME).is_file():
         raise InvalidSetting("FLEET_HOME", chosen.get("home", _HOME), "it is a file; name a folder")

@@ -200,14 +200,42 @@ def test_a_bucket_is_looked_at_and_its_rule_is_written_into_the_file(world, monk
     assert "this variable wins over" in run("adopt-bucket", address, "--key", "again", "--write", exit_code=1)
 
 
-def test_it_is_said_where_keys_say_no_time(world):
+def test_it_is_said_where_keys_say_no_time_and_where_objects_are_no_json_or_a_gzip_each(world):
     _, aws, bucket, run = world
     for number in range(3):
-        aws.s3.put_object(Bucket=bucket, Key=f"dump/{number}.json", Body=b'{"n": 1}')
-        aws.s3.put_object(Bucket=bucket, Key=f"dated/{1795420800000 + number}.json", Body=b'{"n": 1}')
-    said = "The keys say no time"
-    assert said in run("adopt-bucket", f"s3://{bucket}/dump")
-    assert said not in run("adopt-bucket", f"s3://{bucket}/dated")
+        aws.s3.put_object(Bucket=bucket, Key=f"dump/{number}.json", Body=gzip.compress(b'{"n": 1}'))
+        aws.s3.put_object(Bucket=bucket, Key=f"dated/rule1/{1577836800000 + number}.json", Body=b"\x82\xa1a\x01")
+    dump, dated = run("adopt-bucket", f"s3://{bucket}/dump"), run("adopt-bucket", f"s3://{bucket}/dated/rule1")
+    for sentence in ("The keys say no time", "Each object that was looked into is a gzip of one message"):
+        assert sentence in dump
+        assert sentence not in dated
+    for sentence in ("3 of 3 objects that were looked into are no JSON", "set it to 2020-01-01 or earlier"):
+        assert sentence in dated
+        assert sentence not in dump
+    assert '_others_rule1"' in dated  # rule1 is a rule of the fleet's, so the bucket stands before it
+
+
+def test_what_reads_more_and_says_no_time_is_named_and_a_device_by_its_name(world):
+    _, aws, bucket, run = world
+    for number in range(30):
+        name = f"note-{number}" if number % 3 == 0 else 1795420800000 + number
+        aws.s3.put_object(Bucket=bucket, Key=f"all/vin={number % 3 + 7}/{name}", Body=b'{"n": 1}')
+    said = run("adopt-bucket", f"s3://{bucket}/all")
+    assert "all/vin={device}/{millis}" in said
+    assert "2, such as '8'" in said
+    assert "--layout 'all/vin={device}/{*}' fits 30 keys, and says no time" in said
+
+
+def test_a_bucket_is_looked_at_before_there_is_a_rule_and_what_the_fleet_lacks_is_said(world, tmp_path):
+    _, aws, bucket, run = world
+    aws.s3.put_object(Bucket=bucket, Key=f"dated/{1795420800000}.json", Body=b'{"n": 1}')
+    (tmp_path / "fleet.toml").write_text("rule_keys = []\n")
+    said = run("adopt-bucket", f"s3://{bucket}/dated", exit_code=1)
+    assert "dated/{millis}.json" in said
+    assert "name at least one rule: a key here, or a table [[rules]] with a topic" in said
+    assert "name at least one rule" in run("adopt-bucket", f"s3://{bucket}/dated", "--write", exit_code=1)
+    assert (tmp_path / "fleet.toml").read_text() == "rule_keys = []\n"
+    assert "name at least one rule" in run("plan", exit_code=1)
 
 
 def test_a_bucket_of_parquet_is_not_adopted(world):

@@ -176,20 +176,64 @@ def test_a_folder_of_a_day_that_is_written_as_its_midnight_says_no_hour():
             gzip.compress(LINES, mtime=0),
         )
     found = looked_at(store, "others", "", "old")
-    assert found.table.key_layout.text.startswith("{device}/mine/__dt={yyyy}-{MM}-{dd} 00:00:00/{millis}_")
-    assert (found.fitting, found.hours, found.first) == (24, 4, Hour(FIRST))
+    assert found.table.key_layout.text == "{*}/mine/__dt={yyyy}-{MM}-{dd} 00:00:00/{millis}_{*}"
+    assert (found.table.has_lines, found.fitting, found.hours, found.first) == (True, 24, 4, Hour(FIRST))
 
 
-def test_where_foreign_keys_are_many_the_guess_is_what_fits_most_of_them():
+@pytest.mark.parametrize(
+    ("folder", "key_of", "layout"),
+    [
+        ("in/", lambda at, n: f"in/{millis(at) + n}", "cdk"),
+        ("in/", lambda at, n: f"in/{at:%Y/%m/%d}/{millis(at) + n}.json", "in/{yyyy}/{MM}/{dd}/{millis}.json"),
+        ("", lambda at, n: f"a/{at:%Y/%m/%d/%H}/{n}", "firehose"),
+        ("ch/", lambda at, n: f"ch/__dt={at:%Y-%m-%d} 00:00:00/{millis(at)}_{n}.json", "iot-analytics"),
+        ("", lambda at, n: f"ch/c{n % 2}/__dt={at:%Y-%m-%d} 00:00:00/{millis(at)}_{n}.json", "ch/{*}/__dt={yyyy}-{MM}"),
+        ("raw/", lambda at, n: f"raw/car-{n % 3}/{at:%Y/%m/%d}/{millis(at) + n}.json", "raw/{device}/{yyyy}/{MM}/{dd}"),
+    ],
+)
+def test_of_many_foreign_keys_none_chooses_the_layout_as_long_as_most_say_the_time(folder, key_of, layout):
+    store = DictStore()
+    some(store, key_of, each=10)
+    beside = next(iter(store.objects)).rpartition("/")[0]
+    for number in range(19):
+        store.put(f"{beside}/note-{number}.txt" if number % 2 else f"{folder}note-{number}.txt", b"hello")
+    found = looked_at(store, "others", folder, "old")
+    assert found.table.layout.startswith(layout)
+    assert found.hours == 4
+    assert found.foreign == (10 if layout == "firehose" else 19)
+    for number in range(50):
+        store.put(f"{folder}more-{number}.txt", b"hello")
+    assert not says_a_time(looked_at(store, "others", folder, "old").table)
+
+
+def test_what_fits_more_keys_and_says_less_of_the_time_is_named_beside_the_guess():
     store = DictStore()
     some(store, lambda at, n: f"in/{millis(at) + n}", each=20)
-    for number in range(5):
+    assert looked_at(store, "others", "in/", "old").wider.layout == "cdk"
+    for number in range(20):
         store.put(f"in/note-{number}.txt", b"hello")
     found = looked_at(store, "others", "in/", "old")
-    assert (found.table.layout, found.foreign, says_a_time(found.table)) == ("cdk", 5, True)
-    store.put("in/note-5.txt", b"hello")
-    found = looked_at(store, "others", "in/", "old")
-    assert (found.table.layout, found.foreign, says_a_time(found.table)) == ("in/{*}", 0, False)
+    assert (found.table.layout, found.fitting) == ("cdk", 80)
+    assert (found.wider.layout, found.wider_fitting) == ("in/{*}", 100)
+
+
+@pytest.mark.parametrize(
+    ("key", "layout", "devices"),
+    [
+        ("data/device=car-{car}/year={at:%Y}/month={at:%m}/day={at:%d}/x-{n}.json", "data/device={device}/year", 3),
+        ("data/region=eu/vehicle_id=car-{car}/dt={at:%Y-%m-%d}/x-{n}.json", "data/region=eu/vehicle_id={device}/dt", 3),
+        ("r{car}/region=r{car}/vin=car-{car}/{at:%Y/%m/%d}/x-{n}.json", "{*}/region={*}/vin={device}/{yyyy}", 3),
+        ("data/region=r{car}/{at:%Y/%m/%d}/x-{n}.json", "data/region={*}/{yyyy}", 0),
+        ("data/device=only/{at:%Y/%m/%d}/x-{n}.json", "data/device={device}/{yyyy}", 1),
+    ],
+)
+def test_of_a_folder_that_names_what_it_holds_the_value_alone_is_the_device(key, layout, devices):
+    store = DictStore()
+    some(store, lambda at, n: key.format(at=at, n=n, car=n % 3))
+    found = looked_at(store, "others", "", "old")
+    assert found.table.layout.startswith(layout)
+    assert (found.fitting, found.devices) == (12, devices)
+    assert found.some_device == {3: "car-0", 1: "only", 0: ""}[devices]
 
 
 @pytest.mark.parametrize(

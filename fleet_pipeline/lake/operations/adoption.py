@@ -18,7 +18,7 @@ from fleet_pipeline.lake.records import PIECE
 from fleet_pipeline.lake.rows import LARGEST
 from fleet_pipeline.model.errors import InvalidSetting
 from fleet_pipeline.model.hour import Hour
-from fleet_pipeline.model.key_layout import CDK, READY
+from fleet_pipeline.model.key_layout import CDK, READY, KeyLayout
 from fleet_pipeline.model.rule import Rule
 from fleet_pipeline.model.rule_table import RAW_PREFIX, RuleTable
 
@@ -58,6 +58,8 @@ class Found:
     first: Hour | None
     last: Hour | None
     devices: int
+    some_device: str
+    """One of them, as it will be a row's `_client_id`; empty where keys name none."""
     folders: int
     """Folders into which each listing goes."""
     others: tuple[str, ...]
@@ -70,6 +72,9 @@ class Found:
     """To read all that fit once."""
     list_requests: int
     """To find all that fit once, hour by hour."""
+    wider: RuleTable
+    """What fits more keys, and says less of the time; the same as `table` where there is no such."""
+    wider_fitting: int
 
     @property
     def is_parquet(self) -> bool:
@@ -94,13 +99,16 @@ def looked_at(store: Store, bucket: str, prefix: str, key: str, *, layout: str =
     keys = [version.key for version in versions]
     root = prefix.rstrip("/") if layout in {CDK, *READY} else ""
     said = RuleTable(key=key, bucket=bucket, layout=layout, raw_prefix=root) if layout else None
-    best = said or _guess(key, bucket, prefix, versions)
-    if best is None or not _count(best, versions):
+    guessed = None if said else _guess(key, bucket, prefix, versions)
+    best, of_most = (said, said) if said else guessed or (None, None)
+    if best is None or of_most is None or not _count(best, versions):
         why = f"no key fits, of {len(keys)} below s3://{bucket}/{prefix} that were listed, such as {keys[0]!r}"
         raise InvalidSetting("layout", layout or None, f"{why}; say one that does by --layout (docs/layouts.md)")
     fitting = [version for version in versions if _rule(best).raw_name(version.key, version.modified)]
     kinds = _kinds(store, fitting)
-    return _counted(_with_objects(best, kinds, fitting), versions, fitting, kinds, whole=whole)
+    table = _with_objects(best, kinds, fitting)
+    found = _counted(table, versions, fitting, kinds, whole=whole)
+    return found if of_most == best else replace(found, wider=of_most, wider_fitting=_count(of_most, versions))
 
 
 def as_toml(table: RuleTable) -> str:
@@ -134,38 +142,62 @@ def _count(table: RuleTable, versions: Sequence[ObjectVersion]) -> int:
 
 def says_a_time(table: RuleTable) -> bool:
     """Say whether keys tell when their objects were written, or the day of it at least."""
+    return _precision(table) > 0
+
+
+def _precision(table: RuleTable) -> int:
+    """Return how exactly keys say a time: 2 the hour or better, 1 some of it, 0 nothing."""
     layout = table.key_layout
-    return layout is None or any(name in {"yyyy", "millis", "seconds"} for name, _ in layout.tokens)
+    said = {"millis"} if layout is None else {name for name, _ in layout.tokens}
+    return 2 if said & {"millis", "seconds", "HH"} else int("yyyy" in said)
 
 
 def _are_nearly(count: int, of: int) -> bool:
     return count >= NEARLY * of or (of - count <= FEW and count > of / 2)
 
 
-def _guess(key: str, bucket: str, prefix: str, versions: Sequence[ObjectVersion]) -> RuleTable | None:
-    """Return the rule that fits nearly all keys, so that a few foreign ones never choose it; else that of most."""
+def _guess(key: str, bucket: str, prefix: str, versions: Sequence[ObjectVersion]) -> tuple[RuleTable, RuleTable] | None:
+    """Return the rule that fits, and that which fits more keys and says less of the time (else the same).
+
+    Of rules that say the time equally well it is the first that fits nearly all keys, else that of most; one that says
+    it better wins as long as it fits more than half of the keys. So foreign keys never choose it.
+    """
     keys = [version.key for version in versions]
     some = versions[:: max(1, len(versions) // TEMPLATES)]
     roots = [prefix, *_below(prefix, keys)]
     ready = [table for root in roots for table in _ready(key, bucket, root) if root == prefix or _count(table, some)]
-    made = list(_made_up(key, bucket, prefix, keys))
-    tables = [*ready, *sorted(made, key=says_a_time, reverse=True)]
-    counted = list[tuple[int, RuleTable]]()
-    for table in tables:
-        count = _count(table, versions)
+    tables = [*ready, *_ready_elsewhere(key, bucket, prefix, keys), *_made_up(key, bucket, prefix, keys)]
+    best = list[tuple[int, RuleTable]]()
+    for precision in (2, 1, 0):
+        count, table = _best([each for each in tables if _precision(each) == precision], versions)
+        if table and (not best or count > best[-1][0]):
+            best.append((count, table))
         if _are_nearly(count, len(versions)):
-            return table
-        counted.append((count, table))
-    return max(counted, key=lambda each: each[0])[1] if counted else None
+            break
+    if not best:
+        return None
+    of_most = max(best, key=lambda each: each[0])[1]
+    return next((table for count, table in best if count > len(keys) / 2), of_most), of_most
+
+
+def _best(tables: Sequence[RuleTable], versions: Sequence[ObjectVersion]) -> tuple[int, RuleTable | None]:
+    """Return the first that fits nearly all keys, or else that of most, and how many it fits."""
+    most, best = 0, None
+    for table in tables:
+        if (count := _count(table, versions)) > most:
+            most, best = count, table
+        if _are_nearly(count, len(versions)):
+            break
+    return most, best
 
 
 def _below(prefix: str, keys: Sequence[str]) -> Iterator[str]:
-    """Yield the folders, each within the one before, that hold nearly all keys."""
+    """Yield the folders, each within the one before, that hold more than half of the keys."""
     root = prefix
     while True:
         folders = Counter(each[: each.find("/", len(root)) + 1] for each in keys if each.startswith(root))
         folder, count = folders.most_common(1)[0]
-        if not folder or not _are_nearly(count, len(keys)):
+        if not folder or count <= len(keys) / 2:
             return
         yield folder
         root = folder
@@ -180,14 +212,39 @@ def _ready(key: str, bucket: str, prefix: str) -> Iterator[RuleTable]:
         yield RuleTable(key=key, bucket=bucket, layout=name, raw_prefix=root)
 
 
+_DISTINCT = ("iot-analytics", "fleetwise")
+"""Layouts with a name whose folders nobody else writes: they are told wherever they lie."""
+
+
+def _ready_elsewhere(key: str, bucket: str, prefix: str, keys: Sequence[str]) -> Iterator[RuleTable]:
+    """Yield the layouts with a name of which keys lie below several folders, such as channels: each as a pattern."""
+    some = [each.removeprefix(prefix).split("/") for each in keys[:: max(1, len(keys) // TEMPLATES)]]
+    for name in _DISTINCT:
+        layout = KeyLayout(READY[name])
+        levels = READY[name].count("/") + 1
+        above = [each[:-levels] for each in some if layout.read("/".join(each[-levels:]), _ANY_INSTANT)]
+        if not above:
+            continue
+        depth = Counter(map(len, above)).most_common(1)[0][0]
+        folders = [each for each in above if len(each) == depth]
+        merged = [_merged(each, is_last=False) for each in zip(*folders, strict=True)]
+        if "{*}" in merged:
+            with suppress(InvalidSetting):  # such as keys with braces
+                layout_text = prefix + "/".join([*merged, READY[name]])
+                yield RuleTable(key=key, bucket=bucket, layout=layout_text, objects="lines")
+
+
+_ANY_INSTANT = "2026-01-01T00:00:00.000Z"
+
+
 def _made_up(key: str, bucket: str, prefix: str, keys: Sequence[str]) -> Iterator[RuleTable]:
     """Yield layouts that are made of the keys themselves: of those of one form and one ending, of those of one form,
-    where these are nearly all, and of all that have as many levels as most.
+    where these are more than half, and of all that have as many levels as most.
     """
     some = [each.removeprefix(prefix) for each in keys[:: max(1, len(keys) // TEMPLATES)]]
     templates = [_templates(each.split("/")) for each in some]
     groups = [_most(templates, form) for form in (lambda each: (*_form(each), _extension(each[-1])), _form)]
-    strict = [group for group in groups if _are_nearly(len(group), len(templates))]
+    strict = [group for group in groups if len(group) > len(templates) / 2]
     for group in (*strict, _most(templates, len)):
         merged = [_merged(list(each), is_last=False) for each in zip(*(each[:-1] for each in group), strict=True)]
         merged.append(_merged([each[-1] for each in group], is_last=True))
@@ -273,7 +330,9 @@ def _merged(templates: Sequence[str], *, is_last: bool) -> str:
     if len({*templates}) == 1:
         return templates[0]
     if not is_last and not any("{" in each for each in templates):
-        return "{*}"
+        names = {each.partition("=")[0] if "=" in each else "" for each in templates}
+        [name] = names if len(names) == 1 else [""]
+        return f"{name}={{*}}" if name else "{*}"
     begins = re.sub(r"(?<=[-_.}])[^-_.{}]*$|^[^-_.{}]*$|\{[^{}]*$", "", _common(templates))
     ends = _common([each[::-1] for each in templates])[::-1]
     return re.sub(r"(\{\*\})+", "{*}", begins + "{*}" + _extension(ends))
@@ -295,13 +354,27 @@ def _extension(text: str) -> str:
     return found[0] if found else ""
 
 
+_DEVICES = re.compile(r"(?:device|vehicle|thing|client|vin|serial)(?:[_-]?(?:id|name|no|number))?", re.IGNORECASE)
+"""What people call a vehicle in `name=value`."""
+
+
 def _devices(levels: Sequence[str]) -> list[str]:
-    """Return levels of which the first that differs whole from key to key is the device's."""
-    place = next((place for place, level in enumerate(levels[:-1]) if level == "{*}"), None)
-    return ["{device}" if number == place else level for number, level in enumerate(levels)]
+    """Return levels with the device's: the first of `name=value` whose name says so, even if there is but one, else
+    the first that differs whole from key to key.
+    """
+    above = [level.partition("=") for level in levels[:-1]]
+    whole = [place for place, (name, _, _) in enumerate(above) if name == "{*}"]
+    named = (
+        (place, f"{name}={{device}}")
+        for place, (name, _, value) in enumerate(above)
+        if _DEVICES.fullmatch(name) and value and (value == "{*}" or "{" not in value)
+    )
+    place, level = next(named, (whole[0], "{device}") if whole else (len(levels), ""))
+    return [level if number == place else each for number, each in enumerate(levels)]
 
 
 PARQUET, LINES, ONE, NO_JSON = "Parquet, which is not read", "lines of JSON", "one JSON value", "no JSON"
+ONE_GZIP = f"{ONE}, gzip"
 
 
 def _kinds(store: Store, versions: Sequence[ObjectVersion]) -> tuple[str, ...]:
@@ -357,6 +430,7 @@ def _counted(
     names = [name for version in fitting if (name := rule.raw_name(version.key, version.modified))]
     hours = Counter(Hour.of_millis(name.millis) for name in names)
     folders = _folders(rule, fitting)
+    devices = {name.client_id for name in names if name.client_id}
     fits = {version.key for version in fitting}
     others = tuple(dict.fromkeys(version.key for version in versions if version.key not in fits))
     return Found(
@@ -368,13 +442,16 @@ def _counted(
         hours=len(hours),
         first=min(hours, default=None),
         last=max(hours, default=None),
-        devices=len({name.client_id for name in names if name.client_id}),
+        devices=len(devices),
+        some_device=min(devices, default=""),
         folders=folders,
         others=others[:EXAMPLES],
         foreign=len(others),
         kinds=kinds,
         get_requests=sum(-(-version.size // PIECE) for version in fitting) if table.has_lines else len(fitting),
         list_requests=_list_requests(rule, hours, len(versions), folders),
+        wider=table,
+        wider_fitting=len(fitting),
     )
 
 
