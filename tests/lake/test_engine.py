@@ -122,6 +122,13 @@ def test_a_short_hour_is_one_unit_and_one_that_came_at_once_is_cut_where_its_mes
     assert cut[1].end_ms < HOUR.start_ms + 450_000
 
 
+def test_an_hour_that_is_far_from_being_cut_is_looked_into_at_two_places_more(s3, compaction):
+    fill(s3, LONG, [HOUR])
+    asked = len(s3.doors[0].requests)
+    assert Listing(compaction.raw, RULE, HOUR).spans(4 * LONG) == []
+    assert len(s3.doors[0].requests) == asked + 1 + 2 + 2 * 2  # which shards there are, and pages by twos
+
+
 def test_workers_are_killed_and_others_join_and_every_message_is_one_row(s3, compaction, port):
     hours = [Hour.of_millis(HOUR.start_ms + place * 3_600_000) for place in range(24)]
     fill(s3, 400, hours)
