@@ -12,7 +12,7 @@ from rich.table import Table
 from fleet_pipeline.account import Account
 from fleet_pipeline.aws.clients import Aws
 from fleet_pipeline.cli.cloud import who
-from fleet_pipeline.cli.shown import console
+from fleet_pipeline.cli.shown import ask, console
 from fleet_pipeline.cloud.lock import Lock
 from fleet_pipeline.model.errors import AlreadyThere
 from fleet_pipeline.model.fleet import Fleet
@@ -64,9 +64,8 @@ def retire(fleet: Fleet, certificate: str, *, yes: bool) -> None:
     from fleet_pipeline.cloud.claims import life
 
     if not yes:
-        click.confirm(
+        ask(
             "Vehicles that were shipped with a former claim certificate and have not registered yet never will. Go on?",
-            abort=True,
         )
     with _alone(fleet) as aws:
         retired = life.retire(fleet, aws, certificate)
@@ -88,10 +87,9 @@ def revoke(fleet: Fleet, certificate: str, since: datetime | None, *, yes: bool)
     from fleet_pipeline.cloud.claims import life
 
     if not yes:
-        click.confirm(
+        ask(
             "A revoked claim certificate is never activated again: no vehicle that was shipped with it can "
             "register. Go on?",
-            abort=True,
         )
     aws = Account.of(fleet).aws
     revoked = life.revoke(fleet, aws, certificate)

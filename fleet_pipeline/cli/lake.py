@@ -17,7 +17,7 @@ from rich.table import Table
 
 from fleet_pipeline.account import Account
 from fleet_pipeline.aws.store import S3Store
-from fleet_pipeline.cli.shown import console, progress, styled
+from fleet_pipeline.cli.shown import ask, console, progress, styled
 from fleet_pipeline.lake.containment import contained
 from fleet_pipeline.lake.contract import COLUMNS, Contract
 from fleet_pipeline.lake.layout import Lake, contract_of
@@ -286,9 +286,8 @@ def purge(fleet: Fleet, *, keys: tuple[str, ...], start: Hour, end: Hour, dry_ru
     """
     hours = _hours(start, end)
     if not (dry_run or yes):
-        click.confirm(
+        ask(
             f"Delete the raw messages from {start.partition_key} until {end.partition_key} for good? Their rows stay.",
-            abort=True,
         )
     aws, lake = Account.of(fleet).aws, _lake(fleet)
     failed: list[str] = []

@@ -7,7 +7,7 @@ import click
 from rich.table import Table
 
 from fleet_pipeline.cli.alone import nobody_at_work
-from fleet_pipeline.cli.shown import console
+from fleet_pipeline.cli.shown import ask, console
 from fleet_pipeline.local import daemon
 from fleet_pipeline.model.fleet import Fleet
 
@@ -48,7 +48,7 @@ def down(fleet: Fleet) -> None:
 def reset(fleet: Fleet, *, yes: bool) -> None:
     """Stop it and delete all that it holds. Refused while Dagster's UI or a demo of this folder is at work with it."""
     if not yes:
-        click.confirm("Delete AWS on this machine, with every bucket and certificate in it?", abort=True)
+        ask("Delete AWS on this machine, with every bucket and certificate in it?")
     with nobody_at_work():
         daemon.reset(Path(fleet.home))
     console.print("deleted")

@@ -6,7 +6,7 @@ import click
 from rich.table import Table
 
 from fleet_pipeline.account import Account
-from fleet_pipeline.cli.shown import console, progress, styled
+from fleet_pipeline.cli.shown import ask, console, progress, styled
 from fleet_pipeline.model.fleet import Fleet
 
 SHOWN = 20
@@ -29,7 +29,7 @@ def retention(fleet: Fleet, *, dry_run: bool, yes: bool) -> None:
         console.print("FLEET_RAW_RETENTION_DAYS is 0: nothing goes, neither raw objects nor rows")
         return
     if not (dry_run or yes):
-        click.confirm("Remove what is older than the settings say, for good?", abort=True)
+        ask("Remove what is older than the settings say, for good?")
     with progress() as bar:
         task = bar.add_task("hours", total=None)
         gone = aged_out(

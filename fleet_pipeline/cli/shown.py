@@ -1,7 +1,9 @@
 """How the commands show things to people."""
 
+import sys
 from typing import Any
 
+import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
@@ -32,6 +34,17 @@ def styled(*parts: str | tuple[str, str]) -> Text:
     return Text.assemble(
         *(plain_lines(each) if isinstance(each, str) else (plain_lines(each[0]), each[1]) for each in parts)
     )
+
+
+def ask(question: str) -> None:
+    """Go on if the answer is yes, and end the command otherwise; where nobody can answer, say what answers instead."""
+    if sys.stdin.isatty():
+        click.confirm(question, abort=True)
+        return
+    try:
+        click.confirm(question, abort=True)
+    except click.Abort:
+        raise click.ClickException("nobody said yes, and nothing was changed; where nobody can, `--yes` does") from None
 
 
 def progress(*more: ProgressColumn) -> Progress:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from fleet_pipeline.account import Account
+from fleet_pipeline.aws.clients import Aws
 from fleet_pipeline.cli.personal import erase, export
-from fleet_pipeline.cli.shown import console, progress, styled
-from fleet_pipeline.cloud.enrolment import allow_list, connecting
+from fleet_pipeline.cli.shown import ask, console, progress, styled
+from fleet_pipeline.cloud.enrolment import allow_list, connecting, replaced
 from fleet_pipeline.cloud.enrolment.hook_log import EVER, decisions
 from fleet_pipeline.model.errors import InvalidName
 from fleet_pipeline.model.fleet import Fleet
@@ -63,6 +64,9 @@ def register_one(fleet: Fleet, serial: str, claim: Path | None, parameters: tupl
                 f"registered {registered.thing_name}, certificate {registered.certificate_id}, kept in "
                 f"{registered.folder}"
             )
+            now = connecting.of_vehicle(fleet, Account.of(fleet).aws, registered.serial)
+            if isinstance(now, connecting.Noticed) and now.kind == "twofold":
+                console.print(styled(("note:", "yellow"), f" {now}"), soft_wrap=True)
         else:
             console.print(_as_it_was(registered, parameters, own_key=own_key), soft_wrap=True)
 
@@ -199,13 +203,68 @@ def check(fleet: Fleet) -> None:
 def allow(fleet: Fleet, serials: tuple[str, ...], *, replace: bool) -> None:
     """Put serials on the allow-list, or allow a replacement.
 
-    The certificate that a replaced vehicle had goes on working until somebody deactivates it: `fleet vehicle check`
-    names it.
+    The certificate that a replaced vehicle had goes on working until `fleet vehicle retire` ends it: `fleet vehicle
+    check` names it.
     """
     account = Account.of(fleet)
     for serial in serials:
         (allow_list.allow_replacement if replace else allow_list.add)(fleet, account.aws, fleet.serial(serial))
-        console.print(f"{serial}: {'may be replaced once' if replace else 'may register'}")
+        former = f"; what it has works until `fleet vehicle retire --serial {serial}`, after it has registered anew"
+        console.print(f"{serial}: {f'may be replaced once{former}' if replace else 'may register'}", soft_wrap=True)
+
+
+@vehicle.command()
+@click.option("--serial", "serials", multiple=True, help="Serial number; may be given several times.")
+@click.option("--all", "all_of_them", is_flag=True, help="Of all vehicles that are registered.")
+@click.option("--keep", default="", metavar="ID", help="The certificate that works on, where it is not the newest.")
+@click.option(
+    "--every", is_flag=True, help="After a theft: end its newest, too. It cannot connect until it registers anew."
+)
+@click.option("--delete", is_flag=True, help="Delete them, too. Otherwise they are off, and can be restored.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def retire(  # noqa: PLR0913 (options)
+    fleet: Fleet, *, serials: tuple[str, ...], all_of_them: bool, keep: str, every: bool, delete: bool, yes: bool
+) -> None:
+    """End the former certificates of vehicles: all but the newest that works, as after a replacement.
+
+    Shows them, and asks. Certificates that have policies of others are left alone. What is off keeps its thing and its
+    policy until it is deleted; `fleet vehicle restore --certificate …` turns it on again. Exit code 1 if of a vehicle
+    it is not clear which is its newest.
+    """
+    if bool(serials) == all_of_them:
+        raise click.UsageError("name vehicles by --serial, or say --all")
+    if (keep or every) and (all_of_them or len(serials) > 1 or (keep and every)):
+        raise click.UsageError("--keep and --every are said of one vehicle, by --serial, and one of them")
+    aws = Account.of(fleet).aws
+    found = _all_replaced(fleet, aws) if all_of_them else _replaced(fleet, aws, serials, keep, every=every)
+    going = [each for of_thing in found for each in _shown_replaced(of_thing) if delete or each.status == "ACTIVE"]
+    unclear = any(each.unclear for each in found)
+    if not going:
+        console.print("there is no former certificate to end")
+        sys.exit(1 if unclear else 0)
+    if not yes:
+        ask(f"{'Delete' if delete else 'Turn off'} {len(going):,} certificates?")
+    for done in replaced.end(fleet, aws, going, delete=delete):
+        console.print(done, soft_wrap=True)
+    sys.exit(1 if unclear else 0)
+
+
+@vehicle.command()
+@click.option("--serial", required=True, help="Serial number of the vehicle.")
+@click.option(
+    "--certificate", default="", metavar="ID", help="Its certificate, where it is not the newest of its thing."
+)
+@click.pass_obj
+def restore(fleet: Fleet, serial: str, certificate: str) -> None:
+    """Let a vehicle connect again that was cut off by hand: its certificate is active, has the device policy, and its
+    thing has it.
+
+    Not a certificate that was revoked, nor one with policies of others.
+    """
+    aws = Account.of(fleet).aws
+    done = list(replaced.put_back(fleet, aws, fleet.thing_name(fleet.serial(serial)), certificate))
+    console.print("\n".join(done) or f"{serial}: nothing was missing", soft_wrap=True)
 
 
 @vehicle.command()
@@ -221,6 +280,37 @@ def allowed(fleet: Fleet) -> None:
         console.print(plain(f"not clear, so it names nobody: {each}"), markup=False)
     if listed.unclear:
         sys.exit(1)
+
+
+def _all_replaced(fleet: Fleet, aws: Aws) -> list[replaced.Replaced]:
+    things = connecting.named_as_ours(fleet, aws)
+    with progress() as bar:
+        looked_at = replaced.all_replaced(fleet, aws, things)
+        return [each for each in bar.track(looked_at, len(things) + 1, description="vehicles looked at") if each]
+
+
+def _replaced(fleet: Fleet, aws: Aws, serials: Sequence[str], keep: str, *, every: bool) -> list[replaced.Replaced]:
+    found = []
+    for serial in serials:
+        thing = fleet.thing_name(fleet.serial(serial))
+        each = replaced.replaced(fleet, aws, thing, keep, every=every)
+        if each is None:
+            raise InvalidName("thing", thing, "there is none: its vehicle is not registered")
+        found.append(each)
+    return found
+
+
+def _shown_replaced(found: replaced.Replaced) -> tuple[replaced.Certificate, ...]:
+    """Show what there is to end of a thing, and return it."""
+    if found.former or found.unclear or found.left:
+        console.print(f"thing {found.thing!r}" if found.thing else "no thing")
+    for what, each in [("keeps", found.kept), *(("former", each) for each in found.former)]:
+        if each and (found.former or found.unclear):
+            made = f"{each.created.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+            console.print(f"  {what:<6} {each.certificate_id}, {each.status}, made {made}", soft_wrap=True)
+    for why in (*filter(None, [found.unclear]), *found.left):
+        console.print(f"  left: {why}", soft_wrap=True)
+    return found.former
 
 
 def _said(fleet: Fleet, parameters: Sequence[str]) -> dict[str, list[str]]:

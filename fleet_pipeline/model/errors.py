@@ -317,9 +317,9 @@ class StillUsed(AwsError):
     what the policy allows.
     """
 
-    def __init__(self, policy: str, targets: tuple[str, ...]) -> None:
-        super().__init__(policy, targets)
-        self.policy, self.targets = policy, targets
+    def __init__(self, policy: str, targets: tuple[str, ...], here: str = "") -> None:
+        super().__init__(policy, targets, here)
+        self.policy, self.targets, self.here = policy, targets, here
 
     def __str__(self) -> str:
         detach = "; ".join(
@@ -327,8 +327,8 @@ class StillUsed(AwsError):
         )
         return (
             f"IoT policy {self.policy!r} is also on {' and '.join(self.targets)}, where this fleet did not put it: "
-            "the policy was not deleted, "
-            f"nor anything of theirs changed; if they can do without it, take it off with `{detach}`, then try again"
+            "the policy was not deleted, nor anything of theirs changed; "
+            f"if they can do without it, take it off with `{detach}`{self.here}, then try again"
         )
 
 

@@ -909,6 +909,13 @@ class Fleet(Names):
         raise InvalidName("rule key", key, f"the settings name {', '.join(rule.key for rule in self.rules)}")
 
     @property
+    def by_hand(self) -> str:
+        """What is added where a call of AWS's own command line is advised: on this machine, who makes it. By itself
+        that command asks AWS.
+        """
+        return ", on this machine by the session of `fleet connect boto3`" if self.profile == "local" else ""
+
+    @property
     def form(self) -> Form:
         """How messages become rows of a table that is begun now."""
         return Form(self.nested_objects, self.arrays, self.several_objects, self.lenient_numbers, self.numbers)

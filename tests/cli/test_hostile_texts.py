@@ -61,7 +61,7 @@ SILENT_COMMANDS = {
         ],
         AWS_NAMES,
     ),
-    **dict.fromkeys(["claim", "ca", "bulk", "vehicle check"], AWS_NAMES),
+    **dict.fromkeys(["claim", "ca", "bulk", "vehicle check", "vehicle retire", "vehicle restore"], AWS_NAMES),
     **dict.fromkeys(
         ["vehicle register", "vehicle drive", "vehicle allow", "demo", "shell"],
         "it shows what was typed, or what `query` shows",

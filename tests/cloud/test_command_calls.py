@@ -50,6 +50,8 @@ COMMANDS = [
     ("vehicle drive --vehicles 1 --messages 2", "provisioner"),
     ("vehicle why --serial", "provisioner", SERIAL),
     ("vehicle check", "provisioner"),
+    ("vehicle restore --serial", "provisioner", SERIAL),
+    ("vehicle retire --serial", "provisioner", SERIAL, "--every", "--delete", "--yes"),
     ("hook test", "provisioner", "event.json"),
     ("check", "provisioner + virtual-vehicle"),
     ("claim files --folder files", "provisioner"),

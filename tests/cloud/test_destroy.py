@@ -253,12 +253,25 @@ def test_a_policy_of_ours_on_a_thing_group_of_others_stops_the_teardown_before_a
 
 def test_a_thing_with_a_certificate_of_others_stays_unmarked_and_the_teardown_says_why(stack):
     theirs = stack.aws.iot.create_keys_and_certificate(setAsActive=True)["certificateArn"]
+    stack.aws.iot.create_policy(policyName="theirs", policyDocument='{"Version": "2012-10-17", "Statement": []}')
+    stack.aws.iot.attach_policy(policyName="theirs", target=theirs)
     stack.aws.iot.attach_thing_principal(thingName="test-thing-297468000001", principal=theirs)
     said = [each.what for each in stack.destroy() if each.action == "kept"]
     assert f"thing 'test-thing-297468000001', because it also has {theirs}, which this fleet did not give it" in said
     assert stack.left()["things"] == ["test-thing-297468000001"]
     assert [each for each in stack.left()["certificates"] if theirs.endswith(each)] == stack.left()["certificates"]
     assert LEAVING not in stack.aws.iot.describe_thing(thingName="test-thing-297468000001")["attributes"]
+
+
+def test_a_certificate_of_a_vehicle_from_which_somebody_took_the_policy_goes_with_its_thing(stack):
+    [former] = stack.aws.iot.list_thing_principals(thingName="test-thing-297468000001")["principals"]
+    stack.aws.iot.detach_policy(policyName=stack.fleet.device_policy_name, target=former)
+    newest = stack.aws.iot.create_keys_and_certificate(setAsActive=True)["certificateArn"]
+    stack.aws.iot.attach_thing_principal(thingName="test-thing-297468000001", principal=newest)
+    stack.aws.iot.attach_policy(policyName=stack.fleet.device_policy_name, target=newest)
+    said = [each.what for each in stack.destroy()]
+    assert f"2 certificates with IoT policy '{stack.fleet.device_policy_name}', and 1 things of theirs" in said
+    assert (stack.left()["things"], stack.left()["certificates"]) == ([], [])
 
 
 LATE = {

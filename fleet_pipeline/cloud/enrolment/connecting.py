@@ -89,12 +89,12 @@ def looked_at(fleet: Fleet, aws: Aws, things: Collection[str]) -> Iterator[Notic
         yield None if certificates is None else _noticed(fleet, aws, thing, certificates, held)
     for each in sorted(having - seen):
         if not enrolled.things(aws, each):
-            yield Noticed(
-                f"certificate {_id(each)}",
-                f"has {fleet.device_policy_name} and no thing",
-                f"`aws iot attach-thing-principal --principal {each} --thing-name …` gives it back to the thing that "
-                "it was taken from",
+            back = (
+                f"`fleet vehicle restore --certificate {_id(each)} --serial …` gives it back to the thing that it was "
+                "taken from"
             )
+            gone = "; `fleet vehicle retire --all --delete` deletes it" if statuses.get(each) == "INACTIVE" else ""
+            yield Noticed(f"certificate {_id(each)}", f"has {fleet.device_policy_name} and no thing", back + gone)
 
 
 def left_behind(fleet: Fleet, aws: Aws, known: Collection[str]) -> Iterator[str]:
@@ -118,25 +118,27 @@ def left_behind(fleet: Fleet, aws: Aws, known: Collection[str]) -> Iterator[str]
 
 def _noticed(fleet: Fleet, aws: Aws, thing: str, certificates: Collection[str], held: _Held) -> Noticed | None:
     named, anew = f"thing {thing!r}", f"{_replace(fleet, thing)} lets it register anew"
+    restore = _command(fleet, "restore", thing)
     ours = [each for each in certificates if each in held.having]
     active = [each for each in ours if held.statuses.get(each) == "ACTIVE"]
     if len(active) > 1:
-        off = "`aws iot update-certificate --certificate-id … --new-status INACTIVE` ends a former one"
-        return Noticed(named, f"can connect by {len(active)} certificates, {_ids(active)}", off, "twofold")
+        ending = f"{_command(fleet, 'retire', thing)} ends the former ones"
+        return Noticed(named, f"can connect by {len(active)} certificates, {_ids(active)}", ending, "twofold")
     if active:
         return None
     if not certificates:
         return Noticed(named, "has no certificate", anew)
     if ours:
-        on = f"`aws iot update-certificate --certificate-id {_id(ours[0])} --new-status ACTIVE`"
+        off = any(held.statuses.get(each) == "INACTIVE" for each in ours)
+        on = f"unless somebody meant that, turn it on with {restore}; or " if off else ""
         said = f"has certificate {_id(ours[0])}, which is {held.statuses.get(ours[0], 'gone')}"
-        return Noticed(named, said, f"unless somebody meant that, turn it on with {on}; or {anew}")
+        return Noticed(named, said, on + anew)
     others = sorted({policy for each in certificates for policy in enrolled.policies(aws, each)})
-    [first, *_] = certificates
     has = " and ".join(others) or "no policy"
     said = f"has certificate {_ids(certificates)} with {has}, and not {fleet.device_policy_name}"
-    back = f"`aws iot attach-policy --policy-name {fleet.device_policy_name} --target {first}` puts it back"
-    return Noticed(named, said, f"{back}; or {anew}", "others" if others else "cut off")
+    if others:
+        return Noticed(named, said, f"if it is this fleet's vehicle, {anew}", "others")
+    return Noticed(named, said, f"{restore} puts it back; or {anew}")
 
 
 def _certificates(aws: Aws, thing: str) -> list[str] | None:
@@ -147,7 +149,11 @@ def _certificates(aws: Aws, thing: str) -> list[str] | None:
 
 
 def _replace(fleet: Fleet, thing: str) -> str:
-    return f"`fleet vehicle allow --replace --serial {thing.removeprefix(fleet.thing_prefix)}`"
+    return _command(fleet, "allow --replace", thing)
+
+
+def _command(fleet: Fleet, verb: str, thing: str) -> str:
+    return f"`fleet vehicle {verb} --serial {thing.removeprefix(fleet.thing_prefix)}`"
 
 
 def _ids(certificates: Collection[str]) -> str:

@@ -73,7 +73,8 @@ def policies(aws: Aws, target: str) -> list[str]:
 
 def remove_certificates(fleet: Fleet, aws: Aws, policy: str, sleep: Sleep = time.sleep) -> Removed:
     """Delete every certificate that carries a policy, and its things where they are named as ours and have no
-    certificate of others.
+    certificate of others. A certificate of such a thing from which somebody took the policy, and that has no other, is
+    the fleet's: it goes with the thing.
 
     Stopped at any moment, the next run deletes the rest: the policy leaves a certificate together with the certificate,
     and last.
@@ -84,7 +85,10 @@ def remove_certificates(fleet: Fleet, aws: Aws, policy: str, sleep: Sleep = time
         for arn in batch:
             leaving |= _take_from_things(fleet, aws, arn, policy)
         count += sum([_is_deleted(aws, arn, sleep) for arn in batch])
-    looked_at = {thing: _kept(aws, thing, gone, sleep) for thing in sorted(leaving | _left(fleet, aws))}
+    looked_at = {}
+    for thing in sorted(leaving | _left(fleet, aws)):
+        count += sum([_is_deleted(aws, arn, sleep) for arn in _taken_without_policy(aws, thing, policy, gone)])
+        looked_at[thing] = _kept(aws, thing, gone, sleep)
     kept = {thing: why for thing, why in looked_at.items() if why}
     return Removed(count, frozenset(looked_at.keys() - kept.keys()), kept)
 
@@ -131,6 +135,25 @@ def _take_from_things(fleet: Fleet, aws: Aws, arn: str, policy: str) -> set[str]
     return {thing for thing in found if thing.startswith(fleet.thing_prefix)}
 
 
+def _taken_without_policy(aws: Aws, thing: str, policy: str, gone: set[str]) -> list[str]:
+    """Take from a thing its certificates without any policy, if it has no other, and return them; they join those that
+    are `gone`. One that another thing has, too, stays.
+    """
+    with doing(f"list the certificates of thing {thing!r}"), absent("ResourceNotFoundException"):
+        found = [each for each in principals(aws, thing) if each not in gone and _exists(aws, each)]
+        if any(CERTIFICATE not in each or policies(aws, each) or things(aws, each) != [thing] for each in found):
+            return []
+        for arn in found:
+            aws.iot.update_certificate(certificateId=arn.split(CERTIFICATE)[1], newStatus="INACTIVE")
+            aws.iot.attach_policy(
+                policyName=policy, target=arn
+            )  # by which the next run knows it, if this one is stopped
+            aws.iot.detach_thing_principal(thingName=thing, principal=arn)
+        gone |= set(found)
+        return found
+    return []
+
+
 def _is_deleted(aws: Aws, arn: str, sleep: Sleep) -> bool:
     """Delete a certificate; say whether there was one."""
     certificate_id = arn.split(CERTIFICATE)[1]
@@ -165,9 +188,14 @@ def principals(aws: Aws, thing: str) -> list[str]:
 
 
 def _others(aws: Aws, thing: str, policy: str) -> bool:
-    """Say whether a thing has a certificate without our policy: then it stays."""
+    """Say whether a thing has a certificate with policies of others alone: then it stays."""
     found = principals(aws, thing)
-    return len(found) > 1 and any(_exists(aws, each) and policy not in policies(aws, each) for each in found)
+    return len(found) > 1 and any(_exists(aws, each) and _of_others(aws, each, policy) for each in found)
+
+
+def _of_others(aws: Aws, principal: str, policy: str) -> bool:
+    found = policies(aws, principal)
+    return policy not in found and (bool(found) or CERTIFICATE not in principal)
 
 
 def _exists(aws: Aws, principal: str) -> bool:

@@ -91,7 +91,7 @@ def destroy(  # noqa: PLR0913 (each is a decision of its own)
     going = leftovers(fleet, aws)
     standing = _standing(parts, aws) or bool(going)
     for resource in parts.values():
-        _refuse_to_take_from_others(resource, aws)
+        _refuse_to_take_from_others(fleet, resource, aws)
     lost = losses(fleet, aws, with_data=with_data)
     if lost and confirmed != fleet.bucket:
         raise WouldLose(lost, fleet.bucket, "destroying the fleet")
@@ -147,10 +147,10 @@ def _standing(parts: dict[str, Resource], aws: Aws) -> bool:
     return any(step.live for step in steps if not isinstance(step.wanted, GivenBucket))
 
 
-def _refuse_to_take_from_others(resource: Resource, aws: Aws) -> None:
+def _refuse_to_take_from_others(fleet: Fleet, resource: Resource, aws: Aws) -> None:
     found = enrolled.others(aws, resource.name) if isinstance(resource, IotPolicy | FurtherDevicePolicy) else []
     if found:
-        raise StillUsed(resource.name, tuple(found))
+        raise StillUsed(resource.name, tuple(found), fleet.by_hand)
 
 
 def _removed(fleet: Fleet, aws: Aws, resource: Resource, name: str, sleep: Sleep) -> Iterator[Gone]:
@@ -165,7 +165,7 @@ def _removed(fleet: Fleet, aws: Aws, resource: Resource, name: str, sleep: Sleep
                 isinstance(resource, ThingType) and refusal.code == TOO_SOON
             ):
                 raise
-        _refuse_to_take_from_others(resource, aws)
+        _refuse_to_take_from_others(fleet, resource, aws)
         sleep(pause_s)
     else:
         step = remove(resource, aws, sleep=sleep)
@@ -246,7 +246,7 @@ def _log(aws: Aws, group: str) -> Iterator[Gone]:
 
 def _vehicles(fleet: Fleet, aws: Aws) -> str:
     found = list(enrolled.certificates(aws, fleet.device_policy_name))
-    things = [thing for arn in found[:EXAMPLES] for thing in enrolled.things(aws, arn)]
+    things = dict.fromkeys(thing for arn in found[:EXAMPLES] for thing in enrolled.things(aws, arn))
     return f"{len(found)} certificates of registered vehicles, such as {', '.join(things)}" if found else ""
 
 

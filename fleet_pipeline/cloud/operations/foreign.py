@@ -52,7 +52,7 @@ def _other_policies(fleet: Fleet, aws: Aws) -> Iterator[ForeignFinding]:
                     yield ForeignFinding(
                         "claim_attachment",
                         what,
-                        f"take it away with `aws iot detach-policy --policy-name {name} --target {arn}`",
+                        f"take it away with `aws iot detach-policy --policy-name {name} --target {arn}`{fleet.by_hand}",
                     )
 
 
@@ -71,7 +71,7 @@ def _other_claim_certificates(fleet: Fleet, aws: Aws) -> Iterator[ForeignFinding
             )
             stop = f"aws iot update-certificate --certificate-id {each.certificate_id} --new-status INACTIVE"
             remedy = f"unless it is in vehicles, from a bucket that was the fleet's before, turn it off with `{stop}`"
-            yield ForeignFinding("claim_certificate", what, remedy)
+            yield ForeignFinding("claim_certificate", what, remedy + fleet.by_hand)
 
 
 def _perhaps_left(fleet: Fleet, aws: Aws) -> Iterator[ForeignFinding]:
@@ -84,7 +84,8 @@ def _perhaps_left(fleet: Fleet, aws: Aws) -> Iterator[ForeignFinding]:
             f"the certificate {each} is inactive and on nothing; it was made while the making of a claim certificate "
             "was killed, and may be what that left"
         )
-        remedy = f"if nobody else made it, delete it with `aws iot delete-certificate --certificate-id {each}`"
+        delete = f"aws iot delete-certificate --certificate-id {each}"
+        remedy = f"if nobody else made it, delete it with `{delete}`{fleet.by_hand}"
         yield ForeignFinding(
             "claim_certificate", what, f"{remedy}; if somebody did, delete s3://{fleet.bucket}/{making.LEFT}"
         )

@@ -137,10 +137,9 @@ def _given(fleet: Fleet, aws: Aws) -> Iterator[GivenThing]:
 def _policies(fleet: Fleet, aws: Aws) -> Iterator[GivenThing]:
     if arn := fleet.boundary_arn:
         name = arn.rsplit("/", 1)[1]
-        here = ", on this machine by the session of `fleet connect boto3`" if fleet.profile == "local" else ""
         own = (
             "an administrator makes it: `fleet iam boundary > boundary.json`, then "
-            f"`aws iam create-policy --policy-name {name} --policy-document file://boundary.json`{here}"
+            f"`aws iam create-policy --policy-name {name} --policy-document file://boundary.json`{fleet.by_hand}"
         )
         remedy = own if fleet.role_boundary == "own" else "make it, or set the setting to `own` or to none"
         yield GivenThing(
