@@ -3,6 +3,7 @@ test says which.
 """
 
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from dagster._core.definitions.data_version import (
@@ -16,8 +17,11 @@ from dagster._core.definitions.data_version import (
 )
 from dagster._core.remote_origin import CodeLocationOrigin
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
-from dagster._core.storage.event_log import SqlEventLogStorage
+from dagster._core.storage.event_log import SqlEventLogStorage, SqliteEventLogStorage
+from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster._core.storage.root import LocalArtifactStorage
+from dagster._core.storage.runs import SqlRunStorage
+from dagster._core.storage.schedules import SqlScheduleStorage
 from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
@@ -41,9 +45,14 @@ __all__ = [
     "CodeLocationOrigin",
     "ConfigurableClassData",
     "LocalArtifactStorage",
+    "LocalComputeLogManager",
     "SqlEventLogStorage",
+    "SqlRunStorage",
+    "SqlScheduleStorage",
+    "SqliteEventLogStorage",
     "dev",
     "extract_data_version_from_entry",
+    "printed_below",
 ]
 
 
@@ -52,3 +61,8 @@ def dev() -> Any:
     the webserver.
     """
     return import_module("dagster._cli.dev")
+
+
+def printed_below(manager: LocalComputeLogManager) -> Path:
+    """Return the folder in which what runs printed lies."""
+    return Path(manager._base_dir)  # noqa: SLF001 (it has no other way to say it)

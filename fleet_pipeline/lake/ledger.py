@@ -16,9 +16,10 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from fleet_pipeline.aws.store import Store
+from fleet_pipeline.aws.store import ObjectVersion, Store
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.rule import Rule
+from fleet_pipeline.model.spelt import Spelling
 
 EVERY_VERSION = "every_version_is_a_row"
 WHOLE = "parts_are_whole"
@@ -108,6 +109,21 @@ class Ledger:
             }
             if self._wrote(number, before, after):
                 return due
+
+    def without(self, name: Spelling) -> list[ObjectVersion]:
+        """Return the records that have a vehicle's name in them, which nobody needs any more: the newest says the same
+        without it. Keys that no rule writes may name a vehicle, and errors quote keys.
+        """
+        while True:
+            number, before = self._read()
+            after = {
+                key: msgspec.structs.replace(fault, said=name.taken_out_of(fault.said)) for key, fault in before.items()
+            }
+            if self._wrote(number, before, after):
+                break
+        every = [version for page in self.store.versions(self._folder) for version in page]
+        bodies = self.store.bodies(every) if every else ()
+        return [every[place] for place, body in bodies if name.stands_in(body.decode(errors="replace"))]
 
     @property
     def _folder(self) -> str:

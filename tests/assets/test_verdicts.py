@@ -22,6 +22,7 @@ from fleet_pipeline.lake.ledger import UNCOMPACTED, WHOLE, Ledger, Verdict
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.rule import RawName
+from fleet_pipeline.model.spelt import GONE, Spelling
 
 HOURLY_KEY = hourly_key(ALONE)
 RULE = Fleet().rules[0]
@@ -116,6 +117,25 @@ def test_a_damaged_record_ends_nothing_and_what_stood_before_it_stands(damage):
         (TEN.partition_key, WHOLE),
         (ELEVEN.partition_key, WHOLE),
     }
+
+
+def test_a_vehicles_name_leaves_the_newest_record_and_the_former_ones_that_have_it_are_named():
+    store, name = DictStore(page=2), "297468000001"
+    foreign = Verdict(f"rule1/1795428000005-{name}.json, rule1/{name}7", 2)
+    ledger(store).judge(NOW, {ELEVEN: {WHOLE: RED}})
+    ledger(store).judge(NOW, {TEN: {"no_foreign_keys": foreign}})
+    ledger(store).judge(NOW, {TEN: {WHOLE: RED}})
+    before = ledger(store).faults()
+    going = ledger(store).without(Spelling(name))
+    assert [each.key[-13:] for each in going] == ["99999997.json", "99999998.json"]
+    store.delete(going)
+    after = ledger(store).faults()
+    assert [fault.said for fault in after if fault.criterion == "no_foreign_keys"] == [
+        f"rule1/1795428000005-{GONE}.json, rule1/{name}7"
+    ]
+    assert red(after) == red(before)
+    assert ledger(store).without(Spelling(name)) == []
+    assert len(store.objects) == 2
 
 
 def test_a_key_that_is_no_record_is_passed_over():

@@ -3,6 +3,7 @@
 import io
 import json
 
+import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 
@@ -96,3 +97,6 @@ def test_the_jobs_give_out_and_erase_and_without_confirmation_say_what_would_go(
     done = run("erase_vehicle", serial=A, confirm=A)
     assert (done["done"], done["messages"], done["found at the end"]) == (True, 1, 0)
     assert held(driven, aws, A) == []
+    runs = instance.get_runs()
+    assert [run.status for run in runs] == [dg.DagsterRunStatus.SUCCESS] * 3
+    assert A not in str([run.run_config for run in runs])

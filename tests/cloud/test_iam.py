@@ -537,6 +537,7 @@ def test_nobody_may_delete_messages_or_parts_of_the_lake_but_the_virtual_vehicle
             f"arn:aws:s3:::{FLEET.lake_bucket}/lake/_iceberg/*",
             f"arn:aws:s3:::{FLEET.lake_bucket}/vehicles_hourly/*",
             f"arn:aws:s3:::{FLEET.lake_bucket}/vehicles_daily/*",
+            f"arn:aws:s3:::{FLEET.lake_bucket}/lake/_verdicts/*",
         ],
         "replay": [f"arn:aws:s3:::{FLEET.bucket}/errors/*"],
         "retention": old,

@@ -101,3 +101,16 @@ def test_the_events_of_a_database_stand_in_tables_by_asset_and_partition(tmp_pat
     assert not [path for path in tmp_path.rglob("*.db*") if b"some rows" in path.read_bytes()]
     with dg.DagsterInstance.ephemeral() as instance:
         assert forget(instance, {key: ["p"]}, {"some rows"}) in {0, None}
+
+
+def test_what_is_kept_on_a_machine_lies_in_storages_that_are_known(tmp_path):
+    """What `names.take_out` asks of an instance; its own test reads every table and every file."""
+    with dg.instance_for_test(temp_dir=str(tmp_path)) as instance:
+        assert isinstance(instance.event_log_storage, internals.SqliteEventLogStorage)
+        assert isinstance(instance.run_storage, internals.SqlRunStorage)
+        assert isinstance(instance.schedule_storage, internals.SqlScheduleStorage)
+        instance.report_runless_asset_event(dg.AssetMaterialization("a"))
+        assert "" not in instance.event_log_storage.get_all_run_ids()
+        assert Path(instance.event_log_storage.path_for_shard("")).exists()
+    manager = internals.LocalComputeLogManager(str(tmp_path / "printed"))
+    assert internals.printed_below(manager) == tmp_path / "printed"

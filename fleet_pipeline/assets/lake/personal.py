@@ -1,6 +1,6 @@
 """What a person launches about one vehicle: `fleet vehicle export` and `fleet vehicle erase`, as jobs.
 
-The serial stands in the run's config, and so in Dagster's own storage until the run is removed.
+The serial stands in the run's config, and so in Dagster's own storage until the vehicle is erased.
 """
 
 from datetime import UTC, datetime

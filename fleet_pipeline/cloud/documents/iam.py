@@ -360,6 +360,7 @@ def _names(fleet: Fleet) -> dict[str, str | list[str]]:
             "vehicles_hourly/*",
             "vehicles_daily/*",
         ],
+        "verdicts": f"{fleet.parquet_prefix}/_verdicts/*",
         "errors-prefix": fleet.errors_prefix,
         "bulk-prefix": fleet.bulk_prefix,
         "temporary-claims-prefix": fleet.temporary_claims_prefix,

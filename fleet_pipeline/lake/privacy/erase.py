@@ -24,13 +24,14 @@ from fleet_pipeline.lake.analytics.revisions import DerivedTable
 from fleet_pipeline.lake.analytics.vehicles import daily_table, hourly_table, rolled_up, seen
 from fleet_pipeline.lake.batches import BatchHour, Noted
 from fleet_pipeline.lake.fetching import RawHour, fetched
+from fleet_pipeline.lake.ledger import Ledger
 from fleet_pipeline.lake.operations.compact_hour import compact_hour
 from fleet_pipeline.lake.privacy.batched import Theirs, of_hour, standing, take_out, theirs_in
 from fleet_pipeline.lake.privacy.certificate import certify
 from fleet_pipeline.lake.privacy.hours import candidates, not_yet_rows
 from fleet_pipeline.lake.privacy.journal import Journal
 from fleet_pipeline.lake.privacy.messages import Identity, Marked, Uncompacted, Whom, foreign, marked
-from fleet_pipeline.lake.privacy.places import Erased, Places, Progress, Removed, Searched, folder
+from fleet_pipeline.lake.privacy.places import VERDICTS, Erased, Places, Progress, Removed, Searched, folder
 from fleet_pipeline.lake.privacy.reports import records_reported_of, reports_of
 from fleet_pipeline.lake.privacy.rewriting import Moved, Replaced, without
 from fleet_pipeline.lake.privacy.search import names, search
@@ -41,6 +42,7 @@ from fleet_pipeline.lake.tombstones import bury
 from fleet_pipeline.lake.whose import NOBODY, Naming
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.rule import BatchName, RawName, Rule
+from fleet_pipeline.model.spelt import Spelling
 
 ROUNDS = 5
 """Times that what a search finds is erased before that is called a failure: others may be writing."""
@@ -97,6 +99,7 @@ def erase(  # noqa: PLR0913 (all that it works on comes in by the front door)
         if not searched.theirs:
             break
     elsewhere = {where: each.forget(name, hours) for where, each in places.elsewhere.items()}
+    elsewhere[VERDICTS] = _erase_verdicts(places, name)
     done = journal.removed
     done.requests = places.requests - asked
     erased = Erased(tombstone, before, begun, done, searched, elsewhere, len(journal.stopped))
@@ -373,6 +376,16 @@ def _erase_reports(places: Places, whom: Whom, journal: Journal) -> None:
                 places.raw.put_new(rule.batch_key(others.batch), others.body)
             journal.note(reports=dict.fromkeys(journal.sizes([records.version]), len(records.own)))
             places.raw.delete([records.version])
+
+
+def _erase_verdicts(places: Places, name: str) -> str:
+    """Remove the records of what is wrong with hours that name the vehicle, once the newest does not; say how many."""
+    spelling, count = Spelling(name, places.fleet.thing_prefix), 0
+    for rule in places.fleet.rules:
+        gone = Ledger(places.store, places.lake.prefix, rule).without(spelling)
+        places.store.delete(gone)
+        count += len(gone)
+    return f"{count:,} records that named it were removed"
 
 
 def _erase_derived(places: Places, hours: Sequence[Hour], whom: Whom, journal: Journal) -> None:

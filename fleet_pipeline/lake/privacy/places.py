@@ -70,7 +70,7 @@ class Elsewhere(Protocol):
         ...
 
 
-EVENT_LOG, FUNCTION_LOGS = "Dagster's event log", "logs of the functions"
+EVENT_LOG, FUNCTION_LOGS, VERDICTS = "Dagster's event log", "logs of the functions", "verdicts on hours"
 """Where else something is held."""
 
 
