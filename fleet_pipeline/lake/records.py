@@ -5,7 +5,6 @@ A record of a batch is an envelope (`model/rule.ENVELOPE`), a line each, or one 
 plain, whatever their names say.
 """
 
-import json
 import re
 import zlib
 from collections import Counter
@@ -22,6 +21,7 @@ import pyarrow.compute as pc
 
 from fleet_pipeline.aws.store import ObjectVersion, Store
 from fleet_pipeline.lake.encodings import GZIP, GZIP_BITS
+from fleet_pipeline.lake.json_texts import LONGEST_RECORD, Messages, one_after_another, told_apart
 from fleet_pipeline.lake.memory import Used
 from fleet_pipeline.lake.reading import merged
 from fleet_pipeline.lake.rows import HEAD, IDENTITY, LARGEST, NO_RECORD, ORIGINS, identity
@@ -36,9 +36,6 @@ AHEAD = 6
 
 CHUNK = 1024 * 1024
 """Bytes of records that are read at once, unpacked."""
-
-LONGEST_RECORD = LARGEST * 4 // 3 + 4096
-"""Bytes of an envelope. What goes on for longer without an end is no record."""
 
 RUN_BYTES = 32 * 1024 * 1024
 """Bytes of messages that are sorted at once. More lie on disk, in sorted runs that are merged as they are read."""
@@ -67,8 +64,6 @@ class Envelope(msgspec.Struct, gc=False):
 
 
 _ENVELOPES = msgspec.json.Decoder(Envelope)
-_VALUES = msgspec.json.Decoder(msgspec.Raw)
-_ANY = json.JSONDecoder()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +104,15 @@ class Damaged(Exception):
 def records_of(store: Store, rule: Rule, batches: Sequence[Batch]) -> Iterator[tuple[Batch, Records]]:
     """Yield the records of some batches, a few thousand at a time; of a batch without any, none, once."""
     for batch, pieces in _fetched(store, batches):
-        read = _Lines(batch).read if rule.has_lines else _Enveloped(rule).read
+        reader, damage = _Lines(batch) if rule.has_lines else _Enveloped(rule), ""
         try:
             for lines in lines_of(pieces):
-                yield batch, read(lines)
-        except Damaged as damage:
-            yield batch, Records(damage=str(damage))
-        yield batch, Records()
+                yield batch, reader.read(lines)
+        except Damaged as error:
+            damage = str(error)
+        last = reader.rest()
+        last.damage = damage
+        yield batch, last
 
 
 def read_lines(rule: Rule, lines: list[bytes]) -> Records:
@@ -129,13 +126,18 @@ def lines_of(pieces: Iterator[bytes]) -> Iterator[list[bytes]]:
     Raises Damaged where the object cannot be unpacked, once what comes before was yielded, but for half a line.
     """
     rest = b""
-    for text in _unpacked(pieces):
-        whole, newline, rest = (rest + text).rpartition(b"\n")
-        if newline:
-            yield whole.split(b"\n")
-        if len(rest) > LONGEST_RECORD:
-            several, rest = _one_after_another(rest)
-            yield several
+    try:
+        for text in _unpacked(pieces):
+            whole, newline, rest = (rest + text).rpartition(b"\n")
+            if newline:
+                yield whole.split(b"\n")
+            if len(rest) > LONGEST_RECORD:
+                several, rest = one_after_another(rest)
+                yield several
+    except Damaged:
+        several, _ = one_after_another(rest)
+        yield [text for text in several if text[-1:] in b"}]"]  # of 12 nobody knows whether it was 123
+        raise
     if rest:
         yield [rest]
 
@@ -150,19 +152,30 @@ class _Enveloped:
         """Return what some lines say."""
         return _read(lines, self._topics)
 
+    def rest(self) -> Records:
+        """Return what is left at the end."""
+        return Records()
+
 
 class _Lines:
-    """Reads lines that are messages, one after another: each has the instant of its object, and a UUID that is made of
-    the object's id and of how many messages stand before it.
+    """Reads lines of messages, a value each wherever it ends (`Messages`): each has the instant of its object, and a
+    UUID that is made of the object's id and of how many messages stand before it.
     """
 
     def __init__(self, batch: Batch) -> None:
-        self._batch, self._count = batch, 0
+        self._batch, self._count, self._messages = batch, 0, Messages()
 
     def read(self, lines: list[bytes]) -> Records:
-        """Return the messages in some lines, byte for byte; lines of blanks are none."""
+        """Return the messages that end in some lines, byte for byte; lines of blanks are none."""
+        return self._named(self._messages.of(lines))
+
+    def rest(self) -> Records:
+        """Return what is left at the end."""
+        return self._named(self._messages.rest())
+
+    def _named(self, texts: list[bytes]) -> Records:
         found = Records()
-        for text in _messages_in(lines):
+        for text in texts:
             if len(text) > LARGEST:
                 found.bad.append(None)
                 continue
@@ -170,29 +183,6 @@ class _Lines:
             found.good.append(Envelope(text, self._batch.name.millis, "", uuid, self._batch.device))
             self._count += 1
         return found
-
-
-def _messages_in(lines: list[bytes]) -> list[bytes]:
-    """Return the messages in some lines: a line each, or several values one after another in one."""
-    some = [line for line in lines if line.strip()]
-    try:
-        values = _VALUES.decode_lines(b"\n".join(some))
-        if len(values) == len(some) and all(
-            bytes(value) == line.strip() for value, line in zip(values, some, strict=True)
-        ):
-            return some
-    except (RecursionError, ValueError):  # msgspec's errors are ValueErrors
-        pass
-    return [text for line in some for text in _values_in(line) if text.strip()]
-
-
-def _values_in(line: bytes) -> list[bytes]:
-    """Return the values that stand in a line; a line that is one, or is none, as it is."""
-    try:
-        _VALUES.decode(line)
-    except (RecursionError, ValueError):
-        return _told_apart(line)
-    return [line]
 
 
 class _Topics(dict[str, bool]):
@@ -260,9 +250,11 @@ def _gunzipped(pieces: Iterator[bytes]) -> Iterator[bytes]:
         while left:
             if unpack.eof:  # one gzip after another is a gzip
                 unpack = zlib.decompressobj(GZIP_BITS)
+            before = unpack.copy()
             try:
                 text = unpack.decompress(left, CHUNK)
             except zlib.error as error:
+                yield from _before_the_error(before, left)
                 raise Damaged(f"it cannot be unpacked: {error}") from error
             yield text
             left = unpack.unused_data if unpack.eof else unpack.unconsumed_tail  # noqa: PLW2901 (what is left of it)
@@ -270,6 +262,19 @@ def _gunzipped(pieces: Iterator[bytes]) -> Iterator[bytes]:
         yield text
     if not unpack.eof:
         raise Damaged("it ends in the middle of a gzip")
+
+
+def _before_the_error(unpack: "zlib._Decompress", left: bytes) -> Iterator[bytes]:
+    """Yield what can be unpacked of bytes of which one is wrong: all before it, so all where it is a checksum's."""
+    while len(left) > 1:
+        trial, half = unpack.copy(), len(left) // 2
+        try:
+            text = trial.decompress(left[:half])
+        except zlib.error:
+            left = left[:half]
+        else:
+            yield text
+            unpack, left = trial, left[half:]
 
 
 def _read(lines: list[bytes], topics: _Topics) -> Records:
@@ -298,7 +303,7 @@ def _are_sound(found: Sequence[Envelope], topics: _Topics) -> bool:
 def _read_each(lines: list[bytes], topics: _Topics) -> Records:
     found = Records()
     for line in lines:
-        for text in _told_apart(line):
+        for text in told_apart(line):
             if (envelope := _envelope(text, topics)) is not None:
                 found.good.append(envelope)
             elif text.strip():
@@ -313,33 +318,6 @@ def _envelope(text: bytes, topics: _Topics) -> Envelope | None:
         return None
     is_sound = _FIRST_MS <= found.t < _LAST_MS and _UUID.fullmatch(found.u) and topics[found.k]
     return found if is_sound and len(found.p) <= LARGEST else None
-
-
-def _told_apart(line: bytes) -> list[bytes]:
-    """Return what stands in a line: one record as a rule, or several one right after another."""
-    if line.count(b"{") < 2:  # noqa: PLR2004 (two objects)
-        return [line]
-    several, rest = _one_after_another(line)
-    return [*several, *([rest] if rest else [])] or [line]
-
-
-def _one_after_another(text: bytes) -> tuple[list[bytes], bytes]:
-    """Return the JSON objects at the beginning of a text, and what follows them; all of it as one where there is none
-    and it is too long.
-    """
-    found, start = list[bytes](), 0
-    said = text.decode("latin-1")  # a character for each byte: objects end where they end in UTF-8, too
-    while start < len(said):
-        try:
-            _, stop = _ANY.raw_decode(said, start)
-        except (RecursionError, ValueError):
-            break
-        found.append(text[start:stop])
-        start = stop
-    rest = text[start:]
-    if not found and len(rest) > LONGEST_RECORD:
-        return [rest], b""
-    return found, rest
 
 
 def table(rule: Rule, found: Sequence[Envelope]) -> pa.Table:
@@ -373,7 +351,8 @@ def identity_of(envelope: Envelope) -> str:
 
 
 def no_records(rule: Rule, batch: Batch, found: Sequence[bytes | None], seen: Counter[str]) -> pa.Table:
-    """Return rows of what is no record; they are of the instant at which the batch begins.
+    """Return rows of what is no record; they are of the instant at which the batch begins, and of the device that its
+    key names.
 
     Each is named by its bytes, so that it is the same row when its batch was written anew, and by how many like it
     stand before it, which `seen` counts; what has no bytes by its batch.
@@ -388,7 +367,7 @@ def no_records(rule: Rule, batch: Batch, found: Sequence[bytes | None], seen: Co
             [f"{rule.raw_prefix}{batch.name.millis:013d}-{name}" for name in names],
             pa.array([batch.name.millis] * count, pa.int64()).cast(_SCHEMA.field("_ts").type),
             pa.nulls(count, pa.string()),
-            pa.nulls(count, pa.string()),
+            pa.array([batch.device] * count, pa.string()),
             [NO_RECORD] * count,
             pa.array(found, pa.binary()),
         ],

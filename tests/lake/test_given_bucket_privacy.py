@@ -1,6 +1,8 @@
 """A vehicle's end, an export and old age where messages lie in a bucket that is only read: the lake's copy goes, and the bucket is as it was."""
 
+import gzip
 import json
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -35,7 +37,8 @@ A, B = "297468000001", "297468000002"
 
 
 class World:
-    def __init__(self):
+    def __init__(self, fleet=FLEET):
+        self.fleet = fleet
         self.others, self.raw, self.store = DictStore(), DictStore(), DictStore()
 
     @property
@@ -44,17 +47,17 @@ class World:
 
     @property
     def places(self):
-        return Places(FLEET, self.raw, self.store, self.lake, given={"others": self.others})
+        return Places(self.fleet, self.raw, self.store, self.lake, given={"others": self.others})
 
     def compact(self):
-        done = [compact_hour(self.others, self.lake, rule, TEN) for rule in FLEET.given_rules]
-        seen(FLEET, self.lake, TEN)
+        done = [compact_hour(self.others, self.lake, rule, TEN) for rule in self.fleet.given_rules]
+        seen(self.fleet, self.lake, TEN)
         return done
 
     def rows(self):
         return [
             row
-            for rule in FLEET.given_rules
+            for rule in self.fleet.given_rules
             for part in self.lake.parts(rule, TEN)
             for row in opened(self.store, part).read().to_pylist()
         ]
@@ -84,6 +87,21 @@ def test_a_vehicle_is_gone_from_the_lake_and_the_bucket_is_as_it_was(world):
     assert world.others.requests["DELETE"] == world.others.requests["PUT"] == 0
     assert A not in str(world.rows())
     assert len([row for row in world.rows() if B in str(row["_payload"])]) == 3
+
+
+def test_what_stands_for_the_rest_of_a_devices_damaged_object_goes_with_the_device():
+    table = RuleTable(key="packed", bucket="others", layout="{device}/{millis}.gz", objects="lines")
+    world = World(Fleet(rule_tables=(table,)))
+    body = gzip.compress(b'{"n": 1}\n' * 9)
+    for number, whose in enumerate((A, B)):
+        world.others.put(f"test-thing-{whose}/{TEN.start_ms + number}.gz", body[:-4])
+    world.compact()
+    of_each = {"test-thing-" + A: 10, "test-thing-" + B: 10}
+    assert Counter(row["_client_id"] for row in world.rows()) == of_each
+    erase(world.places, A, NOW, by="somebody")
+    assert Counter(row["_client_id"] for row in world.rows()) == {"test-thing-" + B: 10}
+    assert [done.rows_added for done in world.compact()] == [0]
+    assert verify_hour(world.others, world.lake, world.fleet.given_rules[0], TEN).passed
 
 
 def test_what_stays_in_the_bucket_becomes_no_row_again(world):

@@ -220,6 +220,48 @@ def test_an_object_of_wrong_gzip_is_read_as_far_as_it_goes_and_says_so(raw, lake
     assert verify_hour(raw, lake, old, HOUR).passed
 
 
+@pytest.mark.parametrize("lines", [3, 100_000])
+@pytest.mark.parametrize("ending", [b"\n", b""])
+@pytest.mark.parametrize("wrong", ["checksum", "length", "what follows"])
+def test_of_a_gzip_that_is_wrong_at_its_end_every_message_is_a_row_whatever_its_size(raw, lake, lines, ending, wrong):
+    old, body = rule("firehose"), bytearray(gzip.compress(b"\n".join([b'{"n": 1}'] * lines) + ending, 1))
+    if wrong == "what follows":
+        body += b"no gzip"
+    else:
+        body[-8 if wrong == "checksum" else -1] ^= 1
+    put(raw, "2026/11/23/10/a.gz", bytes(body), at(minutes=3))
+    done = compact_hour(raw, lake, old, HOUR)
+    assert done.statuses == {"ok": lines, "no_record": 1}
+    assert "it cannot be unpacked" in done.damaged[0]
+    assert verify_hour(raw, lake, old, HOUR).passed
+
+
+def test_of_a_gzip_with_a_wrong_byte_every_line_before_it_is_a_row(raw, lake):
+    old, lines = rule("firehose"), [b'{"n": %d}' % (n * 7919) for n in range(20_000)]
+    body = bytearray(gzip.compress(b"\n".join(lines)))
+    place = len(body) // 2
+    body[place : place + 50] = b"\xff" * 50
+    put(raw, "2026/11/23/10/a.gz", bytes(body), at(minutes=3))
+    done = compact_hour(raw, lake, old, HOUR)
+    found = [row["_payload"] for row in sorted(rows(lake, old), key=lambda row: row["_key"]) if row["_payload"]]
+    assert found[:8000] == lines[:8000]  # what the altered byte makes of those behind it nobody can tell
+    assert done.statuses["no_record"] == 1
+
+
+def test_json_over_several_lines_is_a_message_and_the_lines_around_it_too(raw, lake):
+    old = rule("firehose")
+    indented = [json.dumps({"n": n, "tags": {"a": [1, 2]}}, indent=2).encode() for n in range(4)]
+    halves = [b'{"n": 7,', b'{"n": 8}', indented[0].replace(b"}", b"", 1)]
+    body = b"\n".join([b'{"n": 9}', *indented[:2], *halves, b"".join(indented[2:]), b'{\n  "n"'])
+    put(raw, "2026/11/23/10/a.gz", gzip.compress(body), at(minutes=3))
+    done = compact_hour(raw, lake, old, HOUR)
+    payloads = [row["_payload"] for row in sorted(rows(lake, old), key=lambda row: row["_key"])]
+    assert all(payloads.count(each) == 1 for each in (b'{"n": 9}', b'{"n": 8}', b'{"n": 7,', *indented))
+    assert b"".join(b"".join(payloads).split()) == b"".join(body.split())
+    assert done.statuses["ok"] == 6
+    assert verify_hour(raw, lake, old, HOUR).passed
+
+
 def test_a_line_beyond_what_a_message_may_have_is_a_row_without_its_bytes(raw, lake):
     old = rule("firehose")
     put(raw, "2026/11/23/10/a", b'{"a": "' + b"x" * 2_000_000 + b'"}\n{"n": 1}\n', at(minutes=3))

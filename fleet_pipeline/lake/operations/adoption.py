@@ -14,6 +14,7 @@ from itertools import islice
 
 from fleet_pipeline.aws.store import ObjectVersion, Store
 from fleet_pipeline.lake.encodings import GZIP, GZIP_BITS
+from fleet_pipeline.lake.json_texts import Messages, is_json
 from fleet_pipeline.lake.records import PIECE
 from fleet_pipeline.lake.rows import LARGEST
 from fleet_pipeline.model.errors import InvalidSetting
@@ -374,7 +375,7 @@ def _devices(levels: Sequence[str]) -> list[str]:
 
 
 PARQUET, LINES, ONE, NO_JSON = "Parquet, which is not read", "lines of JSON", "one JSON value", "no JSON"
-ONE_GZIP = f"{ONE}, gzip"
+OVER_LINES, ONE_GZIP = "JSON values over several lines", f"{ONE}, gzip"
 
 
 def _kinds(store: Store, versions: Sequence[ObjectVersion]) -> tuple[str, ...]:
@@ -395,23 +396,21 @@ def _kind(body: bytes, *, whole: bool) -> str:
         except zlib.error:
             return "gzip that cannot be unpacked"
         whole = unpack.eof
-    lines = [line for line in body.split(b"\n") if line.strip()]
-    found = LINES if _are_json(lines[:2] if whole else lines[: min(2, len(lines) - 1)]) and len(lines) > 1 else ONE
-    found = found if found == LINES or not whole or _are_json([body]) else NO_JSON
+    lines, messages = body.split(b"\n"), Messages()
+    texts = messages.of(lines if whole else lines[:-1])
+    if whole and not is_json(body):
+        texts += messages.rest()
+    found = ONE if not whole and body.lstrip()[:1] in {b"{", b"["} else NO_JSON
+    if texts and all(is_json(text) for text in texts[:2]):
+        several = OVER_LINES if any(b"\n" in text for text in texts) else LINES
+        found = several if len(texts) > 1 or not whole else ONE
     return f"{found}, gzip" if packed else found
-
-
-def _are_json(texts: Sequence[bytes]) -> bool:
-    try:
-        return bool(texts) and all(json.loads(text) is not NO_JSON for text in texts)
-    except (RecursionError, ValueError):
-        return False
 
 
 def _with_objects(table: RuleTable, kinds: Sequence[str], fitting: Sequence[ObjectVersion]) -> RuleTable:
     if table.key_layout is None:
         return table
-    are_lines = any(LINES in kind or "gzip" in kind for kind in kinds)
+    are_lines = any(LINES in kind or OVER_LINES in kind or "gzip" in kind for kind in kinds)
     are_large = any(version.size > LARGEST for version in fitting)
     if (are_lines or are_large) == table.has_lines:
         return table
