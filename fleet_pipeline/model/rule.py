@@ -31,7 +31,6 @@ SHARDS = "shards/"
 listing of folders tells which there are, and what lies in them is in no range of times of the others.
 """
 
-_SHARD = re.compile(rf"(?:{SHARDS}([0-9a-f]{{1,2}})/)?")
 WITHIN_SHARD = rf"(?:{SHARDS}[0-9a-f]{{1,2}}/)?"
 """What stands between the raw prefix and a raw object's name."""
 
@@ -213,8 +212,9 @@ class Rule:
         """Return the shard whose raw keys begin with a prefix; None for what no rule has ever made. The inverse of
         `shard_prefix`.
         """
-        found = _SHARD.fullmatch(prefix.removeprefix(self.raw_prefix))
-        return (found[1] or "") if found and prefix.startswith(self.raw_prefix) else None
+        folder = prefix.removeprefix(self.raw_prefix)
+        known = prefix.startswith(self.raw_prefix) and re.fullmatch(WITHIN_SHARD, folder)
+        return folder.removeprefix(SHARDS).removesuffix("/") if known else None
 
     @property
     def contents(self) -> str:
