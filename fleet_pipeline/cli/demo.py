@@ -18,7 +18,9 @@ import pyarrow.dataset as ds
 from rich.table import Table
 
 from fleet_pipeline.account import Account
+from fleet_pipeline.assets.lake.forgetting import ShownInDagster
 from fleet_pipeline.assets.lake.partitions import closed_hours, range_tags
+from fleet_pipeline.assets.shared.scope import Scope
 from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.cli.alone import alone
 from fleet_pipeline.cli.shown import console, styled
@@ -118,7 +120,7 @@ def _run(fleet: Fleet, vehicles: int, messages: int) -> bool:
         counts = _count(fleet, account, published, begun)
     if fleet.profile == "local" and past and _can_erase(fleet):
         with _station("personal data: a snapshot, what is held on a vehicle, and its end"):
-            _forget(fleet, account, past[-1])
+            _forget(fleet, account, dagster, past[-1])
     _show(fleet, account, counts)
     return refused and all(count.agree for count in counts.values())
 
@@ -205,7 +207,7 @@ def _can_erase(fleet: Fleet) -> bool:
     return find_spec("duckdb") is not None and bool(_counted(fleet)) and is_named
 
 
-def _forget(fleet: Fleet, account: Account, hour: Hour) -> None:
+def _forget(fleet: Fleet, account: Account, dagster: _Dagster, hour: Hour) -> None:
     """Give out what is held on a vehicle that came by once, erase it, and show what the table of its rule is now."""
     from fleet_pipeline.personal_data import Order, erase_vehicle, give_out
 
@@ -217,7 +219,9 @@ def _forget(fleet: Fleet, account: Account, hour: Hour) -> None:
     console.print(
         f"  export of {serial}: {given.found.messages.total()} message, {given.files} files and their SHA-256"
     )
-    done = erase_vehicle(fleet, account, Order(serial, before=hour.end), confirm=serial)
+    shown = ShownInDagster(Scope(fleet), dagster.instance, account.aws)
+    done = erase_vehicle(fleet, account, Order(serial, before=hour.end), confirm=serial, event_log=shown)
+    _derive(dagster, [hour])
     removed, looked = done.removed, sum(done.searched.looked.values())
     console.print(
         f"  erasure of {serial}: {removed.raw_versions} raw version and {removed.rows} row are gone; found in the "

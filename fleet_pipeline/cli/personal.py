@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fleet_pipeline.account import Account
+from fleet_pipeline.aws.clients import Aws
 from fleet_pipeline.cli.lake import hour, through_hour
 from fleet_pipeline.cli.shown import console, progress
 from fleet_pipeline.model.errors import MissingExtra
@@ -115,7 +116,7 @@ def erase(  # noqa: PLR0913 (options)
             account,
             order,
             confirm=confirm,
-            event_log=None if no_dagster else _event_log(fleet),
+            event_log=None if no_dagster else _event_log(fleet, account.aws),
             on_progress=lambda what, far, total: bar.update(task, description=what, completed=far, total=total),
         )
     console.print(certificate_text(fleet, account, done), soft_wrap=True)
@@ -123,7 +124,7 @@ def erase(  # noqa: PLR0913 (options)
     sys.exit(0 if done.clean else 1)
 
 
-def _event_log(fleet: Fleet) -> "Elsewhere | None":
+def _event_log(fleet: Fleet, aws: Aws) -> "Elsewhere | None":
     """Return the event log that the settings of Dagster in this folder, or in DAGSTER_HOME, name; None without them."""
     home = Path(os.environ.get("DAGSTER_HOME") or Path.cwd())
     if not (home / "dagster.yaml").is_file():
@@ -133,7 +134,7 @@ def _event_log(fleet: Fleet) -> "Elsewhere | None":
     from fleet_pipeline.assets.lake.forgetting import ShownInDagster
     from fleet_pipeline.assets.shared.scope import Scope
 
-    return ShownInDagster(Scope(fleet), dg.DagsterInstance.from_config(str(home)))
+    return ShownInDagster(Scope(fleet), dg.DagsterInstance.from_config(str(home)), aws)
 
 
 REQUESTS_PER_MINUTE = 6_000

@@ -28,7 +28,7 @@ from serving import serving
 
 from fleet_pipeline.assets import alerts
 from fleet_pipeline.assets.alerts import WAITS_S, deliver, summary
-from fleet_pipeline.assets.lake import late_data, parquet, raw
+from fleet_pipeline.assets.lake import late_data, parquet, provenance, raw
 from fleet_pipeline.assets.lake.partitions import closed_hours, hour_ranges, untouched
 from fleet_pipeline.assets.lake.verdicts import ATTEMPTS
 from fleet_pipeline.assets.shared.evaluations import last_evaluation
@@ -215,6 +215,19 @@ def test_a_message_that_came_late_is_found_and_its_hour_is_asked_for_once_a_look
     compacted(fleet, aws, recent)
     assert look(fleet, instance)[late_data.UNCOMPACTED].passed
     assert not sense(fleet, instance, first.cursor).run_requests
+    shown = last_shown(fleet, instance)
+    assert (shown["compacted"].value.startswith("without Dagster"), "messages a minute" in shown) == (True, True)
+    lake_key, graph = parquet.key(ALONE, fleet.rules[0]), definitions_of(fleet).resolve_asset_graph()
+    known = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
+    assert {cause.reason for cause in known.get_stale_causes(lake_key, recent.partition_key)} == set()
+    more = {**provenance.own(parquet.CODE_VERSION, "6"), **provenance.of(instance, lake_key)}  # one was erased since
+    instance.report_runless_asset_event(dg.AssetMaterialization(lake_key, partition=recent.partition_key, tags=more))
+    look(fleet, instance)
+    assert last_shown(fleet, instance)["changed"].value.startswith("without Dagster, as by an erasure")
+
+
+def last_shown(fleet, instance):
+    return instance.get_latest_materialization_event(parquet.key(ALONE, fleet.rules[0])).asset_materialization.metadata
 
 
 def test_an_hour_that_stays_incomplete_is_asked_for_three_times_and_then_left_to_a_person(fleet, instance, put, recent):

@@ -12,6 +12,8 @@ import dagster as dg
 import psycopg2
 import pytest
 from click.testing import CliRunner
+from dagster._core.definitions.data_version import CachingStaleStatusResolver
+from dagster._core.loader import LoadingContextForTest
 from postgres import needs_postgres, postgres
 from test_vehicle_erase import TEN, UUID, A, B, driven  # noqa: F401 (a fixture)
 
@@ -128,7 +130,7 @@ def test_what_dagster_shows_of_the_hours_goes_and_its_events_and_other_hours_sta
         Account.of(fleet),
         Order(A, before=LATER.start),
         confirm=A,
-        event_log=ShownInDagster(Scope(fleet), instance),
+        event_log=ShownInDagster(Scope(fleet), instance, aws),
     )
     after = shown(instance)
     assert set(after) == set(before)
@@ -137,6 +139,14 @@ def test_what_dagster_shows_of_the_hours_goes_and_its_events_and_other_hours_sta
     }
     assert "taken out of 3 events of 1 hours" in done.elsewhere[EVENT_LOG].replace("events of 2", "events of 1")
     assert held_by(home, A) == []
+    assert "1 hours are shown there as they are now" in done.elsewhere[EVENT_LOG]
+    wanted = dg.AssetRecordsFilter(dg.AssetKey(["lake", "rule1"]), asset_partitions=[TEN.partition_key])
+    now = instance.fetch_materializations(wanted, limit=1).records[0].asset_materialization.metadata
+    assert now["changed"].value.startswith("by an erasure of a vehicle at 20")
+    assert {"messages a minute", "some rows", "where vehicles were"} <= {*now}
+    graph = build_definitions(fleet).resolve_asset_graph()
+    known = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
+    assert known.get_stale_causes(dg.AssetKey(["lake", "rule1"]), TEN.partition_key) == []
     assert held_by(home, B)
     last = instance.get_latest_materialization_event(dg.AssetKey(["vehicles", "daily"]))
     assert "first rows" not in last.asset_materialization.metadata

@@ -8,6 +8,7 @@ hours.
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -17,6 +18,9 @@ from fleet_pipeline.assets.lake.partitions import closed_hours
 from fleet_pipeline.assets.lake.verdicts import ERROR, WARN, Criterion, result
 from fleet_pipeline.assets.shared.failures import named, reported
 from fleet_pipeline.assets.shared.scope import Scope
+from fleet_pipeline.aws.store import S3Store
+from fleet_pipeline.lake.containment import outcome_of
+from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.lake.ledger import UNCOMPACTED, Fault, Verdict
 from fleet_pipeline.lake.operations.compact import Compaction
 from fleet_pipeline.lake.operations.look import Seen, look_at_hours
@@ -75,7 +79,7 @@ def looking_op(scope: Scope, rule: Rule) -> str:
 
 
 def _checks(scope: Scope, rule: Rule) -> dg.AssetChecksDefinition:
-    fleet, asset, lake = scope.fleet, raw.key(scope, rule), parquet.key(scope, rule)
+    fleet, asset, asset_of_lake = scope.fleet, raw.key(scope, rule), parquet.key(scope, rule)
 
     @dg.multi_asset_check(
         name=looking_op(scope, rule),
@@ -112,15 +116,19 @@ def _checks(scope: Scope, rule: Rule) -> dg.AssetChecksDefinition:
             faults = parquet.ledger(fleet, account, rule).judge(
                 now, {hour: _verdicts(found) for hour, found in seen.items()}
             )
+            lake = Lake.of(fleet, S3Store(account.aws, fleet.lake_bucket))
         for hour, found in seen.items():
             if found.versions:
                 log.log_event(provenance.seen(asset, hour.partition_key, found.versions, found.bytes))
-            if (
-                found.rows
-                and not found.uncompacted
-                and not provenance.knows(context.instance, lake, hour.partition_key, str(found.rows))
-            ):
-                log.log_event(parquet.healed(context.instance, scope, rule, hour, found.rows))
+            known = provenance.known(context.instance, asset_of_lake, hour.partition_key)
+            if found.rows and not found.uncompacted and known != str(found.rows):
+                why = _fewer(found.rows, known)
+                place = (context.instance, scope, rule, hour, lake, found.rows, why)
+                told = outcome_of(f"{rule.key} {hour.partition_key}", partial(parquet.as_it_stands, *place))
+                if isinstance(told, FleetError):
+                    failed[hour] = told
+                else:
+                    log.log_event(told)
         said = {
             UNCOMPACTED: _uncompacted(asset, faults, seen),
             FRESH: _fresh(fleet, asset, faults, reach, now),
@@ -131,6 +139,13 @@ def _checks(scope: Scope, rule: Rule) -> dg.AssetChecksDefinition:
         _raise(failed, len(wanted))
 
     return look_at_rule
+
+
+def _fewer(rows: int, known: str | None) -> dict[str, str]:
+    """Return in words how an hour was written that Dagster knows otherwise: only an erasure takes rows away."""
+    if known and known.isdecimal() and int(known) > rows:
+        return {"changed": "without Dagster, as by an erasure of a vehicle; seen by a look"}
+    return {"compacted": "without Dagster, by a command; seen by a look"}
 
 
 def _age(rule: Rule) -> str:

@@ -1,7 +1,7 @@
 """The lake: each rule's messages as Parquet, compacted hour by hour."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,7 +11,7 @@ from typing import Any
 import dagster as dg
 
 from fleet_pipeline.assets.lake import provenance, raw, verdicts
-from fleet_pipeline.assets.lake.hour_metadata import hour_metadata
+from fleet_pipeline.assets.lake.hour_metadata import hour_metadata, standing_metadata
 from fleet_pipeline.assets.lake.inspection import inspect
 from fleet_pipeline.assets.lake.partitions import hours
 from fleet_pipeline.assets.lake.verdicts import Outcome
@@ -54,6 +54,9 @@ WHEN_IT_GREW = (
 """When what is made from the lake is made again: for each of its partitions, not the latest only, because messages come
 late. That a rule has no rows of an hour, or failed at it, is no reason to wait.
 """
+
+DRAWN_ROWS = 1_000_000
+"""Rows of an hour up to which it is read anew for its pictures where no run of Dagster's wrote it."""
 
 TELL_EVERY = 10.0
 """Seconds between two lines in the log that say how far an hour is."""
@@ -109,18 +112,27 @@ def reach(fleet: Fleet, account: AccountResource, rule: Rule, now: datetime) -> 
     return Reach(min(now, found.until + timedelta(minutes=fleet.due_minutes)), found.delivered)
 
 
-def healed(instance: dg.DagsterInstance, scope: Scope, rule: Rule, hour: Hour, rows: int) -> dg.AssetMaterialization:
-    """Return what Dagster is told of an hour that was compacted without it, by `fleet compact`: what is made from the
-    lake then follows.
+def as_it_stands(  # noqa: PLR0913, PLR0917 (all that it works on comes in by the front door)
+    instance: dg.DagsterInstance, scope: Scope, rule: Rule, hour: Hour, lake: Lake, rows: int, why: Mapping[str, str]
+) -> dg.AssetMaterialization:
+    """Return what Dagster is told of an hour that something else than a run of it has written, and `why`: what is made
+    from the lake then follows. It is read for its pictures unless it has more rows than `DRAWN_ROWS`.
+
+    Raises PartsMissing and PartDamaged.
     """
-    tags = provenance.own(CODE_VERSION, str(rows)) | provenance.of(
-        instance, raw.key(scope, rule), is_external=True, partition=hour.partition_key
+    of_raw = provenance.of(instance, raw.key(scope, rule), is_external=True, partition=hour.partition_key)
+    of_bucket = provenance.of(instance, infrastructure.key(scope, "lake_bucket"))
+    metadata: dict[str, Any] = {"dagster/partition_row_count": rows}
+    if rows <= DRAWN_ROWS:
+        contract = lake.contract(rule)
+        found = inspect(scope.fleet, lake, rule, hour, contract)
+        rows, metadata = found.rows, standing_metadata(scope, rule, found, contract)
+    return dg.AssetMaterialization(
+        key(scope, rule),
+        partition=hour.partition_key,
+        metadata={**metadata, **why},
+        tags=provenance.own(CODE_VERSION, str(rows)) | of_bucket | of_raw,
     )
-    metadata: dict[str, Any] = {
-        "dagster/partition_row_count": rows,
-        "compacted": "without Dagster, by a command; seen by a look",
-    }
-    return dg.AssetMaterialization(key(scope, rule), partition=hour.partition_key, metadata=metadata, tags=tags)
 
 
 def ledger(fleet: Fleet, account: AccountResource, rule: Rule) -> Ledger:

@@ -87,7 +87,7 @@ def _erase_job(scope: Scope) -> dg.JobDefinition:
                     account,
                     order,
                     confirm=config.confirm,
-                    event_log=ShownInDagster(scope, context.instance),
+                    event_log=ShownInDagster(scope, context.instance, account.aws),
                 )
                 if config.confirm
                 else planned_erasure(scope.fleet, account, order)

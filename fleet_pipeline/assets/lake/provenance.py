@@ -23,11 +23,11 @@ def seen(asset: dg.AssetKey, partition: str, versions: int, size: int) -> dg.Ass
     return dg.AssetObservation(asset, partition=partition, metadata=metadata, tags={DATA_VERSION_TAG: str(versions)})
 
 
-def knows(instance: dg.DagsterInstance, asset: dg.AssetKey, partition: str, data_version: str) -> bool:
-    """Whether the last state of a partition that Dagster knows is this one."""
+def known(instance: dg.DagsterInstance, asset: dg.AssetKey, partition: str) -> str | None:
+    """Return the data version of a partition that Dagster knows last; None where it knows of none."""
     record = instance.get_latest_data_version_record(asset, None, partition)
     version = extract_data_version_from_entry(record.event_log_entry) if record else None
-    return version is not None and version.value == data_version
+    return version.value if version else None
 
 
 def own(code_version: str, data_version: str) -> dict[str, str]:
