@@ -13,7 +13,7 @@ from fleet_pipeline.assets.alerts import alert_sensors
 from fleet_pipeline.assets.catalog.checks import catalog_checks
 from fleet_pipeline.assets.catalog.glue_tables import catalog_assets
 from fleet_pipeline.assets.catalog.sensors import table_sensor
-from fleet_pipeline.assets.iceberg.tables import iceberg_assets
+from fleet_pipeline.assets.iceberg.tables import iceberg_assets, tell
 from fleet_pipeline.assets.iceberg.upkeep import upkeep_job, upkeep_schedule
 from fleet_pipeline.assets.lake.aging import retention_job, retention_schedule
 from fleet_pipeline.assets.lake.errors import error_assets
@@ -91,7 +91,7 @@ def build_definitions(
         *claim_jobs(scope),
         rollback_job(scope),
         replay_job(scope),
-        retention_job(scope, lambda: own),
+        retention_job(scope, lambda: own, tell),
         destroy_job(scope),
         export_job(scope),
         *iceberg.jobs,
@@ -161,7 +161,7 @@ def _of_one_vehicle(scope: Scope) -> list[dg.JobDefinition]:
         return []
     from fleet_pipeline.assets.lake.personal import vehicle_jobs  # noqa: PLC0415 (it imports the engine)
 
-    return vehicle_jobs(scope)
+    return vehicle_jobs(scope, tell)
 
 
 def _vehicles(scope: Scope) -> list[dg.AssetsDefinition]:

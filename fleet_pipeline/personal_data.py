@@ -49,6 +49,8 @@ class GivenOut:
     registered: bool
     files: int
     bytes: int
+    manifest_sha256: str
+    """Of `manifest.json`, which has those of all other files."""
 
 
 def one_vehicle(text: str) -> str:
@@ -98,9 +100,11 @@ def give_out(  # noqa: PLR0913 (all that it works on comes in by the front door)
             raise VehicleUnknown(name, found.candidates.alike)
         _write_json(coming / REGISTRATION, registered)
         (coming / SUMMARY).write_text(_summary(name, found, registered, start, end), encoding="utf-8")
-        files = _sign(coming)
+        files, manifest = _sign(coming), _sha256(coming / MANIFEST)
         _put_in_place(coming, folder)
-    return GivenOut(folder, found, bool(registered), len(files), sum(each["bytes"] for each in files.values()))
+    return GivenOut(
+        folder, found, bool(registered), len(files), sum(each["bytes"] for each in files.values()), manifest
+    )
 
 
 @contextmanager

@@ -17,7 +17,8 @@ from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.hour import Hour
 
 if TYPE_CHECKING:
-    from fleet_pipeline.lake.privacy.places import Elsewhere, Erased
+    from fleet_pipeline.assets.lake.forgetting import ShownInDagster
+    from fleet_pipeline.lake.privacy.places import Erased
 
 
 @click.command()
@@ -61,6 +62,7 @@ def export(  # noqa: PLR0913 (options)
             f"{found.undivided:,} messages in which the name stands cannot be read: what of them cannot is left out"
         )
     console.print(f"{done.files} files, {done.bytes:,} bytes in {done.folder}")
+    console.print(f"manifest.json has the SHA-256 of each; its own is {done.manifest_sha256}", soft_wrap=True)
 
 
 @click.command()
@@ -109,6 +111,7 @@ def erase(  # noqa: PLR0913 (options)
     if dry_run:
         _show_plan(fleet, planned_erasure(fleet, account, order))
         return
+    shown = None if no_dagster else _shown_in_dagster(fleet, account.aws)
     with progress() as bar:
         task = bar.add_task("hours", total=None)
         done = erase_vehicle(
@@ -116,16 +119,20 @@ def erase(  # noqa: PLR0913 (options)
             account,
             order,
             confirm=confirm,
-            event_log=None if no_dagster else _event_log(fleet, account.aws),
+            event_log=shown,
             on_progress=lambda what, far, total: bar.update(task, description=what, completed=far, total=total),
         )
+    if shown and (problem := _tell_of_tables(shown, account)):
+        console.print(f"Dagster shows Iceberg tables as they were until their next run: {problem}")
     console.print(certificate_text(fleet, account, done), soft_wrap=True)
-    console.print(f"This is {done.certificate} in the lake.", soft_wrap=True)
+    console.print(
+        f"This is {done.certificate} in the lake; as JSON its SHA-256 is {done.certificate_sha256}.", soft_wrap=True
+    )
     sys.exit(0 if done.clean else 1)
 
 
-def _event_log(fleet: Fleet, aws: Aws) -> "Elsewhere | None":
-    """Return the event log that the settings of Dagster in this folder, or in DAGSTER_HOME, name; None without them."""
+def _shown_in_dagster(fleet: Fleet, aws: Aws) -> "ShownInDagster | None":
+    """Return the instance that the settings of Dagster in this folder, or in DAGSTER_HOME, name; None without them."""
     home = Path(os.environ.get("DAGSTER_HOME") or Path.cwd())
     if not (home / "dagster.yaml").is_file():
         return None
@@ -135,6 +142,12 @@ def _event_log(fleet: Fleet, aws: Aws) -> "Elsewhere | None":
     from fleet_pipeline.assets.shared.scope import Scope
 
     return ShownInDagster(Scope(fleet), dg.DagsterInstance.from_config(str(home)), aws)
+
+
+def _tell_of_tables(shown: "ShownInDagster", account: Account) -> str:
+    from fleet_pipeline.assets.iceberg.tables import tell
+
+    return tell(shown.scope, account, shown.instance, shown.instance.report_runless_asset_event)
 
 
 REQUESTS_PER_MINUTE = 6_000

@@ -87,7 +87,9 @@ def said_by(done):
 
 
 def test_the_job_says_what_went_and_when_the_next_goes_and_fails_by_name_while_something_cannot_go(old, aws, instance):
-    definitions = build_definitions(old)
+    definitions, table = build_definitions(old), dg.AssetKey(["iceberg", old.rules[0].key])
+    everything = definitions.resolve_implicit_global_asset_job_def()
+    assert everything.execute_in_process(instance=instance, asset_selection=[table]).success
     sent(old, aws, 2)
     done = ran(definitions, instance, raise_on_error=False)
     [failure] = [event for event in done.all_events if event.is_step_failure]
@@ -99,6 +101,9 @@ def test_the_job_says_what_went_and_when_the_next_goes_and_fails_by_name_while_s
     )
     said = said_by(ran(definitions, instance))
     assert (said["raw versions removed"], said["hours of the lake"], said["in the way"]) == (2, 1, 0)
+    assert said["ages in days"] == "raw 2, lake 30, derived 35"
+    made = instance.fetch_materializations(table, limit=9).records
+    assert [each.asset_materialization.metadata["dagster/row_count"].value for each in made] == [0, 2]
 
 
 def test_what_runs_of_this_fleet_printed_goes_and_what_others_printed_stays(old, instance):

@@ -2,6 +2,7 @@
 
 import io
 import json
+from hashlib import sha256
 
 import dagster as dg
 import pyarrow.parquet as pq
@@ -89,14 +90,25 @@ def test_the_jobs_give_out_and_erase_and_without_confirmation_say_what_would_go(
         [said] = [event for event in done.all_events if event.is_successful_output]
         return {name: value.value for name, value in said.event_specific_data.metadata.items()}
 
-    assert run("export_vehicle", serial=A, out=str(tmp_path / "out"))["messages"] == 1
-    assert (tmp_path / "out/manifest.json").is_file()
+    table = [dg.AssetKey(["iceberg", "rule1"])]
+    everything = definitions.resolve_implicit_global_asset_job_def()
+    assert everything.execute_in_process(instance=instance, asset_selection=table).success
+    given = run("export_vehicle", serial=A, out=str(tmp_path / "out"))
+    assert (given["messages"], given["where it lies"]) == (1, str(tmp_path / "out"))
+    assert given["manifest.json, SHA-256"] == sha256((tmp_path / "out/manifest.json").read_bytes()).hexdigest()
     planned = run("erase_vehicle", serial=A)
     assert (planned["done"], planned["messages"]) == (False, 1)
     assert len(held(driven, aws, A)) == 2
     done = run("erase_vehicle", serial=A, confirm=A)
     assert (done["done"], done["messages"], done["found at the end"]) == (True, 1, 0)
     assert held(driven, aws, A) == []
+    key = done["certificate"].removeprefix(f"s3://{driven.lake_bucket}/")
+    body = aws.s3.get_object(Bucket=driven.lake_bucket, Key=key)["Body"].read()
+    assert done["certificate, SHA-256"] == sha256(body).hexdigest()
+    made = instance.fetch_materializations(table[0], limit=9).records
+    assert [each.asset_materialization.metadata["dagster/row_count"].value for each in made] == [1, 2]
+    assert run("erase_vehicle", serial=A, confirm=A)["messages"] == 0
+    assert len(instance.fetch_materializations(table[0], limit=9).records) == 2
     runs = instance.get_runs()
-    assert [run.status for run in runs] == [dg.DagsterRunStatus.SUCCESS] * 3
+    assert [run.status for run in runs] == [dg.DagsterRunStatus.SUCCESS] * 5
     assert A not in str([run.run_config for run in runs])

@@ -3,17 +3,21 @@
 PyIceberg is imported by the runs that need it: it takes a second of a processor, and every run loads this module.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from fleet_pipeline.account import Account
 from fleet_pipeline.assets.lake import parquet
 from fleet_pipeline.assets.shared.columns import described
 from fleet_pipeline.assets.shared.failures import reported
 from fleet_pipeline.assets.shared.scope import Scope
-from fleet_pipeline.model.plain import in_markdown
+from fleet_pipeline.instance.internals import DATA_VERSION_TAG
+from fleet_pipeline.lake import iceberg
+from fleet_pipeline.model.errors import FleetError
+from fleet_pipeline.model.plain import in_markdown, plain
 from fleet_pipeline.model.rule import Rule
 
 if TYPE_CHECKING:
@@ -43,12 +47,37 @@ def key(scope: Scope, rule: Rule) -> dg.AssetKey:
     return scope.key(GROUP, rule.key)
 
 
-def opened(scope: Scope, resources: Any) -> "Tables":
+def opened(scope: Scope, account: Account) -> "Tables":
     """Return the tables in the catalog that the settings choose. Raises CatalogRefused, CatalogUnavailable."""
     from fleet_pipeline.lake.iceberg.tables import Tables  # noqa: PLC0415 (see above)
 
-    account = scope.account(resources)
-    return Tables.of(scope.fleet, account.aws, account.opened.catalog_uri(scope.fleet.iceberg_uri))
+    return Tables.of(scope.fleet, account.aws, account.catalog_uri(scope.fleet.iceberg_uri))
+
+
+def tell(
+    scope: Scope, account: Account, instance: dg.DagsterInstance, record: Callable[[dg.AssetMaterialization], None]
+) -> str:
+    """Have Dagster know what each table is now that an erasure or a retention has taken rows out of it; return why not,
+    where a catalog does not answer: then the next run of the tables says it.
+
+    Of a table that Dagster has not made, and where it says so already, nothing is recorded. Changes no table.
+    """
+    if not iceberg.is_wanted(scope.fleet):
+        return ""
+    from fleet_pipeline.lake.iceberg.sync import shown  # noqa: PLC0415 (see above)
+
+    try:
+        tables = opened(scope, account)
+        found = {rule: shown(tables, rule, table) for rule in scope.fleet.rules if (table := tables.find(rule))}
+    except FleetError as error:
+        return plain(error)
+    for rule, now in found.items():
+        last = instance.get_latest_materialization_event(key(scope, rule))
+        made = last.asset_materialization if last else None
+        if made and made.metadata["snapshot"].value != _snapshot(now):
+            tags = {DATA_VERSION_TAG: str(now.snapshot_id or 0)}
+            record(dg.AssetMaterialization(key(scope, rule), metadata=_metadata(now), tags=tags))
+    return ""
 
 
 def _table(scope: Scope, rule: Rule) -> dg.AssetsDefinition:
@@ -70,7 +99,7 @@ def _table(scope: Scope, rule: Rule) -> dg.AssetsDefinition:
         from fleet_pipeline.lake.iceberg.sync import sync  # noqa: PLC0415
 
         with reported():
-            tables = opened(scope, context.resources)
+            tables = opened(scope, scope.account(context.resources).opened)
             done = sync(tables, rule)
             found = compare(tables, rule, COUNTED, datetime.now(UTC).date())
         version = dg.DataVersion(str(done.snapshot_id or 0))
@@ -86,13 +115,17 @@ def _metadata(done: "Synced") -> dict[str, Any]:
         "dagster/row_count": done.rows,
         "dagster/column_schema": described(done.columns),
         "dagster/uri": done.metadata_location,
-        "snapshot": str(done.snapshot_id or "none"),  # more digits than JavaScript's numbers have
+        "snapshot": _snapshot(done),
         "files": done.files,
         "bytes": done.bytes,
         "files added": done.added,
         "files removed": done.removed,
         "generation": done.generation,
     }
+
+
+def _snapshot(done: "Synced") -> str:
+    return str(done.snapshot_id or "none")  # more digits than JavaScript's numbers have
 
 
 def _result(found: "Compared") -> dg.AssetCheckResult:

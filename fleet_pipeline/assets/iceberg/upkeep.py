@@ -27,7 +27,7 @@ def upkeep_job(scope: Scope) -> dg.JobDefinition:
         from fleet_pipeline.lake.iceberg.maintenance import maintain_all  # noqa: PLC0415 (as in `tables`)
 
         with reported():
-            opened, now = tables.opened(scope, context.resources), datetime.now(UTC)
+            opened, now = tables.opened(scope, scope.account(context.resources).opened), datetime.now(UTC)
             done, refused = maintain_all(opened, scope.fleet.rules, now)
             context.add_output_metadata({"tables": dg.MetadataValue.table([_record(each) for each in done])})
             for error in refused:

@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from fleet_pipeline.assets.shared.failures import reported
-from fleet_pipeline.assets.shared.launched import launched
+from fleet_pipeline.assets.shared.launched import Tell, Told, launched
 from fleet_pipeline.assets.shared.scope import Own, Scope
 from fleet_pipeline.lake.privacy.retention import Gone
-from fleet_pipeline.model.fleet import RETENTIONS
+from fleet_pipeline.model.fleet import RETENTIONS, Fleet
 from fleet_pipeline.model.plain import plain
 from fleet_pipeline.retention import aged_out
 
@@ -33,20 +33,19 @@ FORGOTTEN = "fleet/compute_logs"
 OVER = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
 
-def retention_job(scope: Scope, own: Callable[[], Own]) -> dg.JobDefinition:
+def retention_job(scope: Scope, own: Callable[[], Own], tell: Tell) -> dg.JobDefinition:
     """Return the job; `own` says which runs are this fleet's, once all of its definitions are made."""
 
     @launched(scope, "retention_op", JOB, "Remove what is older than FLEET_…_RETENTION_DAYS, once it is proved.")
     def remove(context: dg.OpExecutionContext) -> None:
         now = datetime.now(UTC)
         with reported():
-            gone = aged_out(scope.fleet, scope.account(context.resources).opened)
-        context.add_output_metadata(
-            {
-                **_said(gone),
-                "runs whose compute logs went": _forget_compute_logs(context, scope, own(), now),
-            }
-        )
+            account = scope.account(context.resources).opened
+            gone = aged_out(scope.fleet, account, on_progress=Told(context.log))
+        logs = _forget_compute_logs(context, scope, own(), now)
+        context.add_output_metadata({**_said(scope.fleet, gone), "runs whose compute logs went": logs})
+        if problem := tell(scope, account, context.instance, context.log_event):
+            context.log.warning("Dagster shows Iceberg tables as they were until their next run: %s", problem)
         if gone.in_the_way:
             named = "; ".join(plain(each, 400) for each in gone.in_the_way[:NAMED])
             raise dg.Failure(
@@ -78,9 +77,14 @@ def retention_schedule(scope: Scope) -> dg.ScheduleDefinition:
     return remove_what_is_too_old
 
 
-def _said(gone: Gone) -> dict[str, dg.MetadataValue | int]:
+def _said(fleet: Fleet, gone: Gone) -> dict[str, dg.MetadataValue | int | str]:
+    """Return what the UI shows of a run, in its order: it shows the first seven at once."""
     following = {f"next of {what}": dg.MetadataValue.timestamp(at) for what, at in gone.following.items()}
+    ages = [f"{name.removesuffix('_retention_days')} {days}" for name in RETENTIONS if (days := getattr(fleet, name))]
     return {
+        "ages in days": ", ".join(ages) or "none is set: nothing goes",
+        "in the way": len(gone.in_the_way),
+        **following,
         "raw versions removed": gone.raw_versions,
         "raw bytes removed": gone.raw_bytes,
         "hours of raw objects": gone.raw_hours,
@@ -88,9 +92,7 @@ def _said(gone: Gone) -> dict[str, dg.MetadataValue | int]:
         "bytes of parts removed": gone.part_bytes,
         "snapshots forgotten": gone.snapshots,
         "days of the tables about vehicles": gone.days,
-        "in the way": len(gone.in_the_way),
         "hours whose objects are only read": gone.read_only.total(),
-        **following,
     }
 
 

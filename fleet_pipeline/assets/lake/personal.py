@@ -4,17 +4,21 @@ The serial stands in the run's config, and so in Dagster's own storage until the
 """
 
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
 from fleet_pipeline.assets.lake.forgetting import ShownInDagster
 from fleet_pipeline.assets.shared.failures import reported
-from fleet_pipeline.assets.shared.launched import launched
+from fleet_pipeline.assets.shared.launched import Tell, Told, launched
 from fleet_pipeline.assets.shared.scope import Scope
+from fleet_pipeline.lake.privacy.places import Erased
 from fleet_pipeline.model.errors import InvalidName
-from fleet_pipeline.personal_data import Order, erase_vehicle, give_out, planned_erasure
+from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.personal_data import GivenOut, Order, erase_vehicle, give_out, planned_erasure
 
 
 class Access(dg.Config):
@@ -37,9 +41,9 @@ class Erasure(dg.Config):
     search_all: bool = Field(default=False, description="Search every hour, and not those that the index names.")
 
 
-def vehicle_jobs(scope: Scope) -> list[dg.JobDefinition]:
+def vehicle_jobs(scope: Scope, tell: Tell) -> list[dg.JobDefinition]:
     """Return the jobs that give out and erase what is held on one vehicle."""
-    return [_export_job(scope), _erase_job(scope)]
+    return [_export_job(scope), _erase_job(scope, tell)]
 
 
 def _export_job(scope: Scope) -> dg.JobDefinition:
@@ -51,24 +55,35 @@ def _export_job(scope: Scope) -> dg.JobDefinition:
     )
     def export_vehicle(context: dg.OpExecutionContext, config: Access) -> None:
         with reported():
-            done = give_out(scope.fleet, scope.account(context.resources).opened, config.serial, Path(config.out))
-        found = done.found
-        context.add_output_metadata(
-            {
-                "messages": found.messages.total(),
-                "rows": found.rows.total(),
-                "reports": found.reports,
-                "left out, as they cannot be read": found.undivided,
-                "files": done.files,
-                "bytes": done.bytes,
-                "hours looked into": len(found.candidates.unsure),
-            }
-        )
+            told, account = Told(context.log), scope.account(context.resources).opened
+            done = give_out(
+                scope.fleet, account, config.serial, Path(config.out), on_progress=partial(told, "hours read")
+            )
+        context.add_output_metadata(_given_out(done))
 
     return export_vehicle
 
 
-def _erase_job(scope: Scope) -> dg.JobDefinition:
+def _given_out(done: GivenOut) -> dict[str, Any]:
+    """Return what the UI shows of an export, in its order: it shows the first seven at once."""
+    found = done.found
+    return {
+        "where it lies": dg.MetadataValue.path(str(done.folder.absolute())),
+        "manifest.json, SHA-256": done.manifest_sha256,
+        "messages": found.messages.total(),
+        "rows": found.rows.total(),
+        "hours with messages, by the index": len(found.candidates.known),
+        "hours looked into": len(found.candidates.unsure),
+        "bytes": done.bytes,
+        "files": done.files,
+        "rows of the tables about vehicles": found.derived.total(),
+        "reports": found.reports,
+        "left out, as they cannot be read": found.undivided,
+        "registered": done.registered,
+    }
+
+
+def _erase_job(scope: Scope, tell: Tell) -> dg.JobDefinition:
     @launched(
         scope,
         "erase_vehicle_op",
@@ -88,30 +103,63 @@ def _erase_job(scope: Scope) -> dg.JobDefinition:
                     order,
                     confirm=config.confirm,
                     event_log=ShownInDagster(scope, context.instance, account.aws),
+                    on_progress=Told(context.log),
                 )
                 if config.confirm
                 else planned_erasure(scope.fleet, account, order)
             )
-        removed = done.removed
-        context.add_output_metadata(
-            {
-                "done": bool(config.confirm),
-                "messages": removed.messages,
-                "raw versions": removed.raw_versions,
-                "rows": removed.rows,
-                "reports": removed.reports,
-                "cannot be read and stay": removed.undivided,
-                "found at the end": len(done.searched.theirs),
-                **done.elsewhere,
-                "certificate": done.certificate or "none: nothing was changed",
-            }
-        )
+        context.add_output_metadata(_erased(scope.fleet, done) if config.confirm else _planned(scope.fleet, done))
+        if config.confirm and (problem := tell(scope, account, context.instance, context.log_event)):
+            context.log.warning("Dagster shows Iceberg tables as they were until their next run: %s", problem)
         if not done.clean:
             raise dg.Failure(
                 f"{len(done.searched.theirs)} objects of the vehicle were found at the end: launch it again"
             )
 
     return erase_one
+
+
+def _erased(fleet: Fleet, done: Erased) -> dict[str, Any]:
+    """Return what the UI shows of an erasure, in its order: it shows the first seven at once."""
+    removed, looked = done.removed, done.searched.looked
+    return {
+        "done": True,
+        "messages": removed.messages,
+        "hours of rules": removed.hours,
+        "found at the end": len(done.searched.theirs),
+        "looked through at the end": f"{looked.total():,} objects and files, {done.searched.bytes:,} bytes",
+        "certificate": dg.MetadataValue.path(f"s3://{fleet.lake_bucket}/{done.certificate}"),
+        "certificate, SHA-256": done.certificate_sha256,
+        "raw versions": removed.raw_versions,
+        "raw bytes": removed.raw_bytes,
+        "rows": removed.rows,
+        "messages of several vehicles that were taken apart": removed.shared,
+        "parts written anew": removed.parts,
+        "revisions of the tables about vehicles": removed.revisions,
+        "snapshots": removed.snapshots,
+        "reports": removed.reports,
+        "cannot be read and stay": removed.undivided,
+        "its name in what others sent, which stays": done.searched.mentioned.total(),
+        "stopped runs that it goes on from": done.stopped,
+        **done.elsewhere,
+    }
+
+
+def _planned(fleet: Fleet, done: Erased) -> dict[str, Any]:
+    """Return what the UI shows of what would go."""
+    removed = done.removed
+    return {
+        "done": False,
+        "messages": removed.messages,
+        "hours of rules": removed.hours,
+        "raw versions": removed.raw_versions,
+        "raw bytes": removed.raw_bytes,
+        "bytes of Parquet that would be written anew": removed.part_bytes,
+        "certificate": f"none: nothing was changed in s3://{fleet.lake_bucket}",
+        "messages of several vehicles that would be taken apart": removed.shared,
+        "reports": removed.reports,
+        "cannot be read and would stay": removed.undivided,
+    }
 
 
 def _day(text: str) -> datetime | None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Any
 
 from fleet_pipeline.lake.privacy.places import EVENT_LOG, FUNCTION_LOGS, Erased, Places, Removed, folder
@@ -28,8 +29,9 @@ NOT_REACHED = (
 """What an erasure does not touch, as its certificate says."""
 
 
-def certify(places: Places, erased: Erased, by: str, hours: int, records: Mapping[str, int]) -> str:
-    """Write the certificate, which does not hold the vehicle's name, as JSON and as text; return its key.
+def certify(places: Places, erased: Erased, by: str, hours: int, records: Mapping[str, int]) -> tuple[str, str]:
+    """Write the certificate, which does not hold the vehicle's name, as JSON and as text; return the key of the JSON,
+    and its SHA-256.
 
     `records` says, for each instant before which was erased, how many records of removals are summed up in it or in
     those before it.
@@ -63,10 +65,11 @@ def certify(places: Places, erased: Erased, by: str, hours: int, records: Mappin
         for page in places.store.versions(where)
         for version in page
     )
-    while not places.store.put_new(f"{where}certificate-{number:05d}.json", json.dumps(said, indent=1).encode()):
+    body = json.dumps(said, indent=1).encode()
+    while not places.store.put_new(f"{where}certificate-{number:05d}.json", body):
         number += 1
     places.store.put_new(f"{where}certificate-{number:05d}.txt", as_text(said).encode())
-    return f"{where}certificate-{number:05d}.json"
+    return f"{where}certificate-{number:05d}.json", sha256(body).hexdigest()
 
 
 def as_text(said: Mapping[str, Any]) -> str:

@@ -103,7 +103,8 @@ def erase(  # noqa: PLR0913 (all that it works on comes in by the front door)
     done = journal.removed
     done.requests = places.requests - asked
     erased = Erased(tombstone, before, begun, done, searched, elsewhere, len(journal.stopped))
-    return replace(erased, certificate=certify(places, erased, by, len(hours), journal.certified))
+    key, digest = certify(places, erased, by, len(hours), journal.certified)
+    return replace(erased, certificate=key, certificate_sha256=digest)
 
 
 def _millis(instant: datetime) -> int:

@@ -202,7 +202,8 @@ class Erased:
     stopped: int = 0
     """Runs before it that were stopped; what they removed is counted, too."""
     certificate: str = ""
-    """The key of the certificate in the lake."""
+    """The key of the certificate in the lake, as JSON."""
+    certificate_sha256: str = ""
 
     @property
     def clean(self) -> bool:
