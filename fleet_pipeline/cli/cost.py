@@ -86,8 +86,11 @@ def cost(  # noqa: PLR0913 (options)
         click.echo(json.dumps({each.name: each.month(workload, prices, fleet) for each in DELIVERIES}, indent=2))
         return
     console.print(
-        f"{vehicles:,} vehicles, {workload.messages / 1e6:,.0f} million messages a month of {size} bytes. Prices "
-        f"of {prices.date}, {prices.region}."
+        f"{vehicles:,} vehicles, {workload.messages / 1e6:,.0f} million messages a month of {size} bytes. S3's "
+        f"requests at FLEET_PRICE_PUT, ${fleet.price_put} for 1,000 PUT or LIST, and FLEET_PRICE_GET, "
+        f"${fleet.price_get}, by default those of eu-central-1; all else at the prices of "
+        f"{prices.region}, {prices.date}.",
+        soft_wrap=True,
     )
     console.print(_table(workload, prices, fleet))
     _advise(workload, prices, fleet, wait)

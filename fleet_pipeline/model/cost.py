@@ -25,6 +25,9 @@ METERED = 5 * 1024
 Source: AWS IoT Core and Amazon Data Firehose, pricing.
 """
 
+GB = 2**30
+"""Bytes that AWS bills as a gigabyte. Source: Amazon S3 FAQ, its example of storage."""
+
 PREFIX_PUTS_S = 3_500
 """PUT requests a second that S3 takes under one prefix before it has split it.
 
@@ -177,7 +180,7 @@ class Delivery:
 
         Storage is that of a fleet that has run for as long as it keeps.
         """
-        million, gb = 1e6, 1e9
+        million = 1e6
         publishes = self.publishes(workload)
         objects = self._objects(
             workload, len(fleet.made_rules), fleet.delivery_buffer_mb, fleet.delivery_buffer_seconds
@@ -185,7 +188,7 @@ class Delivery:
         records = publishes * ceil(self.record(workload) / METERED)
         metered = publishes * ceil(self.batch * workload.size / METERED)
         listed = objects / 1000 * (1 + LOOKS_AN_HOUR * fleet.look_back_hours + fleet.sweep_days)
-        raw, lake = workload.messages * workload.size / gb, workload.messages * workload.size * LAKE_SHARE / gb
+        raw = workload.messages * workload.size / GB
         hours = workload.messages / 100_000 * CPU_S / 3600
         return {
             "connections": workload.vehicles
@@ -196,13 +199,13 @@ class Delivery:
             * prices.connection_million_minutes,
             "rules": metered / million * prices.rule_million,
             "rule actions": metered / million * prices.action_million,
-            "Firehose": records * METERED / gb * prices.firehose_gb if self.firehose else 0.0,
+            "Firehose": records * METERED / GB * prices.firehose_gb if self.firehose else 0.0,
             "S3: write raw objects": objects * fleet.price_put / 1000,
             "S3: read them once": objects * fleet.price_get / 1000,
             **({"S3: prove them before they go": objects * fleet.price_get / 1000} if fleet.raw_retention_days else {}),
             "S3: list them, looks included": listed * fleet.price_put / 1000,
             "S3: keep raw objects": raw * workload.raw_days / 30 * prices.storage_gb_month,
-            "S3: keep the lake": lake * workload.lake_months * prices.storage_gb_month,
+            "S3: keep the lake": raw * LAKE_SHARE * workload.lake_months * prices.storage_gb_month,
             "compaction (1 CPU, 2 GB)": hours * (prices.cpu_hour + 2 * prices.memory_gb_hour),
         }
 

@@ -28,8 +28,8 @@ def month(delivery, **workload):
         (Delivery(), 10_000, 14_774),  # 2,592 M messages: PUT 12,960, GET 1,037, rules and actions 778
         (Delivery(), 100_000, 147_744),
         (Delivery(batch=10), 10_000, 1_477),
-        (Delivery(firehose=True), 10_000, 1_163),  # 13,271 GB of records of 5 KiB: 385; rules and actions 778
-        (Delivery(batch=10, firehose=True), 1_000_000, 11_626),
+        (Delivery(firehose=True), 10_000, 1_136),  # 12,360 GB of records of 5 KB: 358; rules and actions 778
+        (Delivery(batch=10, firehose=True), 1_000_000, 11_360),
     ],
 )
 def test_requests_cost_what_they_cost_by_hand(delivery, vehicles, dollars):
@@ -85,6 +85,8 @@ def test_the_command_shows_figures_for_people_and_for_machines(command):
     assert code == 0
     assert "wait for 120 s: Firehose, 10 messages each, $" in " ".join(said.split())
     assert "3,333.3" in said
+    assert "FLEET_PRICE_PUT, $0.0054 for 1,000 PUT or LIST, and FLEET_PRICE_GET, $0.00043," in said
+    assert f"all else at the prices of {PRICES.region}, {PRICES.date}." in said
     code, said = command(FLEET, "cost", "--json")
     assert code == 0
     assert set(json.loads(said)["Firehose"]) == set(month(Delivery()))
