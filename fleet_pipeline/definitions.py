@@ -39,7 +39,7 @@ from fleet_pipeline.assets.provisioning.schedules import drift_schedule
 from fleet_pipeline.assets.shared.scope import Own, Scope
 from fleet_pipeline.lake import iceberg
 from fleet_pipeline.model import settings
-from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.fleet import Fleet, check_account
 
 
 def build_definitions(
@@ -55,8 +55,10 @@ def build_definitions(
     own. `key_prefix` stands before each asset key and each name; two fleets of one Dagster need two. `automation`
     switches all schedules and sensors on or off from the start; None leaves it to the setting `automation`. `executor`
     runs the steps of our jobs; without one all steps of a run share its process. Raises InvalidName for a prefix that
-    Dagster would not take, InvalidSetting for an `automation` that is none of True, False and None.
+    Dagster would not take, InvalidSetting for an `automation` that is none of True, False and None, and for a fleet in
+    an account that is not named.
     """
+    check_account(fleet)
     scope = Scope(fleet, (key_prefix,) if isinstance(key_prefix, str) else tuple(key_prefix), automation, executor)
     provisioning, lake, looks = provisioning_assets(scope), lake_assets(scope), late_data_checks(scope)
     drift, in_step, iceberg = drift_checks(scope), catalog_checks(scope), _Iceberg.of(scope)

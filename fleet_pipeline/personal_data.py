@@ -29,7 +29,7 @@ from fleet_pipeline.lake.privacy.places import EVENT_LOG, FUNCTION_LOGS, Elsewhe
 from fleet_pipeline.model.errors import AlreadyThere, InUse, InvalidName, NotThisVehicle, VehicleUnknown
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.hour import Hour
-from fleet_pipeline.model.private import made_private
+from fleet_pipeline.model.private import kept_from_git, made_private
 from fleet_pipeline.model.thing import THING_NAME
 from fleet_pipeline.places import given_stores, history, places
 from fleet_pipeline.vehicle.identity import VehicleFolder
@@ -101,6 +101,7 @@ def give_out(  # noqa: PLR0913 (all that it works on comes in by the front door)
         _write_json(coming / REGISTRATION, registered)
         (coming / SUMMARY).write_text(_summary(name, found, registered, start, end), encoding="utf-8")
         files, manifest = _sign(coming), _sha256(coming / MANIFEST)
+        kept_from_git(coming)  # no part of what is given out
         _put_in_place(coming, folder)
     return GivenOut(
         folder, found, bool(registered), len(files), sum(each["bytes"] for each in files.values()), manifest

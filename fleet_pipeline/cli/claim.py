@@ -35,7 +35,11 @@ def show(fleet: Fleet) -> None:
 
     claims = Claims.of(fleet)
     table = Table("claim certificate", "status", "made", "")
-    for each in held(claims, Account.of(fleet).aws):
+    found = held(claims, Account.of(fleet).aws)
+    if not found:
+        console.print("there is no claim certificate yet: `fleet apply` makes it")
+        return
+    for each in found:
         table.add_row(each.certificate_id, each.status, _shown(each.created), "given out" if each.current else "former")
     console.print(table)
     console.print(f"private key: {claims.keys.place}")
@@ -111,8 +115,7 @@ def files(fleet: Fleet, folder: Path) -> None:
     from fleet_pipeline.vehicle.factory import write_files
     from fleet_pipeline.vehicle.identity import Identity
 
-    if folder.exists():
-        raise AlreadyThere([folder.name], str(folder.absolute().parent))
+    _refuse_existing(folder)
     account = Account.of(fleet)
     found = read_claim(fleet, account.aws)
     names = write_files(fleet, account.broker, Identity(found.certificate_pem, found.private_key), folder)
@@ -133,9 +136,15 @@ def temporary(fleet: Fleet, folder: Path) -> None:
     from fleet_pipeline.cloud.claims import life
     from fleet_pipeline.vehicle.identity import Identity, VehicleFolder
 
+    _refuse_existing(folder)
     made = life.temporary(fleet, Account.of(fleet).aws)
     VehicleFolder(folder).write(Identity(made.certificate_pem, made.private_key))
     console.print(f"for five minutes: fleet vehicle register --claim {folder} --serial …")
+
+
+def _refuse_existing(folder: Path) -> None:
+    if folder.exists():
+        raise AlreadyThere([folder.name], str(folder.absolute().parent))
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from fleet_pipeline.cloud.operations import adopt as adoption
 from fleet_pipeline.cloud.operations.apply import apply_all, losses, plan_all
 from fleet_pipeline.cloud.operations.foreign import ForeignFinding, findings
 from fleet_pipeline.cloud.operations.given import Looked, looked_at
+from fleet_pipeline.cloud.operations.taken import to_confirm
 from fleet_pipeline.cloud.reconcile import Action, Step
 from fleet_pipeline.model.errors import NotOurs
 from fleet_pipeline.model.fleet import Fleet
@@ -66,7 +67,7 @@ def plan(fleet: Fleet, *, as_json: bool, full: bool) -> None:
             console.print("`fleet plan --full` shows the documents of what would be created, too", soft_wrap=True)
         _show_given(given)
         if lost:
-            what = f" {'; '.join(lost)}: `fleet apply` wants `--confirm {fleet.bucket}`"
+            what = f" {'; '.join(lost)}: `fleet apply` wants `--confirm {to_confirm(fleet, steps)}`"
             console.print(styled(("would lose:", "red"), what), soft_wrap=True)
     sys.exit(1 if given.missing else _exit_code(steps))
 

@@ -37,8 +37,8 @@ _DAY = click.DateTime(["%Y-%m-%d"])
 
 def _over_days(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that choose days."""
-    said = "The last day, UTC; it is included (--to is the older name)."
-    command = click.option("--through", "--to", "last", type=_DAY, help=said)(command)
+    command = click.option("--to", "older", type=_DAY, hidden=True)(command)
+    command = click.option("--through", "last", type=_DAY, help="The last day, UTC; it is included.")(command)
     return click.option(
         "--from", "first", type=_DAY, help="The first day, UTC (2026-11-23). Without it, and --through, all days."
     )(command)
@@ -81,6 +81,7 @@ def query(  # noqa: PLR0913
     sql: str | None,
     first: datetime | None,
     last: datetime | None,
+    older: datetime | None,
     through: bool,
     at: datetime | None,
     form: str,
@@ -93,16 +94,24 @@ def query(  # noqa: PLR0913
     For example: fleet query "SELECT rule, date, hour, count(*) FROM messages GROUP BY ALL ORDER BY ALL"
     """
     scans = _scans(fleet, at) if through or at else None
-    then = " of that instant" if at else ""
-    for rule in [] if scans is None else [each.key for each in fleet.rules if each.key not in scans]:
-        errors.print(f"{rule} is left out: it has no Iceberg table{then}; `fleet iceberg sync` makes what is missing")
-    database = _database(fleet, first, last, scans)
+    left_out = [] if scans is None else [each.key for each in fleet.rules if each.key not in scans]
+    why = (
+        "it has no Iceberg table of that instant, or no more (`fleet iceberg show --snapshots`)"
+        if at
+        else "it has no Iceberg table; `fleet iceberg sync` makes what is missing"
+    )
+    for rule in left_out:
+        errors.print(f"{rule} is left out: {why}", soft_wrap=True)
+    database = _database(fleet, first, _last_day(last, older), scans)
     if sql is None:
         _show_tables(database)
         return
-    from fleet_pipeline.lake.query import ask, statements, to_csv, to_json, write
+    from fleet_pipeline.lake.query import ask, asked_of, statements, to_csv, to_json, write
 
     asked = statements(database, sql)
+    read = {name for each, _ in asked for name in asked_of(database, fleet, each)} if left_out else set()
+    if read and read <= {*left_out}:
+        raise QueryRefused(f"nothing of what is asked is there: of {' and '.join(sorted(read))}, {why}", ())
     if (out or form != "table") and (several := sum(answers for _, answers in asked)) > 1:
         raise QueryRefused(f"csv, json and --out hold one answer, and this gives {several}: ask one by one", ())
     for statement, _ in asked:
@@ -121,14 +130,14 @@ def query(  # noqa: PLR0913
 @click.command()
 @_over_days
 @click.pass_obj
-def shell(fleet: Fleet, *, first: datetime | None, last: datetime | None) -> None:
+def shell(fleet: Fleet, *, first: datetime | None, last: datetime | None, older: datetime | None) -> None:
     """Ask the lake in DuckDB's SQL, question after question.
 
     A statement ends with `;`; `help` says more, and `exit` or Ctrl-D leaves.
     """
     from fleet_pipeline.lake.query import tables
 
-    database = _database(fleet, first, last)
+    database = _database(fleet, first, _last_day(last, older))
     console.print(f"The tables are {', '.join(sorted(tables(database)))}.", soft_wrap=True)
     if sys.stdin.isatty():
         import readline  # noqa: F401 (input() then has a history and the arrow keys)
@@ -207,6 +216,15 @@ def connect(fleet: Fleet, engine: str | None) -> None:
         click.echo(needed(name) + snippet(name, fleet, account.aws))
 
 
+def _last_day(last: datetime | None, older: datetime | None) -> datetime | None:
+    """Return the last day. `--to`, by which it was said, leaves out what it names everywhere else."""
+    if older and last:
+        raise click.UsageError("say the last day once, by --through")
+    if older:
+        errors.print("note: say --through: --to includes its day here alone, and will not be taken", soft_wrap=True)
+    return last or older
+
+
 def _scans(fleet: Fleet, at: datetime | None) -> "dict[str, Scan]":
     tables = opened(fleet)
     from fleet_pipeline.lake.iceberg.scans import scans
@@ -218,7 +236,7 @@ def _database(
     fleet: Fleet, first: datetime | None, last: datetime | None, scans: "dict[str, Scan] | None" = None
 ) -> "duckdb.DuckDBPyConnection":
     if first and last and last < first:
-        raise InvalidName("range of days", f"{first:%Y-%m-%d} to {last:%Y-%m-%d}", "--to is a day before --from")
+        raise InvalidName("range of days", f"{first:%Y-%m-%d} to {last:%Y-%m-%d}", "--through is a day before --from")
     try:
         from fleet_pipeline.lake import query as asked
     except ModuleNotFoundError as error:

@@ -9,7 +9,7 @@ hour.
 import csv
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from datetime import date, datetime, timedelta
 from importlib.util import find_spec
@@ -51,6 +51,8 @@ _MAY_WRITE = {
     duckdb.StatementType.EXPLAIN,  # ANALYZE runs what it explains
     duckdb.StatementType.PREPARE,
 }
+_TABLE_NAME = re.compile(r'"table_name":"([^"]*)"')
+"""How DuckDB's tree of a statement names a table that is read."""
 _WRITES = re.compile(r"\b(?:copy|export)\b", re.IGNORECASE)
 _TO_FILE = re.compile(r"\b(?:to|database)\s+'[^']*'", re.IGNORECASE)
 """How a statement names the file that it writes; anything else may turn out to be an address."""
@@ -137,7 +139,22 @@ def ask(database: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyRelatio
     try:
         return database.sql(sql)
     except duckdb.Error as error:
-        raise QueryRefused(str(error), tuple(sorted(tables(database)))) from error
+        known = tuple(sorted(tables(database)))
+        raise QueryRefused(_without_guess(str(error), known), known) from error
+
+
+def _without_guess(said: str, known: Collection[str]) -> str:
+    """Return what DuckDB says without the table that it guesses, where that is one of its own."""
+    return re.sub(r'\s*Did you mean "([^"]*)"\?', lambda guess: guess[0] if guess[1] in known else "", said)
+
+
+def asked_of(database: duckdb.DuckDBPyConnection, fleet: Fleet, sql: str) -> set[str]:
+    """Return the tables that a question names; of `messages` those of all rules. Nothing of another statement."""
+    [said] = database.execute("SELECT json_serialize_sql($sql)::VARCHAR", {"sql": sql}).fetchone() or ("",)
+    named = {name.casefold() for name in _TABLE_NAME.findall(said)}
+    return {rule.key for rule in fleet.rules if {rule.key.casefold(), MESSAGES} & named} | {
+        name for name in VEHICLES if name in named
+    }
 
 
 def statements(database: duckdb.DuckDBPyConnection, sql: str) -> list[tuple[str, bool]]:
@@ -149,6 +166,8 @@ def statements(database: duckdb.DuckDBPyConnection, sql: str) -> list[tuple[str,
         found = database.extract_statements(sql)
     except duckdb.Error as error:
         raise QueryRefused(str(error), tuple(sorted(tables(database)))) from error
+    if not found:
+        raise QueryRefused("there is no statement in it; without any, `fleet query` lists the tables", ())
     said = [each.query.strip() for each in found if each.type in _MAY_WRITE]
     if writing := [each for each in said if _WRITES.search(each) and ("://" in each or not _TO_FILE.search(each))]:
         why = f"this would write into a bucket, and a query only reads: {plain(writing[0], 200)}"
@@ -341,7 +360,7 @@ def _view(database: duckdb.DuckDBPyConnection, name: str, query: str) -> None:
     except duckdb.Error as error:
         raise QueryRefused(
             f"{str(error).splitlines()[0]}: restore its last good version in the bucket, or leave its day out "
-            "(--from, --to)",
+            "(--from, --through)",
             (),
         ) from error
 

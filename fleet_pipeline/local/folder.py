@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from fleet_pipeline.model import first_day
-from fleet_pipeline.model.private import lock_file, made_private
+from fleet_pipeline.model.private import kept_from_git, lock_file, made_private
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,7 @@ class ServerFolder:
         made_private(self.path.parent)
         is_new = not self.path.exists()
         made_private(self.path)
+        kept_from_git(self.path)
         if is_new:
             first_day.write(self.path)
         if not self.secret.exists():

@@ -36,6 +36,14 @@ Automation = Literal["", "off", "on"]
 ValuesAsRuleKeys = Literal["refuse", "allow"]
 VehicleNamedBy = Literal["client_id", "message"]
 Iceberg = Literal["", "off", "sql", "glue", "rest", "s3tables"]
+NOT_OFFERED = frozenset({"s3tables"})
+"""Words of settings that are known so that their refusal gives the reason."""
+
+ACCOUNT_WANTED = "with FLEET_PROFILE=aws, name the account that is meant, so that a wrong one is noticed"
+
+EXAMPLE_ACCOUNT = "123456789012"
+"""AWS's own example account: that of AWS on this machine, and nobody's."""
+
 
 CHOICES = {
     "raw_key_format": RawKeyFormat,
@@ -116,7 +124,7 @@ class Fleet(Names):
         "local", "Where AWS is: `local` on this machine, `aws` in an account.", "A newcomer has no account."
     )
     account: str = _setting(
-        "123456789012",
+        EXAMPLE_ACCOUNT,
         "The AWS account's 12 digits. Checked against STS before anything is changed.",
         "AWS's own example account.",
     )
@@ -1013,9 +1021,16 @@ def _variable(name: str) -> str:
     return f"FLEET_{name.upper()}"
 
 
+def check_account(fleet: Fleet) -> None:
+    """Raise InvalidSetting for a fleet in an account that is not named: a wrong one is noticed by its name alone."""
+    if fleet.profile == "aws" and fleet.account == EXAMPLE_ACCOUNT:
+        raise InvalidSetting("FLEET_ACCOUNT", None, ACCOUNT_WANTED)
+
+
 def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise InvalidSetting(_variable(name), value, f"choose one of {', '.join(choices)}")
+        words = ", ".join(each for each in choices if each and each not in NOT_OFFERED)
+        raise InvalidSetting(_variable(name), value, f"choose one of {words}{', or leave it empty' * ('' in choices)}")
 
 
 def _within(name: str, value: float, least: float, most: float) -> None:

@@ -27,6 +27,12 @@ def made_private(folder: Path) -> None:
         raise InvalidName("folder", str(folder), why) from error
 
 
+def kept_from_git(folder: Path) -> None:
+    """Have git leave alone a folder that holds keys or what a person sent, wherever it lies."""
+    with os.fdopen(os.open(folder / ".gitignore", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write("*\n")
+
+
 @contextmanager
 def lock_file(path: Path) -> Iterator[int]:
     """Lend the descriptor of a file that only its owner may open, to be locked; it is made if it is missing.

@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args, get_origin
 from fleet_pipeline.model import first_day, tables
 from fleet_pipeline.model.company import Texts
 from fleet_pipeline.model.errors import InvalidSetting
-from fleet_pipeline.model.fleet import CHOICES, Fleet
+from fleet_pipeline.model.fleet import ACCOUNT_WANTED, CHOICES, Fleet
 from fleet_pipeline.model.meant import did_you_mean
 from fleet_pipeline.model.rule_table import RuleTable
 
@@ -150,11 +150,7 @@ def _attribute(text: str) -> str:
 
 def _check_account(chosen: Mapping[str, Any]) -> None:
     if chosen.get("profile") == "aws" and "account" not in chosen:
-        raise InvalidSetting(
-            "FLEET_ACCOUNT",
-            None,
-            "with FLEET_PROFILE=aws, name the account that is meant, so that a wrong one is noticed",
-        )
+        raise InvalidSetting("FLEET_ACCOUNT", None, ACCOUNT_WANTED)
 
 
 def _descriptors(chosen: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -288,18 +284,30 @@ def _pairs(name: str, value: str, parts: Sequence[str]) -> Texts:
 
 
 def _from_file(file: Path) -> dict[str, Any]:
+    text = ""
     try:
-        found = tomllib.loads(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        found = tomllib.loads(text)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:  # ValueError: not TOML, or not UTF-8
-        raise InvalidSetting(
-            str(file), None, f"it cannot be read as TOML: {error} (a text stands in quotation marks)"
-        ) from error
+        hint = _said_twice(text, str(error)) or "a text stands in quotation marks"
+        raise InvalidSetting(str(file), None, f"it cannot be read as TOML: {error} ({hint})") from error
     known = {_known(key, said_as): value for key, value in found.items()}
     for name, value in known.items():
         _refuse_misplaced(said_as(name), value, _fields_of(name), found)
     return {name: _typed(name, value) for name, value in known.items()}
+
+
+_TWICE = re.compile(r"(?:Cannot (?:overwrite|declare|mutate)|Duplicate).*at (?:line (\d+)|end of document)")
+"""What tomllib says of a name that stands there already."""
+
+
+def _said_twice(text: str, error: str) -> str:
+    """Return in words which name is said twice, as a value or as a table; nothing for any other mistake."""
+    found = _TWICE.match(error)
+    lines = text.rstrip().splitlines()[: int(found[1]) if found[1] else None] if found else []
+    return f"{lines[-1].partition('=')[0].strip(' []')} is said twice, and each name stands once" if lines else ""
 
 
 _FREE = "free"
@@ -362,7 +370,9 @@ def _typed(name: str, value: Any) -> Any:
             raise InvalidSetting(_variable(name), shown, f"write it in quotation marks{_choices(name)}")
         return value
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-        raise InvalidSetting(_variable(name), value, 'write it as an array of texts, such as ["rule1", "rule2"]')
+        said = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else [value]
+        array = json.dumps([str(each).strip() for each in said], ensure_ascii=False)
+        raise InvalidSetting(_variable(name), value, f"write it as an array of texts, such as {array}")
     return tuple(value)
 
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from fleet_pipeline.model.errors import NoAuthority
-from fleet_pipeline.model.private import made_private
+from fleet_pipeline.model.private import kept_from_git, made_private
 from fleet_pipeline.vehicle.identity import Identity
 
 CERTIFICATE = "ca.pem"
@@ -54,6 +54,7 @@ class Authority:
             usage = {each: each in {"key_cert_sign", "crl_sign"} for each in _USAGES}
             signed = builder.add_extension(x509.KeyUsage(**usage), critical=True).sign(key, hashes.SHA256())
             made_private(folder)
+            kept_from_git(folder)
             (folder / CERTIFICATE).write_bytes(signed.public_bytes(Encoding.PEM))
             with os.fdopen(os.open(folder / PRIVATE_KEY, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 file.write(_pem(key))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from fleet_pipeline.model.errors import InvalidName
-from fleet_pipeline.model.private import made_private
+from fleet_pipeline.model.private import kept_from_git, made_private
 from fleet_pipeline.model.thing import THING_NAME
 
 CERTIFICATE = "certificate.pem"
@@ -61,6 +61,7 @@ class VehicleFolder:
         """Keep this identity, on the disk itself, instead of any that was here."""
         self.delete()
         made_private(self.path)
+        kept_from_git(self.path)
         for name, text in ((PRIVATE_KEY, identity.private_key), (CERTIFICATE, identity.certificate_pem)):
             with os.fdopen(os.open(self.path / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
                 file.write(text)

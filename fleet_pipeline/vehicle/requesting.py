@@ -6,6 +6,7 @@ The key never leaves it.
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
-from fleet_pipeline.model.private import made_private
+from fleet_pipeline.model.private import kept_from_git, made_private
 from fleet_pipeline.vehicle.identity import PRIVATE_KEY, Identity, VehicleFolder
 
 _ASKED = ".asked"
@@ -63,8 +64,7 @@ def accept(home: Path, text: str) -> Iterator[str]:
         if folder and folder.exists():
             thing_name = folder.name.removesuffix(_ASKED)
             VehicleFolder.of(home, thing_name).write(Identity(pem, (folder / PRIVATE_KEY).read_text()))
-            (folder / PRIVATE_KEY).unlink()
-            folder.rmdir()
+            shutil.rmtree(folder)
             yield thing_name
 
 
@@ -72,6 +72,7 @@ def _kept(folder: Path) -> Any:
     waiting = folder.with_name(folder.name + _ASKED)
     if not (waiting / PRIVATE_KEY).exists():
         made_private(waiting)
+        kept_from_git(waiting)
         _, pem = new_key()
         with os.fdopen(os.open(waiting / PRIVATE_KEY, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(pem)

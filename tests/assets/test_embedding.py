@@ -373,6 +373,11 @@ def test_two_fleets_of_one_prefix_are_refused_by_dagster_in_the_words_that_the_p
     assert said in str(refused.value)
 
 
+def test_a_fleet_in_an_account_that_is_not_named_has_no_definitions():
+    with pytest.raises(InvalidSetting, match=r"FLEET_ACCOUNT.*name the account that is meant"):
+        build_definitions(Fleet(profile="aws"))
+
+
 @pytest.mark.parametrize("automation", ["off", "on", "", 0])
 def test_automation_in_python_is_true_or_false_and_no_text_counts_as_one(automation):
     with pytest.raises(InvalidSetting, match="write True, False or None"):

@@ -152,23 +152,24 @@ def test_another_bucket_is_planned_and_wants_to_be_confirmed(moved, command):
     assert f"sight of the bucket {fleet.bucket}" in said
     assert "unless it is in vehicles, from a bucket that was the fleet's before, turn it off with" in said
     before = json.dumps(aws.iot.get_topic_rule(ruleName="test_rule_rule1")["rule"]["actions"])
-    with pytest.raises(WouldLose, match=f"sight of the bucket {fleet.bucket}, .*`--confirm {wanted.bucket}`"):
-        apply(wanted, aws)
+    with pytest.raises(WouldLose, match=f"sight of the bucket {fleet.bucket}, .*`--confirm {fleet.bucket}`"):
+        apply(wanted, aws, confirmed=wanted.bucket)
     assert json.dumps(aws.iot.get_topic_rule(ruleName="test_rule_rule1")["rule"]["actions"]) == before
     assert wanted.bucket not in {each["Name"] for each in aws.s3.list_buckets()["Buckets"]}
-    apply(wanted, aws, confirmed=wanted.bucket)
+    assert f"`fleet apply` wants `--confirm {fleet.bucket}`" in said
+    apply(wanted, aws, confirmed=fleet.bucket)
     assert losses(wanted, plan_all(wanted, aws), aws) == ()
     list(destroy(wanted, aws, confirmed=wanted.bucket))
 
 
 @pytest.mark.parametrize("asset", ["bucket", "rule_role", "claim_certificate", "topic_rule_rule1"])
 def test_in_dagster_too_the_first_step_to_another_bucket_wants_to_be_confirmed(moved, asset):
-    _, wanted, aws = moved
+    fleet, wanted, aws = moved
     resource = blueprint(wanted)[asset].resource
     assert may_take(wanted, resource)
     with pytest.raises(WouldLose, match="materializing this would lose sight of the bucket"):
-        refuse_to_take(wanted, aws, confirmed="")
-    refuse_to_take(wanted, aws, confirmed=wanted.bucket)
+        refuse_to_take(wanted, aws, confirmed=wanted.bucket)
+    refuse_to_take(wanted, aws, confirmed=fleet.bucket)
 
 
 def test_one_rule_that_somebody_sent_elsewhere_is_repaired_unasked(changed):

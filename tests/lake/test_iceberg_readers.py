@@ -114,10 +114,18 @@ def test_fleet_query_reads_through_iceberg_as_the_tables_are_or_were(make_fleet,
     filled.sync()
     asked = "SELECT count(*) AS n FROM rule1"
     at = f"{datetime.fromtimestamp(between, UTC):%Y-%m-%dT%H:%M:%S}"
-    for options, rows in ((["--iceberg"], 7), (["--as-of", at], 3), (["--as-of", "2020-01-01"], 0), ([], 7)):
+    for options, rows in ((["--iceberg"], 7), (["--as-of", at], 3), ([], 7)):
         code, said = command(filled.fleet, "query", asked, "--format", "csv", *options)
         assert (code, said.endswith(f"n\n{rows}\n")) == (0, True), said
         assert ("rule2 is left out: it has no Iceberg table" in said) == bool(options)
+    for table, *options in (
+        ("rule1", "--as-of", "2020-01-01"),
+        ("messages", "--as-of", "2020-01-01"),
+        ("rule2", "--iceberg"),
+    ):
+        code, said = command(filled.fleet, "query", f"SELECT count(*) FROM {table}", *options)
+        assert (code, "nothing of what is asked is there: of rule" in said) == (1, True), said
+    assert command(filled.fleet, "query", "SELECT count(*) FROM messages", "--iceberg")[0] == 0
 
 
 def test_fleet_connect_gives_pyiceberg_what_it_needs(make_fleet, command):

@@ -225,8 +225,16 @@ def test_two_columns_of_one_name_are_both_shown(account, fleet, command):
 
 def test_no_row_in_the_answer_is_no_row_in_the_lake_only_where_there_is_none(account, fleet, command):
     assert "`fleet compact`" not in command(fleet, "query", "SELECT 1 FROM rule1 WHERE false")[1]
+    for sql, named in (("SELECT * FROM nothing", False), ("SELECT * FROM rule", True)):
+        code, said = command(fleet, "query", sql)
+        assert (code, "Did you mean" in said, "pg_settings" in said) == (1, named, False), said
+    for sql in ("", " -- only this"):
+        code, said = command(fleet, "query", sql)
+        assert (code, "there is no statement in it" in said) == (1, True), said
     nothing = ("query", "--from", "2026-11-01", "--through", "2026-11-01", "SELECT * FROM rule1")
     assert "`fleet compact` makes them" in command(fleet, *nothing)[1].replace("\n", " ")
+    code, said = command(fleet, "query", "--to", "2026-11-23", "SELECT count(*) AS n FROM rule1")
+    assert (code, "say --through" in said, " 3 " in said) == (0, True, True), said
 
 
 def test_an_account_without_a_lake_says_what_makes_one(make_fleet, command):

@@ -261,6 +261,7 @@ def test_the_command_gives_out_a_folder_with_a_manifest_or_says_in_a_sentence_wh
     for name, facts in manifest.items():
         assert hashlib.sha256((tmp_path / "out" / name).read_bytes()).hexdigest() == facts["sha256"]
     assert {"README.txt", "registration.json", "raw/rule1.zip", "messages/rule1.parquet"} <= manifest.keys()
+    assert (tmp_path / "out" / ".gitignore").read_text() == "*\n"
     assert (tmp_path / "out").stat().st_mode & 0o077 == 0
     assert b"PRIVATE KEY" not in texts(tmp_path / "out")
     code, said = command(fleet, "vehicle", "export", "--serial", "297468000009", "--out", str(tmp_path / "registered"))

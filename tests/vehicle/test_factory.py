@@ -3,6 +3,8 @@
 import json
 import stat
 
+import pytest
+
 from fleet_pipeline.account import Account
 from fleet_pipeline.cloud.blueprint import blueprint, resources
 from fleet_pipeline.cloud.claims.certificates import read_claim
@@ -24,6 +26,7 @@ def test_with_the_files_alone_a_vehicle_registers_and_publishes(fleet, command, 
     folder = tmp_path / "factory"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert stat.S_IMODE((folder / "private.key").stat().st_mode) == 0o600
+    assert (folder / ".gitignore").read_text() == "*\n"
     said = json.loads((folder / "connection.json").read_text())
     broker = Broker(said["endpoint"], said["port"], folder / "server-ca.pem")
     register(fleet, broker, VehicleFolder(folder).read(), SERIAL, tmp_path / "home")
@@ -35,9 +38,10 @@ def test_with_the_files_alone_a_vehicle_registers_and_publishes(fleet, command, 
     assert said["client_id"] == f"{fleet.claim_client_prefix}<serial>"
 
 
-def test_a_folder_that_is_there_is_left_as_it_is(fleet, command, tmp_path):
+@pytest.mark.parametrize("what", ["files", "temporary"])
+def test_a_folder_that_is_there_is_left_as_it_is(fleet, command, tmp_path, what):
     (tmp_path / "factory").mkdir()
-    code, said = command(fleet, "claim", "files", "--folder", str(tmp_path / "factory"))
+    code, said = command(fleet, "claim", what, "--folder", str(tmp_path / "factory"))
     assert code == 1
     assert "would be overwritten" in said
     assert not [*(tmp_path / "factory").iterdir()]

@@ -129,7 +129,7 @@ def test_a_vehicle_registers_and_connects_with_a_certificate_of_its_own(aws, fle
 
 def test_only_the_owner_may_read_what_a_vehicle_keeps(vehicle):
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (vehicle.folder, *vehicle.folder.iterdir())}
-    assert modes == {vehicle.thing_name: 0o700, "certificate.pem": 0o600, "private.key": 0o600}
+    assert modes == {vehicle.thing_name: 0o700, "certificate.pem": 0o600, "private.key": 0o600, ".gitignore": 0o600}
     assert list(vehicle.folder.parent.iterdir()) == [vehicle.folder]
 
 

@@ -10,7 +10,7 @@ from fleet_pipeline.cloud.kinds.topic_rule import TopicRule
 from fleet_pipeline.cloud.lock import Lock
 from fleet_pipeline.cloud.operations.given import refuse_missing
 from fleet_pipeline.cloud.operations.leftovers import leftovers, lost_with
-from fleet_pipeline.cloud.operations.taken import buckets_left, rights_taken
+from fleet_pipeline.cloud.operations.taken import rights_taken, sight_lost, to_confirm
 from fleet_pipeline.cloud.reconcile import Action, Step, look, plan, reconcile, remove
 from fleet_pipeline.cloud.spreading import Sleep
 from fleet_pipeline.model.errors import WouldLose
@@ -34,7 +34,7 @@ def losses(fleet: Fleet, steps: Sequence[Step], aws: Aws) -> tuple[str, ...]:
     """
     going = [step for step in steps if step.action is Action.DELETE]
     rules = frozenset(step.wanted.name for step in going if isinstance(step.wanted, TopicRule))
-    return (*lost_with(going, aws), *rights_taken(fleet, steps, but=rules), *buckets_left(steps))
+    return (*lost_with(going, aws), *rights_taken(fleet, steps, but=rules), *sight_lost(steps))
 
 
 def apply_all(fleet: Fleet, aws: Aws, lock: Lock, *, confirmed: str = "", sleep: Sleep = time.sleep) -> Iterator[Step]:
@@ -43,7 +43,7 @@ def apply_all(fleet: Fleet, aws: Aws, lock: Lock, *, confirmed: str = "", sleep:
 
     What carries the fleet's tag and is no longer in the settings is deleted last. Raises WouldLose, before anything is
     changed, when vehicles may still use some of it, or lose a right, or rules would write to another bucket, unless
-    `confirmed` is the name of the raw bucket.
+    `confirmed` is the name of the raw bucket, or of the one to which rules would no longer write.
 
     When nothing differs, no writing call is made and the lock is not taken. Run again after it was killed, it goes on.
     What is refused anywhere (NotOurs, CannotChange), or missing of what the settings name and somebody else makes
@@ -54,9 +54,9 @@ def apply_all(fleet: Fleet, aws: Aws, lock: Lock, *, confirmed: str = "", sleep:
     wanted = list(resources(blueprint(fleet)))
     steps = [plan(resource, aws) for resource in wanted]
     going = leftovers(fleet, aws)
-    lost = losses(fleet, [*steps, *going], aws)
-    if lost and confirmed != fleet.bucket:
-        raise WouldLose(lost, fleet.bucket, "applying these settings")
+    lost, bucket = losses(fleet, [*steps, *going], aws), to_confirm(fleet, [*steps, *going])
+    if lost and confirmed != bucket:
+        raise WouldLose(lost, bucket, "applying these settings")
     if not going and all(step.action is Action.UNCHANGED for step in steps):
         yield from steps
         return

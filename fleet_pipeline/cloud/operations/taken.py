@@ -49,15 +49,27 @@ def _is_counted(fleet: Fleet, resource: Resource) -> bool:
 
 
 def buckets_left(steps: Sequence[Step]) -> tuple[str, ...]:
-    """Return in words the buckets to which rules write in AWS, where none writes to one that the settings name."""
+    """Return the buckets to which rules write in AWS, where none writes to one that the settings name."""
     kept = [step for step in steps if step.action is not Action.DELETE]
     wanted = {bucket for step in kept for bucket in _written_to(step.wanted)}
     found = {bucket for step in kept if step.live for bucket in _written_to(step.live)}
+    return tuple(sorted(found if wanted.isdisjoint(found) else ()))
+
+
+def sight_lost(steps: Sequence[Step]) -> tuple[str, ...]:
+    """Return in words what it means that buckets are left."""
     return tuple(
         f"sight of the bucket {bucket}, to which rules write until now: this fleet would no longer compact, watch or "
         "remove what lies there, and its claim certificate, which new vehicles have, would not be the fleet's any more"
-        for bucket in sorted(found if wanted.isdisjoint(found) else ())
+        for bucket in buckets_left(steps)
     )
+
+
+def to_confirm(fleet: Fleet, steps: Sequence[Step]) -> str:
+    """Return by which bucket's name it is confirmed that these steps lose something: the one that is left, or the raw
+    bucket of the settings.
+    """
+    return next(iter(buckets_left(steps)), fleet.bucket)
 
 
 def _written_to(resource: Any) -> Iterator[str]:
@@ -80,13 +92,12 @@ def rights_taken(fleet: Fleet, steps: Sequence[Step], *, but: frozenset[str] = f
 
 def refuse_to_take(fleet: Fleet, aws: Aws, *, confirmed: str) -> None:
     """Raise WouldLose if vehicles would lose a right, or rules write to another bucket, unless `confirmed` is the name
-    of the raw bucket. Reads only.
+    of the raw bucket, or of that which is left. Reads only.
     """
-    if confirmed == fleet.bucket:
-        return
     steps = [look(each, aws) for each in resources(shown(fleet)) if _is_counted(fleet, each)]
-    if taken := (*rights_taken(fleet, steps), *buckets_left(steps)):
-        raise WouldLose(taken, fleet.bucket, "materializing this")
+    bucket = to_confirm(fleet, steps)
+    if confirmed != bucket and (taken := (*rights_taken(fleet, steps), *sight_lost(steps))):
+        raise WouldLose(taken, bucket, "materializing this")
 
 
 def _document(policy: Any) -> Document:
