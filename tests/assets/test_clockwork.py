@@ -25,11 +25,13 @@ from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobO
 from dagster._core.remote_representation.external_data import RepositorySnap
 from in_dagster import ALONE, definitions_of, resources_of, schedule_of, sensor_of, ticked
 from serving import serving
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from fleet_pipeline.assets import alerts
 from fleet_pipeline.assets.alerts import WAITS_S, deliver, summary
 from fleet_pipeline.assets.lake import late_data, parquet, provenance, raw
-from fleet_pipeline.assets.lake.partitions import closed_hours, hour_ranges, untouched
+from fleet_pipeline.assets.lake.partitions import closed_hours, hour_ranges, untouched, untouched_of
 from fleet_pipeline.assets.lake.verdicts import ATTEMPTS
 from fleet_pipeline.assets.shared.evaluations import last_evaluation
 from fleet_pipeline.assets.shared.scope import Scope
@@ -143,9 +145,53 @@ def test_two_ticks_at_once_ask_under_the_same_run_keys(fleet, instance, buckets)
 def test_an_hour_that_was_compacted_while_it_ran_is_asked_for_again_once_it_is_closed(fleet, instance, buckets):
     now = Hour.of(datetime.now(UTC))
     materialized(instance, fleet.rules[0], now, Hour(now.start - timedelta(hours=2)))
-    assert untouched(
-        instance, parquet.key(ALONE, fleet.rules[0]), fleet, [Hour(now.start - timedelta(hours=2)), now]
-    ) == [now]
+    key = parquet.key(ALONE, fleet.rules[0])
+    assert untouched(instance, fleet, {key: [Hour(now.start - timedelta(hours=2)), now]}) == {key: [now]}
+
+
+def test_what_one_query_tells_of_all_rules_is_what_dagster_tells_of_each(fleet, instance, buckets):
+    fleet = replace(fleet, rule_keys=("rule1", "rule2", "rule3"))
+    job, keys = definitions_of(fleet).resolve_job_def("compact"), [parquet.key(ALONE, rule) for rule in fleet.rules]
+
+    def planned(hour, *assets):
+        run = instance.create_run_for_job(
+            job, asset_selection=frozenset(assets), tags={"dagster/partition": hour.partition_key}
+        )
+        instance.report_engine_event("waits", run)
+        return run
+
+    materialized(instance, fleet.rules[0], *(ago(hours) for hours in range(30, 36)))
+    planned(ago(30), keys[0], keys[1])
+    instance.report_run_failed(planned(ago(31), keys[0]))
+    instance.report_run_canceled(planned(ago(32), keys[0], keys[2]))
+    materialized(instance, fleet.rules[1], ago(30), ago(33))
+    planned(ago(34), keys[2])
+    materialized(instance, fleet.rules[2], ago(34), ago(35))
+    instance.wipe_assets([keys[1]])
+    materialized(instance, fleet.rules[1], ago(36))
+    among = {key: [ago(hours) for hours in range(36, 29, -1)] for key in keys}
+    found = untouched(instance, fleet, among)
+    assert found == {key: untouched_of(instance, key, fleet, hours) for key, hours in among.items()}
+    assert found[keys[0]] == [ago(36)]
+    assert found[keys[2]] == [ago(36), ago(33), ago(32), ago(31), ago(30)]
+
+
+def test_a_tick_asks_dagsters_database_no_more_for_many_rules_than_for_one(fleet, instance, buckets):
+    asked, counts = [], []
+
+    def note(*said):
+        asked.append(said[2])
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        for rules in (1, 4):
+            grown = replace(fleet, rule_keys=tuple(f"r{number}" for number in range(rules)))
+            asked.clear()
+            assert len(wanted(tick(grown, instance))) == rules
+            counts.append(sum("event_logs" in each for each in asked))
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+    assert counts == [1, 1]
 
 
 def test_nothing_is_asked_for_while_a_run_is_about_to_do_it_and_a_failed_hour_is_left_to_the_sensor(

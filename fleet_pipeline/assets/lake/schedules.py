@@ -53,17 +53,16 @@ def _compact(scope: Scope) -> dg.ScheduleDefinition:
             return dg.SkipReason(
                 f"There is no bucket {fleet.lake_bucket} yet: run the job provision, or `fleet apply`."
             )
-        account, wanted = scope.account(context.resources), dict[dg.AssetKey, list[Hour]]()
+        account, closed = scope.account(context.resources), dict[dg.AssetKey, list[Hour]]()
         for rule in fleet.rules:
             try:
                 until = parquet.reach(fleet, account, rule, context.scheduled_execution_time).until
             except FleetError as error:  # of an inventory: other rules do not wait for it, and the look is red
                 context.log.warning(plain(str(error), 1000))
                 continue
-            closed = closed_hours(fleet, until, fleet.catch_up_hours)
-            # Hours that failed are left to the sensor late_data, which gives up after some attempts.
-            key = parquet.key(scope, rule)
-            wanted[key] = untouched(context.instance, key, fleet, closed)
+            closed[parquet.key(scope, rule)] = closed_hours(fleet, until, fleet.catch_up_hours)
+        # Hours that failed are left to the sensor late_data, which gives up after some attempts.
+        wanted = untouched(context.instance, fleet, closed)
         requests = run_requests(wanted, parquet.own_checks(scope), "closed", CLOSED_HOURS)
         return list(requests) or dg.SkipReason("Every closed hour is compacted, or a run is at it.")
 
