@@ -19,6 +19,9 @@ from fleet_pipeline.model.fleet import Fleet
 
 BASE = Fleet()
 
+ICEBERG_JARS = "ICEBERG_SPARK_JARS"
+"""Names Iceberg's runtime for the Spark that is installed, `iceberg-spark-runtime-3.5_2.12-….jar`; several with commas."""
+
 # Until all tests are collected nearly all that is made stays, and to look for garbage in it takes half a second each time.
 gc.disable()
 
@@ -139,6 +142,7 @@ def spark():
     sql = pytest.importorskip("pyspark.sql", reason="PySpark is not installed (pip install pyspark; needs Java 17)")
     builder = (
         sql.SparkSession.builder.master("local[1]")
+        .config("spark.jars", os.environ.get(ICEBERG_JARS, ""))
         .config("spark.driver.bindAddress", "127.0.0.1")
         .config("spark.driver.host", "127.0.0.1")
     )

@@ -15,6 +15,7 @@ from test_older_tables import ARCHIVE
 from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.lake.field_ids import A_GENERATION
 from fleet_pipeline.lake.iceberg.check import compare
+from fleet_pipeline.lake.iceberg.columns import FOR_SPARK
 from fleet_pipeline.lake.iceberg.data_files import entries
 from fleet_pipeline.lake.iceberg.maintenance import maintain
 from fleet_pipeline.lake.iceberg.sync import replace_hour, sync
@@ -133,6 +134,23 @@ def test_files_that_have_no_numbers_are_read_by_their_names_beside_those_that_ha
     found = filled.rows()
     assert found.num_rows == old.rows + 3
     assert Counter(map(str, found[column].to_pylist())) == known + Counter({"7": 3})
+
+
+def test_spark_is_told_to_read_row_by_row_unless_somebody_has_said_otherwise(filled):
+    filled.add(HOURS[0], *speeds(3))
+    filled.sync()
+    [(name, row_by_row)] = FOR_SPARK.items()
+    table = filled.tables.find(filled.rule)
+    assert table.properties[name] == row_by_row
+    with table.transaction() as change:
+        change.remove_properties(name)  # as in a table that was made before
+    filled.sync()
+    assert filled.tables.find(filled.rule).properties[name] == row_by_row
+    with filled.tables.find(filled.rule).transaction() as change:
+        change.set_properties({name: "true"})
+    filled.add(HOURS[1], *speeds(3))
+    filled.sync()
+    assert filled.tables.find(filled.rule).properties[name] == "true"
 
 
 @pytest.mark.parametrize("owner", [{}, {"fleet-pipeline.lake": "s3://another-lake/lake/rule=rule1"}])

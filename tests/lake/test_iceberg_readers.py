@@ -1,10 +1,12 @@
 """Every reader agrees: the questions of docs/query.md have one answer through Iceberg and by the files, whoever asks."""
 
+import json
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import reduce
 
 import duckdb
 import polars as pl
@@ -20,6 +22,8 @@ from test_query_page import (  # noqa: F401 (fixtures are asked for by name)
     fleet,
     here,
     lake,
+    plain,
+    spelled,
 )
 
 from fleet_pipeline.account import Account
@@ -276,3 +280,68 @@ def test_in_a_rest_catalog_a_table_is_made_and_follows_and_a_server_that_forgets
     with pytest.raises(CatalogRefused, match="did not forget"):  # this server knows no removal of snapshots
         maintain(in_rest.tables, in_rest.rule, datetime.now(UTC) + timedelta(days=30))
     assert in_rest.rows().num_rows == 7
+
+
+@pytest.fixture
+def in_spark(spark, tables, tmp_path):
+    """Spark with Iceberg's own reader, for which a bucket is a folder: no jar of AWS's is needed, and every path in the metadata is as it is."""
+    if not spark.conf.get("spark.jars"):
+        pytest.skip("ICEBERG_SPARK_JARS names no runtime of Iceberg's for Spark")
+    hadoop, bucket = spark.sparkContext._jsc.hadoopConfiguration(), tables.fleet.lake_bucket
+    hadoop.set("fs.s3.impl", "org.apache.hadoop.fs.viewfs.ViewFileSystemOverloadScheme")
+    hadoop.set("fs.viewfs.overload.scheme.target.s3.impl", "org.apache.hadoop.fs.LocalFileSystem")
+    hadoop.set("fs.viewfs.overload.scheme.target.file.impl", "org.apache.hadoop.fs.LocalFileSystem")
+    hadoop.set(f"fs.viewfs.mounttable.{bucket}.linkFallback", tmp_path.as_uri())
+    for each in tables.aws.s3.list_objects_v2(Bucket=bucket)["Contents"]:
+        path = tmp_path / each["Key"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(tables.aws.s3.get_object(Bucket=bucket, Key=each["Key"])["Body"].read())
+    return spark
+
+
+def by_spark(spark, table, snapshot=None):
+    reader = spark.read.format("iceberg")
+    return (reader.option("snapshot-id", snapshot) if snapshot else reader).load(table.metadata_location)
+
+
+@pytest.mark.spark
+def test_spark_gives_the_same_answers_through_iceberg(in_spark, tables, by_duckdb):  # noqa: F811
+    paths = ("date_format(_ts, 'yyyy-MM-dd') AS date", "hour(_ts) AS hour")
+    of_rules = [
+        by_spark(in_spark, tables.find(rule)).selectExpr("*", f"'{rule.key}' AS rule", *paths)
+        for rule in tables.fleet.rules
+    ]
+    messages = reduce(lambda one, other: one.unionByName(other, allowMissingColumns=True), of_rules)
+    messages.createOrReplaceTempView("messages")
+    for question in QUESTIONS:
+        names = {"spark": in_spark, "messages": messages}
+        for block in EXAMPLES[question, "Spark"]:
+            exec(compile(block, "docs/query.md: Spark", "exec"), names)
+        rows = [json.loads(text) for text in names["answer"].toJSON().collect()]
+        asked = fetched(by_duckdb.execute(*EXAMPLES[question, "DuckDB"]))
+        assert [spelled(row.values()) for row in rows] == [spelled(row) for row in asked]
+    assert messages.count() == 91
+
+
+@pytest.mark.spark
+def test_spark_reads_every_row_of_every_column_and_prunes_by_the_instant(in_spark, tables):
+    for rule in tables.fleet.rules:
+        table = tables.find(rule)
+        found = by_spark(in_spark, table)
+        theirs = {row["_key"]: row.asDict(recursive=True) for row in found.collect()}
+        ours = {row["_key"]: row for row in table.scan().to_arrow().to_pylist()}
+        assert theirs.keys() == ours.keys()
+        assert {type(row["_ts"]) for row in theirs.values()} == {datetime}
+        for key, row in ours.items():
+            assert {name: plain(value) for name, value in theirs[key].items()} == {
+                name: plain(value) for name, value in row.items()
+            }
+        late = [row for row in ours.values() if row["_ts"] >= HOURS[1].start]
+        narrow = found.where(f"_ts >= timestamp '{HOURS[1].start:%Y-%m-%d %H:%M:%S}+00:00'")
+        assert (narrow.count(), narrow.rdd.getNumPartitions(), found.select("_file").distinct().count()) == (
+            len(late),
+            1,
+            2,
+        )
+        assert narrow.select("_file").distinct().count() == 1
+        assert by_spark(in_spark, table, table.current_snapshot().snapshot_id).count() == len(ours)

@@ -23,6 +23,14 @@ HOURS = PartitionSpec(PartitionField(source_id=TS, field_id=1000, transform=Hour
 """A partition is an hour of receipt, as in the lake's own layout."""
 
 
+FOR_SPARK = {"read.parquet.vectorization.enabled": "false"}
+"""Property of a table by which Spark reads row by row, unless somebody has set it otherwise: up to Iceberg 1.10 its
+vectors cannot hold Parquet's milliseconds, which `_ts` is in, and every query fails (ClassCastException).
+
+Source: apache/iceberg, issue 14430 and pull request 14499.
+"""
+
+
 def first_schema() -> Schema:
     """Return the columns that every table has, in which a table is made: a catalog counts them from 1 as we do, and may
     count no others so.
@@ -40,6 +48,7 @@ def updates(table: Table, wanted: Schema) -> tuple[TableUpdate, ...]:
     both are so.
     """
     properties = {TableProperties.DEFAULT_NAME_MAPPING: wanted.name_mapping.model_dump_json()}
+    properties |= {name: said for name, said in FOR_SPARK.items() if name not in table.properties}
     named = () if properties.items() <= table.properties.items() else (SetPropertiesUpdate(updates=properties),)
     if table.schema().fields == wanted.fields:
         return named

@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, SQLAlch
 from fleet_pipeline.aws.clients import Aws, absent, doing
 from fleet_pipeline.aws.store import S3Store
 from fleet_pipeline.lake.catalog import tables
-from fleet_pipeline.lake.iceberg.columns import HOURS, first_schema
+from fleet_pipeline.lake.iceberg.columns import FOR_SPARK, HOURS, first_schema
 from fleet_pipeline.lake.iceberg.files import properties_of
 from fleet_pipeline.lake.layout import Lake
 from fleet_pipeline.model.errors import CatalogRefused, CatalogUnavailable, FleetError, NotOurTable
@@ -140,7 +140,7 @@ class Tables:
         # A folder of its own each time: another catalog's table of the same rule must not lose its files to the
         # maintenance of this one.
         location = f"s3://{self.fleet.lake_bucket}/{self.fleet.iceberg_prefix}{name[1]}-{uuid4().hex[:12]}"
-        properties = _FIXED | {OWNER: self._owner(rule)}
+        properties = _FIXED | FOR_SPARK | {OWNER: self._owner(rule)}
         with self.asking():
             self._make_namespace(name[0])
             with suppress(exceptions.TableAlreadyExistsError):
