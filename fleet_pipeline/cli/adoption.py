@@ -47,7 +47,8 @@ def adopt_bucket(fleet: Fleet, address: str, layout: str, key: str, *, write: bo
     it costs. Up to 100,000 keys are listed; nothing is written to the bucket, ever. Where keys do not go with the time,
     the rule names an S3 Inventory if one that fits is configured.
 
-    Exit code 1 where no key fits, where all that was looked into is Parquet, or where the fleet cannot have the rule.
+    Exit code 1 where no key fits, where most of what was looked into is Parquet, or where the fleet cannot have the
+    rule.
     """
     named = _ADDRESS.fullmatch(address)
     if not named:
@@ -63,8 +64,8 @@ def adopt_bucket(fleet: Fleet, address: str, layout: str, key: str, *, write: bo
     if found.is_parquet:
         _show(fleet, found)
         console.print(
-            "What was looked into is Parquet, which no rule reads: it is not adopted. Where messages lie beside it, "
-            "say a pattern that fits them alone by --layout (docs/layouts.md).",
+            "Most of what was looked into is Parquet, which no rule reads: it is not adopted. Where messages lie "
+            "beside it, say a pattern that fits them alone by --layout (docs/layouts.md).",
             soft_wrap=True,
         )
         sys.exit(1)

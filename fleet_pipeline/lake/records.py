@@ -31,6 +31,9 @@ from fleet_pipeline.model.rule import BatchName, Rule
 PIECE = 8 * 1024 * 1024
 """Bytes of an object that are fetched by one request."""
 
+NO_TEXT = {b"PAR1": "Parquet", b"PK\x03\x04": "a zip", b"\xff\x06\x00\x00sNaPpY": "Snappy"}
+"""What objects begin with that are neither text nor gzip, as FleetWise and Firehose may write them."""
+
 AHEAD = 6
 """Pieces that are on their way, or wait for one before them."""
 
@@ -235,8 +238,10 @@ def _fetched(store: Store, batches: Sequence[Batch]) -> Iterator[tuple[Batch, It
 
 
 def _unpacked(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield an object's text by chunks. Raises Damaged."""
+    """Yield an object's text by chunks. Raises Damaged, at once for what is no text at all."""
     first = next(pieces, b"")
+    if what := next((name for sign, name in NO_TEXT.items() if first.startswith(sign)), ""):
+        raise Damaged(f"it is {what}, which is not read")
     if first.startswith(GZIP):
         yield from _gunzipped(chain([first], pieces))
         return
