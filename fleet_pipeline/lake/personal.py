@@ -21,9 +21,10 @@ _INSTANT = re.compile(
     re.ASCII,
 )
 _SECONDS = {"minute": 60, "hour": 3600, "day": 86400}
-_EPOCHS = {1e11: 1, 1e14: 10**3, 1e17: 10**6, 1e20: 10**9}
+_EPOCHS = {10**10: 1, 10**13: 10**3, 10**16: 10**6, 10**19: 10**9}
 """Up to which number an epoch time is in seconds, milliseconds, microseconds, nanoseconds, and how many of these a
-second has: each ends in the year 5138.
+second has: each ends in the year 2286, and the next begins with an instant of April 1970. A number that is taken for a
+larger unit than its own would keep more than was asked for.
 """
 _FIRST_S = int(datetime.min.replace(tzinfo=UTC).timestamp())
 """The first second of the year 1, before which no text can say an instant either."""
@@ -97,11 +98,17 @@ def _cut(value: Any, unit: str) -> Any:
         return _begin(found, unit) if (found := _INSTANT.fullmatch(value)) and _exists(found) else _REMOVED
     if (number := _number(value)) is None:
         return _REMOVED
-    per_second = next((parts for end, parts in _EPOCHS.items() if abs(number) < end), None)
-    if per_second is None or number < _FIRST_S * per_second:
+    if (per_second := _parts_of_a_second(number)) is None:
         return _REMOVED
     step = _SECONDS[unit] * per_second
     return int(number // step) * step
+
+
+def _parts_of_a_second(number: float) -> int | None:
+    """Return in what an epoch time is, by its size; None for what is no instant."""
+    reach = 10 if number < 0 else 1  # before 1970 no clock is by mistake, and the year 1 has eleven digits
+    parts = next((parts for end, parts in _EPOCHS.items() if abs(number) < end * reach), None)
+    return None if parts is None or number < _FIRST_S * parts else parts
 
 
 def _begin(instant: re.Match[str], unit: str) -> str:

@@ -3,6 +3,7 @@
 import io
 import json
 from dataclasses import replace
+from datetime import datetime
 from itertools import pairwise
 
 import pyarrow.parquet as pq
@@ -208,6 +209,15 @@ def test_a_whole_number_beyond_a_double_is_cut_or_left_out_and_never_a_defect():
 def test_a_private_field_that_cannot_be_is_refused_before_anything_is_written(private, words):
     with pytest.raises(InvalidSetting, match=words):
         fleet_of(private_columns=private)
+
+
+@pytest.mark.parametrize("parts", [10**3, 10**6, 10**9])
+@pytest.mark.parametrize("at", ["1970-04-27", "1973-03-01", "1999-12-31", "2026-11-23", "2286-11-20"])
+def test_an_epoch_time_of_a_clock_that_is_far_off_keeps_no_more_than_its_unit(at, parts):
+    begin = int(datetime.fromisoformat(f"{at}T00:00+00:00").timestamp())
+    said = (begin + 37_259) * parts + 7
+    assert hidden({"at": said}, "at=day") == {"at": begin * parts}
+    assert hidden({"at": said}, "at=minute") == {"at": (begin + 37_200) * parts}
 
 
 def test_an_instant_is_coarsened_to_the_beginning_of_its_unit_whatever_it_is():
