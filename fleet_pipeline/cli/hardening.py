@@ -1,6 +1,7 @@
 """`fleet check`: what the asset checks look for, without Dagster."""
 
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 import click
@@ -8,6 +9,7 @@ from rich.table import Table
 
 from fleet_pipeline.account import Account
 from fleet_pipeline.cli.shown import console, styled
+from fleet_pipeline.cloud.hardening.lints import LintFinding
 from fleet_pipeline.model.fleet import Fleet
 
 
@@ -24,8 +26,9 @@ def check(fleet: Fleet) -> None:
     account = Account.of(fleet)
     found = reviewed(fleet, account.aws, datetime.now(UTC).date())
     table = Table("where", "what", "why", "remedy")
-    for where, each in found:
-        table.add_row(where, each.what, each.why, each.fix)
+    for (where, what, fix), alike in _alike(found).items():
+        more = [f"and {len(alike) - NAMED} more"] if len(alike) > NAMED else []
+        table.add_row(where, what, "\n".join([*alike[:NAMED], *more]), fix)
     missing = any(each.what == MISSING for _, each in found)
     passed = not missing and tried_by_a_virtual_vehicle(fleet, account)
     console.print(table if found else "no setting invites trouble, and no policy allows an attack")
@@ -37,6 +40,18 @@ def check(fleet: Fleet) -> None:
     for note in not_carried(fleet):
         console.print(styled(("not tried:", "yellow"), f" {note}"), soft_wrap=True)
     sys.exit(1 if found or not passed else 0)
+
+
+NAMED = 5
+"""Findings of one kind about one resource that are named; the others are counted."""
+
+
+def _alike(found: Iterable[tuple[str, LintFinding]]) -> dict[tuple[str, str, str], list[str]]:
+    """Return the reasons of findings that have resource, kind and remedy in common."""
+    alike: dict[tuple[str, str, str], list[str]] = {}
+    for where, each in found:
+        alike.setdefault((where, each.what, each.fix), []).append(each.why)
+    return alike
 
 
 def tried_by_a_virtual_vehicle(fleet: Fleet, account: Account) -> bool:

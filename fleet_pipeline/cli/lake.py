@@ -128,7 +128,8 @@ def compact(  # noqa: PLR0913 (options)
             sum(getattr(each, name) for each in good)
             for name in ("raw_versions", "rows_added", "rows", "quarantined", "foreign_keys")
         ]
-        table.add_row(job.rule.key, str(len(good)), *map(str, counts))
+        hours_done = str(len(good)) if len(good) == len(done) else f"{len(good)} of {len(done)}"
+        table.add_row(job.rule.key, hours_done, *map(str, counts))
         if erased := sum(each.erased for each in good):
             said.append(f"{job.rule.key}: {erased:,} versions came of vehicles that were erased, and became no rows")
         said += [line for each in good for line in _of_batches(job.rule, each)]
@@ -210,7 +211,8 @@ def _forecast(fleet: Fleet, jobs: Sequence[Compaction], hours: Sequence[Hour]) -
                 with _noted(failed, job.rule, hour):
                     found.append(forecast_hour(raw, lake, job.rule, hour))
         names = ("raw_versions", "rows", "missing", "missing_bytes", "list_requests", "get_requests", "put_requests")
-        table.add_row(job.rule.key, *(str(sum(getattr(each, name) for each in found)) for name in names))
+        key = job.rule.key if len(found) == len(hours) else f"{job.rule.key}, {len(found)} of {len(hours)} hours"
+        table.add_row(key, *(str(sum(getattr(each, name) for each in found)) for name in names))
         batches += sum(each.batches for each in found)
         usd += sum(fleet.requests_usd(each.get_requests, each.list_requests + each.put_requests) for each in found)
     console.print(table)

@@ -14,7 +14,11 @@ from fleet_pipeline.model.fleet import Fleet
 
 @click.group()
 def local() -> None:
-    """AWS on this machine: one server, kept in FLEET_HOME."""
+    """AWS on this machine: one server, kept in FLEET_HOME.
+
+    Commands that look at resources or make some start it where it does not run, `plan` and `check` among them; what
+    asks the lake, as `fleet query` does, starts nothing and says so.
+    """
 
 
 @local.command()

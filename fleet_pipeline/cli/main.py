@@ -23,6 +23,7 @@ from fleet_pipeline.cli.iceberg import iceberg
 from fleet_pipeline.cli.init import init
 from fleet_pipeline.cli.lake import compact, lake, raw, schema
 from fleet_pipeline.cli.local import local
+from fleet_pipeline.cli.meant import MeaningGroup
 from fleet_pipeline.cli.privacy import privacy
 from fleet_pipeline.cli.query import connect, query, shell
 from fleet_pipeline.cli.retention import retention
@@ -46,7 +47,7 @@ def main() -> None:
         sys.exit(1)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=MeaningGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="fleet-pipeline")
 @click.pass_context
 def fleet_command(context: click.Context) -> None:

@@ -12,7 +12,7 @@ from fleet_pipeline.account import Account
 from fleet_pipeline.aws.clients import Aws
 from fleet_pipeline.cli.lake import hour, through_hour
 from fleet_pipeline.cli.shown import console, progress
-from fleet_pipeline.model.errors import MissingExtra
+from fleet_pipeline.model.errors import MissingExtra, NotThisVehicle
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.hour import Hour
 
@@ -104,7 +104,7 @@ def erase(  # noqa: PLR0913 (options)
     at the end.
     """
     needs_analytics()
-    from fleet_pipeline.personal_data import Order, certificate_text, erase_vehicle, planned_erasure
+    from fleet_pipeline.personal_data import Order, certificate_text, erase_vehicle, one_vehicle, planned_erasure
 
     order = Order(serial, end.start if end else None, with_thing=with_thing, every_hour=every_hour, with_logs=with_logs)
     account = Account.of(fleet)
@@ -112,6 +112,8 @@ def erase(  # noqa: PLR0913 (options)
         _show_plan(fleet, planned_erasure(fleet, account, order))
         return
     shown = None if no_dagster else _shown_in_dagster(fleet, account.aws)
+    if confirm != one_vehicle(serial):
+        raise NotThisVehicle(serial)
     with progress() as bar:
         task = bar.add_task("hours", total=None)
         done = erase_vehicle(

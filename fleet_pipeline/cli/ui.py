@@ -40,6 +40,12 @@ def ui(host: str, port: int, workspace: str, hosts: tuple[str, ...]) -> None:
 
     Pages of other origins get nothing; nor do other users of this machine, on Linux and without --allow-host.
     """
+    with alone("ui"):
+        _check_free(host, port)  # before the seconds that Dagster takes to be imported
+        _serve(host, port, workspace, hosts)
+
+
+def _serve(host: str, port: int, workspace: str, hosts: tuple[str, ...]) -> None:
     os.environ.setdefault(*PATIENCE)  # before Dagster is imported, which reads it once
     from fleet_pipeline.instance import internals
     from fleet_pipeline.instance.webserver import HOSTS, OWN_USER
@@ -62,7 +68,7 @@ def ui(host: str, port: int, workspace: str, hosts: tuple[str, ...]) -> None:
     signal.signal(
         signal.SIGINT, signal.default_int_handler
     )  # a shell's background jobs ignore it, and Dagster makes SIGINT of a SIGTERM
-    with alone("ui"), _the_only_daemon(workspace):
+    with _the_only_daemon(workspace):
         _check_free(host, port)
         console.print(
             f"Dagster comes up on http://{host}:{port}: in half a minute, in some minutes on a busy machine. "

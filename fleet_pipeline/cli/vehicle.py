@@ -11,10 +11,10 @@ import click
 from fleet_pipeline.account import Account
 from fleet_pipeline.aws.clients import Aws
 from fleet_pipeline.cli.personal import erase, export
-from fleet_pipeline.cli.shown import ask, console, progress, styled
+from fleet_pipeline.cli.shown import ask, console, errors, progress, styled
 from fleet_pipeline.cloud.enrolment import allow_list, connecting, replaced
 from fleet_pipeline.cloud.enrolment.hook_log import EVER, decisions
-from fleet_pipeline.model.errors import InvalidName
+from fleet_pipeline.model.errors import InvalidName, RegistrationRefused
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.meant import did_you_mean
@@ -105,21 +105,30 @@ def _as_it_was(registered: "Registered", parameters: Sequence[str], *, own_key: 
 def drive(fleet: Fleet, vehicles: int, messages: int, named: tuple[str, ...], parameters: tuple[str, ...]) -> None:
     """Let vehicles drive and publish telemetry to all rules by Basic Ingest.
 
-    What a rule's WHERE leaves out is published all the same, and lies nowhere.
+    What a rule's WHERE leaves out is published all the same, and lies nowhere. Exit code 1 if a vehicle is refused;
+    the others drive.
     """
     from fleet_pipeline.vehicle.driving import made_up_serials
 
     account = Account.of(fleet)
     serials = [fleet.serial(each) for each in named] or made_up_serials(fleet, vehicles)
-    register_all(fleet, account, serials, said=_said(fleet, parameters))
+    refused: list[RegistrationRefused] = []
+    driving = [
+        each.serial for each in register_all(fleet, account, serials, said=_said(fleet, parameters), refused=refused)
+    ]
+    for each in refused:
+        errors.print(styled(("error:", "red"), f" {each}"), soft_wrap=True)
+    if not driving:
+        sys.exit(1)
     begun = Hour.of(datetime.now(UTC))
-    driven = drive_all(fleet, account, serials, messages)
+    driven = drive_all(fleet, account, driving, messages)
     for key, ids in driven.items():
         rule = fleet.rule(key)
         left_out = "" if rule.keeps_payloads else " published, of which the lake has what its SQL selects"
         console.print(f"{rule.topic}: {len(ids)} messages{left_out}", highlight=False)
     hours = f"--from {begun.partition_key} --through {Hour.of(datetime.now(UTC)).partition_key}"
     console.print(f"They are raw objects in S3 now; `fleet compact {hours}` makes rows of them.", soft_wrap=True)
+    sys.exit(1 if refused else 0)
 
 
 @vehicle.command()
@@ -191,6 +200,9 @@ def check(fleet: Fleet) -> None:
             soft_wrap=True,
         )
     console.print(f"{len(things):,} things are named {fleet.thing_prefix}…; {len(cut_off):,} vehicles cannot connect")
+    if not things and not connecting.is_made(fleet, aws):
+        none = "there is no device policy yet, so that no vehicle can register: `fleet apply` makes the fleet"
+        console.print(none, soft_wrap=True)
     sys.exit(1 if cut_off else 0)
 
 
@@ -340,29 +352,30 @@ def register_all(  # noqa: PLR0913 (all that it works on comes in by the front d
     *,
     own_key: bool = False,
     said: Mapping[str, Sequence[str]] | None = None,
+    refused: list[RegistrationRefused] | None = None,
 ) -> "list[Registered]":
     """Register vehicles with the claim certificate, or the one in a folder, those that have a certificate of their own
     already excepted; show how far it is. Of what is said for a parameter each vehicle sends the next.
+
+    Where `refused` is given, whoever is refused is noted there and holds up no other.
     """
     from fleet_pipeline.vehicle.registration import register
 
-    identity = _claim(fleet, account, claim_folder)
+    identity, done = _claim(fleet, account, claim_folder), []
     with progress() as bar:
-        return [
-            register(
-                fleet,
-                account.broker,
-                identity,
-                serial,
-                account.home,
-                own_key=own_key,
-                parameters={
-                    **fleet.made_up_parameters(number),
-                    **{name: texts[(number - 1) % len(texts)] for name, texts in (said or {}).items()},
-                },
-            )
-            for number, serial in enumerate(bar.track(serials, description="vehicles registered"), 1)
-        ]
+        for number, serial in enumerate(bar.track(serials, description="vehicles registered"), 1):
+            parameters = {
+                **fleet.made_up_parameters(number),
+                **{name: texts[(number - 1) % len(texts)] for name, texts in (said or {}).items()},
+            }
+            way = (fleet, account.broker, identity, serial, account.home)
+            try:
+                done.append(register(*way, own_key=own_key, parameters=parameters))
+            except RegistrationRefused as error:
+                if refused is None:
+                    raise
+                refused.append(error)
+    return done
 
 
 def drive_all(fleet: Fleet, account: Account, serials: Sequence[str], messages: int) -> Mapping[str, Sequence[str]]:

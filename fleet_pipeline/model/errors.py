@@ -471,9 +471,11 @@ class VehicleError(FleetError):
 class RegistrationRefused(VehicleError):
     """AWS IoT did not provision the vehicle: the hook said no, or the template could not be carried out."""
 
-    def __init__(self, serial: str, status_code: int, error_code: str, message: str) -> None:
+    def __init__(self, serial: str, status_code: int, error_code: str, message: str, *, had: bool = False) -> None:
         super().__init__(serial, status_code, error_code, message)
         self.serial, self.status_code, self.error_code, self.message = serial, status_code, error_code, message
+        self.had = had
+        """Whether the vehicle has a certificate already, with which it was not let in."""
 
     def __str__(self) -> str:
         where = (
@@ -481,10 +483,13 @@ class RegistrationRefused(VehicleError):
             if self.status_code == HTTPStatus.FORBIDDEN
             else ""
         )
-        return (
-            f"AWS IoT would not register the vehicle {self.serial!r}: {self.message} ({self.status_code} "
-            f"{self.error_code}){where}"
+        what = (
+            f"AWS IoT does not let the vehicle {self.serial!r} in with the certificate that it has, and would not give "
+            "it another"
+            if self.had
+            else f"AWS IoT would not register the vehicle {self.serial!r}"
         )
+        return f"{what}: {self.message} ({self.status_code} {self.error_code}){where}"
 
 
 class NotRegistered(VehicleError):
@@ -560,7 +565,8 @@ class NotThisVehicle(VehicleError):
     def __str__(self) -> str:
         return (
             f"an erasure cannot be undone: nothing was changed; to go on, confirm it with the serial itself, "
-            f"{self.serial}; a dry run says what would go"
+            f"`--confirm {self.serial}`, or in Dagster's launchpad `confirm: {self.serial}`; `--dry-run`, or there no "
+            "`confirm`, says what would go"
         )
 
 
@@ -742,7 +748,7 @@ class PartsMissing(CompactionError):
         return (
             f"{self.partition} in the lake should hold part-00000 onwards without a gap and holds "
             f"{', '.join(self.found)}: "
-            "restore the missing version in the bucket before compacting this hour"
+            "restore the missing version in the bucket before compacting this hour (docs/backfills.md says how)"
         )
 
 
@@ -756,7 +762,7 @@ class PartDamaged(CompactionError):
     def __str__(self) -> str:
         return (
             f"{self.key} in the lake is damaged: {self.why}; its raw objects are untouched, restore the version that "
-            "was written first"
+            "was written first (docs/backfills.md says how)"
         )
 
 

@@ -400,6 +400,20 @@ def within(topic_filter: str, topic: str) -> bool:
     )
 
 
+def meet(one: str, other: str) -> bool:
+    """Say whether there is a topic that both filters match."""
+    of_one, of_other = one.split("/"), other.split("/")
+    if "$" in {one[:1], other[:1]} and one[:1] != other[:1] and {of_one[0], of_other[0]} & {"+", "#"}:
+        return False
+    for first, second in zip(of_one, of_other, strict=False):
+        if "#" in {first, second}:
+            return True
+        if first != second and "+" not in {first, second}:
+            return False
+    longer = max(of_one, of_other, key=len)
+    return len(of_one) == len(of_other) or longer[min(len(of_one), len(of_other))] == "#"
+
+
 def path_of(name: str) -> tuple[str, ...]:
     r"""Return the path through nested objects that is written with dots between names; a dot within a name is `\.`."""
     return tuple(part.replace("\\.", ".") for part in re.split(r"(?<!\\)\.", name))

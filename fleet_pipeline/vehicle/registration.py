@@ -80,8 +80,13 @@ def register(  # noqa: PLR0913 (all that it works on comes in by the front door)
     thing_name = fleet.thing_name(serial)
     folder = VehicleFolder.of(home, thing_name)
     said = {SERIAL: serial, **(parameters or {})}
+    had = folder.read() is not None
     kept = _kept(broker, folder, thing_name)
-    identity = kept or _provisioned(fleet, broker, claim, said, folder, own_key=own_key)
+    try:
+        identity = kept or _provisioned(fleet, broker, claim, said, folder, own_key=own_key)
+    except RegistrationRefused as error:
+        error.had = had
+        raise
     return Registered(serial, thing_name, identity.certificate_id, folder.path, anew=kept is None)
 
 

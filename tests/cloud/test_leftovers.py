@@ -3,13 +3,16 @@
 import json
 from contextlib import suppress
 from dataclasses import replace
+from datetime import date
 
 import pytest
 from click.testing import CliRunner
 
 from fleet_pipeline.aws.clients import Aws
+from fleet_pipeline.cli import hardening
 from fleet_pipeline.cli.main import fleet_command
 from fleet_pipeline.cloud.blueprint import blueprint, resources
+from fleet_pipeline.cloud.hardening.review import reviewed
 from fleet_pipeline.cloud.lock import Lock
 from fleet_pipeline.cloud.operations.apply import apply_all, losses, plan_all
 from fleet_pipeline.cloud.operations.destroy import destroy
@@ -180,6 +183,20 @@ def test_one_rule_that_somebody_sent_elsewhere_is_repaired_unasked(changed):
     aws.iot.replace_topic_rule(ruleName="test_rule_rule1", topicRulePayload=said)
     assert Action.UPDATE in {step.action for step in plan_all(fleet, aws)}
     assert losses(fleet, plan_all(fleet, aws), aws) == ()
+
+
+def test_a_check_names_attacks_of_one_kind_once_and_an_apply_where_it_helps(changed, command, monkeypatch):
+    fleet, aws = changed({}, {})
+    document = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:*", "Resource": "*"}]}
+    wide = {"policyDocument": json.dumps(document), "setAsDefault": True}
+    aws.iot.create_policy_version(policyName=fleet.device_policy_name, **wide)
+    found = [each for where, each in reviewed(fleet, aws, date(2026, 11, 30)) if fleet.device_policy_name in where]
+    assert {each.fix.partition(" puts back")[0] for each in found} == {"`fleet apply`"}
+    monkeypatch.setattr(hardening, "tried_by_a_virtual_vehicle", lambda *_: True)
+    code, said = command(fleet, "check")
+    assert (code, said.count("allows an attack"), "more" in said) == (1, 1, True), said
+    apply(fleet, aws)
+    assert not [each for where, each in reviewed(fleet, aws, date(2026, 11, 30)) if fleet.device_policy_name in where]
 
 
 def test_a_check_names_what_is_missing_and_sends_no_vehicle_into_it(changed, command):

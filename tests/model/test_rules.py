@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import fields
+from itertools import product
 from pathlib import Path
 
 import botocore.session
@@ -16,7 +17,7 @@ from fleet_pipeline.model.errors import InvalidSetting
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.form import Form
 from fleet_pipeline.model.rule import RawName, Rule
-from fleet_pipeline.model.rule_table import COLUMN_KINDS, RuleTable, check_filter, within
+from fleet_pipeline.model.rule_table import COLUMN_KINDS, RuleTable, check_filter, meet, within
 
 UUID = "00000000-0000-4000-8000-000000000000"
 
@@ -277,6 +278,15 @@ def test_a_filter_matches_a_topic_as_mqtt_says(topic_filter, topic):
 def test_a_filter_within_another_matches_nothing_that_the_other_does_not(wide, narrow, topic):
     if within(wide, narrow) and within(narrow, topic):
         assert within(wide, topic)
+
+
+ALL_TOPICS = ["/".join(levels) for size in range(1, 6) for levels in product("ab", repeat=size)]
+
+
+@given(FILTERS, FILTERS)
+def test_two_filters_meet_where_a_topic_is_both_of_theirs(one, other):
+    assert meet(one, other) == any(matches(one, topic) and matches(other, topic) for topic in ALL_TOPICS)
+    assert not meet("$aws/things/+", f"{other.replace('a', '+', 1)}" if other[0] in "+#" else other)
 
 
 @given(st.text(max_size=12))

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from threading import Barrier
 
 import pytest
@@ -512,3 +513,13 @@ def test_no_private_key_is_shown_or_logged(enrol, claim, home, local_aws, caplog
     ]
     lines = [line for key in (claim.private_key, own.private_key) for line in key.splitlines()[1:-1]]
     assert [line for line in lines if any(line in text for text in shown)] == []
+
+
+def test_a_vehicle_that_was_cut_off_is_said_to_be_and_the_others_drive(aws, fleet, enrol, serial, command):
+    there, cut_off = (enrol(each, Path(fleet.home)) for each in (serial, f"{serial}1"))
+    aws.iot.update_certificate(certificateId=cut_off.certificate_id, newStatus="INACTIVE")
+    code, said = command(fleet, "vehicle", "drive", "--serial", serial, "--serial", f"{serial}1", "--messages", "1")
+    assert (code, f"does not let the vehicle '{serial}1' in with the certificate that it has" in said) == (1, True), (
+        said
+    )
+    assert (f"{fleet.rules[0].topic}: 1 messages" in said, there.serial) == (True, serial)

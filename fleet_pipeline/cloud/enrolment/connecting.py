@@ -71,6 +71,13 @@ def named_as_ours(fleet: Fleet, aws: Aws) -> list[str]:
         ]
 
 
+def is_made(fleet: Fleet, aws: Aws) -> bool:
+    """Say whether there is a device policy, without which no vehicle registers."""
+    with doing(f"show IoT policy {fleet.device_policy_name!r}"), absent("ResourceNotFoundException"):
+        return bool(aws.iot.get_policy(policyName=fleet.device_policy_name))
+    return False
+
+
 def looked_at(fleet: Fleet, aws: Aws, things: Collection[str]) -> Iterator[Noticed | None]:
     """Yield of each thing why its vehicle cannot connect, or that it can by more certificates than one; None if it can
     by one, or the thing is gone; and then of each certificate with the device policy that has no thing.

@@ -1,6 +1,7 @@
 """Everything that can be found without trying it out: every resource as it is, against the lints and the attacks."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -17,10 +18,8 @@ from fleet_pipeline.model.fleet import Fleet
 
 MISSING = "it is not there"
 
-_REMEDY = (
-    "where `fleet plan` shows a difference, `fleet apply` puts back what the settings say; where it shows none, the "
-    "settings say it: policy_statements, device_rights or a rule's publish"
-)
+_REMEDY = "the settings say it: policy_statements, device_rights or a rule's publish"
+_PUT_BACK = "`fleet apply` puts back what the settings say; `fleet plan` shows what differs"
 
 
 def reviewed(fleet: Fleet, aws: Aws, today: date) -> list[tuple[str, LintFinding]]:
@@ -41,7 +40,18 @@ def wrongly_judged(fleet: Fleet, aws: Aws, policy: IotPolicy) -> list[LintFindin
     except CannotJudge as error:
         return [LintFinding("cannot be judged", str(error), "compare it with `fleet plan`")]
     by_aws = misjudged_by_aws(fleet, aws, policy.name) if fleet.profile == "aws" and cases else None
-    return [_finding(case) for case in dict.fromkeys([*wrong, *(by_aws or [])])]
+    found = [*dict.fromkeys([*wrong, *(by_aws or [])])]
+    remedy = _PUT_BACK if found and _differs(fleet, aws, policy) else _REMEDY
+    return [_finding(case, remedy) for case in found]
+
+
+def _differs(fleet: Fleet, aws: Aws, policy: IotPolicy) -> bool:
+    """Say whether an apply would change the policy, or a further one of those that vehicles have."""
+    parts = [part.resource for part in shown(fleet).values()]
+    further = [each for each in parts if isinstance(each, FurtherDevicePolicy)]
+    wanted = [each.document for each in parts if isinstance(each, IotPolicy) and each.name == policy.name]
+    is_other = policy.document not in wanted
+    return is_other or (policy.name == fleet.device_policy_name and any(look(each, aws).changes for each in further))
 
 
 def _whole(fleet: Fleet, aws: Aws, policy: IotPolicy) -> dict[str, Any]:
@@ -65,11 +75,13 @@ def _reviewed(fleet: Fleet, aws: Aws, today: date) -> Iterator[tuple[str, LintFi
         if step.live is None:
             yield step.title, LintFinding(MISSING, "the fleet does not work without it", "make it: `fleet apply`")
         else:
-            yield from ((step.title, each) for each in findings(step.live, fleet, today))
+            by_settings = {each.what for each in findings(step.wanted, fleet, today)}
+            for each in findings(step.live, fleet, today):
+                yield step.title, each if each.what in by_settings else replace(each, fix=_PUT_BACK)
         if isinstance(step.live, IotPolicy):
             yield from ((step.title, each) for each in wrongly_judged(fleet, aws, step.live))
 
 
-def _finding(case: AccessCase) -> LintFinding:
+def _finding(case: AccessCase, remedy: str) -> LintFinding:
     said = "refuses what it is there for" if case.legitimate else "allows an attack"
-    return LintFinding(said, f"whoever has a certificate with it {case.title}", _REMEDY)
+    return LintFinding(said, f"whoever has a certificate with it {case.title}", remedy)

@@ -7,6 +7,7 @@ Given buckets and the KMS key are looked at elsewhere: `kinds/given_bucket.py`, 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import combinations
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -17,6 +18,7 @@ from fleet_pipeline.cloud.documents.actions import Target, given_roles, targets
 from fleet_pipeline.model.cost import slow_listings
 from fleet_pipeline.model.errors import GivenThingMissing
 from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.rule_table import meet
 
 LOCAL_ACTIONS = frozenset({"dynamoDBv2", "lambda", "republish", "s3", "sns", "sqs"})
 """The kinds of further actions that AWS on this machine carries out. It takes the others and does nothing."""
@@ -61,7 +63,7 @@ class GivenThing:
 @dataclass(frozen=True, slots=True)
 class Looked:
     """What became of looking: sentences on what is `missing`, which no apply does without, and on what is worth
-    `notes`, since nobody here can see it.
+    `notes`, since nobody here can see it or it may be meant.
     """
 
     missing: tuple[str, ...] = ()
@@ -70,7 +72,7 @@ class Looked:
 
 def looked_at(fleet: Fleet, aws: Aws, part: str | None = None) -> Looked:
     """Look at whatever is given beside one part of the blueprint, or beside any; of all, notes also say which rules'
-    listings cost more than the hour. Reads only.
+    listings cost more than the hour, and which read the same topics. Reads only.
     """
     missing, notes = [], []
     for each in _given(fleet, aws):
@@ -81,8 +83,18 @@ def looked_at(fleet: Fleet, aws: Aws, part: str | None = None) -> Looked:
             if there is False:
                 missing.append(f"{each.setting}: there is no {each.what}: {each.remedy}")
     unseen = [_unseen(fleet, each) for each in targets(fleet) if part in {topic_rule_name(each.rule), None}]
-    slow = slow_listings(fleet) if part is None else []
-    return Looked(tuple(missing), (*notes, *filter(None, unseen), *slow))
+    known = [*slow_listings(fleet), *_twice(fleet)] if part is None else []
+    return Looked(tuple(missing), (*notes, *filter(None, unseen), *known))
+
+
+def _twice(fleet: Fleet) -> Iterator[str]:
+    """Yield a sentence on each two rules of which some topic is both's. By Basic Ingest a message names its rule."""
+    for one, other in combinations(fleet.made_rules, 2):
+        if one.enabled and other.enabled and meet(one.topic, other.topic):
+            yield (
+                f"rules {one.key} and {other.key} both read some topics, of {one.topic} and {other.topic}: what is "
+                "published there, and not by Basic Ingest, becomes a row of each"
+            )
 
 
 def not_carried(fleet: Fleet) -> list[str]:
@@ -166,7 +178,7 @@ def _around_the_functions(fleet: Fleet, aws: Aws) -> Iterator[GivenThing]:
             "hook",
             "FLEET_HOOK_DEAD_LETTERS",
             f"queue {name}",
-            f"make it: `aws sqs create-queue --queue-name {name}`",
+            f"make it: `aws sqs create-queue --queue-name {name}`{fleet.by_hand}",
             partial(aws.looking_at("sqs").get_queue_url, QueueName=name, QueueOwnerAWSAccountId=owner),
         )
     # AWS on this machine has no network, and takes any subnet.
