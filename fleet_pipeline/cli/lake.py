@@ -27,6 +27,7 @@ from fleet_pipeline.lake.operations.compact import Compaction, compact_hours, fo
 from fleet_pipeline.lake.operations.compact_hour import Compacted, Progress
 from fleet_pipeline.lake.operations.rewrite import Rewritten, has_grown, learnt, rewrite_hour
 from fleet_pipeline.lake.operations.verify import purge_hour, verify_hour
+from fleet_pipeline.lake.operations.where import places_of
 from fleet_pipeline.model.errors import (
     AwsRefused,
     FleetError,
@@ -318,6 +319,28 @@ def purge(fleet: Fleet, *, keys: tuple[str, ...], start: Hour, end: Hour, dry_ru
             soft_wrap=True,
         )
     _end(failed)
+
+
+@raw.command()
+@click.option("--rule", required=True, help="The row's rule.")
+@click.argument("key", metavar="KEY")
+@click.pass_obj
+def where(fleet: Fleet, rule: str, key: str) -> None:
+    """Say which object holds the message of a row, by the row's _key: an object of many messages has another key.
+
+    Exit code 1 where it is in none.
+    """
+    which = fleet.rule(rule)
+    store = S3Store(Account.of(fleet).aws, bucket := fleet.bucket_of(which))
+    table = Table("object", "version", "messages before it")
+    for each in places_of(store, _lake(fleet), which, key):
+        before = "it is the message" if each.before is None else f"{each.before:,}"
+        table.add_row(plain(f"s3://{bucket}/{each.version.key}", 2000), plain(each.version.id), before)
+    if not table.row_count:
+        raise InvalidName(
+            "_key", key, f"bucket {bucket} has no object with its message: it was removed, or never there"
+        )
+    console.print(table)
 
 
 def _verified(store: S3Store, lake: Lake, rule: Rule, hour: Hour) -> tuple[int, int]:

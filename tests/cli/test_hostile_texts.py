@@ -72,6 +72,7 @@ SILENT_COMMANDS = {
     ),
     **dict.fromkeys(["ui", "local", "init"], OURS),
     "schema pin": COUNTS,
+    "raw where": "it shows what was typed, and names of objects as `compact` does",
     "schema diff": "it prints each line as `schema show` does",
 }
 TRIED_COMMANDS = {

@@ -67,6 +67,7 @@ COMMANDS = [
     ("shell", "compaction"),
     ("connect", "compaction"),
     ("raw purge --dry-run", "compaction", *HOURS),
+    ("raw where --rule rule1", "compaction", "test-rule/rule1/{millis}"),
     ("errors", "replay"),
     ("replay", "replay"),
     ("cost", "compaction"),
@@ -97,7 +98,9 @@ def recorded(make_fleet, local_aws, tmp_path_factory):
         patch.chdir(tmp_path_factory.mktemp("here"))
         for command, _, *further in COMMANDS:
             seen.made.clear()
-            code, said = run(*command.split(), *(each.format(bucket=fleet.bucket) for each in further))
+            code, said = run(
+                *command.split(), *(each.format(bucket=fleet.bucket, millis=HOUR.start_ms) for each in further)
+            )
             assert code == 0, (command, said)
             calls[command] = seen.made - {"sts:GetCallerIdentity"}
             if command.startswith("apply"):
