@@ -149,7 +149,7 @@ def test_an_hour_that_was_compacted_while_it_ran_is_asked_for_again_once_it_is_c
     assert untouched(instance, fleet, {key: [Hour(now.start - timedelta(hours=2)), now]}) == {key: [now]}
 
 
-def test_what_one_query_tells_of_all_rules_is_what_dagster_tells_of_each(fleet, instance, buckets):
+def test_one_query_tells_of_all_rules_what_dagster_tells_of_each(fleet, instance, buckets):
     fleet = replace(fleet, rule_keys=("rule1", "rule2", "rule3"))
     job, keys = definitions_of(fleet).resolve_job_def("compact"), [parquet.key(ALONE, rule) for rule in fleet.rules]
 
@@ -170,28 +170,20 @@ def test_what_one_query_tells_of_all_rules_is_what_dagster_tells_of_each(fleet, 
     instance.wipe_assets([keys[1]])
     materialized(instance, fleet.rules[1], ago(36))
     among = {key: [ago(hours) for hours in range(36, 29, -1)] for key in keys}
-    found = untouched(instance, fleet, among)
-    assert found == {key: untouched_of(instance, key, fleet, hours) for key, hours in among.items()}
-    assert found[keys[0]] == [ago(36)]
-    assert found[keys[2]] == [ago(36), ago(33), ago(32), ago(31), ago(30)]
-
-
-def test_a_tick_asks_dagsters_database_no_more_for_many_rules_than_for_one(fleet, instance, buckets):
-    asked, counts = [], []
+    asked = []
 
     def note(*said):
         asked.append(said[2])
 
     event.listen(Engine, "before_cursor_execute", note)
     try:
-        for rules in (1, 4):
-            grown = replace(fleet, rule_keys=tuple(f"r{number}" for number in range(rules)))
-            asked.clear()
-            assert len(wanted(tick(grown, instance))) == rules
-            counts.append(sum("event_logs" in each for each in asked))
+        found = untouched(instance, fleet, among)
     finally:
         event.remove(Engine, "before_cursor_execute", note)
-    assert counts == [1, 1]
+    assert sum("event_logs" in each for each in asked) == 1
+    assert found == {key: untouched_of(instance, key, fleet, hours) for key, hours in among.items()}
+    assert found[keys[0]] == [ago(36)]
+    assert found[keys[2]] == [ago(36), ago(33), ago(32), ago(31), ago(30)]
 
 
 def test_nothing_is_asked_for_while_a_run_is_about_to_do_it_and_a_failed_hour_is_left_to_the_sensor(
