@@ -28,11 +28,11 @@ from fleet_pipeline.cloud.documents.iam import (
 )
 from fleet_pipeline.definitions import build_definitions
 from fleet_pipeline.model.hour import Hour
-from fleet_pipeline.model.rule import RawName
 
 PAGE = (Path(__file__).parents[2] / "docs" / "iam.md").read_text()
 SERIAL, ANOTHER = "297468000001", "297468000002"
 HOUR = Hour(datetime(2026, 11, 23, 10, tzinfo=UTC))
+MESSAGE = f"{HOUR.start_ms}-00000000-0000-4000-8000-000000000001"
 HOURS = ("--from", "2026-11-23-10:00", "--to", "2026-11-23-11:00")
 CHOICES = {
     "FLEET_ALLOW_LIST": "dynamodb",
@@ -67,7 +67,7 @@ COMMANDS = [
     ("shell", "compaction"),
     ("connect", "compaction"),
     ("raw purge --dry-run", "compaction", *HOURS),
-    ("raw where --rule rule1", "compaction", "test-rule/rule1/{millis}"),
+    ("raw where --rule rule1", "compaction", "test-rule/rule1/{message}"),
     ("errors", "replay"),
     ("replay", "replay"),
     ("cost", "compaction"),
@@ -98,9 +98,7 @@ def recorded(make_fleet, local_aws, tmp_path_factory):
         patch.chdir(tmp_path_factory.mktemp("here"))
         for command, _, *further in COMMANDS:
             seen.made.clear()
-            code, said = run(
-                *command.split(), *(each.format(bucket=fleet.bucket, millis=HOUR.start_ms) for each in further)
-            )
+            code, said = run(*command.split(), *(each.format(bucket=fleet.bucket, message=MESSAGE) for each in further))
             assert code == 0, (command, said)
             calls[command] = seen.made - {"sts:GetCallerIdentity"}
             if command.startswith("apply"):
@@ -124,7 +122,7 @@ def event(fleet, aws):
 def put_messages(fleet, aws):
     """A message of the hour, and a report of one that its rule could not write."""
     [rule], body = fleet.rules, b'{"serial": "297468000001", "speed_kmh": 48.2}'
-    aws.s3.put_object(Bucket=fleet.bucket, Key=rule.raw_key(RawName(HOUR.start_ms, str(uuid.uuid4()))), Body=body)
+    aws.s3.put_object(Bucket=fleet.bucket, Key=f"{rule.raw_prefix}{MESSAGE}", Body=body)
     payload = base64.b64encode(body).decode()
     report = {"ruleName": rule.aws_name, "topic": rule.topic, "base64OriginalPayload": payload, "failures": []}
     aws.s3.put_object(Bucket=fleet.bucket, Key="old/2026/11/23/10/one.json", Body=body)
