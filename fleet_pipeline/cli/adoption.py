@@ -107,6 +107,7 @@ def _show(fleet: Fleet, found: Found) -> None:
         + (f": {layout.text}" if layout else f": {rule.raw_prefix}/ and the keys of the CDK app"),
         "an object is": "lines, a message each" if rule.has_lines else "a message",
         "keys that fit": f"{found.fitting:,} of {least}{found.keys:,} ({found.fitting / found.keys:.1%})",
+        "names end in": ", ".join(f"{ending or 'nothing'} ({count:,})" for ending, count in found.endings),
         "bytes": f"{least}{found.bytes:,}",
         "hours": f"{least}{found.hours:,}"
         + (f", {found.first.partition_key} to {found.last.partition_key}" if found.first and found.last else ""),

@@ -135,6 +135,16 @@ def test_what_does_not_fit_is_named():
     assert set(found.others) == {"2026/11/23/_SUCCESS", "readme.txt"}
 
 
+def test_how_names_end_is_counted_so_that_foreign_ones_in_a_folder_are_seen():
+    store = DictStore()
+    some(store, lambda at, n: f"{at:%Y/%m/%d/%H}/{n}_1.0.json.gz")
+    for name in ("manifest.json", "_SUCCESS", "x.json"):
+        store.put(f"2026/11/23/10/{name}", b"{}")
+    found = looked_at(store, "others", "", "old")
+    assert (found.table.layout, found.foreign) == ("firehose", 0)
+    assert found.endings == ((".json.gz", 12), (".json", 2), ("", 1))
+
+
 FOREIGN = ("readme.txt", "x.csv", "a/manifest.json", "_SUCCESS")
 
 

@@ -36,7 +36,7 @@ OBJECTS, BEGINNING = 5, 65_536
 """Objects that are looked into, and how many bytes of each."""
 
 EXAMPLES = 5
-"""Keys that do not fit and are named."""
+"""Keys that do not fit, and endings, that are named."""
 
 NEARLY, FEW = 0.95, 5
 """A guess is what fits this share of the keys, or most of them and all but so many."""
@@ -67,6 +67,8 @@ class Found:
     """Keys that do not fit, some of them."""
     foreign: int
     """How many keys do not fit."""
+    endings: tuple[tuple[str, int], ...]
+    """How the names of what fits end, `.json.gz`, and how many do: the most first, some of them."""
     kinds: tuple[str, ...]
     """What some of the objects are, in words."""
     get_requests: int
@@ -359,6 +361,11 @@ _DEVICES = re.compile(r"(?:device|vehicle|thing|client|vin|serial)(?:[_-]?(?:id|
 """What people call a vehicle in `name=value`."""
 
 
+def _ending(key: str) -> str:
+    found = re.search(r"(\.[A-Za-z][A-Za-z0-9]{0,9}){1,2}$", key)
+    return found[0] if found else ""
+
+
 def _devices(levels: Sequence[str]) -> list[str]:
     """Return levels with the device's: the first of `name=value` whose name says so, even if there is but one, else
     the first that differs whole from key to key.
@@ -446,6 +453,7 @@ def _counted(
         folders=folders,
         others=others[:EXAMPLES],
         foreign=len(others),
+        endings=tuple(Counter(_ending(version.key) for version in fitting).most_common(EXAMPLES)),
         kinds=kinds,
         get_requests=sum(-(-version.size // PIECE) for version in fitting) if table.has_lines else len(fitting),
         list_requests=_list_requests(rule, hours, len(versions), folders),
