@@ -149,7 +149,7 @@ def _shown_in_dagster(fleet: Fleet, aws: Aws) -> "ShownInDagster | None":
 def _tell_of_tables(shown: "ShownInDagster", account: Account) -> str:
     from fleet_pipeline.assets.iceberg.tables import tell
 
-    return tell(shown.scope, account, shown.instance, shown.instance.report_runless_asset_event)
+    return tell(shown.scope, account, shown.instance)
 
 
 REQUESTS_PER_MINUTE = 6_000

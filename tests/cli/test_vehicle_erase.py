@@ -107,6 +107,10 @@ def test_the_jobs_give_out_and_erase_and_without_confirmation_say_what_would_go(
     assert done["certificate, SHA-256"] == sha256(body).hexdigest()
     made = instance.fetch_materializations(table[0], limit=9).records
     assert [each.asset_materialization.metadata["dagster/row_count"].value for each in made] == [1, 2]
+    check = dg.AssetCheckKey(table[0], "table_is_the_lake")
+    said = instance.event_log_storage.get_asset_check_execution_history(check, limit=9)
+    assert [each.event.dagster_event.asset_check_evaluation_data.passed for each in said] == [True, True]
+    assert said[0].run_id == made[0].run_id  # by which Dagster knows that it is of this state of the table
     assert run("erase_vehicle", serial=A, confirm=A)["messages"] == 0
     assert len(instance.fetch_materializations(table[0], limit=9).records) == 2
     runs = instance.get_runs()

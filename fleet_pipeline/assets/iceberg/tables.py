@@ -3,7 +3,7 @@
 PyIceberg is imported by the runs that need it: it takes a second of a processor, and every run loads this module.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -54,30 +54,43 @@ def opened(scope: Scope, account: Account) -> "Tables":
     return Tables.of(scope.fleet, account.aws, account.catalog_uri(scope.fleet.iceberg_uri))
 
 
-def tell(
-    scope: Scope, account: Account, instance: dg.DagsterInstance, record: Callable[[dg.AssetMaterialization], None]
-) -> str:
-    """Have Dagster know what each table is now that an erasure or a retention has taken rows out of it; return why not,
-    where a catalog does not answer: then the next run of the tables says it.
+def tell(scope: Scope, account: Account, instance: dg.DagsterInstance) -> str:
+    """Have Dagster know what each table is now that an erasure or a retention has taken rows out of it, and whether it
+    is the lake; return why not, where a catalog does not answer: then the next run of the tables says it.
 
     Of a table that Dagster has not made, and where it says so already, nothing is recorded. Changes no table.
     """
     if not iceberg.is_wanted(scope.fleet):
         return ""
-    from fleet_pipeline.lake.iceberg.sync import shown  # noqa: PLC0415 (see above)
-
     try:
         tables = opened(scope, account)
-        found = {rule: shown(tables, rule, table) for rule in scope.fleet.rules if (table := tables.find(rule))}
+        for rule in scope.fleet.rules:
+            for event in _told(scope, instance, tables, rule):
+                instance.report_runless_asset_event(event)
     except FleetError as error:
         return plain(error)
-    for rule, now in found.items():
-        last = instance.get_latest_materialization_event(key(scope, rule))
-        made = last.asset_materialization if last else None
-        if made and made.metadata["snapshot"].value != _snapshot(now):
-            tags = {DATA_VERSION_TAG: str(now.snapshot_id or 0)}
-            record(dg.AssetMaterialization(key(scope, rule), metadata=_metadata(now), tags=tags))
     return ""
+
+
+def _told(
+    scope: Scope, instance: dg.DagsterInstance, tables: "Tables", rule: Rule
+) -> Iterator[dg.AssetMaterialization | dg.AssetCheckEvaluation]:
+    from fleet_pipeline.lake.iceberg.check import compare  # noqa: PLC0415 (see above)
+    from fleet_pipeline.lake.iceberg.sync import shown  # noqa: PLC0415
+
+    asset = key(scope, rule)
+    last, table = instance.get_latest_materialization_event(asset), tables.find(rule)
+    made = last.asset_materialization if last else None
+    if table is None or made is None:
+        return
+    now = shown(tables, rule, table)
+    if made.metadata["snapshot"].value != _snapshot(now):
+        said = _result(compare(tables, rule, COUNTED, datetime.now(UTC).date()))
+        tags = {DATA_VERSION_TAG: str(now.snapshot_id or 0)}
+        yield dg.AssetMaterialization(asset, metadata=_metadata(now), tags=tags)
+        yield dg.AssetCheckEvaluation(  # what was said before is of the table before
+            asset, SAME, said.passed, said.metadata, severity=said.severity, description=said.description
+        )
 
 
 def _table(scope: Scope, rule: Rule) -> dg.AssetsDefinition:

@@ -44,7 +44,7 @@ def retention_job(scope: Scope, own: Callable[[], Own], tell: Tell) -> dg.JobDef
             gone = aged_out(scope.fleet, account, on_progress=Told(context.log))
         logs = _forget_compute_logs(context, scope, own(), now)
         context.add_output_metadata({**_said(scope.fleet, gone), "runs whose compute logs went": logs})
-        if problem := tell(scope, account, context.instance, context.log_event):
+        if problem := tell(scope, account, context.instance):
             context.log.warning("Dagster shows Iceberg tables as they were until their next run: %s", problem)
         if gone.in_the_way:
             named = "; ".join(plain(each, 400) for each in gone.in_the_way[:NAMED])

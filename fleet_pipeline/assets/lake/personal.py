@@ -109,7 +109,7 @@ def _erase_job(scope: Scope, tell: Tell) -> dg.JobDefinition:
                 else planned_erasure(scope.fleet, account, order)
             )
         context.add_output_metadata(_erased(scope.fleet, done) if config.confirm else _planned(scope.fleet, done))
-        if config.confirm and (problem := tell(scope, account, context.instance, context.log_event)):
+        if config.confirm and (problem := tell(scope, account, context.instance)):
             context.log.warning("Dagster shows Iceberg tables as they were until their next run: %s", problem)
         if not done.clean:
             raise dg.Failure(
@@ -128,8 +128,8 @@ def _erased(fleet: Fleet, done: Erased) -> dict[str, Any]:
         "hours of rules": removed.hours,
         "found at the end": len(done.searched.theirs),
         "looked through at the end": f"{looked.total():,} objects and files, {done.searched.bytes:,} bytes",
-        "certificate": dg.MetadataValue.path(f"s3://{fleet.lake_bucket}/{done.certificate}"),
         "certificate, SHA-256": done.certificate_sha256,
+        "certificate": dg.MetadataValue.path(f"s3://{fleet.lake_bucket}/{done.certificate}"),
         "raw versions": removed.raw_versions,
         "raw bytes": removed.raw_bytes,
         "rows": removed.rows,

@@ -12,9 +12,7 @@ from fleet_pipeline.assets.shared.scope import Scope
 TELL_EVERY_S = 10.0
 """Seconds between two lines in the log that say how far a job is."""
 
-Record = Callable[[dg.AssetMaterialization], None]
-
-Tell = Callable[[Scope, Account, dg.DagsterInstance, Record], str]
+Tell = Callable[[Scope, Account, dg.DagsterInstance], str]
 """What has Dagster know what tables over the lake are now that rows were taken out of it; it returns why not."""
 
 
