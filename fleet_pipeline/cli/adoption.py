@@ -138,6 +138,12 @@ def _remarks(fleet: Fleet, found: Found) -> Iterator[str]:
     if found.wider != found.table and (layout := found.wider.key_layout):
         less = "less of the time" if says_a_time(found.wider) else "no time"
         yield f"--layout '{layout.text}' fits {found.wider_fitting:,} keys, and says {less}."
+    if found.hours_off:
+        yield (
+            f"Nearly all objects were written {abs(found.hours_off)} h "
+            f"{'after' if found.hours_off > 0 else 'before'} the hour that their keys say: it is taken for UTC. If it "
+            "is local time, as by Firehose's CustomTimeZone, the lake's hours will be local, too."
+        )
     if not found.whole:
         yield "There are more keys than were listed: the counts are those of a part."
     if found.first and (early := f"{found.first.start:%Y-%m-%d}") < fleet.start:

@@ -135,6 +135,14 @@ def test_what_does_not_fit_is_named():
     assert set(found.others) == {"2026/11/23/_SUCCESS", "readme.txt"}
 
 
+@pytest.mark.parametrize(("zone", "off"), [(0, 0), (1, -1), (-5, 5), (400, 0)])
+def test_hours_of_keys_that_are_no_utc_are_noticed_by_when_the_objects_were_written(zone, off):
+    for form in ("{at:%Y/%m/%d/%H}/one-1-{at:%Y-%m-%d-%H-%M-%S}-{uuid}.gz", "x/{at:%Y%m%dT%H%M%S}-{uuid}"):
+        store = DictStore()
+        some(store, lambda at, n, form=form: form.format(at=at + timedelta(hours=zone), uuid=uuid(n)))
+        assert looked_at(store, "others", "", "old").hours_off == off
+
+
 def test_how_names_end_is_counted_so_that_foreign_ones_in_a_folder_are_seen():
     store = DictStore()
     some(store, lambda at, n: f"{at:%Y/%m/%d/%H}/{n}_1.0.json.gz")

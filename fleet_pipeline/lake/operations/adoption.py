@@ -19,8 +19,8 @@ from fleet_pipeline.lake.records import PIECE
 from fleet_pipeline.lake.rows import LARGEST
 from fleet_pipeline.model.errors import InvalidSetting
 from fleet_pipeline.model.hour import Hour
-from fleet_pipeline.model.key_layout import CDK, READY, KeyLayout
-from fleet_pipeline.model.rule import Rule
+from fleet_pipeline.model.key_layout import CDK, READY, KeyLayout, millis_of
+from fleet_pipeline.model.rule import RawName, Rule
 from fleet_pipeline.model.rule_table import RAW_PREFIX, RuleTable
 
 LISTED = 100
@@ -37,6 +37,9 @@ OBJECTS, BEGINNING = 5, 65_536
 
 EXAMPLES = 5
 """Keys that do not fit, and endings, that are named."""
+
+MOSTLY, ZONES = 0.8, 14
+"""Keys seem to be local times where this share of the objects was written as many hours off, up to so many."""
 
 NEARLY, FEW = 0.95, 5
 """A guess is what fits this share of the keys, or most of them and all but so many."""
@@ -58,6 +61,10 @@ class Found:
     hours: int
     first: Hour | None
     last: Hour | None
+    hours_off: int
+    """By how many hours nearly all objects were written after the hour that their keys say, as where these are in local
+    time; 0 where they were not, or keys say no hour.
+    """
     devices: int
     some_device: str
     """One of them, as it will be a row's `_client_id`; empty where keys name none."""
@@ -448,6 +455,7 @@ def _counted(
         hours=len(hours),
         first=min(hours, default=None),
         last=max(hours, default=None),
+        hours_off=_hours_off(table, fitting, names),
         devices=len(devices),
         some_device=min(devices, default=""),
         folders=folders,
@@ -460,6 +468,18 @@ def _counted(
         wider=table,
         wider_fitting=len(fitting),
     )
+
+
+def _hours_off(table: RuleTable, fitting: Sequence[ObjectVersion], names: Sequence[RawName]) -> int:
+    if _precision(table) < 2 or not names:  # noqa: PLR2004 (the hour)
+        return 0
+    written = [(millis_of(version.modified) or 0) // _HOUR_MS for version in fitting]
+    off = Counter(at - name.millis // _HOUR_MS for at, name in zip(written, names, strict=True))
+    [(most, count)] = off.most_common(1)
+    return most if count >= MOSTLY * len(names) and abs(most) <= ZONES else 0
+
+
+_HOUR_MS = 3_600_000
 
 
 def _folders(rule: Rule, fitting: Sequence[ObjectVersion]) -> int:
