@@ -129,8 +129,8 @@ def compact(  # noqa: PLR0913 (options)
             sum(getattr(each, name) for each in good)
             for name in ("raw_versions", "rows_added", "rows", "quarantined", "foreign_keys")
         ]
-        hours_done = str(len(good)) if len(good) == len(done) else f"{len(good)} of {len(done)}"
-        table.add_row(job.rule.key, hours_done, *map(str, counts))
+        table.add_row(job.rule.key, str(len(good)), *map(str, counts))
+        said += _left_out(job.rule, len(done) - len(good))
         if erased := sum(each.erased for each in good):
             said.append(f"{job.rule.key}: {erased:,} versions came of vehicles that were erased, and became no rows")
         said += [line for each in good for line in _of_batches(job.rule, each)]
@@ -138,6 +138,10 @@ def compact(  # noqa: PLR0913 (options)
     for line in said:
         console.print(plain(line), highlight=False, markup=False)
     _end(failed)
+
+
+def _left_out(rule: Rule, failed: int) -> list[str]:
+    return [f"{rule.key}: what {failed:,} hours that failed have is not counted above"] if failed else []
 
 
 def _of_batches(rule: Rule, done: Compacted) -> Iterator[str]:
@@ -203,7 +207,7 @@ class _Far:
 def _forecast(fleet: Fleet, jobs: Sequence[Compaction], hours: Sequence[Hour]) -> None:
     table, usd = Table("rule", "raw versions", "rows there", "to be read", "bytes", "LIST", "GET", "PUT"), 0.0
     batches = 0
-    failed: list[str] = []
+    failed, said = list[str](), list[str]()
     for job in jobs:
         raw, lake = job.raw, job.lake
         with progress() as bar:
@@ -212,11 +216,12 @@ def _forecast(fleet: Fleet, jobs: Sequence[Compaction], hours: Sequence[Hour]) -
                 with _noted(failed, job.rule, hour):
                     found.append(forecast_hour(raw, lake, job.rule, hour))
         names = ("raw_versions", "rows", "missing", "missing_bytes", "list_requests", "get_requests", "put_requests")
-        key = job.rule.key if len(found) == len(hours) else f"{job.rule.key}, {len(found)} of {len(hours)} hours"
-        table.add_row(key, *(str(sum(getattr(each, name) for each in found)) for name in names))
+        table.add_row(job.rule.key, *(str(sum(getattr(each, name) for each in found)) for name in names))
+        said += _left_out(job.rule, len(hours) - len(found))
         batches += sum(each.batches for each in found)
         usd += sum(fleet.requests_usd(each.get_requests, each.list_requests + each.put_requests) for each in found)
     console.print(table)
+    console.print("\n".join(said), end="\n" if said else "")
     if batches:
         console.print(f"to be read are also the messages of {batches:,} batches")
     console.print(f"the requests would cost about {usd:.4f} USD; nothing was changed")

@@ -471,11 +471,11 @@ class VehicleError(FleetError):
 class RegistrationRefused(VehicleError):
     """AWS IoT did not provision the vehicle: the hook said no, or the template could not be carried out."""
 
-    def __init__(self, serial: str, status_code: int, error_code: str, message: str, *, had: bool = False) -> None:
-        super().__init__(serial, status_code, error_code, message)
+    def __init__(self, serial: str, status_code: int, error_code: str, message: str, folder: str = "") -> None:
+        super().__init__(serial, status_code, error_code, message, folder)
         self.serial, self.status_code, self.error_code, self.message = serial, status_code, error_code, message
-        self.had = had
-        """Whether the vehicle has a certificate already, with which it was not let in."""
+        self.folder = folder
+        """Where it has a certificate with which it was not let in; empty for a vehicle that has none."""
 
     def __str__(self) -> str:
         where = (
@@ -484,9 +484,9 @@ class RegistrationRefused(VehicleError):
             else ""
         )
         what = (
-            f"AWS IoT does not let the vehicle {self.serial!r} in with the certificate that it has, and would not give "
-            "it another"
-            if self.had
+            f"AWS IoT does not let the vehicle {self.serial!r} in with the certificate that it has in {self.folder}, "
+            "and would not give it another"
+            if self.folder
             else f"AWS IoT would not register the vehicle {self.serial!r}"
         )
         return f"{what}: {self.message} ({self.status_code} {self.error_code}){where}"

@@ -80,13 +80,12 @@ def register(  # noqa: PLR0913 (all that it works on comes in by the front door)
     thing_name = fleet.thing_name(serial)
     folder = VehicleFolder.of(home, thing_name)
     said = {SERIAL: serial, **(parameters or {})}
-    had = folder.read() is not None
+    had = str(folder.path) if folder.read() else ""
     kept = _kept(broker, folder, thing_name)
     try:
         identity = kept or _provisioned(fleet, broker, claim, said, folder, own_key=own_key)
     except RegistrationRefused as error:
-        error.had = had
-        raise
+        raise RegistrationRefused(serial, error.status_code, error.error_code, error.message, had) from error
     return Registered(serial, thing_name, identity.certificate_id, folder.path, anew=kept is None)
 
 
