@@ -24,7 +24,7 @@ from fleet_pipeline.assets.shared.scope import Scope
 from fleet_pipeline.cli.main import fleet_command
 from fleet_pipeline.cloud.enrolment.hook_log import named
 from fleet_pipeline.definitions import build_definitions
-from fleet_pipeline.lake.privacy.places import EVENT_LOG, FUNCTION_LOGS, VERDICTS
+from fleet_pipeline.lake.privacy.places import COLUMNS, EVENT_LOG, FUNCTION_LOGS, VERDICTS
 from fleet_pipeline.model.names import log_of
 from fleet_pipeline.model.rule import RawName
 from fleet_pipeline.model.thing import ThingTable
@@ -230,7 +230,7 @@ def test_the_certificate_names_both_places(driven, aws):  # noqa: F811
     done = erase_vehicle(fleet, Account.of(fleet), Order(A, with_logs=True), confirm=A)
     body = aws.s3.get_object(Bucket=fleet.lake_bucket, Key=done.certificate)["Body"].read()
     said = json.loads(body)["elsewhere"]
-    assert set(said) == {EVENT_LOG, FUNCTION_LOGS, VERDICTS}
+    assert set(said) == {COLUMNS, EVENT_LOG, FUNCTION_LOGS, VERDICTS}
     assert said[EVENT_LOG].startswith("not asked for")
     assert "in use stay" in said[FUNCTION_LOGS]
     assert A.encode() not in body

@@ -24,7 +24,7 @@ from fleet_pipeline.lake.operations.rewrite import rewrite_hour
 from fleet_pipeline.lake.operations.verify import purge_hour, verify_hour
 from fleet_pipeline.lake.privacy.erase import erase, plan
 from fleet_pipeline.lake.privacy.export import export
-from fleet_pipeline.lake.privacy.places import Places
+from fleet_pipeline.lake.privacy.places import COLUMNS, Places
 from fleet_pipeline.lake.reading import opened
 from fleet_pipeline.model.fleet import Fleet
 from fleet_pipeline.model.form import Form
@@ -323,6 +323,17 @@ def test_a_message_of_another_that_names_the_vehicle_stays_and_is_said(fleets):
     assert erased.clean
     assert (erased.searched.mentioned["rows"], erased.searched.mentioned["raw versions"]) == (2, 2)
     assert sum(A in row for row in fleets.rows()) == 2
+
+
+def test_a_column_that_the_vehicle_has_given_its_name_is_said_in_the_certificate_and_stays(fleets):
+    assert fleets.erase().elsewhere[COLUMNS] == "none has it"
+    for _ in range(2):
+        fleets.send(TEN, {"serial": B, "near": {C: {"km": 3}, f"{C}7": {"km": 1}}})
+    fleets.compact(TEN)
+    erased = fleets.erase(C)
+    assert erased.clean
+    assert erased.elsewhere[COLUMNS].startswith("1 columns have it and stay")
+    assert f"near_{C}_km" in fleets.lake.contract(RULE).columns
 
 
 def test_every_version_goes_and_so_do_keys_of_other_forms_and_reports(fleets):

@@ -31,7 +31,7 @@ from fleet_pipeline.lake.privacy.certificate import certify
 from fleet_pipeline.lake.privacy.hours import candidates, not_yet_rows
 from fleet_pipeline.lake.privacy.journal import Journal
 from fleet_pipeline.lake.privacy.messages import Identity, Marked, Uncompacted, Whom, foreign, marked
-from fleet_pipeline.lake.privacy.places import VERDICTS, Erased, Places, Progress, Removed, Searched, folder
+from fleet_pipeline.lake.privacy.places import COLUMNS, VERDICTS, Erased, Places, Progress, Removed, Searched, folder
 from fleet_pipeline.lake.privacy.reports import records_reported_of, reports_of
 from fleet_pipeline.lake.privacy.rewriting import Moved, Replaced, without
 from fleet_pipeline.lake.privacy.search import names, search
@@ -99,7 +99,7 @@ def erase(  # noqa: PLR0913 (all that it works on comes in by the front door)
         if not searched.theirs:
             break
     elsewhere = {where: each.forget(name, hours) for where, each in places.elsewhere.items()}
-    elsewhere[VERDICTS] = _erase_verdicts(places, name)
+    elsewhere |= {VERDICTS: _erase_verdicts(places, name), COLUMNS: _named_columns(places, name)}
     done = journal.removed
     done.requests = places.requests - asked
     erased = Erased(tombstone, before, begun, done, searched, elsewhere, len(journal.stopped))
@@ -387,6 +387,22 @@ def _erase_verdicts(places: Places, name: str) -> str:
         places.store.delete(gone)
         count += len(gone)
     return f"{count:,} records that named it were removed"
+
+
+def _named_columns(places: Places, name: str) -> str:
+    """Say how many columns are named by the vehicle: a message that has a field for each vehicle makes such, and what
+    others have in a table is not taken from it.
+    """
+    spelling = Spelling(name, places.fleet.thing_prefix)
+    count = sum(
+        any(part == name or spelling.stands_in(part) for part in column.path)
+        for lake in places.lake.generations()
+        for rule in places.fleet.rules
+        for column in lake.contract(rule).columns.values()
+    )
+    if not count:
+        return "none has it"
+    return f"{count:,} columns have it and stay; a table written anew with a contract without them has none"
 
 
 def _erase_derived(places: Places, hours: Sequence[Hour], whom: Whom, journal: Journal) -> None:

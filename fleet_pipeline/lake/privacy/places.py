@@ -71,6 +71,7 @@ class Elsewhere(Protocol):
 
 
 EVENT_LOG, FUNCTION_LOGS, VERDICTS = "Dagster's event log", "logs of the functions", "verdicts on hours"
+COLUMNS = "names of columns"
 """Where else something is held."""
 
 
