@@ -34,6 +34,9 @@ If it is longer after all, it is one unit: only slower.
 PROBE = 2
 """Pages that say how full an hour is. Most hours have no more."""
 
+SHORT_BYTES = 8_000_000
+"""Bytes of a short hour's objects at most."""
+
 LISTERS = 4
 """Stretches that are listed at once: 27,000 keys a second where a page takes 150 ms, three times as many as are then
 fetched.
@@ -117,6 +120,24 @@ class Listing:
         """Whether batches are to be looked for; false where it is known that there are none."""
         return self._folders is None or self._folders.has_batches
 
+    @property
+    def is_short(self) -> bool:
+        """Whether an hour is a page or less of small objects, and nothing of it lies in shards, in batches, or in a
+        bucket that exists. Costs one request, and what it tells is not listed again.
+        """
+        if self._rule.layout is not None or self.may_have_batches or len(self.starts) > 1:
+            return False
+        versions = [*chain.from_iterable(self._first)]
+        return len(self._first) < PROBE and sum(version.size for version in versions) <= SHORT_BYTES
+
+    @cached_property
+    def _first(self) -> list[Page]:
+        """The first pages of what lies in no shard."""
+        whole = _within(self._store, self._rule.raw_prefix, self._hour)
+        first = [*islice(whole, PROBE)]
+        self._begun = chain(first, whole)
+        return first
+
     def pages(self) -> Iterator[Page]:
         """Yield all versions between the hour's first key and its last, in the order of their keys, newest first: those
         in no shard, and those in each shard that there is, whatever the rule's setting.
@@ -182,11 +203,8 @@ class Listing:
         return _estimate(self._store, self._rule, self._rule.raw_prefix, part)
 
     def _spans_in_no_shard(self, hour: Hour, versions: int) -> list[Span]:
-        whole = _within(self._store, self._rule.raw_prefix, hour)
-        first = [*islice(whole, PROBE)]
-        self._begun = chain(first, whole)
-        pace = _at_this_pace(self._rule, hour, [*chain.from_iterable(first)])
-        if len(first) < PROBE or pace < versions // FAR_FROM_LONG:
+        pace = _at_this_pace(self._rule, hour, [*chain.from_iterable(self._first)])
+        if len(self._first) < PROBE or pace < versions // FAR_FROM_LONG:
             return []
         parts = _even(hour, SAMPLES)
         found = {number: self._estimate(parts[number]) for number in FIRST_SAMPLES}

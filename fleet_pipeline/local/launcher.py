@@ -12,6 +12,7 @@ import resource
 import signal
 import socket
 import sys
+import time
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -29,10 +30,13 @@ from fleet_pipeline.model.errors import LocalAwsUnsupported
 from fleet_pipeline.model.plain import plain, plain_lines
 
 CHECKPOINT_S = 5
-"""What a killed server may lose.
+"""What a killed server may lose, in seconds, while its state is small.
 
 A checkpoint of a thousand vehicles takes a tenth of a second, in which nothing is answered.
 """
+
+CHECKPOINT_SHARE = 0.02
+"""Part of the time that checkpoints may take: those of a large state come less often."""
 
 LONGEST_LINE = 10_000
 """Characters of a line of the log: what a function printed is in it."""
@@ -132,12 +136,15 @@ async def _checkpoints(folder: ServerFolder, lock: int) -> None:
 
     asked = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asked.set)
+    took = 0.0
     while not asked.is_set():
         with suppress(TimeoutError):
-            await asyncio.wait_for(asked.wait(), CHECKPOINT_S)
+            await asyncio.wait_for(asked.wait(), max(CHECKPOINT_S, took / CHECKPOINT_SHARE))
         if not folder.is_locked_by(lock):
             os._exit(1)  # an orderly end would save the state, and so make the deleted folder anew
+        begun = time.monotonic()
         persistence.save_all(app._build_persistence_save_dict())  # noqa: SLF001
+        took = time.monotonic() - begun
 
 
 def _allow_many_connections() -> None:

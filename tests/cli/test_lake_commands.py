@@ -56,11 +56,11 @@ def test_a_dry_run_says_what_compaction_would_cost_and_compaction_does_it_once(r
     assert rows_of(run("compact", *SPAN, "--rule", "rule1", "--dry-run"), "rule1")[:3] == ["2", "0", "2"]
     lake = Lake(S3Store(aws, fleet.lake_bucket), fleet.parquet_prefix)
     assert lake.parts(fleet.rules[0], HOUR) == []
-    output = run("compact", *SPAN, "--rule", "rule1", "--processes", "1")
+    output = run("compact", *SPAN, "--rule", "rule1")
     assert rows_of(output, "rule1") == ["2", "2", "2", "2", "1", "0"]
     assert "2/2" in output
     assert "2 messages, " in output
-    assert rows_of(run("compact", *SPAN, "--rule", "rule1", "--processes", "1"), "rule1")[:4] == ["2", "2", "0", "2"]
+    assert rows_of(run("compact", *SPAN, "--rule", "rule1"), "rule1")[:4] == ["2", "2", "0", "2"]
     assert len(lake.parts(fleet.rules[0], HOUR)) == 1
     ddl = run("lake", "ddl", "--rule", "rule1")
     assert "`speed_kmh` double" in ddl
@@ -71,7 +71,7 @@ def test_a_dry_run_says_what_compaction_would_cost_and_compaction_does_it_once(r
 def test_compaction_counts_the_keys_that_it_left_because_no_rule_writes_them(run, fleet, aws):
     for name in (f"{HOUR.start_ms}-oddly", f"{HOUR.start_ms}.json"):
         aws.s3.put_object(Bucket=fleet.bucket, Key=fleet.rules[0].raw_prefix + name, Body=b"{}")
-    assert rows_of(run("compact", *SPAN, "--rule", "rule1", "--processes", "1"), "rule1") == [
+    assert rows_of(run("compact", *SPAN, "--rule", "rule1"), "rule1") == [
         "2",
         "2",
         "2",
@@ -109,7 +109,7 @@ ENDS = [
 
 @pytest.mark.parametrize(("option", "end", "hours"), ENDS)
 def test_through_includes_its_hour_or_day_and_to_leaves_it_out(run, option, end, hours):
-    output = run("compact", "--processes", "1", "--rule", "rule1", "--from", "2026-11-20", option, end)
+    output = run("compact", "--rule", "rule1", "--from", "2026-11-20", option, end)
     assert rows_of(output, "rule1")[0] == str(hours)
 
 
@@ -140,13 +140,13 @@ def test_an_hour_that_cannot_be_compacted_is_named_and_the_others_are_done(run, 
     aws.s3.put_object(
         Bucket=fleet.lake_bucket, Key=lake.part_key(fleet.rules[0], HOUR.next, 7), Body=b"", IfNoneMatch="*"
     )
-    output = run("compact", *SPAN, "--rule", "rule1", "--processes", "1", exit_code=1)
+    output = run("compact", *SPAN, "--rule", "rule1", exit_code=1)
     assert "failed rule1 2026-11-20-11:00" in output
     assert rows_of(output, "rule1")[:3] == ["1", "2", "2"]
 
 
 def test_a_schema_is_pinned_and_a_difference_has_an_exit_code(run, tmp_path):
-    run("compact", *SPAN, "--rule", "rule1", "--processes", "1")
+    run("compact", *SPAN, "--rule", "rule1")
     file = tmp_path / "rule1.json"
     file.write_text(run("schema", "show", "--rule", "rule1", "--json"))
     assert run("schema", "diff", "--rule", "rule1", str(file)) == ""
@@ -161,7 +161,7 @@ def test_a_schema_is_pinned_and_a_difference_has_an_exit_code(run, tmp_path):
 def test_a_purge_deletes_only_what_is_proved_to_be_in_the_lake(run, fleet, aws):
     unproved = run("raw", "purge", *SPAN, "--rule", "rule1", "--yes", exit_code=1)
     assert "failed rule1 2026-11-20-10:00" in unproved
-    run("compact", *SPAN, "--rule", "rule1", "--processes", "1")
+    run("compact", *SPAN, "--rule", "rule1")
     assert rows_of(run("raw", "purge", *SPAN, "--rule", "rule1", "--dry-run"), "rule1") == ["2", "0"]
     assert "Contents" in aws.s3.list_objects_v2(Bucket=fleet.bucket)
     assert rows_of(run("raw", "purge", *SPAN, "--rule", "rule1", "--yes"), "rule1") == ["2", "2"]
@@ -171,7 +171,7 @@ def test_a_purge_deletes_only_what_is_proved_to_be_in_the_lake(run, fleet, aws):
 def test_a_purge_counts_what_stays(run, fleet, aws):
     key = fleet.rules[0].raw_key(RawName(HOUR.start_ms + 7, str(uuid.uuid4())))
     aws.s3.put_object(Bucket=fleet.bucket, Key=key, Body=b"x" * (LARGEST + 1))
-    run("compact", *SPAN, "--rule", "rule1", "--processes", "1")
+    run("compact", *SPAN, "--rule", "rule1")
     said = run("raw", "purge", *SPAN, "--rule", "rule1", "--yes")
     assert rows_of(said, "rule1") == ["3", "2"]
     assert "1 raw versions stay: without an id of their own, too large" in said
@@ -179,7 +179,7 @@ def test_a_purge_counts_what_stays(run, fleet, aws):
 
 
 def test_a_rewrite_makes_a_generation_and_switches_to_it(run, fleet, aws):
-    run("compact", *SPAN, "--rule", "rule1", "--processes", "1")
+    run("compact", *SPAN, "--rule", "rule1")
     assert "1 hours would be written from lake/v1/ to lake/v2/" in run("lake", "rewrite", "--dry-run")
     assert "readers use lake/v2/" in run("lake", "rewrite")
     current = Lake.current(S3Store(aws, fleet.lake_bucket), fleet.parquet_prefix)
@@ -198,8 +198,8 @@ def test_an_hour_before_the_first_partition_is_not_compacted_unseen(fleet):
 
 
 WITHOUT_A_BUCKET = {
-    "compact": ["compact", *SPAN, "--processes", "1"],
-    "compact by more processes": ["compact", *SPAN],
+    "compact": ["compact", *SPAN],
+    "compact by more processes": ["compact", *SPAN, "--processes", "2"],
     "a forecast": ["compact", *SPAN, "--dry-run"],
     "a verification": ["raw", "purge", "--dry-run", *SPAN],
 }

@@ -18,7 +18,7 @@ from fleet_pipeline.model.rule import RawName
 
 HOUR = Hour.parse("2026-11-20-10:00")
 SPAN = ["--from", "2026-11-20-10:00", "--to", "2026-11-20-12:00", "--rule", "rule1"]
-COMPACT = ["compact", *SPAN, "--processes", "1"]
+COMPACT = ["compact", *SPAN]
 
 
 class Table:

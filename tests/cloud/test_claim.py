@@ -10,7 +10,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from aws_calls import Refusals, answer, watch
 from botocore.awsrequest import AWSResponse
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
 from in_dagster import definitions_of
 
 from fleet_pipeline.aws.clients import Aws
@@ -103,6 +110,19 @@ def test_with_a_certificate_every_version_of_its_key_is_retired_and_the_new_key_
     assert [each["IsLatest"] for each in versions["Versions"]] == [True] * 3
     assert "DeleteMarkers" not in versions
     assert fits(claim.certificate_pem, claim.private_key.encode())
+
+
+def test_a_key_fits_that_signs_what_its_public_key_verifies():
+    key = rsa.generate_private_key(65537, 2048)
+    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    said = key.private_numbers()
+    for damage, right in ((0, True), (2, False)):
+        numbers = rsa.RSAPrivateNumbers(
+            said.p, said.q, said.d + damage, said.dmp1 + damage, said.dmq1 + damage, said.iqmp, said.public_numbers
+        )
+        damaged = numbers.private_key(unsafe_skip_rsa_key_validation=True)
+        pem = damaged.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+        assert fits(public, pem) is right
 
 
 def test_retiring_a_second_time_does_nothing(fleet, aws):

@@ -103,7 +103,7 @@ def test_the_rows_of_a_bucket_that_exists_are_asked_for_like_any_others(world):
     lines = b"".join(b'{"n": %d}\n' % number for number in range(1000))
     aws.s3.put_object(Bucket=bucket, Key=f"stream/{hour.start:%Y/%m/%d/%H}/one.gz", Body=gzip.compress(lines))
     span = ["--from", hour.partition_key, "--through", hour.partition_key, "--rule", "by_device", "--rule", "gathered"]
-    run("compact", *span, "--processes", "1")
+    run("compact", *span)
     said = run("query", "SELECT rule, count(*) AS messages, sum(n) AS total FROM messages GROUP BY rule ORDER BY rule")
     assert [
         line.replace("│", " ").split() for line in said.splitlines() if "by_device" in line or "gathered" in line
@@ -187,7 +187,7 @@ def test_a_bucket_is_looked_at_and_its_rule_is_written_into_the_file(world, monk
         assert each in said
     assert "rule key 'more'" in run("schema", "show", "--rule", "more", exit_code=1)
     assert "`fleet compact` reads it from now on" in run("adopt-bucket", address, "--write")
-    span = ["--from", hour.partition_key, "--through", hour.partition_key, "--rule", "more", "--processes", "1"]
+    span = ["--from", hour.partition_key, "--through", hour.partition_key, "--rule", "more"]
     assert "6" in run("compact", *span)
     aws.s3.put_object(Bucket=bucket, Key="more/read me.txt", Body=b"hello")
     assert "1 key does not fit: 'more/read me.txt'; it is foreign" in run("adopt-bucket", address, exit_code=1)

@@ -10,6 +10,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
@@ -286,10 +290,24 @@ def certificate_id(certificate_pem: str) -> str:
 def fits(pem: str, private_key: bytes) -> bool:
     """Say whether a private key is that of a certificate or of a public key; what is no key fits none."""
     try:
-        public: Any = load_pem_private_key(private_key, password=None).public_key()
+        key = load_pem_private_key(private_key, password=None, unsafe_skip_rsa_key_validation=True)
     except ValueError:
         return False
-    return bool(public == _public_key(pem))
+    public = _public_key(pem)
+    return bool(key.public_key() == public) and _answers_to(key, public)
+
+
+def _answers_to(key: Any, public: Any) -> bool:
+    """Say whether what a private key signs is valid by a public one. It shows of RSA what the validation of a key does,
+    which takes a hundred times longer; keys of other kinds are validated as they are read.
+    """
+    if not isinstance(key, RSAPrivateKey):
+        return True
+    try:
+        public.verify(key.sign(b"", PKCS1v15(), SHA256()), b"", PKCS1v15(), SHA256())
+    except (InvalidSignature, ValueError):
+        return False
+    return True
 
 
 def _public_of(private_key: bytes) -> str | None:

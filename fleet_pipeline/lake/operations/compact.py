@@ -1,10 +1,12 @@
 """Many hours: what compacting them would read, write and cost; and compacting them, on an engine."""
 
+import time
 import weakref
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 
 from fleet_pipeline.aws.clients import Aws
@@ -26,6 +28,9 @@ from fleet_pipeline.model.fleet import NEW_COLUMN_MESSAGES, Fleet
 from fleet_pipeline.model.form import Form
 from fleet_pipeline.model.hour import Hour
 from fleet_pipeline.model.rule import Rule
+
+HERE_S = 1.0
+"""Seconds for which short hours are compacted in this process, before others are started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +206,19 @@ class Compaction:
                 return Spans(cut)
             return compact_hour(raw, lake, self.rule, unit.hour, listing=listing, on_progress=tell)
 
+    def short(self, hour: Hour, tell: Callable[[Progress], None]) -> Compacted | FleetError | None:
+        """Compact an hour that is short (`Listing.is_short`), or say why it cannot be; None for any other, of which
+        nothing is done.
+        """
+        return outcome_of(f"{self.rule.key} {hour.partition_key}", lambda: self._short(hour, tell))
+
+    def _short(self, hour: Hour, tell: Callable[[Progress], None]) -> Compacted | None:
+        with self.opened() as (raw, lake):
+            listing = Listing(raw, self.rule, hour, self._folders(raw, hour))
+            if not listing.is_short:
+                return None
+            return compact_hour(raw, lake, self.rule, hour, listing=listing, on_progress=tell)
+
     def joined(self, hour: Hour, of_spans: Sequence[Compacted]) -> Compacted:
         """Return what the lake holds of an hour whose spans were compacted one by one, and what all of them took."""
         with self.opened() as (_, lake):
@@ -238,11 +256,30 @@ def compact_hours(
     on_progress: Callable[[Hour, Progress], None] = lambda *_: None,
 ) -> Iterator[tuple[Hour, Compacted | FleetError]]:
     """Yield every hour with what was done, as they are finished: several at once, by as many processes as there are
-    cores, or by a Dask cluster (`on`, as in the setting FLEET_ENGINE). A long hour is cut into spans.
+    cores, or by a Dask cluster (`on`, as in the setting FLEET_ENGINE). A long hour is cut into spans. Unless somebody
+    says how many processes, short hours are compacted in this one for as long as it takes to start others.
 
     An hour that fails holds up no other; its error stands in its place. Stopped, the finished hours are finished and no
     other is begun. Raises ProcessLost when one of the processes was killed, and EngineUnreachable when there is no
     cluster for a minute. Processes end by themselves when this one does.
     """
-    with engine(compaction.unused, on, processes) as doing:
-        yield from Hours(compaction.rule.key, doing, compaction.joined, on_progress).of(hours)
+    waiting = iter(hours)
+    if on == "processes" and processes is None:
+        waiting = yield from _short_ones(compaction, waiting, on_progress)
+    for first in waiting:
+        with engine(compaction.unused, on, processes) as doing:
+            yield from Hours(compaction.rule.key, doing, compaction.joined, on_progress).of(chain([first], waiting))
+
+
+def _short_ones(
+    compaction: Compaction, hours: Iterator[Hour], on_progress: Callable[[Hour, Progress], None]
+) -> Generator[tuple[Hour, Compacted | FleetError], None, Iterator[Hour]]:
+    """Yield the first hours while they are short, for a time; return those that are left."""
+    begun = time.monotonic()
+    for hour in hours:
+        in_time = time.monotonic() - begun < HERE_S
+        outcome = compaction.short(hour, partial(on_progress, hour)) if in_time else None
+        if outcome is None:
+            return chain([hour], hours)
+        yield hour, outcome
+    return hours
