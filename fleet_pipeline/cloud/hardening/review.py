@@ -11,7 +11,6 @@ from fleet_pipeline.cloud.enrolment.further_policy import FurtherDevicePolicy
 from fleet_pipeline.cloud.hardening.access_cases import AccessCase, claim_cases, device_cases, misjudged
 from fleet_pipeline.cloud.hardening.authorization import misjudged_by_aws
 from fleet_pipeline.cloud.hardening.lints import LintFinding, findings
-from fleet_pipeline.cloud.kinds.given_bucket import GivenBucket
 from fleet_pipeline.cloud.kinds.iot_policy import IotPolicy
 from fleet_pipeline.cloud.reconcile import look
 from fleet_pipeline.model.errors import CannotJudge
@@ -78,8 +77,7 @@ def _reviewed(fleet: Fleet, aws: Aws, today: date) -> Iterator[tuple[str, LintFi
         else:
             by_settings = {each.what for each in findings(step.wanted, fleet, today)}
             for each in findings(step.live, fleet, today):
-                is_ours = each.what not in by_settings and not isinstance(step.wanted, GivenBucket)
-                yield step.title, replace(each, fix=_PUT_BACK) if is_ours else each
+                yield step.title, each if each.what in by_settings else replace(each, fix=_PUT_BACK)
         if isinstance(step.live, IotPolicy):
             yield from ((step.title, each) for each in wrongly_judged(fleet, aws, step.live))
 
