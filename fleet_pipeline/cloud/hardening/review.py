@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
-from typing import Any
+from typing import Any, cast
 
 from fleet_pipeline.aws.clients import Aws
 from fleet_pipeline.cloud.blueprint import blueprint, shown
@@ -12,7 +12,7 @@ from fleet_pipeline.cloud.hardening.access_cases import AccessCase, claim_cases,
 from fleet_pipeline.cloud.hardening.authorization import misjudged_by_aws
 from fleet_pipeline.cloud.hardening.lints import LintFinding, findings
 from fleet_pipeline.cloud.kinds.iot_policy import IotPolicy
-from fleet_pipeline.cloud.reconcile import look
+from fleet_pipeline.cloud.reconcile import Resource, Step, look
 from fleet_pipeline.model.errors import CannotJudge
 from fleet_pipeline.model.fleet import Fleet
 
@@ -75,11 +75,19 @@ def _reviewed(fleet: Fleet, aws: Aws, today: date) -> Iterator[tuple[str, LintFi
         if step.live is None:
             yield step.title, LintFinding(MISSING, "the fleet does not work without it", "make it: `fleet apply`")
         else:
-            by_settings = {each.what for each in findings(step.wanted, fleet, today)}
+            stays = {each.what for each in findings(_after_an_apply(step, step.live), fleet, today)}
             for each in findings(step.live, fleet, today):
-                yield step.title, each if each.what in by_settings else replace(each, fix=_PUT_BACK)
+                yield step.title, each if each.what in stays else replace(each, fix=_PUT_BACK)
         if isinstance(step.live, IotPolicy):
             yield from ((step.title, each) for each in wrongly_judged(fleet, aws, step.live))
+
+
+def _after_an_apply(step: Step, live: Resource) -> Resource:
+    """Return a resource as an apply leaves it: what no setting says, or what is refused, stays."""
+    if step.refusal:
+        return live
+    left: Resource = replace(cast(Any, live), **{change.field: change.wanted for change in step.changes})
+    return left
 
 
 def _finding(case: AccessCase, remedy: str) -> LintFinding:
