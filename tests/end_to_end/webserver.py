@@ -57,12 +57,23 @@ class Webserver:
             time.sleep(1)
         raise AssertionError(self.log.read_text())
 
+    def backfills(self):
+        """Return the backfills that someone launched, newest first."""
+        query = "{partitionBackfillsOrError{...on PartitionBackfills{results{status numPartitions}}}}"
+        return self.ask(query)["partitionBackfillsOrError"]["results"]
+
+    def began_backfill(self):
+        """Wait some seconds for a backfill, and say whether there is one."""
+        give_up = time.monotonic() + 30
+        while not self.backfills() and time.monotonic() < give_up:
+            time.sleep(1)
+        return bool(self.backfills())
+
     def finished_backfill(self):
         """Wait until the backfill launched last has ended, and return it."""
-        query = "{partitionBackfillsOrError{...on PartitionBackfills{results{status numPartitions}}}}"
         give_up = time.monotonic() + RUN_PATIENCE_S
         while time.monotonic() < give_up:
-            backfills = self.ask(query)["partitionBackfillsOrError"]["results"]
+            backfills = self.backfills()
             if backfills and backfills[0]["status"].startswith(("COMPLETED", "FAILED")):
                 return backfills[0]
             time.sleep(1)
