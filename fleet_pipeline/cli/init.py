@@ -1,6 +1,8 @@
 """`fleet init`: the files of a project that has this package installed, and no checkout of it."""
 
 import json
+from collections.abc import Mapping
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import click
 
 from fleet_pipeline.cli.shown import console
 from fleet_pipeline.model import settings
-from fleet_pipeline.model.errors import AlreadyThere
+from fleet_pipeline.model.errors import AlreadyThere, InvalidName
 
 _IGNORED = ".dagster/\n.fleet/\n.logs_queue/\nlogs/\n*.key\n*.pem\n"
 
@@ -18,7 +20,7 @@ _IGNORED = ".dagster/\n.fleet/\n.logs_queue/\nlogs/\n*.key\n*.pem\n"
 def init(folder: Path) -> None:
     """Write a project's files into FOLDER: fleet.toml with every setting, dagster.yaml, workspace.yaml, .gitignore.
 
-    No file is ever overwritten.
+    No file is ever overwritten. Where one cannot be written, none of them stays.
     """
     wanted = {
         "fleet.toml": toml(),
@@ -28,11 +30,25 @@ def init(folder: Path) -> None:
     }
     if there := [name for name in wanted if (folder / name).exists()]:
         raise AlreadyThere(there, str(folder.absolute()))
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in wanted.items():
-        (folder / name).write_text(text, encoding="utf-8")
+    _write(folder, wanted)
     console.print(f"{', '.join(wanted)} are in {folder.absolute()}")
     console.print("Next, there: `fleet demo` goes the whole way on this machine, `fleet ui` shows it in Dagster.")
+
+
+def _write(folder: Path, wanted: Mapping[str, str]) -> None:
+    """Write all files or none: half a project would keep the next try from being made."""
+    begun: list[str] = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in wanted.items():
+            begun.append(name)
+            (folder / name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        for name in begun:
+            with suppress(OSError):
+                (folder / name).unlink()
+        why = f"a project's files cannot be written there ({error.strerror}), and none was; name a folder of yours"
+        raise InvalidName("folder", str(folder.absolute()), why) from error
 
 
 def toml() -> str:

@@ -1,8 +1,10 @@
 """The `fleet` command. Each command opens the account, calls one function of the core, and shows what came back."""
 
+import errno
 import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import click
 from rich.table import Table
@@ -34,17 +36,41 @@ from fleet_pipeline.cli.ui import ui
 from fleet_pipeline.cli.vehicle import vehicle
 from fleet_pipeline.cli.versions import rollback, versions
 from fleet_pipeline.model import settings
-from fleet_pipeline.model.errors import FleetError
+from fleet_pipeline.model.errors import FleetError, MachineRefused
 from fleet_pipeline.model.fleet import Fleet
+from fleet_pipeline.model.plain import plain
+
+_ROOM = "make room on its disk"
+_PLACE = "choose a place where this user may write (FLEET_HOME, DAGSTER_HOME, TMPDIR, or the folder that was named)"
+
+_OF_THE_MACHINE = {
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.EROFS: _PLACE,
+    errno.EACCES: _PLACE,
+    errno.EPERM: _PLACE,
+}
+"""What the system says of a disk or a folder that no code can help, and what then does. All else is a defect, and its
+traceback is wanted.
+"""
 
 
 def main() -> None:
-    """Run the command; an error of ours is one sentence on stderr and exit code 1."""
+    """Run the command; an error of ours, or a full or closed disk, is one sentence on stderr and exit code 1."""
     try:
         fleet_command(prog_name="fleet")
     except FleetError as error:
-        stderr.print(styled(("error:", "red"), f" {error}"), soft_wrap=True)
-        sys.exit(1)
+        _end(error)
+    except OSError as error:
+        if error.errno not in _OF_THE_MACHINE:
+            raise
+        file = plain(error.filename) if error.filename else ""
+        _end(MachineRefused(file, error.strerror or plain(error), _OF_THE_MACHINE[error.errno]))
+
+
+def _end(error: FleetError) -> NoReturn:
+    stderr.print(styled(("error:", "red"), f" {error}"), soft_wrap=True)
+    sys.exit(1)
 
 
 @click.group(cls=MeaningGroup, context_settings={"help_option_names": ["-h", "--help"]})

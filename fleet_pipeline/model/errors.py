@@ -40,6 +40,7 @@
     ├── AlreadyThere              a file that would be written is there; nothing was changed
     ├── InUse                     another process of this folder does what only one may do at once
     ├── PortTaken                 another program listens where the UI is to be served
+    ├── MachineRefused            the disk is full, or no place where this user may write
     ├── MissingExtra              a command wants a package that is not installed
     ├── QueryRefused              the lake could not be asked, or not this
     ├── AlertNotDelivered         the webhook did not take an alert (retryable)
@@ -126,7 +127,16 @@ class AwsError(FleetError):
     """AWS did not do what it was asked to do."""
 
 
-_WITHOUT_BUCKET = "`fleet apply` makes the buckets that are the fleet's own; any other must be there before"
+_CREDENTIALS = "choose credentials as for any AWS tool: AWS_PROFILE, `aws sso login`, or the role of the machine"
+
+_REMEDIES = {
+    "NoSuchBucket": "`fleet apply` makes the buckets that are the fleet's own; any other must be there before",
+    "NoCredentialsError": _CREDENTIALS,
+    "ExpiredToken": _CREDENTIALS,
+    "ExpiredTokenException": _CREDENTIALS,
+    "InvalidClientTokenId": _CREDENTIALS,
+}
+"""What then helps, by AWS's code or botocore's name of the error. Others are said by AWS's own message."""
 
 
 class AwsRefused(AwsError):
@@ -137,7 +147,7 @@ class AwsRefused(AwsError):
         self.action, self.code, self.message = action, code, message
 
     def __str__(self) -> str:
-        then = f"; {_WITHOUT_BUCKET}" if self.code == "NoSuchBucket" else ""
+        then = f"; {_REMEDIES[self.code]}" if self.code in _REMEDIES else ""
         return f"AWS would not {self.action}: {self.message} ({self.code}){then}"
 
 
@@ -638,6 +648,17 @@ class PortTaken(FleetError):
             f"the UI cannot listen on {self.host}:{self.port} ({self.why}): stop what does, or choose another with "
             "`fleet ui --port` (`make ui PORT=3001`)"
         )
+
+
+class MachineRefused(FleetError):
+    """This machine's system did not let a command write a file. What was written before stays."""
+
+    def __init__(self, file: str, why: str, remedy: str) -> None:
+        super().__init__(file, why, remedy)
+        self.file, self.why, self.remedy = file, why, remedy
+
+    def __str__(self) -> str:
+        return f"{self.file or 'a file'} could not be used: {self.why}; {self.remedy}, and run the command again"
 
 
 class MissingExtra(FleetError):

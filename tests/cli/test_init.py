@@ -1,5 +1,6 @@
 """`fleet init`: a folder becomes a project, and no file is lost by it."""
 
+import errno
 import re
 import tomllib
 from pathlib import Path
@@ -10,7 +11,7 @@ from click.testing import CliRunner
 from fleet_pipeline.cli.init import init, toml
 from fleet_pipeline.cloud.blueprint import blueprint
 from fleet_pipeline.model import settings
-from fleet_pipeline.model.errors import AlreadyThere
+from fleet_pipeline.model.errors import AlreadyThere, InvalidName
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -56,3 +57,21 @@ def test_a_file_that_is_there_stays_as_it_is_and_nothing_is_written_beside_it(tm
 @pytest.mark.parametrize("name", ["dagster.yaml", "workspace.yaml"])
 def test_the_files_of_a_new_project_are_those_of_this_repository(name):
     assert (REPOSITORY / "fleet_pipeline" / "cli" / "project" / name).read_text() == (REPOSITORY / name).read_text()
+
+
+def test_a_folder_that_cannot_be_written_is_said_and_the_next_try_finds_nothing_in_its_way(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InvalidName, match="none was; name a folder of yours"):
+        run(str(tmp_path / "file" / "project"))
+
+    def full(file, text, **_):
+        file.touch()
+        if file.name == "workspace.yaml":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return len(text)
+
+    with monkeypatch.context() as disk:
+        disk.setattr(Path, "write_text", full)
+        with pytest.raises(InvalidName, match="No space left on device"):
+            run(str(tmp_path / "project"))
+    assert run(str(tmp_path / "project")).exit_code == 0

@@ -1,10 +1,13 @@
 """What is typed otherwise than it is called says what is meant, and what there is not says what makes it."""
 
+import errno
+import os
 from dataclasses import replace
 
 import pytest
 
-from fleet_pipeline.cli import ui
+from fleet_pipeline.cli import main, ui
+from fleet_pipeline.model.errors import AwsRefused
 
 
 @pytest.mark.parametrize(
@@ -50,3 +53,39 @@ def test_a_ui_whose_port_is_taken_ends_before_dagster_is_imported(fleet, command
     with ui.socket.create_server(("127.0.0.1", 0)) as other:
         code, said = command(fleet, "ui", "--port", str(other.getsockname()[1]))
     assert (code, "cannot listen on 127.0.0.1" in said) == (1, True), said
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.ENOSPC, "make room on its disk"),
+        (errno.EDQUOT, "make room"),
+        (errno.EROFS, "FLEET_HOME"),
+        (errno.EACCES, "FLEET_HOME"),
+        (errno.EPERM, "FLEET_HOME"),
+    ],
+)
+def test_a_full_or_closed_disk_is_one_sentence_with_what_helps(monkeypatch, capsys, number, said):
+    def refused(**_):
+        raise OSError(number, os.strerror(number), "/data/x.lock")
+
+    monkeypatch.setattr(main, "fleet_command", refused)
+    with pytest.raises(SystemExit, match="1"):
+        main.main()
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"error: /data/x.lock could not be used: {os.strerror(number)}; " in told
+    assert said in told
+
+
+def test_what_the_system_says_of_a_mistake_of_ours_keeps_its_traceback(monkeypatch):
+    def mistaken(**_):
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "ours")
+
+    monkeypatch.setattr(main, "fleet_command", mistaken)
+    with pytest.raises(FileNotFoundError):
+        main.main()
+
+
+def test_without_credentials_it_is_said_how_to_choose_them():
+    error = AwsRefused("say whose credentials these are", "NoCredentialsError", "Unable to locate credentials")
+    assert "AWS_PROFILE" in str(error)
