@@ -280,8 +280,10 @@ class _Inventory:
             table = table.set_column(1, "key", _unquoted(table["key"]))
         if layout is None:
             return
+        if table["key"].null_count:  # the filter below leaves such a row out
+            _broken(rule, at, "it names an object without its key")
         table = table.filter(pc.starts_with(table["key"], layout.literal))
-        for name in ("key", "islatest", "size", "lastmodifieddate", "etag"):
+        for name in ("islatest", "size", "lastmodifieddate", "etag"):
             if table[name].null_count:
                 _broken(rule, at, f"it names an object without its {name}")
         if not table.num_rows:

@@ -372,6 +372,17 @@ def test_a_file_of_another_bucket_or_without_what_is_needed_is_not_read(form, co
         list(pages(store, of, HOUR))
 
 
+@pytest.mark.parametrize("form", ["ORC", "Parquet"])  # CSV has no null
+def test_a_file_that_names_an_object_without_its_key_is_not_read(form):
+    store, of = DictStore(), rule()
+    fill(store)
+    rows = listed(store)
+    rows[9] = (rows[9][0], None, *rows[9][2:])
+    deliver(store, form, rows)
+    with pytest.raises(InventoryBroken, match="it names an object without its key"):
+        list(pages(store, of, HOUR))
+
+
 @pytest.mark.parametrize("form", KINDS)
 def test_a_file_that_is_whole_and_no_such_file_is_not_read(form):
     store, of = DictStore(), rule()
